@@ -1,0 +1,15 @@
+//! snapfold: time travel for Kafka event topics.
+//!
+//! Two spines, one `fold`:
+//!
+//! ```text
+//! write  Kafka -> partition task -> Partition::step -> SnapshotStore (pack, then rows) -> commit LW
+//! read   HTTP  -> Lookup -> owner's head | cache | plan -> packs and tail -> fold -> answer
+//! ```
+//!
+//! Folders are the map; imports go left only (checked by `tests/tidy.rs`):
+//! `domain -> codec -> store, kafka -> reconstruct -> worker, lookup, upkeep -> http -> cli`.
+//! Start reading at [`domain`].
+
+pub mod codec;
+pub mod domain;

@@ -1,0 +1,5 @@
+//! The `snapfold` binary: parse, run, exit code. Nothing else.
+
+fn main() {
+    println!("snapfold {}", env!("CARGO_PKG_VERSION"));
+}
