@@ -11,5 +11,8 @@
 //! `domain -> codec -> store, kafka -> reconstruct -> worker, lookup, upkeep -> http -> cli`.
 //! Start reading at [`domain`].
 
+pub mod clock;
 pub mod codec;
 pub mod domain;
+pub mod kafka;
+pub mod store;

@@ -1,0 +1,88 @@
+//! What is kept of an event and of a state: the facts that packs hold, independent of their bytes (`codec` owns those).
+
+use super::ids::{Digest, Offset, Timestamp, Version};
+use std::sync::Arc;
+
+/// Bytes that several owners share without copying.
+pub type Bytes = Arc<[u8]>;
+
+/// Headers of a Kafka record, in their order; names may repeat.
+pub type Headers = Vec<(Box<str>, Option<Bytes>)>;
+
+/// One Kafka record as it came, before decoding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawRecord {
+    /// Its offset in the partition.
+    pub offset: Offset,
+    /// Leader epoch of the batch it came in, -1 where the broker told none.
+    pub leader_epoch: i32,
+    /// The record's own timestamp.
+    pub record_time: Timestamp,
+    /// Its key.
+    pub key: Option<Bytes>,
+    /// Its value; none is a tombstone.
+    pub value: Option<Bytes>,
+    /// Its headers.
+    pub headers: Headers,
+}
+
+/// An event as it is stored: the raw record plus what the fold decided about it. Decoding the record again gives the
+/// event again, so a new reducer can fold stored history without the topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// The version it took.
+    pub version: Version,
+    /// True where the event was poison and the stream's policy let it take its version without changing the state.
+    pub skipped: bool,
+    /// The record.
+    pub record: RawRecord,
+}
+
+/// Why an aggregate stands still at its last good version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuarantineMark {
+    /// What was wrong with the event, from the closed list of codes.
+    pub code: Box<str>,
+    /// The aggregate's last good version.
+    pub version: Version,
+    /// Offset of the event that could not be folded.
+    pub offset: Offset,
+    /// Record time of that event (not a clock's: two workers must write equal bytes).
+    pub since: Timestamp,
+}
+
+/// Body of an increment: the events of one aggregate over a range of versions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IncrementBody {
+    /// Contiguous versions, increasing offsets. Empty only where a quarantine mark is all there is to tell.
+    pub events: Vec<StoredEvent>,
+    /// Set if the aggregate was quarantined after the last of `events`.
+    pub quarantine: Option<QuarantineMark>,
+}
+
+/// Body of a full snapshot: all that the fold needs to go on from here, and all that an answer tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FullBody {
+    /// Version of the state.
+    pub version: Version,
+    /// Offset of the event of that version.
+    pub offset: Offset,
+    /// Leader epoch of that event.
+    pub leader_epoch: i32,
+    /// Maximum of the times of events 1 to `version`.
+    pub effective_time: Timestamp,
+    /// Effective time of version 1.
+    pub first_time: Timestamp,
+    /// Link of the hash chain at this version.
+    pub chain: Digest,
+    /// Type of the last event.
+    pub last_event_type: Box<str>,
+    /// Id of the last event.
+    pub last_event_id: Option<Box<str>>,
+    /// Hashes of the ids of the last 1,000 events, oldest first; empty unless versions are counted and ids mapped.
+    pub recent_event_ids: Vec<u64>,
+    /// Set if the aggregate is quarantined at this version.
+    pub quarantine: Option<QuarantineMark>,
+    /// The state as JSON text with member order as folded; none for a deleted aggregate.
+    pub state: Option<Box<[u8]>>,
+}

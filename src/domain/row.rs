@@ -1,0 +1,137 @@
+//! Rows of the index, as plain facts. Rows are add-only: a row never changes its meaning, two rows that differ only in
+//! their pack are copies of one fact. Everything a row says about *where* its bytes are is one opaque locator.
+
+use super::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
+use std::sync::Arc;
+
+/// How a snapshot is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RecordKind {
+    /// F: the state.
+    Full,
+    /// D: the events since the previous snapshot.
+    Increment,
+}
+
+/// Why a snapshot was taken; stored with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Trigger {
+    /// `eventThreshold`.
+    Events,
+    /// `timeThreshold`.
+    Age,
+    /// `sizeThreshold`.
+    Bytes,
+    /// Asked for by a caller.
+    Manual,
+    /// Asked for by a schedule.
+    Schedule,
+    /// Memory pressure.
+    Memory,
+    /// The low watermark or the live checkpoints lagged too far behind.
+    Debt,
+    /// The predicted time to reconstruct exceeded its target.
+    Adaptive,
+}
+
+/// Which log a fact is about: rows of different lineages never mix.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartitionKey {
+    /// Topic name.
+    pub topic: Arc<str>,
+    /// Partition number.
+    pub partition: PartitionNo,
+    /// Lineage of (topic id, fingerprint).
+    pub lineage: Lineage,
+}
+
+/// One snapshot (`snapshots`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotRow {
+    /// Whose.
+    pub key: AggregateKey,
+    /// Of which lineage.
+    pub lineage: Lineage,
+    /// Version of the state, or of the last event of an increment.
+    pub version: Version,
+    /// The pack that holds it; part of the row's key.
+    pub pack: PackId,
+    /// How it is stored.
+    pub kind: RecordKind,
+    /// An increment holds the events of versions `from_version + 1 ..= version`; for a full snapshot, the snapshot it
+    /// was folded from (0 for none).
+    pub from_version: Version,
+    /// Kafka partition of its events.
+    pub partition: PartitionNo,
+    /// Offset of the first event it covers.
+    pub first_offset: Offset,
+    /// Offset of the event of `version`.
+    pub last_offset: Offset,
+    /// Leader epoch of that event, -1 if unknown.
+    pub leader_epoch: i32,
+    /// Effective time of `version`.
+    pub effective_time: Timestamp,
+    /// When it was taken, by its writer's clock.
+    pub created_at: Timestamp,
+    /// Why it was taken.
+    pub trigger: Trigger,
+    /// Bytes before compression.
+    pub raw_bytes: u64,
+    /// Bytes in the pack.
+    pub stored_bytes: u64,
+    /// SHA-256 of the canonical state; full snapshots only.
+    pub state_digest: Option<Digest>,
+    /// The state is deleted at this version.
+    pub deleted: bool,
+    /// The aggregate is quarantined at this version.
+    pub quarantined: bool,
+    /// Where the bytes are (`codec::pack::Locator`).
+    pub locator: Vec<u8>,
+}
+
+/// One live checkpoint of one partition (`checkpoints`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointRow {
+    /// Which log.
+    pub key: PartitionKey,
+    /// The pack; its minting time orders a partition's checkpoints.
+    pub pack: PackId,
+    /// Lowest offset among its events of this partition.
+    pub first_offset: Offset,
+    /// One past the highest offset among its events of this partition.
+    pub end_offset: Offset,
+    /// Entries of this partition.
+    pub entries: u32,
+    /// Bytes of the whole object, so that its footer is read without asking for its length.
+    pub object_bytes: u64,
+}
+
+/// The low watermark of one partition (`partitions`), monotone: the largest wins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatermarkRow {
+    /// Which log.
+    pub key: PartitionKey,
+    /// Kafka's id of the topic: a re-created topic has another one.
+    pub topic_id: u128,
+    /// Leader epoch under which LW was reached, -1 if unknown.
+    pub leader_epoch: i32,
+    /// First offset that neither a snapshot nor a checkpoint covers.
+    pub low_watermark: Offset,
+}
+
+/// An event that could not be folded, as it is kept (`dead_letters`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Which log.
+    pub key: PartitionKey,
+    /// Its offset: with `key` its identity, so that recording it twice is harmless.
+    pub offset: Offset,
+    /// Its aggregate, where that much could be read.
+    pub aggregate: Option<AggregateKey>,
+    /// What was wrong, from the closed list of codes.
+    pub code: Box<str>,
+    /// A sentence for people, without the payload.
+    pub detail: String,
+    /// The record itself.
+    pub record: super::record::RawRecord,
+}

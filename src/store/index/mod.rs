@@ -1,0 +1,71 @@
+//! The `Index` port: rows that say which facts exist and where their bytes are.
+//!
+//! *Order*: single-row writes, no transactions, no "latest" pointer. *If it fails*: see `outcome`; every write is
+//! idempotent. Reads are quorum reads: what a write was acknowledged for, every later read sees; a write that was not
+//! acknowledged may be seen by one read and not by the next. An error is never told as "absent".
+
+use super::outcome::PortResult;
+use crate::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
+use crate::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
+use futures_util::future::BoxFuture;
+
+/// Where a walk over the snapshot rows of one aggregate starts, and in which direction it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// Downwards from the newest row.
+    Newest,
+    /// Downwards from the rows of this version or below.
+    AtOrBelow(Version),
+    /// Downwards from the newest row whose effective time is at or before this.
+    TimeAtOrBefore(Timestamp),
+    /// Downwards from the newest row whose last offset is at or before this.
+    OffsetAtOrBelow(Offset),
+    /// Upwards from the first row above this version.
+    Above(Version),
+}
+
+/// Rows of the index. Implementations: memory, embedded, ScyllaDB; the simulator's replicas.
+pub trait Index: Send + Sync {
+    /// Writes one snapshot row.
+    fn put_snapshot(&self, row: SnapshotRow) -> BoxFuture<'_, PortResult<()>>;
+    /// Up to `limit` snapshot rows of an aggregate; rows of one version come together (ordered by pack).
+    fn snapshots<'a>(
+        &'a self,
+        key: &'a AggregateKey,
+        lineage: Lineage,
+        from: From,
+        limit: usize,
+    ) -> BoxFuture<'a, PortResult<Vec<SnapshotRow>>>;
+    /// Writes one checkpoint row; its write time derives from its pack id.
+    fn put_checkpoint(&self, row: CheckpointRow) -> BoxFuture<'_, PortResult<()>>;
+    /// Deletes one checkpoint row, whether it is there or not; the deletion's write time is the row's plus one.
+    fn delete_checkpoint<'a>(&'a self, key: &'a PartitionKey, pack: PackId) -> BoxFuture<'a, PortResult<()>>;
+    /// The live checkpoints of one partition, oldest pack first.
+    fn checkpoints<'a>(&'a self, key: &'a PartitionKey) -> BoxFuture<'a, PortResult<Vec<CheckpointRow>>>;
+    /// Writes a low watermark; of several values the largest wins.
+    fn put_watermark(&self, row: WatermarkRow) -> BoxFuture<'_, PortResult<()>>;
+    /// The low watermarks of one partition of a lineage: one for each leader epoch under which one was written.
+    fn watermarks<'a>(&'a self, key: &'a PartitionKey) -> BoxFuture<'a, PortResult<Vec<WatermarkRow>>>;
+    /// Notes that an aggregate exists, for listing and for finding its partition; repeating it is harmless.
+    fn put_aggregate<'a>(
+        &'a self,
+        key: &'a AggregateKey,
+        partition: PartitionNo,
+    ) -> BoxFuture<'a, PortResult<()>>;
+    /// Up to `limit` known aggregates of a type with ids after `after`, in id order.
+    fn aggregates<'a>(
+        &'a self,
+        kind: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> BoxFuture<'a, PortResult<Vec<(AggregateKey, PartitionNo)>>>;
+    /// Records a dead letter; repeating it is harmless.
+    fn put_dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, PortResult<()>>;
+    /// Up to `limit` dead letters of one partition from an offset on.
+    fn dead_letters<'a>(
+        &'a self,
+        key: &'a PartitionKey,
+        from: Offset,
+        limit: usize,
+    ) -> BoxFuture<'a, PortResult<Vec<DeadLetter>>>;
+}
