@@ -5,10 +5,12 @@
 //! |---|---|
 //! | [`error`] | `Error`, `ErrorKind`, the closed list of problem codes |
 //! | [`ids`] | newtypes for every number and digest that could be mixed up |
+//! | [`outcome`] | what a port can say when it fails: surely not done, or perhaps |
 //! | [`record`] | what is kept of an event and of a state: raw records, increments, full snapshots |
 //! | [`row`] | rows of the index as plain facts |
 
 pub mod error;
 pub mod ids;
+pub mod outcome;
 pub mod record;
 pub mod row;

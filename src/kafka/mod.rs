@@ -1,8 +1,8 @@
 //! The log. Here: the `Log` port that everything else sees of Kafka.
 
 use crate::domain::ids::{Offset, PartitionNo};
+use crate::domain::outcome::PortResult;
 use crate::domain::record::RawRecord;
-use crate::store::outcome::PortResult;
 use futures_util::future::BoxFuture;
 
 /// Where a partition begins and ends.
@@ -37,4 +37,32 @@ pub trait Log: Send + Sync {
     fn committed(&self, partition: PartitionNo) -> BoxFuture<'_, PortResult<Option<Offset>>>;
     /// Commits the low watermark for the group.
     fn commit(&self, partition: PartitionNo, low_watermark: Offset) -> BoxFuture<'_, PortResult<()>>;
+}
+
+/// What the consumer group tells a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupEvent {
+    /// These partitions are ours now.
+    Assigned(Vec<PartitionNo>),
+    /// These partitions are to be given up: cover what can be covered quickly, commit, then call [`Group::released`].
+    Revoked(Vec<PartitionNo>),
+    /// These partitions are another member's already: drop their states, commit nothing.
+    Lost(Vec<PartitionNo>),
+}
+
+/// Records of one assigned partition, in offset order.
+pub trait Records: Send {
+    /// Waits until there are records and returns at most `max` of them. `Missing` if the next offset is not in the log
+    /// (before its start or past its end). Dropping the future loses nothing.
+    fn next(&mut self, max: usize) -> BoxFuture<'_, PortResult<Vec<RawRecord>>>;
+}
+
+/// A worker's membership in the consumer group.
+pub trait Group: Send + Sync {
+    /// Waits for the next change of the assignment.
+    fn next(&self) -> BoxFuture<'_, GroupEvent>;
+    /// The worker has let go of revoked partitions; the rebalance may go on.
+    fn released(&self, partitions: &[PartitionNo]);
+    /// Starts reading an assigned partition at `from`.
+    fn records(&self, partition: PartitionNo, from: Offset) -> BoxFuture<'_, PortResult<Box<dyn Records>>>;
 }

@@ -4,8 +4,6 @@
 //! |---|---|
 //! | [`index`] | the `Index` port: rows |
 //! | [`blobs`] | the `Blobs` port: immutable objects |
-//! | [`outcome`] | what a port can say about a write |
 
 pub mod blobs;
 pub mod index;
-pub mod outcome;

@@ -4,7 +4,7 @@
 //! write that timed out may land late. *What may leak*: objects whose rows were never written; garbage collection finds
 //! them by listing.
 
-use super::outcome::PortResult;
+use crate::domain::outcome::PortResult;
 use futures_util::future::BoxFuture;
 
 /// Bytes of an object or a range of it.

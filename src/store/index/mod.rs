@@ -4,8 +4,8 @@
 //! idempotent. Reads are quorum reads: what a write was acknowledged for, every later read sees; a write that was not
 //! acknowledged may be seen by one read and not by the next. An error is never told as "absent".
 
-use super::outcome::PortResult;
 use crate::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
+use crate::domain::outcome::PortResult;
 use crate::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
 use futures_util::future::BoxFuture;
 
