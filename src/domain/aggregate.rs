@@ -1,0 +1,437 @@
+//! `Aggregate` and the fold: the only code that changes a state, for live events and for history alike.
+//!
+//! INVARIANT: `fold` is a function of the aggregate and the record alone, so two workers that fold the same prefix hold
+//! equal aggregates (rule 8). Whatever depends on what a worker happens to hold in memory is not decided here.
+
+use super::chain;
+use super::event::{Decoded, Event};
+use super::ids::{Digest, Offset, Timestamp, Version};
+use super::poison::Poison;
+use super::record::{FullBody, QuarantineMark};
+use super::reducer::{EventView, Outcome, Reducer};
+use super::value::Value;
+use super::value::parse::{Limits, parse};
+use std::sync::Arc;
+
+/// Events of an aggregate among which an equal event id is a duplicate, where versions are counted.
+pub const RECENT_EVENT_IDS_MAX: usize = 1000;
+
+/// The state of an aggregate, as bytes while idle and as a tree while hot.
+#[derive(Clone, Debug)]
+pub enum State {
+    /// Nothing: before the first event and after a deletion.
+    Absent,
+    /// JSON text with member order as folded.
+    Idle(Box<[u8]>),
+    /// The tree, and an upper bound of its JSON text's length.
+    Hot(Box<Value>, usize),
+}
+
+/// One aggregate at one version: all that the fold needs to go on, and all that an answer tells.
+#[derive(Clone, Debug)]
+pub struct Aggregate {
+    /// Version of the last event; 0 before the first.
+    pub version: Version,
+    /// Offset of that event; -1 before the first.
+    pub offset: Offset,
+    /// Leader epoch of that event.
+    pub leader_epoch: i32,
+    /// Maximum of the times of all events so far.
+    pub effective_time: Timestamp,
+    /// Effective time of version 1.
+    pub first_time: Timestamp,
+    /// Link of the hash chain.
+    pub chain: Digest,
+    /// Type of the last event.
+    pub last_event_type: Box<str>,
+    /// Id of the last event.
+    pub last_event_id: Option<Box<str>>,
+    /// Hashes of recent event ids, oldest first; empty unless [`Versions::CountedOnce`].
+    pub recent_event_ids: Vec<u64>,
+    /// Set while the aggregate stands still.
+    pub quarantine: Option<QuarantineMark>,
+    /// The state.
+    pub state: State,
+}
+
+/// Where versions come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Versions {
+    /// Every event carries its version; they must be contiguous.
+    Given,
+    /// The n-th event in log order has version n.
+    Counted,
+    /// As `Counted`, and an equal event id among the last 1,000 events is a duplicate.
+    CountedOnce,
+}
+
+/// What happens to an event that cannot be folded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnPoison {
+    /// It takes its version, the state stays.
+    Skip,
+    /// The aggregate stays at its last good version; this and its later events become dead letters.
+    Quarantine,
+    /// The partition stops before it.
+    Halt,
+}
+
+/// How a stream folds.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Aggregate type.
+    pub kind: Arc<str>,
+    /// The reducer.
+    pub reducer: Arc<dyn Reducer>,
+    /// Where versions come from.
+    pub versions: Versions,
+    /// What happens to poison.
+    pub on_poison: OnPoison,
+    /// Longest state, in bytes of its JSON text.
+    pub state_bytes_max: usize,
+    /// Bounds for reading a stored state back.
+    pub limits: Limits,
+}
+
+/// What the fold did with one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Folded {
+    /// It is the next version.
+    Applied,
+    /// It is the next version, the state stays.
+    Skipped(Poison),
+    /// Its version, or its event id, was folded before.
+    Duplicate,
+    /// The aggregate is quarantined by it.
+    Quarantined(Poison),
+    /// The aggregate was quarantined before; the event waits among the dead letters.
+    Refused(Poison),
+    /// The partition must stop before it.
+    Halt(Poison),
+}
+
+impl Aggregate {
+    /// An aggregate before its first event.
+    #[must_use]
+    pub fn genesis(kind: &str, id: &str) -> Self {
+        Self {
+            version: Version(0),
+            offset: Offset(-1),
+            leader_epoch: -1,
+            effective_time: Timestamp(i64::MIN),
+            first_time: Timestamp(i64::MIN),
+            chain: chain::genesis(kind, id),
+            last_event_type: Box::default(),
+            last_event_id: None,
+            recent_event_ids: Vec::new(),
+            quarantine: None,
+            state: State::Absent,
+        }
+    }
+
+    /// The aggregate that a stored full snapshot describes.
+    #[must_use]
+    pub fn from_body(body: FullBody) -> Self {
+        Self {
+            version: body.version,
+            offset: body.offset,
+            leader_epoch: body.leader_epoch,
+            effective_time: body.effective_time,
+            first_time: body.first_time,
+            chain: body.chain,
+            last_event_type: body.last_event_type,
+            last_event_id: body.last_event_id,
+            recent_event_ids: body.recent_event_ids,
+            quarantine: body.quarantine,
+            state: body.state.map_or(State::Absent, State::Idle),
+        }
+    }
+
+    /// The body of a full snapshot of this aggregate.
+    #[must_use]
+    pub fn to_body(&self) -> FullBody {
+        FullBody {
+            version: self.version,
+            offset: self.offset,
+            leader_epoch: self.leader_epoch,
+            effective_time: self.effective_time,
+            first_time: self.first_time,
+            chain: self.chain,
+            last_event_type: self.last_event_type.clone(),
+            last_event_id: self.last_event_id.clone(),
+            recent_event_ids: self.recent_event_ids.clone(),
+            quarantine: self.quarantine.clone(),
+            state: self.state.to_json(),
+        }
+    }
+
+    /// A copy with its state as bytes: for a snapshot, which must not share or copy a tree.
+    #[must_use]
+    pub fn cooled_copy(&self) -> Self {
+        let state = self.state.to_json().map_or(State::Absent, State::Idle);
+        Self {
+            state,
+            last_event_type: self.last_event_type.clone(),
+            last_event_id: self.last_event_id.clone(),
+            recent_event_ids: self.recent_event_ids.clone(),
+            quarantine: self.quarantine.clone(),
+            ..*self
+        }
+    }
+
+    /// True at a version whose event deleted the aggregate.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.version > Version(0) && matches!(self.state, State::Absent)
+    }
+
+    /// Bytes this aggregate holds, estimated for the memory budget.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let state = match &self.state {
+            State::Absent => 0,
+            State::Idle(bytes) => bytes.len() + 16,
+            State::Hot(value, _) => value.heap_bytes(),
+        };
+        state + self.recent_event_ids.capacity() * 8 + self.last_event_type.len() + 32
+    }
+}
+
+impl State {
+    /// The state's JSON text with member order as folded; none if absent.
+    #[must_use]
+    pub fn to_json(&self) -> Option<Box<[u8]>> {
+        match self {
+            Self::Absent => None,
+            Self::Idle(bytes) => Some(bytes.clone()),
+            Self::Hot(value, bound) => {
+                let mut text = Vec::with_capacity(*bound);
+                value.write_json(&mut text);
+                Some(text.into_boxed_slice())
+            }
+        }
+    }
+
+    /// Turns a tree back into bytes: an idle state must not cost its tree.
+    pub fn cool(&mut self) {
+        if let Self::Hot(..) = self {
+            *self = self.to_json().map_or(Self::Absent, Self::Idle);
+        }
+    }
+
+    /// Length of the JSON text, exact or from above.
+    #[must_use]
+    pub fn bytes_bound(&self) -> usize {
+        match self {
+            Self::Absent => 0,
+            Self::Idle(bytes) => bytes.len(),
+            Self::Hot(_, bound) => *bound,
+        }
+    }
+}
+
+impl Rules {
+    /// Folds one record into `aggregate`. Whatever the answer but `Applied` and `Skipped` (and the mark that
+    /// `Quarantined` sets), the aggregate is as it was.
+    pub fn fold(&self, aggregate: &mut Aggregate, decoded: &Decoded) -> Folded {
+        match &decoded.content {
+            Ok(event) => self.fold_event(aggregate, decoded, event),
+            Err(undecoded) => {
+                if self.is_old(aggregate, undecoded.version) {
+                    return Folded::Duplicate;
+                }
+                if let Some(refused) = refused(aggregate) {
+                    return refused;
+                }
+                let poison = undecoded.poison.clone();
+                match self.version_of(aggregate, undecoded.version) {
+                    Ok(version) => self.poisoned(aggregate, decoded, version, decoded.record.record_time, poison),
+                    Err(gap) => quarantine(aggregate, decoded, gap),
+                }
+            }
+        }
+    }
+
+    fn fold_event(&self, aggregate: &mut Aggregate, decoded: &Decoded, event: &Event) -> Folded {
+        if self.is_old(aggregate, event.version) || self.is_repeated(aggregate, event) {
+            return Folded::Duplicate;
+        }
+        if let Some(refused) = refused(aggregate) {
+            return refused;
+        }
+        let version = match self.version_of(aggregate, event.version) {
+            Ok(version) => version,
+            Err(gap) => return quarantine(aggregate, decoded, gap),
+        };
+        match self.reduce(aggregate, decoded, event, version) {
+            Ok(()) => {
+                self.advance(aggregate, decoded, version, event.time, Some(event));
+                Folded::Applied
+            }
+            Err(poison) => self.poisoned(aggregate, decoded, version, event.time, poison),
+        }
+    }
+
+    fn is_old(&self, aggregate: &Aggregate, version: Option<Version>) -> bool {
+        self.versions == Versions::Given && version.is_some_and(|version| version <= aggregate.version)
+    }
+
+    fn is_repeated(&self, aggregate: &Aggregate, event: &Event) -> bool {
+        let Some(id) = event.event_id.as_deref() else { return false };
+        self.versions == Versions::CountedOnce && aggregate.recent_event_ids.contains(&id_hash(id))
+    }
+
+    /// The version the record takes, or why it cannot be the next one.
+    fn version_of(&self, aggregate: &Aggregate, given: Option<Version>) -> Result<Version, Poison> {
+        let next = aggregate.version.next();
+        match given.filter(|_| self.versions == Versions::Given) {
+            Some(version) if version > next && aggregate.version == Version(0) => Err(Poison::new(
+                "history-incomplete",
+                format!("the first event seen has version {version}, not 1"),
+            )),
+            Some(version) if version > next => {
+                Err(Poison::new("version-gap", format!("version {version} follows {}", aggregate.version)))
+            }
+            _ => Ok(next),
+        }
+    }
+
+    fn reduce(
+        &self,
+        aggregate: &mut Aggregate,
+        decoded: &Decoded,
+        event: &Event,
+        version: Version,
+    ) -> Result<(), Poison> {
+        let value_bytes = decoded.record.value.as_ref().map_or(0, |value| value.len());
+        let (mut state, bound) = self.heat(aggregate)?;
+        let view = EventView {
+            event_type: &event.event_type,
+            event_id: event.event_id.as_deref(),
+            version,
+            time: event.time,
+            record: &decoded.record,
+            data: &event.data,
+        };
+        let before = (bound > self.state_bytes_max / 2).then(|| state.clone());
+        let outcome = self.reducer.apply(&mut state, &view, self.state_bytes_max);
+        let (result, state) = match outcome {
+            Ok(Outcome::Deleted) => (Ok(()), State::Absent),
+            Ok(Outcome::Unchanged | Outcome::NoRule) => (Ok(()), State::Hot(state, bound)),
+            Ok(Outcome::Changed { growth }) => {
+                let mut bound = bound.saturating_add(growth).saturating_add(value_bytes);
+                let mut result = Ok(());
+                if bound > self.state_bytes_max {
+                    bound = json_len(&state);
+                    if bound > self.state_bytes_max {
+                        result = Err(Poison::new(
+                            "state-too-large",
+                            format!("the state would have {bound} bytes, the limit is {}", self.state_bytes_max),
+                        ));
+                        state = before.unwrap_or_default();
+                    }
+                }
+                (result, State::Hot(state, bound))
+            }
+            Err(poison) => (Err(poison), State::Hot(state, bound)),
+        };
+        aggregate.state = state;
+        result
+    }
+
+    fn heat(&self, aggregate: &mut Aggregate) -> Result<(Box<Value>, usize), Poison> {
+        match std::mem::replace(&mut aggregate.state, State::Absent) {
+            State::Absent => {
+                let state = self.reducer.initial();
+                let bound = json_len(&state);
+                Ok((Box::new(state), bound))
+            }
+            State::Hot(value, bound) => Ok((value, bound)),
+            State::Idle(bytes) => match parse(&bytes, &self.limits) {
+                Ok(value) => Ok((Box::new(value), bytes.len())),
+                Err(error) => {
+                    aggregate.state = State::Idle(bytes);
+                    Err(Poison::new("bad-state", error.to_string()))
+                }
+            },
+        }
+    }
+
+    fn poisoned(
+        &self,
+        aggregate: &mut Aggregate,
+        decoded: &Decoded,
+        version: Version,
+        time: Timestamp,
+        poison: Poison,
+    ) -> Folded {
+        match self.on_poison {
+            OnPoison::Skip => {
+                self.advance(aggregate, decoded, version, time, decoded.content.as_ref().ok());
+                Folded::Skipped(poison)
+            }
+            OnPoison::Quarantine => quarantine(aggregate, decoded, poison),
+            OnPoison::Halt => Folded::Halt(poison),
+        }
+    }
+
+    fn advance(
+        &self,
+        aggregate: &mut Aggregate,
+        decoded: &Decoded,
+        version: Version,
+        time: Timestamp,
+        event: Option<&Event>,
+    ) {
+        aggregate.version = version;
+        aggregate.offset = decoded.record.offset;
+        aggregate.leader_epoch = decoded.record.leader_epoch;
+        aggregate.effective_time = aggregate.effective_time.max(time);
+        if version == Version(1) {
+            aggregate.first_time = time;
+        }
+        aggregate.chain = chain::link(aggregate.chain, version, decoded.digest);
+        if event.is_none_or(|event| event.event_type != aggregate.last_event_type) {
+            aggregate.last_event_type = event.map(|event| event.event_type.clone()).unwrap_or_default();
+        }
+        aggregate.last_event_id = event.and_then(|event| event.event_id.clone());
+        if let (Versions::CountedOnce, Some(id)) = (self.versions, &aggregate.last_event_id) {
+            if aggregate.recent_event_ids.len() == RECENT_EVENT_IDS_MAX {
+                aggregate.recent_event_ids.remove(0);
+            }
+            aggregate.recent_event_ids.push(id_hash(id));
+        }
+    }
+}
+
+fn refused(aggregate: &Aggregate) -> Option<Folded> {
+    let mark = aggregate.quarantine.as_ref()?;
+    let detail = format!("the aggregate is quarantined since offset {} (`{}`)", mark.offset, mark.code);
+    Some(Folded::Refused(Poison::new("quarantined", detail)))
+}
+
+fn quarantine(aggregate: &mut Aggregate, decoded: &Decoded, poison: Poison) -> Folded {
+    aggregate.quarantine = Some(QuarantineMark {
+        code: poison.code.into(),
+        version: aggregate.version,
+        offset: decoded.record.offset,
+        since: decoded.record.record_time,
+    });
+    Folded::Quarantined(poison)
+}
+
+fn json_len(value: &Value) -> usize {
+    let mut text = Vec::new();
+    value.write_json(&mut text);
+    text.len()
+}
+
+/// The first 64 bits of an event id's SHA-256, as the duplicate window keeps it.
+#[must_use]
+pub fn id_hash(id: &str) -> u64 {
+    use sha2::Digest as _;
+    let digest = sha2::Sha256::digest(id.as_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    u64::from_le_bytes(first)
+}

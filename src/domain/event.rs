@@ -1,0 +1,67 @@
+//! Events: what a decoder makes of a record, and the port that decoders of every format implement.
+
+use super::ids::{Digest, Timestamp, Version};
+use super::poison::Poison;
+use super::record::RawRecord;
+use super::value::Value;
+use std::fmt;
+use std::sync::Arc;
+
+/// Type of the event that a key with a null value is: it deletes its aggregate.
+pub const TOMBSTONE: &str = "$tombstone";
+
+/// One decoded event.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Aggregate id.
+    pub id: Arc<str>,
+    /// The version it carries; none where versions are counted, and for tombstones.
+    pub version: Option<Version>,
+    /// Event type.
+    pub event_type: Box<str>,
+    /// Event id, where mapped and present.
+    pub event_id: Option<Box<str>>,
+    /// What `map.time` yields, else the record's timestamp.
+    pub time: Timestamp,
+    /// What the reducer reads; null for a tombstone.
+    pub data: Value,
+}
+
+/// What became of one record.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// The record as it came.
+    pub record: RawRecord,
+    /// Its digest for the chain.
+    pub digest: Digest,
+    /// The event in it, or why there is none.
+    pub content: Result<Event, Undecoded>,
+}
+
+/// A record that is no event: poison by itself, whatever the state.
+#[derive(Clone, Debug)]
+pub struct Undecoded {
+    /// The aggregate it was meant for, where that much could be read.
+    pub id: Option<Arc<str>>,
+    /// The version it was meant for, where that could be read.
+    pub version: Option<Version>,
+    /// What is wrong with it.
+    pub poison: Poison,
+}
+
+/// Turns records of one format into events. Pure: the same record gives the same event for ever.
+pub trait Decode: Send + Sync + fmt::Debug {
+    /// Decodes one record; whatever is wrong with it is in the answer.
+    fn decode(&self, record: RawRecord) -> Decoded;
+}
+
+impl Decoded {
+    /// Aggregate id, where it could be read.
+    #[must_use]
+    pub fn id(&self) -> Option<&Arc<str>> {
+        match &self.content {
+            Ok(event) => Some(&event.id),
+            Err(undecoded) => undecoded.id.as_ref(),
+        }
+    }
+}

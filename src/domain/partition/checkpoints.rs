@@ -1,0 +1,172 @@
+//! Live checkpoints of one partition: which of their entries no snapshot supersedes yet, and which checkpoints are done.
+//!
+//! INVARIANT(4): an entry is superseded only by a row whose acknowledgement this worker has seen itself (written or
+//! adopted by it); a row merely read may be a rumour.
+
+use super::{Effect, Entries, Entry, Partition};
+use crate::domain::ids::{Offset, PackId, Version};
+use crate::domain::mutant::{Mutant, mutant};
+use std::sync::Arc;
+
+/// One checkpoint, as its row and its footer tell, for one partition.
+#[derive(Clone, Debug)]
+pub struct LiveCheckpoint {
+    /// Its pack.
+    pub pack: PackId,
+    /// Bytes of the whole object.
+    pub object_bytes: u64,
+    /// What it holds of this partition.
+    pub entries: Arc<Entries>,
+}
+
+/// What a live checkpoint holds of one aggregate, as a reader needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryRef {
+    /// The pack.
+    pub pack: PackId,
+    /// Bytes of the whole object.
+    pub object_bytes: u64,
+    /// Versions `from + 1 ..= upto`.
+    pub from: Version,
+    /// Version of the last event.
+    pub upto: Version,
+    /// Offset of the first event.
+    pub first_offset: Offset,
+    /// Offset of the last event.
+    pub last_offset: Offset,
+    /// L1: events at or beyond this offset are ignored, the tail has them. None for checkpoints of our own.
+    pub ignore_from: Option<Offset>,
+}
+
+/// A live checkpoint with what is superseded of it.
+#[derive(Debug)]
+pub(super) struct Live {
+    checkpoint: LiveCheckpoint,
+    /// Where the assignment started, for a checkpoint that another owner wrote.
+    ignore_from: Option<Offset>,
+    superseded: Vec<bool>,
+    left: usize,
+    /// Entries before this one were asked to become snapshots.
+    pub(super) walked: usize,
+    retired: bool,
+}
+
+impl Live {
+    pub(super) fn own(checkpoint: LiveCheckpoint) -> Self {
+        Self::new(checkpoint, None)
+    }
+
+    pub(super) fn foreign(checkpoint: LiveCheckpoint, start: Offset) -> Self {
+        let ignore_from = if mutant(Mutant::UseCheckpointBeyondWatermark) { None } else { Some(start) };
+        Self::new(checkpoint, ignore_from)
+    }
+
+    fn new(checkpoint: LiveCheckpoint, ignore_from: Option<Offset>) -> Self {
+        let beyond = |entry: Entry<'_>| ignore_from.is_some_and(|start| entry.first_offset >= start);
+        // An entry wholly beyond the start is not used, so nothing need supersede it: its events are folded again.
+        let superseded: Vec<bool> = checkpoint.entries.iter().map(beyond).collect();
+        let left = superseded.iter().filter(|gone| !**gone).count();
+        Self { checkpoint, ignore_from, superseded, left, walked: 0, retired: false }
+    }
+
+    pub(super) fn pack(&self) -> PackId {
+        self.checkpoint.pack
+    }
+
+    pub(super) fn object_bytes(&self) -> u64 {
+        self.checkpoint.object_bytes
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.checkpoint.entries.heap_bytes() + self.superseded.capacity() + 64
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.superseded.len()
+    }
+
+    /// The entry at `index`, unless it is superseded.
+    pub(super) fn unsuperseded(&self, index: usize) -> Option<Entry<'_>> {
+        (!self.superseded[index]).then(|| self.checkpoint.entries.get(index))
+    }
+
+    fn find(&self, id: &str) -> Option<Entry<'_>> {
+        self.unsuperseded(self.checkpoint.entries.find(id)?)
+    }
+
+    fn supersede(&mut self, id: &str, version: Version, with_mark: bool) {
+        let Some(index) = self.checkpoint.entries.find(id) else { return };
+        let entry = self.checkpoint.entries.get(index);
+        if !self.superseded[index] && entry.upto <= version && (with_mark || !entry.marked) {
+            self.superseded[index] = true;
+            self.left -= 1;
+        }
+    }
+}
+
+impl Partition {
+    /// What live checkpoints hold of an aggregate beyond `row`, in version order.
+    pub(super) fn pending_entries(&self, id: &str, row: Option<Version>) -> Vec<EntryRef> {
+        if mutant(Mutant::PendingForgottenOnLoad) {
+            return Vec::new();
+        }
+        let mut pending: Vec<EntryRef> = Vec::new();
+        for live in &self.checkpoints {
+            let Some(entry) = live.find(id) else { continue };
+            if row.is_some_and(|row| entry.upto <= row && !entry.marked) {
+                continue;
+            }
+            pending.push(EntryRef {
+                pack: live.checkpoint.pack,
+                object_bytes: live.checkpoint.object_bytes,
+                from: entry.from,
+                upto: entry.upto,
+                first_offset: entry.first_offset,
+                last_offset: entry.last_offset,
+                ignore_from: live.ignore_from,
+            });
+        }
+        pending.sort_by_key(|entry| (entry.from, entry.upto, entry.pack));
+        if mutant(Mutant::OnlyNewestPendingUsed) && pending.len() > 1 {
+            pending.drain(..pending.len() - 1);
+        }
+        pending
+    }
+
+    /// The oldest version from which on live checkpoints hold events of this aggregate.
+    pub(super) fn pending_from(&self, id: &str) -> Option<Version> {
+        self.checkpoints.iter().filter_map(|live| live.find(id)).map(|entry| entry.from).min()
+    }
+
+    /// Event bytes that live checkpoints hold of this aggregate beyond `row`.
+    pub(super) fn pending_bytes(&self, id: &str, row: Version) -> u64 {
+        let entries = self.checkpoints.iter().filter_map(|live| live.find(id));
+        entries.filter(|entry| entry.upto > row).map(|entry| entry.raw_bytes).sum()
+    }
+
+    /// Acknowledged rows of this aggregate reach up to `version`.
+    pub(super) fn supersede(&mut self, id: &str, version: Version, with_mark: bool) {
+        for live in &mut self.checkpoints {
+            live.supersede(id, version, with_mark);
+        }
+    }
+
+    /// Lets go of checkpoints whose entries are all superseded.
+    pub(super) fn retire_superseded(&mut self, effects: &mut Vec<Effect>) {
+        let counts = &mut self.counts;
+        self.checkpoints.retain_mut(|live| {
+            if live.left > 0 {
+                return true;
+            }
+            if !std::mem::replace(&mut live.retired, true) {
+                counts.checkpoints_retired += 1;
+                effects.push(Effect::Retire(live.checkpoint.pack));
+            }
+            false
+        });
+    }
+
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.checkpoints.iter().map(Live::object_bytes).sum()
+    }
+}

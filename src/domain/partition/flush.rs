@@ -1,0 +1,380 @@
+//! When snapshots are due, and the snapshots and checkpoints in flight.
+
+use super::slot::{Body, Flight, SlotId};
+use super::{Draining, Effect, EntryRef, FlightId, LiveCheckpoint, Now, Partition, Reply, Strategy};
+use crate::domain::aggregate::Aggregate;
+use crate::domain::ids::Version;
+use crate::domain::mutant::{Mutant, mutant};
+use crate::domain::record::{QuarantineMark, StoredEvent};
+use crate::domain::row::Trigger;
+use std::sync::Arc;
+
+/// What is written as one snapshot: an increment, a full record, or both.
+#[derive(Debug)]
+pub struct SnapshotItem {
+    /// Whose.
+    pub id: Arc<str>,
+    /// Why.
+    pub trigger: Trigger,
+    /// The aggregate at the snapshot's version, its state as bytes.
+    pub aggregate: Aggregate,
+    /// Newest snapshot before this one: the increment starts after it.
+    pub row: Version,
+    /// Where live checkpoints hold the events from `row` up to the tail.
+    pub pending: Vec<EntryRef>,
+    /// The events that nothing durable covers.
+    pub tail: Vec<StoredEvent>,
+    /// Write the events as an increment.
+    pub increment: bool,
+    /// Write the state as a full record.
+    pub full: bool,
+}
+
+/// What a checkpoint holds of one aggregate.
+#[derive(Debug)]
+pub struct CheckpointItem {
+    /// Whose.
+    pub id: Arc<str>,
+    /// The version its events follow on.
+    pub from: Version,
+    /// The events that nothing durable covers, in version order.
+    pub events: Vec<StoredEvent>,
+    /// The quarantine mark, if nothing durable covers it.
+    pub mark: Option<QuarantineMark>,
+    /// The aggregate's effective time after them.
+    pub effective_time: crate::domain::ids::Timestamp,
+}
+
+/// A checkpoint in flight.
+#[derive(Debug)]
+pub(super) struct CheckpointFlight {
+    id: FlightId,
+    started_ms: u64,
+    /// By id, not by slot: a slot may have been covered by a snapshot, evicted and given away meanwhile.
+    covers: Vec<(Arc<str>, Version, bool)>,
+}
+
+impl Partition {
+    /// Why a snapshot of this aggregate is due after its last event, if it is.
+    pub(super) fn due(&self, slot: SlotId) -> Option<Trigger> {
+        let live = self.slots.get(slot).live()?;
+        let settings = &self.settings;
+        let events = live.aggregate.version.0 - live.row.0;
+        if events == 0 {
+            return None;
+        }
+        let amplified = match settings.strategy {
+            Strategy::Full => settings.write_amplification_permille * live.full_row_bytes,
+            Strategy::Incremental { .. } => 0,
+        };
+        let state_bytes = live.aggregate.state.bytes_bound() as u64;
+        if events >= settings.events_max && live.bytes_since_row * 1000 >= amplified {
+            Some(Trigger::Events)
+        } else if live.bytes_since_row >= settings.bytes_max
+            || state_bytes >= live.state_bytes_at_row + settings.bytes_max
+        {
+            Some(Trigger::Bytes)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn snapshot_now(&mut self, id: &Arc<str>, reply: Reply, now: Now, effects: &mut Vec<Effect>) {
+        let slot = self.slots.find(id).unwrap_or_else(|| self.slots.insert(id));
+        if let Body::Loading(loading) = &mut self.slots.get_mut(slot).body {
+            loading.replies.push(reply);
+            self.touch(slot);
+            self.ask_load(slot, effects);
+        } else {
+            self.want_manual(slot, reply, effects);
+            self.try_snapshot(slot, now, effects);
+        }
+    }
+
+    pub(super) fn want_manual(&mut self, slot: SlotId, reply: Reply, effects: &mut Vec<Effect>) {
+        let live = self.slots.get_mut(slot).live_mut().expect("asked of a live aggregate");
+        live.manual.push(reply);
+        self.want_snapshot(slot, Trigger::Manual, effects);
+    }
+
+    pub(super) fn want_snapshot(&mut self, slot: SlotId, trigger: Trigger, effects: &mut Vec<Effect>) {
+        let live = self.slots.get_mut(slot).live_mut().expect("asked of a live aggregate");
+        if live.trip.replace(live.trip.unwrap_or(trigger)).is_none() {
+            self.trips_waiting.push_back(slot);
+        }
+        self.start_waiting(effects);
+    }
+
+    pub(super) fn try_snapshot(&mut self, slot: SlotId, _now: Now, effects: &mut Vec<Effect>) {
+        let live = self.slots.get_mut(slot).live_mut();
+        if live.is_some_and(|live| live.trip.is_some()) {
+            self.trips_waiting.push_back(slot);
+        }
+        self.start_waiting(effects);
+    }
+
+    /// Starts as many of the snapshots that wait as may be in flight.
+    pub(super) fn start_waiting(&mut self, effects: &mut Vec<Effect>) {
+        while self.snapshots_in_flight < self.settings.snapshots_max {
+            let Some(slot) = self.trips_waiting.pop_front() else { return };
+            self.start_snapshot(slot, effects);
+        }
+    }
+
+    /// Starts the snapshot a slot waits for. Where it must wait for a flight or an adoption, their end tries again.
+    fn start_snapshot(&mut self, slot: SlotId, effects: &mut Vec<Effect>) {
+        let Some(live) = self.slots.live_or_gone(slot) else { return };
+        let Some(trigger) = live.trip else { return };
+        if live.flight.is_some() || live.adoption.is_some() {
+            return;
+        }
+        let version = live.aggregate.version;
+        let marked = live.aggregate.quarantine.is_some();
+        let nothing_new = live.row == version && !live.mark_uncovered && (live.has_row || version == Version(0));
+        let unmarked_row = marked && !live.row_marked;
+        if live.unreadable || (nothing_new && !unmarked_row) {
+            live.trip = None;
+            let replies = std::mem::take(&mut live.manual);
+            let answer = if live.unreadable { Err("the aggregate cannot be read".to_owned()) } else { Ok(version) };
+            effects.extend(replies.into_iter().map(|reply| Effect::SnapshotTaken(reply, answer.clone())));
+            self.touch(slot);
+            return;
+        }
+        let (increment, full) = match self.settings.strategy {
+            Strategy::Full => (false, true),
+            Strategy::Incremental { full_every } => {
+                let earned = self.settings.write_amplification_permille * live.full_row_bytes;
+                let due = live.increments_since_full + 1 >= full_every && live.bytes_since_full * 1000 >= earned;
+                (true, due && version > Version(0))
+            }
+        };
+        live.trip = None;
+        let replies = std::mem::take(&mut live.manual);
+        let aggregate = live.aggregate.cooled_copy();
+        let (row, tail) = (live.row, live.tail.iter().cloned().collect());
+        let id = Arc::clone(&self.slots.get(slot).id);
+        let has_row = self.slots.get(slot).live().is_some_and(|live| live.has_row);
+        let pending = self.pending_entries(&id, has_row.then_some(row));
+        let flight = self.mint_flight();
+        self.flights.insert(flight, Arc::clone(&id));
+        self.snapshots_in_flight += 1;
+        let live = self.slots.get_mut(slot).live_mut().expect("it was live above");
+        live.flight = Some(Flight { id: flight, version, with_mark: marked, full, trigger, replies });
+        let item = SnapshotItem { id, trigger, aggregate, row, pending, tail, increment, full };
+        effects.push(Effect::Snapshot(flight, Box::new(item)));
+        self.touch(slot);
+    }
+
+    pub(super) fn snapshot_stored(
+        &mut self,
+        flight: FlightId,
+        full_bytes: Option<u64>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some((slot, id)) = self.slot_of(flight) else { return };
+        self.snapshots_in_flight -= 1;
+        let live = self.slots.get_mut(slot).live_mut().expect("what is in flight is not evicted");
+        let stored = live.flight.take().expect("the flight of this slot");
+        assert_eq!(stored.id, flight, "one snapshot of an aggregate at a time");
+        // Rule 3: only what the snapshot holds is covered; what was folded since stays dirty.
+        let covered = if mutant(Mutant::CleanThoughNewerFolded) { live.aggregate.version } else { stored.version };
+        live.cover(covered, 0);
+        live.row = covered;
+        live.has_row = true;
+        live.row_marked = stored.with_mark;
+        live.mark_uncovered &= !stored.with_mark;
+        live.bytes_since_row = live.tail.iter().map(|event| super::slot::event_bytes(event) as u64).sum();
+        live.state_bytes_at_row = live.aggregate.state.bytes_bound() as u64;
+        if stored.full {
+            live.full_row = stored.version;
+            live.full_row_bytes = full_bytes.unwrap_or(0);
+            live.increments_since_full = 0;
+            live.bytes_since_full = live.bytes_since_row;
+        } else {
+            live.increments_since_full = live.increments_since_full.saturating_add(1);
+        }
+        self.counts.snapshots[stored.trigger as usize] += 1;
+        effects.extend(stored.replies.into_iter().map(|reply| Effect::SnapshotTaken(reply, Ok(stored.version))));
+        self.supersede(&id, stored.version, stored.with_mark);
+        if let Some(trigger) = self.due(slot) {
+            self.want_snapshot(slot, trigger, effects);
+        }
+        self.touch(slot);
+        self.try_snapshot(slot, now, effects);
+    }
+
+    /// Nothing is certain about it: its events are as uncovered as before, and the snapshot is due again.
+    pub(super) fn snapshot_abandoned(&mut self, flight: FlightId, effects: &mut Vec<Effect>) {
+        let Some((slot, _)) = self.slot_of(flight) else { return };
+        self.snapshots_in_flight -= 1;
+        self.counts.snapshots_abandoned += 1;
+        let live = self.slots.get_mut(slot).live_mut().expect("what is in flight is not evicted");
+        let lost = live.flight.take().expect("the flight of this slot");
+        live.manual.extend(lost.replies);
+        self.want_snapshot(slot, lost.trigger, effects);
+    }
+
+    /// Hands over everything that is dirty and not being snapshotted anyway. Always answers with one checkpoint effect,
+    /// empty where there is nothing to write or one is in flight already.
+    pub(super) fn take_checkpoint(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let flight = self.mint_flight();
+        let mut items = Vec::new();
+        let mut covers = Vec::new();
+        if self.checkpoint_flight.is_none() {
+            let draining = self.draining != Draining::No;
+            let dirty: Vec<SlotId> = self.watermark.dirty().collect();
+            for slot in dirty {
+                let slot = self.slots.get(slot);
+                let Some(live) = slot.live() else { continue };
+                if !live.is_dirty() || (live.flight.is_some() && !draining) {
+                    continue;
+                }
+                let mark = live.aggregate.quarantine.clone().filter(|_| live.mark_uncovered);
+                covers.push((Arc::clone(&slot.id), live.aggregate.version, mark.is_some()));
+                items.push(CheckpointItem {
+                    id: Arc::clone(&slot.id),
+                    from: live.durable,
+                    events: live.tail.iter().cloned().collect(),
+                    mark,
+                    effective_time: live.aggregate.effective_time,
+                });
+            }
+        }
+        if !items.is_empty() {
+            self.checkpoint_flight = Some(CheckpointFlight { id: flight, started_ms: now.monotonic_ms, covers });
+        }
+        effects.push(Effect::Checkpoint(flight, items));
+    }
+
+    pub(super) fn checkpoint_stored(
+        &mut self,
+        flight: FlightId,
+        checkpoint: LiveCheckpoint,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(stored) = self.checkpoint_flight.take_if(|stored| stored.id == flight) else { return };
+        self.counts.checkpoints += 1;
+        self.checkpoint_wanted = false;
+        self.checkpoints.push(super::checkpoints::Live::own(checkpoint));
+        for (id, version, with_mark) in stored.covers {
+            let Some(slot) = self.slots.find(&id) else {
+                // Evicted meanwhile, so an acknowledged snapshot covers it.
+                self.supersede(&id, version, with_mark);
+                continue;
+            };
+            let Some(live) = self.slots.get_mut(slot).live_mut() else {
+                self.supersede(&id, version, with_mark);
+                continue;
+            };
+            let newest = live.aggregate.version;
+            let covered = if mutant(Mutant::PendingThoughNewerFolded) { newest } else { version };
+            live.cover(covered.min(newest), stored.started_ms);
+            live.mark_uncovered &= !with_mark;
+            let row = live.has_row.then_some((live.row, live.row_marked));
+            if let Some((row, row_marked)) = row {
+                self.supersede(&id, row, row_marked);
+            }
+            self.touch(slot);
+        }
+        self.trip_debt(effects);
+    }
+
+    pub(super) fn checkpoint_abandoned(&mut self, flight: FlightId) {
+        if self.checkpoint_flight.take_if(|lost| lost.id == flight).is_some() {
+            self.counts.checkpoints_abandoned += 1;
+            self.checkpoint_wanted = false;
+        }
+    }
+
+    /// Trips whatever is older than `timeThreshold`: dirty aggregates by the first event of their tail, pending ones by
+    /// the age of the checkpoint that holds them.
+    pub(super) fn trip_by_age(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let age_max = self.settings.age_ms_max;
+        let mut old = Vec::new();
+        for slot in self.watermark.dirty() {
+            let Some(live) = self.slots.get(slot).live() else { continue };
+            if !live.is_dirty() {
+                continue;
+            }
+            if now.monotonic_ms.saturating_sub(live.tail_since_ms) < age_max {
+                break;
+            }
+            if live.trip.is_none() && live.flight.is_none() {
+                old.push(slot);
+            }
+        }
+        for slot in old {
+            self.want_snapshot(slot, Trigger::Age, effects);
+        }
+        let minted_before = now.wall.0.saturating_sub(i64::try_from(age_max).unwrap_or(i64::MAX));
+        for index in 0..self.checkpoints.len() {
+            if self.checkpoints[index].pack().minted_at().0 <= minted_before {
+                self.trip_entries(index, Trigger::Age, effects);
+            }
+        }
+        self.trip_debt(effects);
+        self.start_waiting(effects);
+        if self.draining == Draining::Asked && self.checkpoint_flight.is_none() {
+            self.take_checkpoint(now, effects);
+        }
+    }
+
+    /// Too many bytes in live checkpoints, or too much memory for their tables: the oldest entries become snapshots.
+    fn trip_debt(&mut self, effects: &mut Vec<Effect>) {
+        let tables: usize = self.checkpoints.iter().map(super::checkpoints::Live::heap_bytes).sum();
+        if self.live_bytes() > self.settings.live_bytes_max {
+            self.trip_entries(0, Trigger::Debt, effects);
+        } else if tables > self.settings.memory_bytes_max / 2 {
+            self.trip_entries(0, Trigger::Memory, effects);
+        }
+    }
+
+    /// Trips the entries of one live checkpoint, as many as loads and snapshots have room for.
+    fn trip_entries(&mut self, index: usize, trigger: Trigger, effects: &mut Vec<Effect>) {
+        loop {
+            let busy = self.loads_in_flight >= self.settings.loads_max
+                || self.snapshots_in_flight >= self.settings.snapshots_max;
+            let live = &mut self.checkpoints[index];
+            if busy || self.draining != Draining::No {
+                return;
+            }
+            if live.walked == live.len() {
+                // What is left was tripped and failed or is in flight; the next walk finds it.
+                live.walked = 0;
+                return;
+            }
+            let at = live.walked;
+            live.walked += 1;
+            let Some(id) = live.unsuperseded(at).map(|entry| Arc::from(entry.id)) else { continue };
+            self.trip(&id, trigger, effects);
+        }
+    }
+
+    pub(super) fn drain(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.draining == Draining::No {
+            self.draining = Draining::Asked;
+            if self.checkpoint_flight.is_none() {
+                self.take_checkpoint(now, effects);
+            }
+        }
+    }
+
+    pub(super) fn finish_drain(&mut self, effects: &mut Vec<Effect>) {
+        if self.draining != Draining::Asked || self.checkpoint_flight.is_some() {
+            return;
+        }
+        let dirty = self.watermark.dirty().any(|slot| self.slots.get(slot).live().is_some_and(|live| live.is_dirty()));
+        if dirty || self.watermark.letters_outstanding() > 0 || !self.watermark.is_settled(self.position) {
+            return;
+        }
+        self.draining = Draining::Done;
+        effects.push(Effect::Drained);
+    }
+
+    /// The slot a flight belongs to, and forgets the flight.
+    pub(super) fn slot_of(&mut self, flight: FlightId) -> Option<(SlotId, Arc<str>)> {
+        let id = self.flights.remove(&flight)?;
+        Some((self.slots.find(&id)?, id))
+    }
+}

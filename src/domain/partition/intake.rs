@@ -1,0 +1,210 @@
+//! Records: what is skipped, parked, folded, recorded as a dead letter, or stops the partition.
+
+use super::slot::{Body, Live, SlotId, record_bytes};
+use super::{Effect, Now, Partition};
+use crate::domain::aggregate::{Folded, State};
+use crate::domain::event::Decoded;
+use crate::domain::ids::Offset;
+use crate::domain::mutant::{Mutant, mutant};
+use crate::domain::poison::Poison;
+use crate::domain::record::StoredEvent;
+use std::collections::VecDeque;
+
+/// What a partition has done since it was assigned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Records taken.
+    pub records: u64,
+    /// Events that became a version.
+    pub folded: u64,
+    /// Of those, events that were skipped as poison.
+    pub skipped: u64,
+    /// Events that a loaded state held already.
+    pub replayed: u64,
+    /// Events whose version or id was folded before.
+    pub duplicates: u64,
+    /// Duplicates with other bytes than the event that was folded.
+    pub conflicts: u64,
+    /// Events recorded as dead letters.
+    pub dead_letters: u64,
+    /// Aggregates that were quarantined.
+    pub quarantined: u64,
+    /// Loads asked for.
+    pub loads: u64,
+    /// Aggregates evicted.
+    pub evictions: u64,
+    /// Snapshots acknowledged, by trigger in the order of its variants.
+    pub snapshots: [u64; 8],
+    /// Snapshots given up.
+    pub snapshots_abandoned: u64,
+    /// Checkpoints acknowledged.
+    pub checkpoints: u64,
+    /// Checkpoints given up.
+    pub checkpoints_abandoned: u64,
+    /// Checkpoints whose row was deleted.
+    pub checkpoints_retired: u64,
+    /// Provisional rows written again.
+    pub adoptions: u64,
+}
+
+impl Partition {
+    pub(super) fn take_records(&mut self, records: Vec<Decoded>, now: Now, effects: &mut Vec<Effect>) {
+        for decoded in records {
+            if self.halted.is_some() {
+                return;
+            }
+            let offset = decoded.record.offset;
+            if offset < self.position {
+                continue;
+            }
+            self.counts.records += 1;
+            let Some(id) = decoded.id().cloned() else {
+                let poison = decoded.content.as_ref().err().map(|undecoded| undecoded.poison.clone());
+                let poison = poison.expect("an event has an id, so what has none is poison");
+                if self.rules.on_poison == crate::domain::aggregate::OnPoison::Halt {
+                    self.halt(offset, poison, effects);
+                    return;
+                }
+                self.position = offset.next();
+                self.dead_letter(decoded, poison, effects);
+                continue;
+            };
+            let slot = self.slots.find(&id).unwrap_or_else(|| self.slots.insert(&id));
+            self.slots.get_mut(slot).referenced = true;
+            let taken = match &mut self.slots.get_mut(slot).body {
+                Body::Loading(loading) => {
+                    loading.parked_bytes += super::slot::parked_bytes(&decoded);
+                    loading.parked.push_back(decoded);
+                    Ok(())
+                }
+                Body::Live(_) => self.fold_into(slot, decoded, now, effects).map_err(|(_, poison)| poison),
+            };
+            match taken {
+                Ok(()) => self.position = offset.next(),
+                Err(poison) => self.halt(offset, poison, effects),
+            }
+            self.touch(slot);
+            self.ask_load(slot, effects);
+        }
+        self.cool_down();
+    }
+
+    /// Folds the events that waited for a load.
+    pub(super) fn fold_parked(
+        &mut self,
+        slot: SlotId,
+        mut parked: VecDeque<Decoded>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        while let Some(decoded) = parked.pop_front() {
+            if let Err((decoded, poison)) = self.fold_into(slot, decoded, now, effects) {
+                // The event and those after it wait where they are: the watermark cannot pass them.
+                let offset = decoded.record.offset;
+                parked.push_front(*decoded);
+                let loading = super::slot::Loading { parked, asked: true, ..Default::default() };
+                self.stand_still(slot, loading);
+                self.halt(offset, poison, effects);
+                return;
+            }
+        }
+    }
+
+    /// Folds one event into a live aggregate; an error gives it back: the partition must stop before it.
+    fn fold_into(
+        &mut self,
+        slot: SlotId,
+        decoded: Decoded,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), (Box<Decoded>, Poison)> {
+        let live = self.slots.get_mut(slot).live_mut().expect("only live aggregates fold");
+        let offset = decoded.record.offset;
+        if offset <= live.aggregate.offset {
+            // Rule 4: the loaded state holds this event already. While its row is provisional the event is uncovered.
+            if let Some(adoption) = &mut live.adoption {
+                let hold = adoption.hold.get_or_insert(offset);
+                *hold = offset.min(*hold);
+            }
+            self.counts.replayed += 1;
+            return Ok(());
+        }
+        let was_hot = matches!(live.aggregate.state, State::Hot(..));
+        let folded = self.rules.fold(&mut live.aggregate, &decoded);
+        if !was_hot && matches!(live.aggregate.state, State::Hot(..)) {
+            self.hot.push_back(slot);
+        }
+        match folded {
+            Folded::Applied => self.applied(slot, decoded, false, now, effects),
+            Folded::Skipped(poison) => {
+                self.counts.skipped += 1;
+                self.applied(slot, decoded.clone(), true, now, effects);
+                self.dead_letter(decoded, poison, effects);
+            }
+            Folded::Duplicate => {
+                self.counts.duplicates += 1;
+                if conflicts(live, &decoded) {
+                    self.counts.conflicts += 1;
+                    let detail = "an event of the same version with other bytes was folded before";
+                    self.dead_letter(decoded, Poison::new("conflict", detail), effects);
+                }
+            }
+            Folded::Quarantined(poison) => {
+                live.mark_uncovered = true;
+                live.tail_since_ms = now.monotonic_ms;
+                self.counts.quarantined += 1;
+                self.dead_letter(decoded, poison, effects);
+            }
+            Folded::Refused(poison) => self.dead_letter(decoded, poison, effects),
+            Folded::Halt(poison) => return Err((Box::new(decoded), poison)),
+        }
+        Ok(())
+    }
+
+    fn applied(&mut self, slot: SlotId, decoded: Decoded, skipped: bool, now: Now, effects: &mut Vec<Effect>) {
+        let live = self.slots.get_mut(slot).live_mut().expect("it has just folded");
+        let version = live.aggregate.version;
+        live.push_tail(StoredEvent { version, skipped, record: decoded.record }, now.monotonic_ms);
+        self.counts.folded += 1;
+        if let Some(trigger) = self.due(slot) {
+            self.want_snapshot(slot, trigger, effects);
+        }
+    }
+
+    fn dead_letter(&mut self, decoded: Decoded, poison: Poison, effects: &mut Vec<Effect>) {
+        self.counts.dead_letters += 1;
+        self.watermark.hold_for_letter(decoded.record.offset);
+        effects.push(Effect::DeadLetter(Box::new(decoded), poison));
+    }
+
+    fn halt(&mut self, offset: Offset, poison: Poison, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Halted(offset, poison.clone()));
+        self.halted = Some((offset, poison));
+    }
+
+    /// Keeps the number of states that are held as trees small: a tree takes many times its bytes.
+    fn cool_down(&mut self) {
+        while self.hot.len() > self.settings.hot_max {
+            let Some(slot) = self.hot.pop_front() else { return };
+            if let Some(live) = self.slots.live_or_gone(slot) {
+                live.aggregate.state.cool();
+                self.slots.recount(slot);
+            }
+        }
+    }
+}
+
+/// A duplicate version whose record differs from the one in the tail: a finding. It changes nothing about the fold,
+/// because what is still in memory differs from worker to worker.
+fn conflicts(live: &Live, decoded: &Decoded) -> bool {
+    let Ok(event) = &decoded.content else { return false };
+    let Some(version) = event.version else { return false };
+    if mutant(Mutant::ConflictsUnnoticed) {
+        return false;
+    }
+    let same = |stored: &&StoredEvent| stored.version == version;
+    live.tail.iter().find(same).is_some_and(|stored| {
+        (&stored.record.key, &stored.record.value) != (&decoded.record.key, &decoded.record.value)
+            || record_bytes(&stored.record) != record_bytes(&decoded.record)
+    })
+}

@@ -1,0 +1,342 @@
+//! The state machine of one Kafka partition: all that decides what is folded, what is durable and what may be
+//! committed. `step` takes one input and appends effects; it does no I/O and knows no clock but its `now` argument.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `mod.rs` | `Partition`, `Input`, `Effect`, `step`, the invariants |
+//! | `slot.rs` | one resident aggregate: parked while loading, live with its tail |
+//! | `intake.rs` | records: skip, park, fold, dead letters, halt |
+//! | `residency.rs` | loads, adoption, eviction, idle states as bytes |
+//! | `flush.rs` | triggers, snapshots and checkpoints in flight |
+//! | `checkpoints.rs` | live checkpoints: what is pending, what is superseded, what can be retired |
+//! | `entries.rs` | the compact table of one checkpoint's entries |
+//! | `watermark.rs` | uncovered offsets, the low watermark, commits |
+//!
+//! Words: an event is *uncovered* until a snapshot or checkpoint with it is acknowledged; the low watermark is the
+//! first uncovered offset. An aggregate's *tail* is its uncovered events, kept until they are covered.
+
+mod checkpoints;
+mod entries;
+mod flush;
+mod intake;
+mod residency;
+mod slot;
+mod watermark;
+
+#[cfg(test)]
+mod tests;
+
+pub use checkpoints::{EntryRef, LiveCheckpoint};
+pub use entries::{Entries, Entry};
+pub use flush::{CheckpointItem, SnapshotItem};
+pub use intake::Counts;
+pub use residency::{Load, Loaded};
+
+use super::aggregate::{Aggregate, Rules};
+use super::event::Decoded;
+use super::ids::{Offset, PackId, Timestamp, Version};
+use super::poison::Poison;
+use super::row::{PartitionKey, SnapshotRow};
+use slot::Slots;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use watermark::Watermark;
+
+/// The two clocks, as they stood when the input arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Wall clock: only for what is stored.
+    pub wall: Timestamp,
+    /// Monotonic milliseconds: for every decision about age.
+    pub monotonic_ms: u64,
+}
+
+/// Names one write in flight; unique within a `Partition`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlightId(pub u64);
+
+/// Names one question; the shell keeps who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reply(pub u64);
+
+/// How snapshots of a stream are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// The state; events stay in the topic.
+    Full,
+    /// The events, and the state too every `full_every` increments.
+    Incremental {
+        /// Increments between two full snapshots.
+        full_every: u32,
+    },
+}
+
+/// When snapshots are taken, and how much a partition may hold.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `eventThreshold`: events since the last snapshot.
+    pub events_max: u64,
+    /// `timeThreshold` in milliseconds.
+    pub age_ms_max: u64,
+    /// `sizeThreshold`: event bytes since the last snapshot.
+    pub bytes_max: u64,
+    /// Event bytes that must have come since the last full snapshot, in thousandths of its stored size.
+    pub write_amplification_permille: u64,
+    /// How snapshots are stored.
+    pub strategy: Strategy,
+    /// Bytes that states, tails, parked events and tables of live checkpoints may take together.
+    pub memory_bytes_max: usize,
+    /// Loads in flight.
+    pub loads_max: usize,
+    /// Snapshots in flight.
+    pub snapshots_max: usize,
+    /// Stored bytes of live checkpoints beyond which the oldest entries become snapshots.
+    pub live_bytes_max: u64,
+    /// States held as trees.
+    pub hot_max: usize,
+}
+
+/// Everything that enters.
+#[derive(Debug)]
+pub enum Input {
+    /// Records of the partition, in offset order, following on those before.
+    Records(Vec<Decoded>),
+    /// A load has ended.
+    Loaded(Load),
+    /// Rows of a snapshot are acknowledged; per kind the bytes it took.
+    SnapshotStored {
+        /// Which one.
+        flight: FlightId,
+        /// Stored bytes of the full record, if one was written.
+        full_bytes: Option<u64>,
+    },
+    /// A snapshot was given up: nothing about it is certain.
+    SnapshotAbandoned(FlightId),
+    /// A checkpoint's row of this partition is acknowledged.
+    CheckpointStored(FlightId, LiveCheckpoint),
+    /// A checkpoint was given up.
+    CheckpointAbandoned(FlightId),
+    /// Rows were written again at quorum.
+    Adopted(FlightId),
+    /// A dead letter is recorded.
+    DeadLettered(Offset),
+    /// The low watermark is in the index and committed, or that failed.
+    Committed(Result<Offset, ()>),
+    /// Time has passed.
+    Tick,
+    /// Write a checkpoint of all that is dirty.
+    TakeCheckpoint,
+    /// Take a snapshot of one aggregate now.
+    SnapshotNow(Arc<str>, Reply),
+    /// What is the head of this aggregate?
+    Head(Arc<str>, Reply),
+    /// Cover everything, commit, stop.
+    Drain,
+}
+
+/// Everything that leaves.
+#[derive(Debug)]
+pub enum Effect {
+    /// Load an aggregate from rest. `pending` is what live checkpoints hold of it.
+    Load {
+        /// Which one.
+        id: Arc<str>,
+        /// Entries of live checkpoints that no snapshot supersedes, in version order.
+        pending: Vec<EntryRef>,
+    },
+    /// Write a snapshot: packs, then rows; answer `SnapshotStored` or `SnapshotAbandoned`.
+    Snapshot(FlightId, Box<SnapshotItem>),
+    /// Write a checkpoint: pack, then this partition's row; answer `CheckpointStored` or `CheckpointAbandoned`.
+    Checkpoint(FlightId, Vec<CheckpointItem>),
+    /// Write these rows again until acknowledged; answer `Adopted`.
+    Adopt(FlightId, Vec<SnapshotRow>),
+    /// Delete this checkpoint's row, best effort.
+    Retire(PackId),
+    /// Record an event that cannot be folded, until acknowledged; answer `DeadLettered`.
+    DeadLetter(Box<Decoded>, Poison),
+    /// Write the low watermark to the index, then commit it; answer `Committed`.
+    Commit(Offset),
+    /// The answer to `SnapshotNow`: the version that is now durable as a snapshot, or why not.
+    SnapshotTaken(Reply, Result<Version, String>),
+    /// The answer to `Head`: the aggregate if resident, and the position it is true for.
+    HeadIs(Reply, Option<Box<Aggregate>>, Offset),
+    /// A checkpoint is wanted before its time.
+    WantCheckpoint,
+    /// The partition has stopped before an event and will not go on by itself.
+    Halted(Offset, Poison),
+    /// All that was folded is covered and committed.
+    Drained,
+}
+
+/// One partition.
+#[derive(Debug)]
+pub struct Partition {
+    key: PartitionKey,
+    rules: Rules,
+    settings: Settings,
+    /// Next offset to fold.
+    position: Offset,
+    /// Where this assignment started.
+    started_at: Offset,
+    slots: Slots,
+    watermark: Watermark,
+    checkpoints: Vec<checkpoints::Live>,
+    checkpoint_flight: Option<flush::CheckpointFlight>,
+    snapshots_in_flight: usize,
+    loads_in_flight: usize,
+    loads_waiting: VecDeque<slot::SlotId>,
+    trips_waiting: VecDeque<slot::SlotId>,
+    hot: VecDeque<slot::SlotId>,
+    /// Whose snapshot or adoption a flight is.
+    flights: BTreeMap<FlightId, Arc<str>>,
+    next_flight: u64,
+    halted: Option<(Offset, Poison)>,
+    draining: Draining,
+    checkpoint_wanted: bool,
+    counts: Counts,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Draining {
+    No,
+    Asked,
+    Done,
+}
+
+impl Partition {
+    /// A partition whose folding starts at `start`, the greatest valid low watermark, with the live checkpoints that
+    /// were listed *after* that low watermark was read.
+    #[must_use]
+    pub fn new(
+        key: PartitionKey,
+        rules: Rules,
+        settings: Settings,
+        start: Offset,
+        checkpoints: Vec<LiveCheckpoint>,
+    ) -> Self {
+        let checkpoints = checkpoints.into_iter().map(|live| checkpoints::Live::foreign(live, start)).collect();
+        Self {
+            key,
+            rules,
+            settings,
+            position: start,
+            started_at: start,
+            slots: Slots::default(),
+            watermark: Watermark::new(start),
+            checkpoints,
+            checkpoint_flight: None,
+            snapshots_in_flight: 0,
+            loads_in_flight: 0,
+            loads_waiting: VecDeque::new(),
+            trips_waiting: VecDeque::new(),
+            hot: VecDeque::new(),
+            flights: BTreeMap::new(),
+            next_flight: 0,
+            halted: None,
+            draining: Draining::No,
+            checkpoint_wanted: false,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Takes one input; what is to be done about it is appended to `effects`.
+    pub fn step(&mut self, input: Input, now: Now, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Records(records) => self.take_records(records, now, effects),
+            Input::Loaded(load) => self.take_load(load, now, effects),
+            Input::SnapshotStored { flight, full_bytes } => self.snapshot_stored(flight, full_bytes, now, effects),
+            Input::SnapshotAbandoned(flight) => self.snapshot_abandoned(flight, effects),
+            Input::CheckpointStored(flight, live) => self.checkpoint_stored(flight, live, effects),
+            Input::CheckpointAbandoned(flight) => self.checkpoint_abandoned(flight),
+            Input::Adopted(flight) => self.adopted(flight, now, effects),
+            Input::DeadLettered(offset) => self.watermark.letter_recorded(offset),
+            Input::Committed(result) => self.watermark.commit_ended(result),
+            Input::Tick => self.trip_by_age(now, effects),
+            Input::TakeCheckpoint => self.take_checkpoint(now, effects),
+            Input::SnapshotNow(id, reply) => self.snapshot_now(&id, reply, now, effects),
+            Input::Head(id, reply) => self.tell_head(&id, reply, effects),
+            Input::Drain => self.drain(now, effects),
+        }
+        self.retire_superseded(effects);
+        self.keep_within_memory(effects);
+        self.watermark.commit(self.position, effects);
+        self.finish_drain(effects);
+        if cfg!(debug_assertions) {
+            self.assert_invariants();
+        }
+    }
+
+    /// Next offset to fold.
+    #[must_use]
+    pub fn position(&self) -> Offset {
+        self.position
+    }
+
+    /// First offset that neither a snapshot nor a checkpoint covers.
+    #[must_use]
+    pub fn low_watermark(&self) -> Offset {
+        self.watermark.low(self.position)
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Which log this is.
+    #[must_use]
+    pub fn key(&self) -> &PartitionKey {
+        &self.key
+    }
+
+    /// False while records must wait: the memory budget is spent, the partition is halted or draining.
+    #[must_use]
+    pub fn wants_records(&self) -> bool {
+        self.halted.is_none() && self.draining == Draining::No && self.memory_bytes() <= self.settings.memory_bytes_max
+    }
+
+    /// Why and where the partition stands still.
+    #[must_use]
+    pub fn halted(&self) -> Option<&(Offset, Poison)> {
+        self.halted.as_ref()
+    }
+
+    /// Bytes held: states, tails, parked events, tables of live checkpoints.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.slots.bytes() + self.checkpoints.iter().map(checkpoints::Live::heap_bytes).sum::<usize>()
+    }
+
+    /// Aggregates in memory.
+    #[must_use]
+    pub fn residents(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Packs of the checkpoints that are still live.
+    pub fn live_checkpoints(&self) -> impl Iterator<Item = PackId> + '_ {
+        self.checkpoints.iter().map(|live| live.pack())
+    }
+
+    fn mint_flight(&mut self) -> FlightId {
+        self.next_flight += 1;
+        FlightId(self.next_flight)
+    }
+
+    /// Checks what must hold between any two steps.
+    ///
+    /// # Panics
+    /// If it does not: a bug, which a restart can survive and a wrong commit could not.
+    pub fn assert_invariants(&self) {
+        let low = self.low_watermark();
+        assert!(self.watermark.committed() <= low, "committed {} > LW {low}", self.watermark.committed());
+        assert!(low <= self.position, "LW {low} > position {}", self.position);
+        assert!(self.started_at <= low, "LW {low} below the start {}", self.started_at);
+        for (id, slot) in self.slots.iter() {
+            let uncovered = slot.uncovered_since();
+            assert_eq!(self.watermark.is_listed(id, uncovered), uncovered.is_some(), "dirty list and tail disagree");
+            slot.assert_invariants(low);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Which aggregates are in memory: loads, adoption of provisional rows, eviction.
+
+use super::slot::{Adoption, Body, Live, Loading, SlotId};
+use super::{Effect, FlightId, Now, Partition, Reply};
+use crate::domain::aggregate::Aggregate;
+use crate::domain::ids::{Offset, Timestamp, Version};
+use crate::domain::mutant::{Mutant, mutant};
+use crate::domain::poison::Poison;
+use crate::domain::record::QuarantineMark;
+use crate::domain::row::{RecordKind, SnapshotRow, Trigger};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// The end of a load.
+#[derive(Debug)]
+pub struct Load {
+    /// Whose.
+    pub id: Arc<str>,
+    /// What rest holds of it, or why nothing that is there can be read (never for an error that may pass).
+    pub result: Result<Box<Loaded>, Poison>,
+}
+
+/// What rest holds of an aggregate.
+#[derive(Debug)]
+pub struct Loaded {
+    /// It, folded as far as rows and pending entries reach; at genesis if there are none.
+    pub aggregate: Aggregate,
+    /// Rows seen, newest first: all from the newest down to the newest readable full one (or the first), and all above
+    /// the oldest version that a pending entry starts from.
+    pub rows: Vec<SnapshotRow>,
+}
+
+impl Partition {
+    /// Asks for the load of a slot that waits for one, if loads are not all taken.
+    pub(super) fn ask_load(&mut self, slot: SlotId, effects: &mut Vec<Effect>) {
+        let Body::Loading(loading) = &mut self.slots.get_mut(slot).body else { return };
+        if loading.asked {
+            return;
+        }
+        loading.asked = true;
+        if self.loads_in_flight >= self.settings.loads_max {
+            self.loads_waiting.push_back(slot);
+        } else {
+            self.start_load(slot, effects);
+        }
+    }
+
+    fn start_load(&mut self, slot: SlotId, effects: &mut Vec<Effect>) {
+        let id = Arc::clone(&self.slots.get(slot).id);
+        let pending = self.pending_entries(&id, None);
+        self.loads_in_flight += 1;
+        self.counts.loads += 1;
+        effects.push(Effect::Load { id, pending });
+    }
+
+    pub(super) fn take_load(&mut self, load: Load, now: Now, effects: &mut Vec<Effect>) {
+        self.loads_in_flight -= 1;
+        if let Some(waiting) = self.loads_waiting.pop_front() {
+            self.start_load(waiting, effects);
+        }
+        let Some(slot) = self.slots.find(&load.id) else { return };
+        let Body::Loading(loading) = &mut self.slots.get_mut(slot).body else { return };
+        let loading = std::mem::take(loading);
+        let first = loading.parked.front().map_or(self.position, |decoded| decoded.record.offset);
+        let live = match load.result {
+            Ok(loaded) => self.bring_to_life(&load.id, *loaded, first, effects),
+            Err(poison) => self.unreadable(&load.id, first, poison, now),
+        };
+        self.slots.get_mut(slot).body = Body::Live(Box::new(live));
+        self.fold_parked(slot, loading.parked, now, effects);
+        if self.slots.get(slot).live().is_some() {
+            for reply in loading.replies {
+                self.want_manual(slot, reply, effects);
+            }
+            if let Some(trigger) = loading.trip {
+                self.want_snapshot(slot, trigger, effects);
+            }
+        }
+        self.touch(slot);
+    }
+
+    fn bring_to_life(
+        &mut self,
+        id: &str,
+        loaded: Loaded,
+        first: Offset,
+        effects: &mut Vec<Effect>,
+    ) -> Live {
+        let Loaded { aggregate, rows } = loaded;
+        let newest = rows.iter().map(|row| row.version).max();
+        let adoption = self.adopt_provisional(id, &rows, first, effects);
+        let row = newest.unwrap_or_default();
+        let full = rows.iter().filter(|row| row.kind == RecordKind::Full).max_by_key(|row| row.version);
+        let full_row = full.map_or(Version(0), |row| row.version);
+        let since_full = rows.iter().filter(|row| row.kind == RecordKind::Increment && row.version > full_row);
+        let pending_bytes = self.pending_bytes(id, row);
+        let mut live = Live::new(aggregate);
+        live.row = row;
+        live.has_row = newest.is_some();
+        live.row_marked = rows.iter().any(|row| row.quarantined);
+        live.bytes_since_row = pending_bytes;
+        live.full_row = full_row;
+        live.full_row_bytes = full.map_or(0, |row| row.stored_bytes);
+        live.increments_since_full = u32::try_from(since_full.clone().count()).unwrap_or(u32::MAX);
+        live.bytes_since_full = pending_bytes + since_full.map(|row| row.raw_bytes).sum::<u64>();
+        live.adoption = adoption;
+        live
+    }
+
+    /// INVARIANT(4, A1): a row at or beyond the next offset to fold, or one that overlaps a live checkpoint's entry, may
+    /// exist on one replica only. It is written again at quorum before anything relies on it.
+    fn adopt_provisional(
+        &mut self,
+        id: &str,
+        rows: &[SnapshotRow],
+        first: Offset,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Adoption> {
+        let pending_from = self.pending_from(id);
+        let provisional = |row: &&SnapshotRow| {
+            let ahead = row.last_offset >= first && !mutant(Mutant::SnapshotRowNotAdopted);
+            let overlaps = pending_from.is_some_and(|from| row.version > from);
+            ahead || overlaps || (row.quarantined && pending_from.is_some())
+        };
+        let rows: Vec<SnapshotRow> = rows.iter().filter(provisional).cloned().collect();
+        let version = rows.iter().map(|row| row.version).max()?;
+        if mutant(Mutant::AnySeenRowSupersedes) {
+            self.supersede(id, version, rows.iter().any(|row| row.quarantined));
+            return None;
+        }
+        let flight = self.mint_flight();
+        self.flights.insert(flight, Arc::from(id));
+        let with_mark = rows.iter().any(|row| row.quarantined);
+        effects.push(Effect::Adopt(flight, rows));
+        Some(Adoption { flight, version, with_mark, hold: None })
+    }
+
+    /// The rows are acknowledged: this worker has seen it itself.
+    pub(super) fn adopted(&mut self, flight: FlightId, now: Now, effects: &mut Vec<Effect>) {
+        let Some((slot, id)) = self.slot_of(flight) else { return };
+        let live = self.slots.get_mut(slot).live_mut().expect("what is being adopted is not evicted");
+        let adoption = live.adoption.take().expect("one adoption at a time, and this is it");
+        assert_eq!(adoption.flight, flight, "one adoption at a time");
+        self.counts.adoptions += 1;
+        self.supersede(&id, adoption.version, adoption.with_mark);
+        self.touch(slot);
+        self.try_snapshot(slot, now, effects);
+    }
+
+    /// Nothing that is there of this aggregate can be read: it stands still, marked, and its events become dead letters.
+    /// The mark is kept like any quarantine, or a later owner would count versions on from a hole.
+    fn unreadable(&mut self, id: &str, first: Offset, poison: Poison, now: Now) -> Live {
+        self.counts.quarantined += 1;
+        let mut aggregate = Aggregate::genesis(&self.rules.kind, id);
+        aggregate.quarantine = Some(QuarantineMark {
+            code: poison.code.into(),
+            version: Version(0),
+            offset: first,
+            since: Timestamp(0),
+        });
+        let mut live = Live::new(aggregate);
+        live.unreadable = true;
+        live.mark_uncovered = true;
+        live.tail_since_ms = now.monotonic_ms;
+        live
+    }
+
+    /// Makes a live slot one that waits again, for good: the partition is about to halt.
+    pub(super) fn stand_still(&mut self, slot: SlotId, mut loading: Loading) {
+        loading.parked_bytes = loading.parked.iter().map(super::slot::parked_bytes).sum();
+        let slot_mut = self.slots.get_mut(slot);
+        let Body::Live(live) = &mut slot_mut.body else { return };
+        live.stuck = loading.parked;
+        live.stuck_bytes = loading.parked_bytes;
+        self.touch(slot);
+    }
+
+    pub(super) fn tell_head(&mut self, id: &str, reply: Reply, effects: &mut Vec<Effect>) {
+        let live = self.slots.find(id).and_then(|slot| self.slots.get(slot).live());
+        // A state ahead of the position is a true fact too, but not what "head as of this position" means.
+        let usable = live.filter(|live| !live.unreadable && live.aggregate.offset < self.position);
+        let head = usable.map(|live| Box::new(live.aggregate.clone()));
+        effects.push(Effect::HeadIs(reply, head, self.position));
+    }
+
+    /// Trips an aggregate whether it is in memory or not.
+    pub(super) fn trip(&mut self, id: &Arc<str>, trigger: Trigger, effects: &mut Vec<Effect>) {
+        let slot = self.slots.find(id).unwrap_or_else(|| self.slots.insert(id));
+        if let Body::Loading(loading) = &mut self.slots.get_mut(slot).body {
+            loading.trip.get_or_insert(trigger);
+            self.ask_load(slot, effects);
+        } else {
+            self.want_snapshot(slot, trigger, effects);
+        }
+    }
+
+    /// Evicts clean aggregates while over budget; asks for a checkpoint if none is clean.
+    pub(super) fn keep_within_memory(&mut self, effects: &mut Vec<Effect>) {
+        while self.memory_bytes() > self.settings.memory_bytes_max {
+            let Some(victim) = self.slots.victim(may_evict) else {
+                if !std::mem::replace(&mut self.checkpoint_wanted, true) {
+                    effects.push(Effect::WantCheckpoint);
+                }
+                return;
+            };
+            self.counts.evictions += 1;
+            let listed = self.slots.get(victim).listed;
+            self.watermark.relist(victim, listed, None);
+            self.slots.remove(victim);
+        }
+    }
+
+    /// Brings the books of a slot up to date after any change to it.
+    pub(super) fn touch(&mut self, slot: SlotId) {
+        let entry = self.slots.get_mut(slot);
+        let after = entry.uncovered_since();
+        let before = std::mem::replace(&mut entry.listed, after);
+        self.watermark.relist(slot, before, after);
+        self.slots.recount(slot);
+    }
+}
+
+fn may_evict(live: &Live) -> bool {
+    let busy = live.adoption.is_some() || live.flight.is_some() || live.trip.is_some() || !live.manual.is_empty();
+    if mutant(Mutant::DirtyEvicted) {
+        return !busy;
+    }
+    !busy && live.uncovered_since().is_none()
+}

@@ -1,0 +1,337 @@
+//! One resident aggregate: waiting for its load, or live with its tail.
+
+use super::{FlightId, Reply};
+use crate::domain::aggregate::Aggregate;
+use crate::domain::event::Decoded;
+use crate::domain::ids::{Offset, Version};
+use crate::domain::record::StoredEvent;
+use crate::domain::row::Trigger;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// Index of a slot; reused after eviction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SlotId(pub(super) u32);
+
+/// Bytes that a slot takes beside its contents: id, maps, allocations.
+const SLOT_BYTES: usize = 320;
+/// Bytes that an event takes beside its record.
+const EVENT_BYTES: usize = 160;
+
+/// What a partition holds of one aggregate.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) id: Arc<str>,
+    pub(super) body: Body,
+    /// What this slot has listed as uncovered, kept equal to `uncovered_since()` by `Partition::touch`.
+    pub(super) listed: Option<Offset>,
+    /// Bytes counted for it, kept by `Partition::touch`.
+    pub(super) counted_bytes: usize,
+    /// Used since the eviction hand passed.
+    pub(super) referenced: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Body {
+    Loading(Loading),
+    Live(Box<Live>),
+}
+
+/// An aggregate that is being read from rest. Its events wait; other aggregates go on.
+#[derive(Debug, Default)]
+pub(super) struct Loading {
+    /// INVARIANT(5): a parked event is uncovered from the moment it is parked; if it counted only once folded, a crash
+    /// between park and load would commit past it.
+    pub(super) parked: VecDeque<Decoded>,
+    pub(super) parked_bytes: usize,
+    /// Asked of the shell already (else it waits for its turn).
+    pub(super) asked: bool,
+    /// A snapshot is due as soon as it is there.
+    pub(super) trip: Option<Trigger>,
+    /// Who asked for a snapshot.
+    pub(super) replies: Vec<Reply>,
+}
+
+/// A snapshot of this aggregate in flight.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) id: FlightId,
+    /// Covers events up to this version.
+    pub(super) version: Version,
+    /// Covers the quarantine mark too.
+    pub(super) with_mark: bool,
+    pub(super) full: bool,
+    pub(super) trigger: Trigger,
+    pub(super) replies: Vec<Reply>,
+}
+
+/// An aggregate in memory.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) aggregate: Aggregate,
+    /// Events that nothing durable covers, in version order; the last one has the aggregate's version unless the state
+    /// came from a row ahead of the position.
+    pub(super) tail: VecDeque<StoredEvent>,
+    pub(super) tail_bytes: usize,
+    /// Monotonic time at which the first event of the tail was folded, or later never: an upper bound of its age.
+    pub(super) tail_since_ms: u64,
+    /// The quarantine mark is not covered yet.
+    pub(super) mark_uncovered: bool,
+    /// Version up to which events are covered by snapshots or checkpoints.
+    pub(super) durable: Version,
+    /// Newest snapshot row: where the next increment starts.
+    pub(super) row: Version,
+    /// A snapshot row exists (also one of version 0, which only carries a quarantine mark).
+    pub(super) has_row: bool,
+    /// That row tells of the quarantine.
+    pub(super) row_marked: bool,
+    /// Event bytes folded since that row.
+    pub(super) bytes_since_row: u64,
+    /// Bytes of the state at that row.
+    pub(super) state_bytes_at_row: u64,
+    /// Newest full row, its stored bytes, and increments and event bytes since.
+    pub(super) full_row: Version,
+    pub(super) full_row_bytes: u64,
+    pub(super) increments_since_full: u32,
+    pub(super) bytes_since_full: u64,
+    /// Rows that are provisional: seen, but not known to be acknowledged; being written again.
+    pub(super) adoption: Option<Adoption>,
+    pub(super) flight: Option<Flight>,
+    /// Asked for while another snapshot was in flight.
+    pub(super) manual: Vec<Reply>,
+    /// A snapshot is due for this reason as soon as it can be taken.
+    pub(super) trip: Option<Trigger>,
+    /// Nothing that rest holds of it can be read; it only carries its mark.
+    pub(super) unreadable: bool,
+    /// Events that could not be folded because the partition halts before the first of them.
+    pub(super) stuck: VecDeque<Decoded>,
+    pub(super) stuck_bytes: usize,
+}
+
+/// Provisional rows of one aggregate.
+#[derive(Debug)]
+pub(super) struct Adoption {
+    pub(super) flight: FlightId,
+    /// The version that the rows cover up to.
+    pub(super) version: Version,
+    /// They tell of a quarantine.
+    pub(super) with_mark: bool,
+    /// First event that was skipped because such a row covers it: the watermark may not pass it yet.
+    pub(super) hold: Option<Offset>,
+}
+
+impl Slot {
+    /// First offset of this aggregate that nothing durable covers.
+    pub(super) fn uncovered_since(&self) -> Option<Offset> {
+        match &self.body {
+            Body::Loading(loading) => loading.parked.front().map(|decoded| decoded.record.offset),
+            Body::Live(live) => live.uncovered_since(),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        SLOT_BYTES
+            + self.id.len()
+            + match &self.body {
+                Body::Loading(loading) => loading.parked_bytes,
+                Body::Live(live) => live.aggregate.heap_bytes() + live.tail_bytes + live.stuck_bytes,
+            }
+    }
+
+    pub(super) fn live_mut(&mut self) -> Option<&mut Live> {
+        match &mut self.body {
+            Body::Live(live) => Some(live),
+            Body::Loading(_) => None,
+        }
+    }
+
+    pub(super) fn live(&self) -> Option<&Live> {
+        match &self.body {
+            Body::Live(live) => Some(live),
+            Body::Loading(_) => None,
+        }
+    }
+
+    pub(super) fn assert_invariants(&self, low: Offset) {
+        let Body::Live(live) = &self.body else { return };
+        assert!(live.durable <= live.aggregate.version, "covered beyond what was folded");
+        assert!(live.row <= live.durable, "the newest row is covered by definition");
+        if let Some(first) = live.tail.front() {
+            assert_eq!(first.version, live.durable.next(), "the tail starts where coverage ends");
+            assert!(first.record.offset >= low, "LW has passed an uncovered event");
+            let last = live.tail.back().map_or(first, |last| last);
+            assert_eq!(last.version, live.aggregate.version, "the tail ends at the state");
+        }
+    }
+}
+
+impl Live {
+    /// An aggregate of which rest holds nothing.
+    pub(super) fn new(aggregate: Aggregate) -> Self {
+        Self {
+            durable: aggregate.version,
+            state_bytes_at_row: aggregate.state.bytes_bound() as u64,
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            tail_since_ms: 0,
+            mark_uncovered: false,
+            row: Version(0),
+            has_row: false,
+            row_marked: false,
+            bytes_since_row: 0,
+            full_row: Version(0),
+            full_row_bytes: 0,
+            increments_since_full: 0,
+            bytes_since_full: 0,
+            adoption: None,
+            flight: None,
+            manual: Vec::new(),
+            trip: None,
+            unreadable: false,
+            stuck: VecDeque::new(),
+            stuck_bytes: 0,
+            aggregate,
+        }
+    }
+
+    pub(super) fn uncovered_since(&self) -> Option<Offset> {
+        let tail = self.tail.front().map(|event| event.record.offset);
+        let hold = self.adoption.as_ref().and_then(|adoption| adoption.hold);
+        let mark = self.aggregate.quarantine.as_ref().filter(|_| self.mark_uncovered).map(|mark| mark.offset);
+        let stuck = self.stuck.front().map(|decoded| decoded.record.offset);
+        [tail, hold, mark, stuck].into_iter().flatten().min()
+    }
+
+    pub(super) fn is_dirty(&self) -> bool {
+        !self.tail.is_empty() || self.mark_uncovered
+    }
+
+    /// Covered by checkpoints only.
+    pub(super) fn is_pending(&self) -> bool {
+        self.row < self.durable
+    }
+
+    pub(super) fn push_tail(&mut self, event: StoredEvent, now_ms: u64) {
+        let bytes = event_bytes(&event);
+        if self.tail.is_empty() {
+            self.tail_since_ms = now_ms;
+        }
+        self.tail_bytes += bytes + EVENT_BYTES;
+        self.bytes_since_row += bytes as u64;
+        self.bytes_since_full += bytes as u64;
+        self.tail.push_back(event);
+    }
+
+    /// Events up to `version` are covered. Rule 3: what was folded since stays in the tail.
+    pub(super) fn cover(&mut self, version: Version, covered_since_ms: u64) {
+        while self.tail.front().is_some_and(|event| event.version <= version) {
+            let event = self.tail.pop_front().expect("the front was there");
+            self.tail_bytes -= event_bytes(&event) + EVENT_BYTES;
+        }
+        self.tail_since_ms = self.tail_since_ms.max(covered_since_ms);
+        self.durable = self.durable.max(version);
+    }
+}
+
+/// Bytes of an event's record: what `sizeThreshold` counts.
+pub(super) fn event_bytes(event: &StoredEvent) -> usize {
+    record_bytes(&event.record)
+}
+
+/// Bytes of a record: key, value, headers.
+pub(super) fn record_bytes(record: &crate::domain::record::RawRecord) -> usize {
+    let headers = record.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, |value| value.len()));
+    let key = record.key.as_ref().map_or(0, |key| key.len());
+    key + record.value.as_ref().map_or(0, |value| value.len()) + headers.sum::<usize>()
+}
+
+/// Bytes that a parked event takes.
+pub(super) fn parked_bytes(decoded: &Decoded) -> usize {
+    let tree = decoded.content.as_ref().map_or(0, |event| event.data.heap_bytes());
+    record_bytes(&decoded.record) + tree + EVENT_BYTES
+}
+
+/// All resident aggregates.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    slots: Vec<Option<Slot>>,
+    free: Vec<SlotId>,
+    by_id: BTreeMap<Arc<str>, SlotId>,
+    hand: usize,
+    bytes: usize,
+}
+
+impl Slots {
+    pub(super) fn find(&self, id: &str) -> Option<SlotId> {
+        self.by_id.get(id).copied()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The live aggregate in a slot that may have been evicted or given away since it was noted.
+    pub(super) fn live_or_gone(&mut self, slot: SlotId) -> Option<&mut Live> {
+        self.slots.get_mut(slot.0 as usize)?.as_mut()?.live_mut()
+    }
+
+    pub(super) fn get(&self, slot: SlotId) -> &Slot {
+        self.slots[slot.0 as usize].as_ref().expect("a slot id is used only while its slot is there")
+    }
+
+    pub(super) fn get_mut(&mut self, slot: SlotId) -> &mut Slot {
+        self.slots[slot.0 as usize].as_mut().expect("a slot id is used only while its slot is there")
+    }
+
+    pub(super) fn insert(&mut self, id: &Arc<str>) -> SlotId {
+        let body = Body::Loading(Loading::default());
+        let mut slot = Slot { id: Arc::clone(id), body, listed: None, counted_bytes: 0, referenced: true };
+        slot.counted_bytes = slot.bytes();
+        self.bytes += slot.counted_bytes;
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            SlotId(u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 residents"))
+        });
+        self.slots[at.0 as usize] = Some(slot);
+        self.by_id.insert(Arc::clone(id), at);
+        at
+    }
+
+    pub(super) fn remove(&mut self, slot: SlotId) {
+        let gone = self.slots[slot.0 as usize].take().expect("a slot is removed once");
+        self.bytes -= gone.counted_bytes;
+        self.by_id.remove(&gone.id);
+        self.free.push(slot);
+    }
+
+    pub(super) fn recount(&mut self, slot: SlotId) {
+        let bytes = self.get(slot).bytes();
+        let slot = self.get_mut(slot);
+        let before = std::mem::replace(&mut slot.counted_bytes, bytes);
+        self.bytes = self.bytes - before + bytes;
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SlotId, &Slot)> {
+        (0u32..).zip(&self.slots).filter_map(|(at, slot)| Some((SlotId(at), slot.as_ref()?)))
+    }
+
+    /// The next slot under the eviction hand that `may_go`, giving each referenced one a second chance (CLOCK).
+    pub(super) fn victim(&mut self, may_go: impl Fn(&Live) -> bool) -> Option<SlotId> {
+        for _ in 0..self.slots.len() * 2 {
+            self.hand = (self.hand + 1) % self.slots.len();
+            let Some(slot) = &mut self.slots[self.hand] else { continue };
+            let Body::Live(live) = &slot.body else { continue };
+            if !may_go(live) {
+                continue;
+            }
+            if !std::mem::take(&mut slot.referenced) {
+                return Some(SlotId(u32::try_from(self.hand).expect("fewer than 2^32 residents")));
+            }
+        }
+        None
+    }
+}
