@@ -15,4 +15,6 @@ pub mod clock;
 pub mod codec;
 pub mod domain;
 pub mod kafka;
+pub mod reconstruct;
 pub mod store;
+pub mod worker;

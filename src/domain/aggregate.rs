@@ -4,13 +4,15 @@
 //! equal aggregates (rule 8). Whatever depends on what a worker happens to hold in memory is not decided here.
 
 use super::chain;
+use super::error::{Error, Result};
 use super::event::{Decoded, Event};
 use super::ids::{Digest, Offset, Timestamp, Version};
+use super::mutant::{Mutant, mutant};
 use super::poison::Poison;
 use super::record::{FullBody, QuarantineMark};
 use super::reducer::{EventView, Outcome, Reducer};
+use super::value::Limits;
 use super::value::Value;
-use super::value::parse::{Limits, parse};
 use std::sync::Arc;
 
 /// Events of an aggregate among which an equal event id is a duplicate, where versions are counted.
@@ -245,10 +247,61 @@ impl Rules {
                 }
                 let poison = undecoded.poison.clone();
                 match self.version_of(aggregate, undecoded.version) {
-                    Ok(version) => self.poisoned(aggregate, decoded, version, decoded.record.record_time, poison),
+                    Ok(version) => {
+                        self.poisoned(aggregate, decoded, version, decoded.record.record_time, poison)
+                    }
                     Err(gap) => quarantine(aggregate, decoded, gap),
                 }
             }
+        }
+    }
+
+    /// Folds an event that was folded before, as it was decided then: it takes the version it took.
+    ///
+    /// # Errors
+    /// Where it does not follow on the aggregate, or the reducer refuses what it once took: the record or the reducer is
+    /// not the one of then.
+    pub fn refold(
+        &self,
+        aggregate: &mut Aggregate,
+        version: Version,
+        skipped: bool,
+        decoded: &Decoded,
+    ) -> Result<()> {
+        if version != aggregate.version.next() && !mutant(Mutant::GapFolded) {
+            let detail = format!("version {version} does not follow on {}", aggregate.version);
+            return Err(Error::corrupt(detail));
+        }
+        let time = match (&decoded.content, skipped) {
+            (Ok(event), false) => {
+                let reduced = self.reduce(aggregate, decoded, event, version);
+                reduced
+                    .map_err(|poison| Error::corrupt(format!("fold version {version} again: {poison}")))?;
+                event.time
+            }
+            (Ok(event), true) => {
+                self.be_born(aggregate);
+                event.time
+            }
+            (Err(_), true) => {
+                self.be_born(aggregate);
+                decoded.record.record_time
+            }
+            (Err(undecoded), false) => {
+                let detail = format!("decode version {version} again: {}", undecoded.poison);
+                return Err(Error::corrupt(detail));
+            }
+        };
+        self.advance(aggregate, decoded, version, time, decoded.content.as_ref().ok());
+        Ok(())
+    }
+
+    /// A skipped first event leaves the initial state.
+    fn be_born(&self, aggregate: &mut Aggregate) {
+        if aggregate.version == Version(0) && matches!(aggregate.state, State::Absent) {
+            let state = self.reducer.initial();
+            let bound = state.json_len();
+            aggregate.state = State::Hot(Box::new(state), bound);
         }
     }
 
@@ -273,18 +326,21 @@ impl Rules {
     }
 
     fn is_old(&self, aggregate: &Aggregate, version: Option<Version>) -> bool {
-        self.versions == Versions::Given && version.is_some_and(|version| version <= aggregate.version)
+        let given = self.versions == Versions::Given && !mutant(Mutant::DuplicatesFolded);
+        given && version.is_some_and(|version| version <= aggregate.version)
     }
 
     fn is_repeated(&self, aggregate: &Aggregate, event: &Event) -> bool {
         let Some(id) = event.event_id.as_deref() else { return false };
-        self.versions == Versions::CountedOnce && aggregate.recent_event_ids.contains(&id_hash(id))
+        let once = self.versions == Versions::CountedOnce && !mutant(Mutant::DuplicatesFolded);
+        once && aggregate.recent_event_ids.contains(&id_hash(id))
     }
 
     /// The version the record takes, or why it cannot be the next one.
     fn version_of(&self, aggregate: &Aggregate, given: Option<Version>) -> Result<Version, Poison> {
         let next = aggregate.version.next();
         match given.filter(|_| self.versions == Versions::Given) {
+            _ if mutant(Mutant::GapFolded) => Ok(next),
             Some(version) if version > next && aggregate.version == Version(0) => Err(Poison::new(
                 "history-incomplete",
                 format!("the first event seen has version {version}, not 1"),
@@ -296,6 +352,8 @@ impl Rules {
         }
     }
 
+    /// Applies the reducer. On an error the state is as it was; at version 0 that is the initial state, so that a
+    /// skipped first event leaves what an event without rules would.
     fn reduce(
         &self,
         aggregate: &mut Aggregate,
@@ -303,8 +361,8 @@ impl Rules {
         event: &Event,
         version: Version,
     ) -> Result<(), Poison> {
-        let value_bytes = decoded.record.value.as_ref().map_or(0, |value| value.len());
-        let (mut state, bound) = self.heat(aggregate)?;
+        let was_deleted = aggregate.is_deleted();
+        let (mut state, mut bound) = self.heat(aggregate)?;
         let view = EventView {
             event_type: &event.event_type,
             event_id: event.event_id.as_deref(),
@@ -313,29 +371,33 @@ impl Rules {
             record: &decoded.record,
             data: &event.data,
         };
-        let before = (bound > self.state_bytes_max / 2).then(|| state.clone());
+        // Where the event might take the state over its limit, the state before it must be there to go back to.
+        let grows = decoded.record.value.as_ref().map_or(0, |value| value.len());
+        let before = (bound + 4 * grows > self.state_bytes_max).then(|| state.clone());
         let outcome = self.reducer.apply(&mut state, &view, self.state_bytes_max);
-        let (result, state) = match outcome {
-            Ok(Outcome::Deleted) => (Ok(()), State::Absent),
-            Ok(Outcome::Unchanged | Outcome::NoRule) => (Ok(()), State::Hot(state, bound)),
+        let mut result = Ok(());
+        let mut dead = was_deleted;
+        match outcome {
+            Ok(Outcome::Deleted) => dead = true,
+            Ok(Outcome::Unchanged | Outcome::NoRule) => {}
             Ok(Outcome::Changed { growth }) => {
-                let mut bound = bound.saturating_add(growth).saturating_add(value_bytes);
-                let mut result = Ok(());
+                dead = false;
+                let old = bound;
+                bound = bound.saturating_add(growth);
                 if bound > self.state_bytes_max {
-                    bound = json_len(&state);
-                    if bound > self.state_bytes_max {
-                        result = Err(Poison::new(
-                            "state-too-large",
-                            format!("the state would have {bound} bytes, the limit is {}", self.state_bytes_max),
-                        ));
-                        state = before.unwrap_or_default();
-                    }
+                    bound = state.json_len();
                 }
-                (result, State::Hot(state, bound))
+                if bound > self.state_bytes_max {
+                    let detail =
+                        format!("the state would have {bound} bytes, the limit is {}", self.state_bytes_max);
+                    result = Err(Poison::new("state-too-large", detail));
+                    (state, bound) = (before.unwrap_or_default(), old);
+                    dead = was_deleted;
+                }
             }
-            Err(poison) => (Err(poison), State::Hot(state, bound)),
-        };
-        aggregate.state = state;
+            Err(poison) => result = Err(poison),
+        }
+        aggregate.state = if dead { State::Absent } else { State::Hot(state, bound) };
         result
     }
 
@@ -343,11 +405,11 @@ impl Rules {
         match std::mem::replace(&mut aggregate.state, State::Absent) {
             State::Absent => {
                 let state = self.reducer.initial();
-                let bound = json_len(&state);
+                let bound = state.json_len();
                 Ok((Box::new(state), bound))
             }
             State::Hot(value, bound) => Ok((value, bound)),
-            State::Idle(bytes) => match parse(&bytes, &self.limits) {
+            State::Idle(bytes) => match Value::parse(&bytes, &self.limits) {
                 Ok(value) => Ok((Box::new(value), bytes.len())),
                 Err(error) => {
                     aggregate.state = State::Idle(bytes);
@@ -367,6 +429,7 @@ impl Rules {
     ) -> Folded {
         match self.on_poison {
             OnPoison::Skip => {
+                self.be_born(aggregate);
                 self.advance(aggregate, decoded, version, time, decoded.content.as_ref().ok());
                 Folded::Skipped(poison)
             }
@@ -411,6 +474,9 @@ fn refused(aggregate: &Aggregate) -> Option<Folded> {
 }
 
 fn quarantine(aggregate: &mut Aggregate, decoded: &Decoded, poison: Poison) -> Folded {
+    if aggregate.version == Version(0) {
+        aggregate.state = State::Absent;
+    }
     aggregate.quarantine = Some(QuarantineMark {
         code: poison.code.into(),
         version: aggregate.version,
@@ -418,12 +484,6 @@ fn quarantine(aggregate: &mut Aggregate, decoded: &Decoded, poison: Poison) -> F
         since: decoded.record.record_time,
     });
     Folded::Quarantined(poison)
-}
-
-fn json_len(value: &Value) -> usize {
-    let mut text = Vec::new();
-    value.write_json(&mut text);
-    text.len()
 }
 
 /// The first 64 bits of an event id's SHA-256, as the duplicate window keeps it.

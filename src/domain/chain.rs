@@ -1,5 +1,5 @@
 //! The hash chain over the events of one aggregate: what an auditor recomputes (DESIGN section 6.4). No offset enters
-//! it, so it survives mirroring. Integers are little-endian; `lp(x)` = u32 length + bytes, 0xFFFFFFFF for null.
+//! it, so it survives mirroring. Integers are big-endian; `lp(x)` = u32 length + bytes, 0xFFFFFFFF for null.
 
 use super::ids::{Digest, Version};
 use super::record::RawRecord;
@@ -7,10 +7,10 @@ use sha2::{Digest as _, Sha256};
 
 fn lp(hash: &mut Sha256, bytes: Option<&[u8]>) {
     match bytes {
-        None => hash.update(u32::MAX.to_le_bytes()),
+        None => hash.update(u32::MAX.to_be_bytes()),
         Some(bytes) => {
             let len = u32::try_from(bytes.len()).expect("a record is smaller than 4 GiB");
-            hash.update(len.to_le_bytes());
+            hash.update(len.to_be_bytes());
             hash.update(bytes);
         }
     }
@@ -20,20 +20,20 @@ fn done(hash: Sha256) -> Digest {
     Digest(hash.finalize().into())
 }
 
-/// Digest of one event: its record time, key, value and the headers that the mapping names, sorted by name. A named
-/// header that the record lacks counts as null; of several, the last counts.
+/// Digest of one event: its record time, key, value and the headers that the mapping names. Headers count in the order
+/// of their names, equal names in record order, each as `lp(name) | lp(value)`; one that the record lacks adds nothing.
 #[must_use]
 pub fn event_digest(record: &RawRecord, named_headers: &[Box<str>]) -> Digest {
-    debug_assert!(named_headers.is_sorted(), "the mapping sorts the headers it names");
     let mut hash = Sha256::new();
     hash.update(b"snapfold.event.v1");
-    hash.update(record.record_time.0.to_le_bytes());
+    hash.update(record.record_time.0.to_be_bytes());
     lp(&mut hash, record.key.as_deref());
     lp(&mut hash, record.value.as_deref());
-    for name in named_headers {
-        let value = record.headers.iter().rev().find(|(header, _)| header == name);
+    let mut headers: Vec<_> = record.headers.iter().filter(|(name, _)| named_headers.contains(name)).collect();
+    headers.sort_by(|(a, _), (b, _)| a.cmp(b));
+    for (name, value) in headers {
         lp(&mut hash, Some(name.as_bytes()));
-        lp(&mut hash, value.and_then(|(_, value)| value.as_deref()));
+        lp(&mut hash, value.as_deref());
     }
     done(hash)
 }
@@ -54,7 +54,7 @@ pub fn link(previous: Digest, version: Version, event: Digest) -> Digest {
     let mut hash = Sha256::new();
     hash.update(b"snapfold.link.v1");
     hash.update(previous.0);
-    hash.update(version.0.to_le_bytes());
+    hash.update(version.0.to_be_bytes());
     hash.update(event.0);
     done(hash)
 }

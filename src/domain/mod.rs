@@ -3,14 +3,38 @@
 //!
 //! | file | owns |
 //! |---|---|
+//! | [`aggregate`] | `Aggregate`, `Rules` and the fold: the only code that changes a state |
+//! | [`chain`] | event digests and the hash chain over them |
+//! | [`decimal`] | decimals of up to 38 digits with their scale, the arithmetic of reducers |
 //! | [`error`] | `Error`, `ErrorKind`, the closed list of problem codes |
+//! | [`event`] | events, and the port that decoders of every format implement |
 //! | [`ids`] | newtypes for every number and digest that could be mixed up |
+//! | [`mapping`] | where in a record the parts of an event are |
+//! | [`mutant`] | wrong versions of single protocol rules, for the simulator's build |
+//! | [`number`] | JSON numbers by their exact text |
 //! | [`outcome`] | what a port can say when it fails: surely not done, or perhaps |
+//! | [`partition`] | the state machine of one Kafka partition |
+//! | [`patch`] | RFC 6902 patches, RFC 7396 merge patches, and the differences that produce them |
+//! | [`poison`] | why an event cannot be folded |
 //! | [`record`] | what is kept of an event and of a state: raw records, increments, full snapshots |
+//! | [`reducer`] | the port that reducers implement |
 //! | [`row`] | rows of the index as plain facts |
+//! | [`value`] | JSON documents: states and event data; parsing, writing, canonical form, pointers |
 
+pub mod aggregate;
+pub mod chain;
+pub mod decimal;
 pub mod error;
+pub mod event;
 pub mod ids;
+pub mod mapping;
+pub mod mutant;
+pub mod number;
 pub mod outcome;
+pub mod partition;
+pub mod patch;
+pub mod poison;
 pub mod record;
+pub mod reducer;
 pub mod row;
+pub mod value;

@@ -11,6 +11,82 @@ pub enum Mutant {
     WatermarkFromLastDirty,
     /// The low watermark passes an event whose dead letter is not recorded.
     CommitPastDeadLetter,
+    /// Events that wait for a load do not hold the low watermark.
+    ParkedNotHeld,
+    /// A snapshot's acknowledgement covers events that were folded after it was taken.
+    CleanThoughNewerFolded,
+    /// A checkpoint's acknowledgement covers events that were folded after it was taken.
+    PendingThoughNewerFolded,
+    /// An aggregate with uncovered events may be evicted.
+    DirtyEvicted,
+    /// A load does not read the live checkpoints.
+    PendingForgottenOnLoad,
+    /// A load reads only the newest of several pending entries.
+    OnlyNewestPendingUsed,
+    /// A new owner uses a checkpoint's events beyond its start without adopting the checkpoint (L1).
+    UseCheckpointBeyondWatermark,
+    /// A row at or beyond the next offset to fold is relied on as it was seen (rule 4, A1).
+    SnapshotRowNotAdopted,
+    /// A row that was merely read supersedes checkpoint entries (A1).
+    AnySeenRowSupersedes,
+    /// Events that a provisional row covers do not hold the low watermark.
+    AdoptionHoldIgnored,
+    /// An increment may start from a row that is not acknowledged yet.
+    IncrementOnUnadoptedRow,
+    /// Every older checkpoint is retired when an own one is acknowledged.
+    RetireOlderAfterOwn,
+    /// Entries count as superseded when the snapshot is handed over, not when its rows are acknowledged.
+    RetiredBeforeAck,
+    /// Checkpoints and increments do not carry the quarantine mark.
+    MarkForgotten,
+    /// A version or event id that was folded before is folded again.
+    DuplicatesFolded,
+    /// Events that the loaded state holds already are folded again (rule 4).
+    NoReplaySkip,
+    /// Replay skips the first event after the loaded state, too.
+    SkipOffByOne,
+    /// Equal versions with other bytes are taken for plain duplicates.
+    ConflictsUnnoticed,
+    /// A record that does not join is folded all the same (J1, rule 9).
+    GapFolded,
+    /// A reader reads snapshot rows before the list of checkpoints.
+    SnapshotsBeforeList,
+    /// A reader reads the low watermark after the list of checkpoints.
+    WatermarkAfterList,
+    /// A reader uses a cached list of checkpoints with a fresh low watermark.
+    CachedListFreshWatermark,
+    /// A reader does not look into checkpoints.
+    ReaderIgnoresPending,
+    /// A reader counts tail events from a base older than a row it has seen (V1).
+    TailFromOldBase,
+    /// A reader does not check its fold against the rows it has seen (V2).
+    RowsSeenDoNotBound,
+    /// A reader gives up where the newest record cannot be read (rule 6).
+    DanglingRowGivesUp,
+    /// A listed checkpoint whose pack is missing is skipped (L2).
+    MissingPackIgnored,
+    /// An owner's answer from below the low watermark is taken (O1).
+    StaleOwnerBelieved,
+    /// Records are not checked against their checksums.
+    ChecksumIgnored,
+    /// A snapshot row whose write timed out counts as written (rule 1).
+    SnapshotTimeoutIsSuccess,
+    /// A checkpoint row whose write timed out counts as written (rule 1).
+    CheckpointTimeoutIsSuccess,
+    /// A flush ends with the acknowledgement of its first row.
+    FirstRowAckIsEnough,
+    /// A checkpoint's row is written before its pack is acknowledged.
+    CheckpointRowBeforePack,
+    /// Events count as covered when the checkpoint is handed over, not when its row is acknowledged.
+    CommitBeforeCheckpointRow,
+    /// A new owner starts at the group's committed offset alone, whatever topic it belongs to.
+    WatermarkRowIgnored,
+    /// A low watermark of another incarnation of the topic is believed (rule 12).
+    TopicIdIgnored,
+    /// A position beyond the end of its leader epoch is believed (rule 12).
+    TruncationUnchecked,
+    /// States of a revoked partition are used when it comes back.
+    MemoryKeptOnRevoke,
 }
 
 #[cfg(not(feature = "runtime"))]

@@ -1,9 +1,23 @@
-//! Snapshots at rest. `SnapshotStore` alone knows the order of writes; `index` and `blobs` are its two ports.
+//! Snapshots at rest. `flush::SnapshotStore` alone knows the order of writes; `index` and `blobs` are its two ports.
 //!
 //! | file | owns |
 //! |---|---|
-//! | [`index`] | the `Index` port: rows |
 //! | [`blobs`] | the `Blobs` port: immutable objects |
+//! | [`flush`] | `SnapshotStore`: the order of writes, deadlines, abandoned flushes |
+//! | [`index`] | the `Index` port: rows |
+//! | [`packs`] | records in packs: encoding, reading one record, footers |
 
 pub mod blobs;
+pub mod flush;
 pub mod index;
+pub mod packs;
+
+pub use flush::SnapshotStore;
+
+use crate::domain::error::{Error, ErrorKind};
+use crate::domain::outcome::PortError;
+
+/// An error of a port, as whoever asked should see it.
+pub(crate) fn unavailable(doing: &str, error: &PortError) -> Error {
+    Error::new(ErrorKind::Unavailable, "dependency-down", format!("{doing}: {error}"))
+}

@@ -41,7 +41,10 @@ impl Entries {
         let mut table = Self::default();
         let mut previous: Option<String> = None;
         for entry in entries {
-            assert!(previous.as_deref().is_none_or(|previous| previous < entry.id), "entries come sorted by id");
+            assert!(
+                previous.as_deref().is_none_or(|previous| previous < entry.id),
+                "entries come sorted by id"
+            );
             previous = Some(entry.id.to_owned());
             table.starts.push(u32::try_from(table.packed.len()).expect("a table is smaller than 4 GiB"));
             table.push(&entry);

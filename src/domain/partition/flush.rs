@@ -45,6 +45,26 @@ pub struct CheckpointItem {
     pub effective_time: crate::domain::ids::Timestamp,
 }
 
+impl CheckpointItem {
+    /// What its checkpoint's table says of it.
+    #[must_use]
+    pub fn entry(&self) -> super::Entry<'_> {
+        let mark = self.mark.as_ref().map(|mark| mark.offset);
+        let first = self.events.first().map(|event| event.record.offset);
+        let last = self.events.last().map(|event| event.record.offset);
+        super::Entry {
+            id: &self.id,
+            from: self.from,
+            upto: self.events.last().map_or(self.from, |event| event.version),
+            first_offset: first.or(mark).unwrap_or_default(),
+            last_offset: mark.max(last).unwrap_or_default(),
+            effective_time: self.effective_time,
+            raw_bytes: self.events.iter().map(|event| super::slot::event_bytes(event) as u64).sum(),
+            marked: self.mark.is_some(),
+        }
+    }
+}
+
 /// A checkpoint in flight.
 #[derive(Debug)]
 pub(super) struct CheckpointFlight {
@@ -125,17 +145,20 @@ impl Partition {
     fn start_snapshot(&mut self, slot: SlotId, effects: &mut Vec<Effect>) {
         let Some(live) = self.slots.live_or_gone(slot) else { return };
         let Some(trigger) = live.trip else { return };
-        if live.flight.is_some() || live.adoption.is_some() {
+        let unadopted = live.adoption.is_some() && !mutant(Mutant::IncrementOnUnadoptedRow);
+        if live.flight.is_some() || unadopted {
             return;
         }
         let version = live.aggregate.version;
         let marked = live.aggregate.quarantine.is_some();
-        let nothing_new = live.row == version && !live.mark_uncovered && (live.has_row || version == Version(0));
+        let nothing_new =
+            live.row == version && !live.mark_uncovered && (live.has_row || version == Version(0));
         let unmarked_row = marked && !live.row_marked;
         if live.unreadable || (nothing_new && !unmarked_row) {
             live.trip = None;
             let replies = std::mem::take(&mut live.manual);
-            let answer = if live.unreadable { Err("the aggregate cannot be read".to_owned()) } else { Ok(version) };
+            let answer =
+                if live.unreadable { Err("the aggregate cannot be read".to_owned()) } else { Ok(version) };
             effects.extend(replies.into_iter().map(|reply| Effect::SnapshotTaken(reply, answer.clone())));
             self.touch(slot);
             return;
@@ -144,7 +167,8 @@ impl Partition {
             Strategy::Full => (false, true),
             Strategy::Incremental { full_every } => {
                 let earned = self.settings.write_amplification_permille * live.full_row_bytes;
-                let due = live.increments_since_full + 1 >= full_every && live.bytes_since_full * 1000 >= earned;
+                let due =
+                    live.increments_since_full + 1 >= full_every && live.bytes_since_full * 1000 >= earned;
                 (true, due && version > Version(0))
             }
         };
@@ -160,6 +184,9 @@ impl Partition {
         self.snapshots_in_flight += 1;
         let live = self.slots.get_mut(slot).live_mut().expect("it was live above");
         live.flight = Some(Flight { id: flight, version, with_mark: marked, full, trigger, replies });
+        if mutant(Mutant::RetiredBeforeAck) {
+            self.supersede(&id, version, marked);
+        }
         let item = SnapshotItem { id, trigger, aggregate, row, pending, tail, increment, full };
         effects.push(Effect::Snapshot(flight, Box::new(item)));
         self.touch(slot);
@@ -178,7 +205,8 @@ impl Partition {
         let stored = live.flight.take().expect("the flight of this slot");
         assert_eq!(stored.id, flight, "one snapshot of an aggregate at a time");
         // Rule 3: only what the snapshot holds is covered; what was folded since stays dirty.
-        let covered = if mutant(Mutant::CleanThoughNewerFolded) { live.aggregate.version } else { stored.version };
+        let covered =
+            if mutant(Mutant::CleanThoughNewerFolded) { live.aggregate.version } else { stored.version };
         live.cover(covered, 0);
         live.row = covered;
         live.has_row = true;
@@ -195,7 +223,8 @@ impl Partition {
             live.increments_since_full = live.increments_since_full.saturating_add(1);
         }
         self.counts.snapshots[stored.trigger as usize] += 1;
-        effects.extend(stored.replies.into_iter().map(|reply| Effect::SnapshotTaken(reply, Ok(stored.version))));
+        effects
+            .extend(stored.replies.into_iter().map(|reply| Effect::SnapshotTaken(reply, Ok(stored.version))));
         self.supersede(&id, stored.version, stored.with_mark);
         if let Some(trigger) = self.due(slot) {
             self.want_snapshot(slot, trigger, effects);
@@ -231,7 +260,8 @@ impl Partition {
                     continue;
                 }
                 let mark = live.aggregate.quarantine.clone().filter(|_| live.mark_uncovered);
-                covers.push((Arc::clone(&slot.id), live.aggregate.version, mark.is_some()));
+                let mark = mark.filter(|_| !mutant(Mutant::MarkForgotten));
+                covers.push((Arc::clone(&slot.id), live.aggregate.version, live.mark_uncovered));
                 items.push(CheckpointItem {
                     id: Arc::clone(&slot.id),
                     from: live.durable,
@@ -242,7 +272,8 @@ impl Partition {
             }
         }
         if !items.is_empty() {
-            self.checkpoint_flight = Some(CheckpointFlight { id: flight, started_ms: now.monotonic_ms, covers });
+            self.checkpoint_flight =
+                Some(CheckpointFlight { id: flight, started_ms: now.monotonic_ms, covers });
         }
         effects.push(Effect::Checkpoint(flight, items));
     }
@@ -256,6 +287,9 @@ impl Partition {
         let Some(stored) = self.checkpoint_flight.take_if(|stored| stored.id == flight) else { return };
         self.counts.checkpoints += 1;
         self.checkpoint_wanted = false;
+        if mutant(Mutant::RetireOlderAfterOwn) {
+            effects.extend(self.checkpoints.drain(..).map(|live| Effect::Retire(live.pack())));
+        }
         self.checkpoints.push(super::checkpoints::Live::own(checkpoint));
         for (id, version, with_mark) in stored.covers {
             let Some(slot) = self.slots.find(&id) else {
@@ -364,7 +398,10 @@ impl Partition {
         if self.draining != Draining::Asked || self.checkpoint_flight.is_some() {
             return;
         }
-        let dirty = self.watermark.dirty().any(|slot| self.slots.get(slot).live().is_some_and(|live| live.is_dirty()));
+        let dirty = self
+            .watermark
+            .dirty()
+            .any(|slot| self.slots.get(slot).live().is_some_and(|live| live.is_dirty()));
         if dirty || self.watermark.letters_outstanding() > 0 || !self.watermark.is_settled(self.position) {
             return;
         }

@@ -120,7 +120,12 @@ impl Partition {
     ) -> Result<(), (Box<Decoded>, Poison)> {
         let live = self.slots.get_mut(slot).live_mut().expect("only live aggregates fold");
         let offset = decoded.record.offset;
-        if offset <= live.aggregate.offset {
+        let covered = if mutant(Mutant::SkipOffByOne) {
+            offset <= live.aggregate.offset.next()
+        } else {
+            offset <= live.aggregate.offset
+        };
+        if covered && !mutant(Mutant::NoReplaySkip) {
             // Rule 4: the loaded state holds this event already. While its row is provisional the event is uncovered.
             if let Some(adoption) = &mut live.adoption {
                 let hold = adoption.hold.get_or_insert(offset);
@@ -155,13 +160,27 @@ impl Partition {
                 self.counts.quarantined += 1;
                 self.dead_letter(decoded, poison, effects);
             }
-            Folded::Refused(poison) => self.dead_letter(decoded, poison, effects),
+            Folded::Refused(poison) => {
+                // The mark may come from a provisional row: then what it stands for is uncovered as well.
+                if let Some(adoption) = live.adoption.as_mut().filter(|adoption| adoption.with_mark) {
+                    let hold = adoption.hold.get_or_insert(offset);
+                    *hold = offset.min(*hold);
+                }
+                self.dead_letter(decoded, poison, effects);
+            }
             Folded::Halt(poison) => return Err((Box::new(decoded), poison)),
         }
         Ok(())
     }
 
-    fn applied(&mut self, slot: SlotId, decoded: Decoded, skipped: bool, now: Now, effects: &mut Vec<Effect>) {
+    fn applied(
+        &mut self,
+        slot: SlotId,
+        decoded: Decoded,
+        skipped: bool,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
         let live = self.slots.get_mut(slot).live_mut().expect("it has just folded");
         let version = live.aggregate.version;
         live.push_tail(StoredEvent { version, skipped, record: decoded.record }, now.monotonic_ms);

@@ -23,9 +23,6 @@ mod residency;
 mod slot;
 mod watermark;
 
-#[cfg(test)]
-mod tests;
-
 pub use checkpoints::{EntryRef, LiveCheckpoint};
 pub use entries::{Entries, Entry};
 pub use flush::{CheckpointItem, SnapshotItem};
@@ -214,7 +211,8 @@ impl Partition {
         start: Offset,
         checkpoints: Vec<LiveCheckpoint>,
     ) -> Self {
-        let checkpoints = checkpoints.into_iter().map(|live| checkpoints::Live::foreign(live, start)).collect();
+        let checkpoints =
+            checkpoints.into_iter().map(|live| checkpoints::Live::foreign(live, start)).collect();
         Self {
             key,
             rules,
@@ -244,7 +242,9 @@ impl Partition {
         match input {
             Input::Records(records) => self.take_records(records, now, effects),
             Input::Loaded(load) => self.take_load(load, now, effects),
-            Input::SnapshotStored { flight, full_bytes } => self.snapshot_stored(flight, full_bytes, now, effects),
+            Input::SnapshotStored { flight, full_bytes } => {
+                self.snapshot_stored(flight, full_bytes, now, effects)
+            }
             Input::SnapshotAbandoned(flight) => self.snapshot_abandoned(flight, effects),
             Input::CheckpointStored(flight, live) => self.checkpoint_stored(flight, live, effects),
             Input::CheckpointAbandoned(flight) => self.checkpoint_abandoned(flight),
@@ -293,7 +293,20 @@ impl Partition {
     /// False while records must wait: the memory budget is spent, the partition is halted or draining.
     #[must_use]
     pub fn wants_records(&self) -> bool {
-        self.halted.is_none() && self.draining == Draining::No && self.memory_bytes() <= self.settings.memory_bytes_max
+        self.halted.is_none()
+            && self.draining == Draining::No
+            && self.memory_bytes() <= self.settings.memory_bytes_max
+    }
+
+    /// Where this assignment started.
+    #[must_use]
+    pub fn started_at(&self) -> Offset {
+        self.started_at
+    }
+
+    /// Stops for a reason that lies outside the events: the log is not what was folded.
+    pub fn halt_from_outside(&mut self, poison: Poison) {
+        self.halted = Some((self.position, poison));
     }
 
     /// Why and where the partition stands still.
@@ -335,7 +348,11 @@ impl Partition {
         assert!(self.started_at <= low, "LW {low} below the start {}", self.started_at);
         for (id, slot) in self.slots.iter() {
             let uncovered = slot.uncovered_since();
-            assert_eq!(self.watermark.is_listed(id, uncovered), uncovered.is_some(), "dirty list and tail disagree");
+            assert_eq!(
+                self.watermark.is_listed(id, uncovered),
+                uncovered.is_some(),
+                "dirty list and tail disagree"
+            );
             slot.assert_invariants(low);
         }
     }

@@ -79,20 +79,15 @@ impl Partition {
         self.touch(slot);
     }
 
-    fn bring_to_life(
-        &mut self,
-        id: &str,
-        loaded: Loaded,
-        first: Offset,
-        effects: &mut Vec<Effect>,
-    ) -> Live {
+    fn bring_to_life(&mut self, id: &str, loaded: Loaded, first: Offset, effects: &mut Vec<Effect>) -> Live {
         let Loaded { aggregate, rows } = loaded;
         let newest = rows.iter().map(|row| row.version).max();
         let adoption = self.adopt_provisional(id, &rows, first, effects);
         let row = newest.unwrap_or_default();
         let full = rows.iter().filter(|row| row.kind == RecordKind::Full).max_by_key(|row| row.version);
         let full_row = full.map_or(Version(0), |row| row.version);
-        let since_full = rows.iter().filter(|row| row.kind == RecordKind::Increment && row.version > full_row);
+        let since_full =
+            rows.iter().filter(|row| row.kind == RecordKind::Increment && row.version > full_row);
         let pending_bytes = self.pending_bytes(id, row);
         let mut live = Live::new(aggregate);
         live.row = row;
@@ -221,7 +216,8 @@ impl Partition {
 }
 
 fn may_evict(live: &Live) -> bool {
-    let busy = live.adoption.is_some() || live.flight.is_some() || live.trip.is_some() || !live.manual.is_empty();
+    let busy =
+        live.adoption.is_some() || live.flight.is_some() || live.trip.is_some() || !live.manual.is_empty();
     if mutant(Mutant::DirtyEvicted) {
         return !busy;
     }

@@ -4,6 +4,7 @@ use super::{FlightId, Reply};
 use crate::domain::aggregate::Aggregate;
 use crate::domain::event::Decoded;
 use crate::domain::ids::{Offset, Version};
+use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::record::StoredEvent;
 use crate::domain::row::Trigger;
 use std::collections::{BTreeMap, VecDeque};
@@ -124,6 +125,7 @@ impl Slot {
     /// First offset of this aggregate that nothing durable covers.
     pub(super) fn uncovered_since(&self) -> Option<Offset> {
         match &self.body {
+            Body::Loading(_) if mutant(Mutant::ParkedNotHeld) => None,
             Body::Loading(loading) => loading.parked.front().map(|decoded| decoded.record.offset),
             Body::Live(live) => live.uncovered_since(),
         }
@@ -197,6 +199,7 @@ impl Live {
     pub(super) fn uncovered_since(&self) -> Option<Offset> {
         let tail = self.tail.front().map(|event| event.record.offset);
         let hold = self.adoption.as_ref().and_then(|adoption| adoption.hold);
+        let hold = hold.filter(|_| !mutant(Mutant::AdoptionHoldIgnored));
         let mark = self.aggregate.quarantine.as_ref().filter(|_| self.mark_uncovered).map(|mark| mark.offset);
         let stuck = self.stuck.front().map(|decoded| decoded.record.offset);
         [tail, hold, mark, stuck].into_iter().flatten().min()
@@ -240,7 +243,8 @@ pub(super) fn event_bytes(event: &StoredEvent) -> usize {
 
 /// Bytes of a record: key, value, headers.
 pub(super) fn record_bytes(record: &crate::domain::record::RawRecord) -> usize {
-    let headers = record.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, |value| value.len()));
+    let headers =
+        record.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, |value| value.len()));
     let key = record.key.as_ref().map_or(0, |key| key.len());
     key + record.value.as_ref().map_or(0, |value| value.len()) + headers.sum::<usize>()
 }

@@ -1,0 +1,379 @@
+//! One aggregate out of pieces: a base, increments and pending entries that join, and the log where they do not.
+//!
+//! The rules by their names in DESIGN section 5.1: J1 a record that does not join is a gap, never folded. L1 events at or
+//! beyond the low watermark are left to the log. V1 events of the tail are counted only from a base that holds everything
+//! below the low watermark; else the log is read from the base on, which counts soundly as long as the log reaches back
+//! that far. V2 every row seen bounds the fold: a state at or past a row's offset has at least its version.
+
+use super::{AsOf, Provenance, Reconstructor};
+use crate::domain::aggregate::{Aggregate, Folded};
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::ids::{AggregateKey, Offset, Timestamp, Version};
+use crate::domain::mutant::{Mutant, mutant};
+use crate::domain::outcome::PortError;
+use crate::domain::partition::EntryRef;
+use crate::domain::record::{IncrementBody, RawRecord};
+use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
+use crate::store::unavailable;
+
+/// A stored stretch of events of one aggregate.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    from: Version,
+    upto: Version,
+    first_offset: Offset,
+    last_offset: Offset,
+    source: Source,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    Row(SnapshotRow),
+    Entry(EntryRef),
+}
+
+impl Piece {
+    /// All increments and entries, those that start first come first.
+    pub(super) fn all(rows: &[SnapshotRow], pending: &[EntryRef]) -> Vec<Self> {
+        let rows = rows.iter().filter(|row| row.kind == RecordKind::Increment).map(|row| Self {
+            from: row.from_version,
+            upto: row.version,
+            first_offset: row.first_offset,
+            last_offset: row.last_offset,
+            source: Source::Row(row.clone()),
+        });
+        let entries = pending.iter().map(|entry| Self {
+            from: entry.from,
+            upto: entry.upto,
+            first_offset: entry.first_offset,
+            last_offset: entry.last_offset,
+            source: Source::Entry(entry.clone()),
+        });
+        let mut pieces: Vec<Self> = rows.chain(entries).collect();
+        pieces.sort_by_key(|piece| (piece.from, std::cmp::Reverse(piece.upto)));
+        pieces
+    }
+}
+
+/// An aggregate being put together.
+pub(super) struct Assembly<'a> {
+    reader: &'a Reconstructor,
+    partition: &'a PartitionKey,
+    key: &'a AggregateKey,
+    as_of: AsOf,
+    /// Events at or beyond it are the log's.
+    limit: Offset,
+    aggregate: Aggregate,
+    provenance: Provenance,
+    /// The moment asked for is reached: the next event lies beyond it. Holds that event's effective time.
+    stopped: Option<Timestamp>,
+    /// A piece was left out, so the base may not hold everything below the limit.
+    hole: bool,
+}
+
+impl<'a> Assembly<'a> {
+    pub(super) fn new(
+        reader: &'a Reconstructor,
+        partition: &'a PartitionKey,
+        key: &'a AggregateKey,
+        as_of: AsOf,
+        limit: Offset,
+    ) -> Self {
+        let aggregate = Aggregate::genesis(&key.kind, &key.id);
+        let provenance = Provenance::default();
+        Self { reader, partition, key, as_of, limit, aggregate, provenance, stopped: None, hole: false }
+    }
+
+    pub(super) fn finish(self) -> (Aggregate, Provenance) {
+        (self.aggregate, self.provenance)
+    }
+
+    /// Effective time of the first event beyond the moment asked for, where one was met.
+    pub(super) fn stopped(&self) -> Option<Timestamp> {
+        self.stopped
+    }
+
+    /// Base and pieces.
+    pub(super) async fn run(&mut self, rows: &[SnapshotRow], mut pieces: Vec<Piece>) -> Result<()> {
+        let mut more = self.choose_base(rows).await?;
+        pieces.append(&mut more);
+        pieces.sort_by_key(|piece| (piece.from, std::cmp::Reverse(piece.upto)));
+        let mut bad: Vec<Piece> = Vec::new();
+        let mut next = 0;
+        while next < pieces.len() && !self.is_done() {
+            let piece = &pieces[next];
+            next += 1;
+            let has_events = piece.upto > piece.from;
+            if (has_events && piece.upto <= self.aggregate.version) || self.is_beyond_limit(piece) {
+                self.hear_mark(piece).await?;
+                continue;
+            }
+            if piece.from > self.aggregate.version && !mutant(Mutant::GapFolded) {
+                // Nothing that is readable leads up to it.
+                self.bridge(piece.first_offset, &bad).await?;
+                if piece.from > self.aggregate.version {
+                    self.hole = true;
+                    continue;
+                }
+            }
+            match self.read(piece).await {
+                Ok(body) => self.fold_body(body, piece).await?,
+                Err(error) if is_damage(&error) => {
+                    self.damaged(&error)?;
+                    bad.push(piece.clone());
+                    self.hole = true;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let unread = bad.iter().filter(|piece| piece.upto > self.aggregate.version).map(|piece| piece.last_offset).max();
+        if let Some(last) = unread.filter(|_| !self.is_done()) {
+            self.bridge(last.next().min(self.limit), &bad).await?;
+        }
+        Ok(())
+    }
+
+    /// The newest full record at or below the moment that can be read. Answers the pieces of older rows that had to be
+    /// fetched on the way.
+    async fn choose_base(&mut self, rows: &[SnapshotRow]) -> Result<Vec<Piece>> {
+        let mut fetched: Vec<SnapshotRow> = Vec::new();
+        let mut candidates: Vec<SnapshotRow> = rows.to_vec();
+        loop {
+            candidates.sort_by_key(|row| std::cmp::Reverse((row.version, row.pack)));
+            let fulls = candidates.iter().filter(|row| row.kind == RecordKind::Full && self.is_at_or_before(row));
+            let fulls: Vec<SnapshotRow> = fulls.cloned().collect();
+            let mut failed = false;
+            for row in &fulls {
+                match self.reader.packs.full(row).await {
+                    Ok(body) => {
+                        self.aggregate = Aggregate::from_body(body);
+                        self.provenance.base = row.version;
+                        return Ok(Piece::all(&fetched, &[]));
+                    }
+                    Err(error) if is_damage(&error) => {
+                        self.damaged(&error)?;
+                        failed = true;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            let lowest = candidates.iter().map(|row| row.version).min();
+            let Some(lowest) = lowest.filter(|_| failed) else { return Ok(Piece::all(&fetched, &[])) };
+            candidates = self.reader.rows_below(self.key, self.partition, lowest).await?;
+            fetched.extend(candidates.iter().cloned());
+            if candidates.is_empty() {
+                return Ok(Piece::all(&fetched, &[]));
+            }
+        }
+    }
+
+    fn is_at_or_before(&self, row: &SnapshotRow) -> bool {
+        match self.as_of {
+            AsOf::Head => true,
+            AsOf::Version(version) => row.version <= version,
+            AsOf::Time(time) => row.effective_time <= time,
+            AsOf::Offset(offset) => row.last_offset <= offset,
+        }
+    }
+
+    /// L1: an entry whose events all lie at or beyond the limit.
+    fn is_beyond_limit(&self, piece: &Piece) -> bool {
+        match &piece.source {
+            Source::Entry(entry) => entry.ignore_from.is_some_and(|from| entry.first_offset >= from),
+            Source::Row(_) => false,
+        }
+    }
+
+    async fn read(&self, piece: &Piece) -> Result<IncrementBody> {
+        match &piece.source {
+            Source::Row(row) => self.reader.packs.increment(row).await,
+            Source::Entry(entry) => self.reader.packs.entry(self.partition, self.key, entry).await,
+        }
+    }
+
+    /// A piece whose events are folded already may still tell of a quarantine after them.
+    async fn hear_mark(&mut self, piece: &Piece) -> Result<()> {
+        let Source::Row(row) = &piece.source else { return Ok(()) };
+        if row.quarantined && row.version == self.aggregate.version && self.aggregate.quarantine.is_none() {
+            match self.read(piece).await {
+                Ok(body) => self.take_mark(body.quarantine),
+                Err(error) if is_damage(&error) => self.damaged(&error)?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn fold_body(&mut self, body: IncrementBody, piece: &Piece) -> Result<()> {
+        let ignore_from = match &piece.source {
+            Source::Entry(entry) => entry.ignore_from,
+            Source::Row(_) => None,
+        };
+        for event in body.events {
+            if event.version <= self.aggregate.version {
+                continue;
+            }
+            if ignore_from.is_some_and(|from| event.record.offset >= from) {
+                return Ok(());
+            }
+            let decoded = self.reader.decoder.decode(event.record);
+            let time = decoded.content.as_ref().map_or(decoded.record.record_time, |event| event.time);
+            if self.would_pass(event.version, time, decoded.record.offset) {
+                return Ok(());
+            }
+            let refolded = self.reader.rules.refold(&mut self.aggregate, event.version, event.skipped, &decoded);
+            refolded.map_err(|error| error.context("fold an increment"))?;
+            self.provenance.events += 1;
+        }
+        let beyond = body.quarantine.as_ref().zip(ignore_from).is_some_and(|(mark, from)| mark.offset >= from);
+        if !beyond {
+            self.take_mark(body.quarantine);
+        }
+        Ok(())
+    }
+
+    fn take_mark(&mut self, mark: Option<crate::domain::record::QuarantineMark>) {
+        let Some(mark) = mark else { return };
+        if mark.offset > self.aggregate.offset && self.stopped.is_none() && self.aggregate.quarantine.is_none() {
+            self.aggregate.quarantine = Some(mark);
+        }
+    }
+
+    /// True if folding this event would pass the moment asked for; the assembly is done then.
+    fn would_pass(&mut self, version: Version, time: Timestamp, offset: Offset) -> bool {
+        let effective = self.aggregate.effective_time.max(time);
+        let passes = match self.as_of {
+            AsOf::Head => false,
+            AsOf::Version(wanted) => version > wanted,
+            AsOf::Time(wanted) => effective > wanted,
+            AsOf::Offset(wanted) => offset > wanted,
+        };
+        if passes {
+            self.stopped = Some(effective);
+        }
+        passes
+    }
+
+    /// The moment asked for is reached.
+    fn is_done(&self) -> bool {
+        self.stopped.is_some() || matches!(self.as_of, AsOf::Version(wanted) if self.aggregate.version >= wanted)
+    }
+
+    /// Reads the log from the aggregate's last event up to `to`, in place of records that cannot be read.
+    async fn bridge(&mut self, to: Offset, bad: &[Piece]) -> Result<()> {
+        let from = self.aggregate.offset.next().max(Offset(0));
+        if bad.is_empty() && self.aggregate.version == Version(0) && self.provenance.damaged == 0 {
+            // Nothing was lost on the way: the first records are yet to come or were never ours to read.
+            return Ok(());
+        }
+        self.scan(from, to).await
+    }
+
+    /// The events that only the log holds.
+    pub(super) async fn tail(&mut self, rows: &[SnapshotRow]) -> Result<()> {
+        if !self.is_done() {
+            let unbased = self.unbased(rows);
+            let from = if unbased { self.aggregate.offset.next().max(Offset(0)) } else { self.limit };
+            let bounds = self.reader.log.bounds(self.partition.partition).await;
+            let bounds = bounds.map_err(|error| unavailable("read the log's bounds", &error))?;
+            self.scan(from, bounds.end).await?;
+        }
+        self.check_against(rows)
+    }
+
+    /// V1: is there a row or a hole below the limit that the aggregate does not hold?
+    fn unbased(&self, rows: &[SnapshotRow]) -> bool {
+        if mutant(Mutant::TailFromOldBase) {
+            return false;
+        }
+        let missing = |row: &SnapshotRow| row.first_offset < self.limit && row.version > self.aggregate.version;
+        self.hole || rows.iter().any(missing)
+    }
+
+    /// V2.
+    fn check_against(&self, rows: &[SnapshotRow]) -> Result<()> {
+        if mutant(Mutant::RowsSeenDoNotBound) {
+            return Ok(());
+        }
+        let at = &self.aggregate;
+        let short = |row: &&SnapshotRow| {
+            let passed = at.offset >= row.last_offset && at.version < row.version;
+            let ended = self.stopped.is_none() && at.version < row.version && !self.is_done();
+            passed || (ended && at.quarantine.is_none())
+        };
+        match rows.iter().find(short) {
+            None => Ok(()),
+            Some(row) => Err(Error::new(
+                ErrorKind::Unavailable,
+                "not-caught-up",
+                format!("version {} was seen, the fold reached {} only", row.version, at.version),
+            )),
+        }
+    }
+
+    /// Folds the aggregate's events of a stretch of the log.
+    async fn scan(&mut self, from: Offset, to: Offset) -> Result<()> {
+        let mut next = from;
+        while next < to && !self.is_done() {
+            let records = match self.reader.log.read(self.partition.partition, next, to).await {
+                Ok(records) => records,
+                Err(PortError::Missing) => {
+                    let detail = format!("the log no longer holds offset {next}");
+                    return Err(Error::new(ErrorKind::Gone, "history-gone", detail));
+                }
+                Err(error) => return Err(unavailable("read the log", &error)),
+            };
+            let Some(last) = records.last() else { return Ok(()) };
+            next = last.offset.next();
+            for record in records {
+                self.fold_record(record)?;
+                if self.is_done() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn fold_record(&mut self, record: RawRecord) -> Result<()> {
+        if record.offset <= self.aggregate.offset && !mutant(Mutant::NoReplaySkip) {
+            return Ok(());
+        }
+        let decoded = self.reader.decoder.decode(record);
+        if decoded.id() != Some(&self.key.id) {
+            return Ok(());
+        }
+        let time = decoded.content.as_ref().map_or(decoded.record.record_time, |event| event.time);
+        let before = (self.as_of != AsOf::Head).then(|| self.aggregate.clone());
+        match self.reader.rules.fold(&mut self.aggregate, &decoded) {
+            Folded::Applied | Folded::Skipped(_) => {
+                if let Some(before) = before {
+                    let version = self.aggregate.version;
+                    let after = std::mem::replace(&mut self.aggregate, before);
+                    if !self.would_pass(version, time, decoded.record.offset) {
+                        self.aggregate = after;
+                    }
+                }
+                self.provenance.events += 1;
+                self.provenance.log_events += 1;
+                Ok(())
+            }
+            Folded::Duplicate | Folded::Quarantined(_) | Folded::Refused(_) => Ok(()),
+            Folded::Halt(poison) => {
+                Err(Error::new(ErrorKind::Unavailable, "not-caught-up", format!("the partition halts: {poison}")))
+            }
+        }
+    }
+
+    fn damaged(&mut self, error: &Error) -> Result<()> {
+        self.provenance.damaged += 1;
+        if mutant(Mutant::DanglingRowGivesUp) {
+            return Err(error.clone());
+        }
+        Ok(())
+    }
+}
+
+fn is_damage(error: &Error) -> bool {
+    matches!(error.kind, ErrorKind::Corrupt | ErrorKind::NotFound)
+}

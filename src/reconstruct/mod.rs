@@ -1,0 +1,328 @@
+//! Any state from rest: which rows, packs and stretches of the log make it up, fetched and folded. Loads, lookups and
+//! `verify` all come here, so a damaged record heals the same way everywhere.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `mod.rs` | `Reconstructor`: the order of reads, the answer |
+//! | `assemble.rs` | one aggregate out of pieces: base, increments, pending entries, log |
+//!
+//! *Order* (write last, read first): low watermark, then the list of checkpoints, then snapshot rows, then the log from
+//! *that* low watermark. Any other order can end too early without noticing.
+//! *If it fails*: an error of a port is `Unavailable` and is never read as "absent"; a record that cannot be read gives
+//! way to an older one and the log; where that is gone too, the answer is `Gone`, never a wrong state.
+//! *If cancelled*: nothing is lost, nothing was written.
+
+mod assemble;
+
+use crate::domain::aggregate::{Aggregate, Rules};
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::event::Decode;
+use crate::domain::ids::{AggregateKey, Offset, Timestamp, Version};
+use crate::domain::mutant::{Mutant, mutant};
+use crate::domain::partition::{EntryRef, LiveCheckpoint, Loaded};
+use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
+use crate::kafka::Log;
+use crate::store::index::{From, Index};
+use crate::store::packs::Packs;
+use crate::store::unavailable;
+use assemble::{Assembly, Piece};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Rows fetched in one go on the walk down to a base.
+const ROWS_PAGE: usize = 32;
+/// How often a read starts again because the list of checkpoints it saw was stale.
+const STALE_RETRIES: usize = 3;
+
+/// Which moment is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AsOf {
+    /// The newest version.
+    Head,
+    /// This version.
+    Version(Version),
+    /// The last version with an effective time at or before this.
+    Time(Timestamp),
+    /// The last version with an offset at or below this.
+    Offset(Offset),
+}
+
+/// Where an answer came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Provenance {
+    /// Version of the full snapshot that was the base, 0 for none.
+    pub base: Version,
+    /// Events folded onto it.
+    pub events: u64,
+    /// Of those, events read from the log.
+    pub log_events: u64,
+    /// Records that could not be read and gave way to others.
+    pub damaged: u64,
+}
+
+/// The answer to a question about one aggregate.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// It, at the moment asked for.
+    State(Box<Aggregate>, Provenance),
+    /// There is no such aggregate.
+    Unknown,
+    /// Its head is below the version asked for.
+    BeyondHead(Version),
+    /// Its first event is later than the time or offset asked for.
+    BeforeFirst(Timestamp),
+}
+
+/// What was damaged, read by metrics.
+#[derive(Debug, Default)]
+pub struct Health {
+    /// Records that could not be read and gave way to others.
+    pub damaged_records: AtomicU64,
+    /// Reads that started again because a listed checkpoint's pack was missing.
+    pub stale_lists: AtomicU64,
+}
+
+/// Reads aggregates of one stream from rest.
+#[derive(Clone)]
+pub struct Reconstructor {
+    /// Rows.
+    pub index: Arc<dyn Index>,
+    /// Records.
+    pub packs: Arc<Packs>,
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// The stream's decoder.
+    pub decoder: Arc<dyn Decode>,
+    /// The stream's fold.
+    pub rules: Rules,
+    /// Counters.
+    pub health: Arc<Health>,
+}
+
+/// The low watermark and what was listed after it was read: one consistent view of a partition at rest.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Events below it are all in rows and checkpoints.
+    pub low_watermark: Offset,
+    /// Live checkpoints.
+    pub checkpoints: Vec<LiveCheckpoint>,
+}
+
+impl Reconstructor {
+    /// What rest holds of an aggregate, for its owner: folded as far as rows and `pending` reach, without the log from
+    /// `limit` (where the assignment started) on.
+    ///
+    /// # Errors
+    /// `Unavailable` if a port failed; `Gone` or `Corrupt` if what is there cannot be read and the log has forgotten it.
+    pub async fn load(
+        &self,
+        partition: &PartitionKey,
+        key: &AggregateKey,
+        pending: &[EntryRef],
+        limit: Offset,
+    ) -> Result<Loaded> {
+        let oldest = pending.iter().map(|entry| entry.from).min();
+        let rows = self.rows_down(key, partition, From::Newest, oldest).await?;
+        let pieces = Piece::all(&rows, pending);
+        let mut assembly = Assembly::new(self, partition, key, AsOf::Head, limit);
+        assembly.run(&rows, pieces).await?;
+        let (aggregate, _) = assembly.finish();
+        Ok(Loaded { aggregate, rows })
+    }
+
+    /// The aggregate as of a moment, read by anyone.
+    ///
+    /// # Errors
+    /// As for `load`; `Unavailable` also where rows and log disagree at this moment.
+    pub async fn state(&self, partition: &PartitionKey, key: &AggregateKey, as_of: AsOf) -> Result<Found> {
+        let mut last = Error::new(ErrorKind::Unavailable, "dependency-down", "the list of checkpoints is stale");
+        for _ in 0..STALE_RETRIES {
+            let early_rows = if mutant(Mutant::SnapshotsBeforeList) {
+                Some(self.rows_for(key, partition, as_of).await?)
+            } else {
+                None
+            };
+            let view = match self.view(partition).await {
+                Ok(view) => view,
+                Err(error) if error.code == "stale-list" => {
+                    self.health.stale_lists.fetch_add(1, Ordering::Relaxed);
+                    last = Error::new(ErrorKind::Unavailable, "dependency-down", error.detail);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            return self.state_in(&view, partition, key, as_of, early_rows).await;
+        }
+        Err(last)
+    }
+
+    /// The low watermark, and after it the live checkpoints.
+    ///
+    /// # Errors
+    /// `Unavailable` if a port failed; code `stale-list` if a listed checkpoint is gone (L2: start again).
+    pub async fn view(&self, partition: &PartitionKey) -> Result<View> {
+        let early_list = if mutant(Mutant::WatermarkAfterList) {
+            Some(self.index.checkpoints(partition).await.map_err(|error| unavailable("list checkpoints", &error))?)
+        } else {
+            None
+        };
+        let bounds = self.log.bounds(partition.partition).await;
+        let bounds = bounds.map_err(|error| unavailable("read the log's bounds", &error))?;
+        let rows = self.index.watermarks(partition).await;
+        let rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
+        let valid = rows.iter().filter(|row| row.topic_id == bounds.topic_id || mutant(Mutant::TopicIdIgnored));
+        let mut low_watermark = valid.map(|row| row.low_watermark).max().unwrap_or(bounds.start);
+        let listed = match early_list {
+            Some(listed) => listed,
+            None => {
+                let listed = self.index.checkpoints(partition).await;
+                listed.map_err(|error| unavailable("list checkpoints", &error))?
+            }
+        };
+        let mut checkpoints = Vec::new();
+        for row in listed {
+            match self.packs.checkpoint(&row).await {
+                Ok(checkpoint) => checkpoints.push(checkpoint),
+                Err(error) if error.kind == ErrorKind::Corrupt => {
+                    // Its entries are unknown, its offsets are not: as if the watermark had not passed them.
+                    self.health.damaged_records.fetch_add(1, Ordering::Relaxed);
+                    low_watermark = low_watermark.min(row.first_offset);
+                }
+                Err(error) if error.kind == ErrorKind::NotFound => {
+                    if !mutant(Mutant::MissingPackIgnored) {
+                        return Err(Error::new(ErrorKind::Unavailable, "stale-list", error.detail));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(View { low_watermark, checkpoints })
+    }
+
+    /// The aggregate as of a moment, as one view of its partition has it.
+    async fn state_in(
+        &self,
+        view: &View,
+        partition: &PartitionKey,
+        key: &AggregateKey,
+        as_of: AsOf,
+        early_rows: Option<Vec<SnapshotRow>>,
+    ) -> Result<Found> {
+        let pending = if mutant(Mutant::ReaderIgnoresPending) {
+            Vec::new()
+        } else {
+            pending_of(&view.checkpoints, &key.id, view.low_watermark)
+        };
+        let rows = match early_rows {
+            Some(rows) => rows,
+            None => self.rows_for(key, partition, as_of).await?,
+        };
+        let pieces = Piece::all(&rows, &pending);
+        let mut assembly = Assembly::new(self, partition, key, as_of, view.low_watermark);
+        assembly.run(&rows, pieces).await?;
+        assembly.tail(&rows).await?;
+        let stopped = assembly.stopped();
+        let (aggregate, provenance) = assembly.finish();
+        self.health.damaged_records.fetch_add(provenance.damaged, Ordering::Relaxed);
+        Ok(match (as_of, aggregate.version) {
+            (AsOf::Version(version), head) if head > Version(0) && head < version => Found::BeyondHead(head),
+            (_, Version(0)) => match stopped {
+                Some(first) => Found::BeforeFirst(first),
+                None if aggregate.quarantine.is_some() => Found::State(Box::new(aggregate), provenance),
+                None => Found::Unknown,
+            },
+            _ => Found::State(Box::new(aggregate), provenance),
+        })
+    }
+
+    /// The rows that can matter for a moment: down to a base, and the next ones above it.
+    async fn rows_for(&self, key: &AggregateKey, partition: &PartitionKey, as_of: AsOf) -> Result<Vec<SnapshotRow>> {
+        let from = match as_of {
+            AsOf::Head => From::Newest,
+            AsOf::Version(version) => From::AtOrBelow(version),
+            AsOf::Time(time) => From::TimeAtOrBefore(time),
+            AsOf::Offset(offset) => From::OffsetAtOrBelow(offset),
+        };
+        let mut rows = self.rows_down(key, partition, from, None).await?;
+        if as_of != AsOf::Head {
+            let known = rows.iter().map(|row| row.version).max().unwrap_or_default();
+            let above = self.index.snapshots(key, partition.lineage, From::Above(known), ROWS_PAGE).await;
+            rows.extend(above.map_err(|error| unavailable("read snapshot rows", &error))?);
+        }
+        rows.sort_by_key(|row| std::cmp::Reverse((row.version, row.pack)));
+        Ok(rows)
+    }
+
+    /// Rows from a start downwards to the newest full one, or the first; further down to `oldest` if given. The walk
+    /// goes on below a full row only as far as `oldest`: an unreadable base makes the assembly ask for more.
+    async fn rows_down(
+        &self,
+        key: &AggregateKey,
+        partition: &PartitionKey,
+        from: From,
+        oldest: Option<Version>,
+    ) -> Result<Vec<SnapshotRow>> {
+        let mut rows: Vec<SnapshotRow> = Vec::new();
+        let mut from = from;
+        loop {
+            let page = self.index.snapshots(key, partition.lineage, from, ROWS_PAGE).await;
+            let page = page.map_err(|error| unavailable("read snapshot rows", &error))?;
+            let full_page = page.len() == ROWS_PAGE;
+            let lowest = page.last().map(|row| row.version);
+            for row in page {
+                if !rows.iter().any(|seen| (seen.version, seen.pack) == (row.version, row.pack)) {
+                    rows.push(row);
+                }
+            }
+            let Some(lowest) = lowest.filter(|_| full_page) else { return Ok(rows) };
+            let based = rows.iter().any(|row| row.kind == RecordKind::Full);
+            if based && oldest.is_none_or(|oldest| lowest <= oldest) {
+                return Ok(rows);
+            }
+            // A page may end inside a version: ask for that version again, and for one less if nothing else comes.
+            from = if from == From::AtOrBelow(lowest) {
+                From::AtOrBelow(Version(lowest.0.saturating_sub(1)))
+            } else {
+                From::AtOrBelow(lowest)
+            };
+            if lowest == Version(0) {
+                return Ok(rows);
+            }
+        }
+    }
+
+    /// Rows below the oldest that was read, for an assembly whose bases were all unreadable.
+    pub(super) async fn rows_below(
+        &self,
+        key: &AggregateKey,
+        partition: &PartitionKey,
+        below: Version,
+    ) -> Result<Vec<SnapshotRow>> {
+        if below == Version(0) {
+            return Ok(Vec::new());
+        }
+        self.rows_down(key, partition, From::AtOrBelow(Version(below.0 - 1)), None).await
+    }
+}
+
+/// What live checkpoints hold of an aggregate, for a reader whose view has this low watermark.
+fn pending_of(checkpoints: &[LiveCheckpoint], id: &str, low_watermark: Offset) -> Vec<EntryRef> {
+    let mut pending = Vec::new();
+    for checkpoint in checkpoints {
+        let Some(index) = checkpoint.entries.find(id) else { continue };
+        let entry = checkpoint.entries.get(index);
+        if entry.first_offset >= low_watermark {
+            continue;
+        }
+        pending.push(EntryRef {
+            pack: checkpoint.pack,
+            object_bytes: checkpoint.object_bytes,
+            from: entry.from,
+            upto: entry.upto,
+            first_offset: entry.first_offset,
+            last_offset: entry.last_offset,
+            ignore_from: Some(low_watermark),
+        });
+    }
+    pending
+}

@@ -1,0 +1,92 @@
+//! Where an assigned partition starts to fold, and why it may not start at all.
+//!
+//! The start is the low watermark of the index, not the group's committed offset: the index has it first, with the topic
+//! id and the leader epoch it belongs to (`docs/adr/0002`). Nothing here guesses: what does not fit stands still and says
+//! how to go on.
+
+use super::Components;
+use crate::domain::error::{ErrorKind, Result};
+use crate::domain::ids::{Offset, PartitionNo};
+use crate::domain::mutant::{Mutant, mutant};
+use crate::domain::partition::Partition;
+use crate::domain::row::PartitionKey;
+use crate::store::unavailable;
+
+/// Why a partition is not folded although it is assigned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The topic was deleted and created again: its offsets mean other events.
+    TopicRecreated,
+    /// The log was truncated: events that were folded are gone, others may have their offsets.
+    Truncated {
+        /// The position that the log no longer knows.
+        position: Offset,
+        /// Where the leader epoch of that position ended.
+        end: Offset,
+    },
+    /// The log's start has passed the low watermark: events that nothing covers are gone.
+    RetentionPassed {
+        /// The low watermark.
+        low_watermark: Offset,
+        /// The log's start.
+        start: Offset,
+    },
+}
+
+/// What an assigned partition starts as.
+pub(super) enum Start {
+    /// Fold from here.
+    Fold(Box<Partition>),
+    /// Stand still.
+    Refuse(Refusal),
+}
+
+/// Reads the low watermark and after it the live checkpoints, and checks them against the log.
+pub(super) async fn start(components: &Components, partition: PartitionNo) -> Result<Start> {
+    let key = PartitionKey { topic: components.topic.clone(), partition, lineage: components.lineage };
+    let bounds = components.log.bounds(partition).await;
+    let bounds = bounds.map_err(|error| unavailable("read the log's bounds", &error))?;
+    if bounds.topic_id != components.topic_id && !mutant(Mutant::TopicIdIgnored) {
+        return Ok(Start::Refuse(Refusal::TopicRecreated));
+    }
+    let rows = components.store.index.watermarks(&key).await;
+    let rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
+    let newest = rows.iter().filter(|row| row.topic_id == bounds.topic_id).max_by_key(|row| row.low_watermark);
+    let view = components.reader.view(&key).await?;
+    let mut low_watermark = view.low_watermark;
+    if mutant(Mutant::WatermarkRowIgnored) {
+        let committed = components.log.committed(partition).await;
+        let committed = committed.map_err(|error| unavailable("read the committed offset", &error))?;
+        low_watermark = committed.unwrap_or(bounds.start);
+    }
+    if let Some(row) = newest.filter(|row| row.leader_epoch >= 0 && !mutant(Mutant::TruncationUnchecked)) {
+        let end = components.log.epoch_end(partition, row.leader_epoch).await;
+        let end = end.map_err(|error| unavailable("read the end of a leader epoch", &error))?;
+        if end < row.low_watermark {
+            return Ok(Start::Refuse(Refusal::Truncated { position: row.low_watermark, end }));
+        }
+    }
+    if low_watermark > bounds.end && !mutant(Mutant::TruncationUnchecked) {
+        return Ok(Start::Refuse(Refusal::Truncated { position: low_watermark, end: bounds.end }));
+    }
+    if low_watermark < bounds.start {
+        return Ok(Start::Refuse(Refusal::RetentionPassed { low_watermark, start: bounds.start }));
+    }
+    let settings = components.settings.partition.clone();
+    let rules = components.rules.clone();
+    let partition = Partition::new(key, rules, settings, low_watermark, view.checkpoints);
+    Ok(Start::Fold(Box::new(partition)))
+}
+
+/// As `start`, until the ports answer.
+pub(super) async fn start_when_possible(components: &Components, partition: PartitionNo) -> Start {
+    loop {
+        match start(components, partition).await {
+            Ok(start) => return start,
+            Err(error) => {
+                debug_assert_ne!(error.kind, ErrorKind::Invalid, "{error}");
+                components.clock.sleep(components.settings.retry_ms).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Group commit: snapshots of all partitions that trip within the linger become one flush; all partitions' checkpoints
+//! become one pack.
+//!
+//! *If cancelled*: what was in a flush is abandoned; the partitions' tasks are gone with the worker, or find their answer
+//! channel closed, which means the same.
+
+use super::{Command, Components, Handle};
+use crate::domain::ids::PartitionNo;
+use crate::domain::partition::LiveCheckpoint;
+use crate::store::flush::{CheckpointPart, Flush, Stored};
+use futures_channel::{mpsc, oneshot};
+use futures_util::future::{BoxFuture, FutureExt, join_all};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::sync::Arc;
+
+/// One snapshot to be written, and who waits for it: no answer means abandoned.
+pub(super) type SnapshotRequest = (Flush, oneshot::Sender<Option<Stored>>);
+
+/// What a partition hands over for a checkpoint, and where it waits for the end of it.
+#[derive(Debug)]
+pub struct CheckpointOffer {
+    pub(super) part: CheckpointPart,
+    pub(super) done: oneshot::Sender<LiveCheckpoint>,
+}
+
+/// What partitions ask of the flusher.
+pub(super) enum Request {
+    Snapshot(Box<SnapshotRequest>),
+    /// A checkpoint before its time.
+    Checkpoint,
+}
+
+/// Runs flushes and checkpoints.
+pub(super) struct Flusher {
+    components: Components,
+    handle: Handle,
+    sender: mpsc::UnboundedSender<Request>,
+    receiver: Option<mpsc::UnboundedReceiver<Request>>,
+}
+
+impl Flusher {
+    pub(super) fn new(components: &Components, handle: &Handle) -> Self {
+        let (sender, receiver) = mpsc::unbounded();
+        Self { components: components.clone(), handle: handle.clone(), sender, receiver: Some(receiver) }
+    }
+
+    /// Where partitions send their requests. How many snapshots wait is bounded by the partitions' `snapshots_max`.
+    pub(super) fn requests(&self) -> mpsc::UnboundedSender<Request> {
+        self.sender.clone()
+    }
+
+    /// Starts the task; it ends when the handle is dropped.
+    pub(super) fn start(&mut self) -> Box<dyn Send + Sync> {
+        let receiver = self.receiver.take().expect("a flusher is started once");
+        self.components.spawn.spawn(Box::pin(run(self.components.clone(), self.handle.clone(), receiver)))
+    }
+}
+
+async fn run(components: Components, handle: Handle, mut requests: mpsc::UnboundedReceiver<Request>) {
+    let settings = components.settings.clone();
+    let mut waiting: Vec<SnapshotRequest> = Vec::new();
+    let mut flushes: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
+    let mut checkpoint = futures_util::future::Fuse::terminated();
+    let mut due = components.clock.sleep(settings.checkpoint_ms).fuse();
+    let mut linger = futures_util::future::Fuse::terminated();
+    let mut linger_over = false;
+    loop {
+        if !waiting.is_empty()
+            && flushes.len() < settings.flushes
+            && (linger_over || waiting.len() >= settings.linger_items)
+        {
+            let batch = std::mem::take(&mut waiting);
+            flushes.push(Box::pin(flush(components.clone(), batch)));
+            linger_over = false;
+            linger = futures_util::future::Fuse::terminated();
+        }
+        futures_util::select_biased! {
+            () = flushes.select_next_some() => {}
+            () = checkpoint => due = components.clock.sleep(settings.checkpoint_ms).fuse(),
+            () = linger => linger_over = true,
+            () = due => checkpoint = take_checkpoint(components.clone(), handle.clone()).boxed().fuse(),
+            request = requests.next() => match request {
+                Some(Request::Snapshot(request)) => {
+                    if waiting.is_empty() {
+                        linger = components.clock.sleep(settings.linger_ms).fuse();
+                        linger_over = false;
+                    }
+                    waiting.push(*request);
+                }
+                Some(Request::Checkpoint) => {
+                    if futures_util::future::FusedFuture::is_terminated(&checkpoint) {
+                        due = futures_util::future::Fuse::terminated();
+                        checkpoint = take_checkpoint(components.clone(), handle.clone()).boxed().fuse();
+                    }
+                }
+                None => return,
+            },
+        }
+    }
+}
+
+async fn flush(components: Components, batch: Vec<SnapshotRequest>) {
+    let (flushes, waiters): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+    let outcomes = components.store.put_snapshots(flushes).await;
+    for (outcome, waiter) in outcomes.into_iter().zip(waiters) {
+        // A partition that was revoked meanwhile does not wait any more; what was written is true all the same.
+        let _ = waiter.send(outcome.ok());
+    }
+}
+
+/// Asks every partition what it has, and writes all of it as one checkpoint.
+async fn take_checkpoint(components: Components, handle: Handle) {
+    let ask = |partition: PartitionNo| {
+        let (sender, answer) = oneshot::channel();
+        let asked = handle.send(partition, Command::Checkpoint(sender));
+        async move { if asked { answer.await.ok() } else { None } }
+    };
+    let offers = join_all(handle.partitions().into_iter().map(ask)).await;
+    let offers: Vec<CheckpointOffer> = offers.into_iter().flatten().flatten().collect();
+    write_checkpoint(&components, offers).await;
+}
+
+/// Writes offers as one checkpoint. An offer that gets no answer was abandoned.
+pub(super) async fn write_checkpoint(components: &Components, offers: Vec<CheckpointOffer>) {
+    if offers.is_empty() {
+        return;
+    }
+    let (parts, waiters): (Vec<_>, Vec<_>) = offers.into_iter().map(|offer| (offer.part, offer.done)).unzip();
+    if let Ok(written) = components.store.put_checkpoint(parts).await {
+        for (live, waiter) in written.into_iter().zip(waiters) {
+            let _ = waiter.send(live);
+        }
+    }
+}
+
+/// The aggregate type of a worker's stream, for what it writes.
+pub(super) fn kind(components: &Components) -> Arc<str> {
+    Arc::clone(&components.rules.kind)
+}

@@ -1,0 +1,220 @@
+//! Turns effects into I/O: one task per partition, one that writes checkpoints, one that commits snapshots in groups.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `mod.rs` | `Worker`: membership in the group, the tasks, shutdown |
+//! | `assignment.rs` | where an assigned partition starts, and why it may not |
+//! | `partition_task.rs` | the loop: inputs in, effects out |
+//! | `flusher.rs` | group commit of snapshots; checkpoints of all partitions together |
+
+mod assignment;
+mod flusher;
+mod partition_task;
+
+pub use assignment::Refusal;
+pub use partition_task::{Command, HeadAnswer, Status};
+
+use crate::clock::Clock;
+use crate::domain::aggregate::Rules;
+use crate::domain::event::Decode;
+use crate::domain::ids::{Lineage, PartitionNo};
+use crate::domain::mutant::{Mutant, mutant};
+use crate::domain::partition::{Partition, Settings};
+use crate::kafka::{Group, GroupEvent, Log};
+use crate::reconstruct::Reconstructor;
+use crate::store::SnapshotStore;
+use futures_channel::mpsc;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+/// Runs a future beside the others; dropping the handle ends it.
+pub trait Spawn: Send + Sync {
+    /// Starts `task`.
+    fn spawn(&self, task: BoxFuture<'static, ()>) -> Box<dyn Send + Sync>;
+}
+
+/// How a worker works.
+#[derive(Clone, Debug)]
+pub struct WorkerSettings {
+    /// Of each partition.
+    pub partition: Settings,
+    /// Milliseconds between checkpoints.
+    pub checkpoint_ms: u64,
+    /// Milliseconds that a flush waits for more snapshots.
+    pub linger_ms: u64,
+    /// Snapshots that end the wait.
+    pub linger_items: usize,
+    /// Flushes at the same time.
+    pub flushes: usize,
+    /// Milliseconds between ticks.
+    pub tick_ms: u64,
+    /// Records taken at once.
+    pub records_max: usize,
+    /// Milliseconds before a failed read is repeated.
+    pub retry_ms: u64,
+    /// Milliseconds that a revoked partition may take to cover what is dirty.
+    pub revoke_ms: u64,
+}
+
+/// Everything a worker of one stream needs.
+#[derive(Clone)]
+pub struct Components {
+    /// Membership in the group.
+    pub group: Arc<dyn Group>,
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// Writes.
+    pub store: Arc<SnapshotStore>,
+    /// Reads.
+    pub reader: Reconstructor,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Tasks.
+    pub spawn: Arc<dyn Spawn>,
+    /// The stream's decoder.
+    pub decoder: Arc<dyn Decode>,
+    /// The stream's fold.
+    pub rules: Rules,
+    /// The stream's topic.
+    pub topic: Arc<str>,
+    /// Kafka's id of the topic that `lineage` belongs to.
+    pub topic_id: u128,
+    /// The active lineage of (topic id, fingerprint).
+    pub lineage: Lineage,
+    /// How it works.
+    pub settings: WorkerSettings,
+}
+
+/// What others may ask of a running worker.
+#[derive(Clone, Default)]
+pub struct Handle {
+    tasks: Arc<Mutex<BTreeMap<PartitionNo, mpsc::UnboundedSender<Command>>>>,
+    /// What each partition says of itself.
+    pub statuses: Arc<Mutex<BTreeMap<PartitionNo, Status>>>,
+}
+
+impl Handle {
+    fn tasks(&self) -> std::sync::MutexGuard<'_, BTreeMap<PartitionNo, mpsc::UnboundedSender<Command>>> {
+        self.tasks.lock().expect("no panic while the map is held")
+    }
+
+    /// Sends a command to a partition's task; false if this worker does not own it.
+    #[must_use]
+    pub fn send(&self, partition: PartitionNo, command: Command) -> bool {
+        self.tasks().get(&partition).is_some_and(|task| task.unbounded_send(command).is_ok())
+    }
+
+    /// Partitions of this worker.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<PartitionNo> {
+        self.tasks().keys().copied().collect()
+    }
+}
+
+/// A worker of one stream.
+pub struct Worker {
+    components: Components,
+    handle: Handle,
+    flusher: flusher::Flusher,
+    tasks: BTreeMap<PartitionNo, Box<dyn Send + Sync>>,
+    ended: mpsc::UnboundedReceiver<(PartitionNo, Option<Partition>)>,
+    ended_sender: mpsc::UnboundedSender<(PartitionNo, Option<Partition>)>,
+    /// Only the mutant uses it.
+    kept: BTreeMap<PartitionNo, Partition>,
+}
+
+impl Worker {
+    /// A worker that is not running yet, and the handle to ask it things.
+    #[must_use]
+    pub fn new(components: Components) -> (Self, Handle) {
+        let handle = Handle::default();
+        let (ended_sender, ended) = mpsc::unbounded();
+        let flusher = flusher::Flusher::new(&components, &handle);
+        let worker = Self {
+            components,
+            handle: handle.clone(),
+            flusher,
+            tasks: BTreeMap::new(),
+            ended,
+            ended_sender,
+            kept: BTreeMap::new(),
+        };
+        (worker, handle)
+    }
+
+    /// Runs until `shutdown` completes, then covers what is dirty and lets go of everything.
+    pub async fn run(mut self, shutdown: BoxFuture<'_, ()>) {
+        let flusher = self.flusher.start();
+        let mut shutdown = shutdown.fuse();
+        let mut releases: FuturesUnordered<BoxFuture<'static, Vec<PartitionNo>>> = FuturesUnordered::new();
+        loop {
+            let group = Arc::clone(&self.components.group);
+            let mut next = group.next().fuse();
+            futures_util::select_biased! {
+                () = shutdown => break,
+                released = releases.select_next_some() => {
+                    self.forget(&released);
+                    self.components.group.released(&released);
+                }
+                (partition, kept) = self.ended.select_next_some() => self.task_ended(partition, kept),
+                event = next => match event {
+                    GroupEvent::Assigned(partitions) => partitions.into_iter().for_each(|at| self.assign(at)),
+                    GroupEvent::Revoked(partitions) => releases.push(self.revoke(partitions)),
+                    GroupEvent::Lost(partitions) => self.forget(&partitions),
+                },
+            }
+        }
+        let all = self.handle.partitions();
+        self.revoke(all).await;
+        drop(flusher);
+    }
+
+    fn assign(&mut self, partition: PartitionNo) {
+        let (sender, commands) = mpsc::unbounded();
+        self.handle.tasks().insert(partition, sender);
+        let kept = self.kept.remove(&partition).filter(|_| mutant(Mutant::MemoryKeptOnRevoke));
+        let task = partition_task::run(
+            self.components.clone(),
+            partition,
+            commands,
+            self.flusher.requests(),
+            self.handle.clone(),
+            self.ended_sender.clone(),
+            kept,
+        );
+        self.tasks.insert(partition, self.components.spawn.spawn(Box::pin(task)));
+    }
+
+    /// Asks the partitions to cover what is dirty, and waits for it at most `revoke_ms`.
+    fn revoke(&mut self, partitions: Vec<PartitionNo>) -> BoxFuture<'static, Vec<PartitionNo>> {
+        let mut drained = Vec::new();
+        for partition in &partitions {
+            let (done, wait) = futures_channel::oneshot::channel();
+            if self.handle.send(*partition, Command::Drain(done)) {
+                drained.push(wait);
+            }
+        }
+        let deadline = self.components.clock.sleep(self.components.settings.revoke_ms);
+        Box::pin(async move {
+            futures_util::future::select(futures_util::future::join_all(drained), deadline).await;
+            partitions
+        })
+    }
+
+    fn forget(&mut self, partitions: &[PartitionNo]) {
+        for partition in partitions {
+            self.handle.tasks().remove(partition);
+            self.handle.statuses.lock().expect("no panic while the map is held").remove(partition);
+            self.tasks.remove(partition);
+        }
+    }
+
+    fn task_ended(&mut self, partition: PartitionNo, kept: Option<Partition>) {
+        if let Some(kept) = kept {
+            self.kept.insert(partition, kept);
+        }
+    }
+}
