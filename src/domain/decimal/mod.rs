@@ -1,11 +1,14 @@
-//! Decimals of up to 38 digits with their scale, the arithmetic of reducers (API.md section 3). Every result is exact,
-//! but for a quotient that does not end within 38 digits: it is rounded half-even.
+//! Decimals of up to 38 digits with their scale, the arithmetic of reducers (API.md section 3). Every result
+//! is exact, but for a quotient that does not end within 38 digits: it is rounded half-even.
 //!
 //! Invariants: `|mantissa| <= 10^38 - 1` and `scale <= 38`. There is no negative zero.
 //!
-//! Why 128 bits are enough for every intermediate: 10^38 fits three times in a `u128`, so sums of two magnitudes, a
-//! doubled remainder, and an aligned operand that could still cancel to a result in range (below 2 * 10^38) all fit;
-//! whatever does not is out of range for certain.
+//! Why 128 bits are enough for every intermediate: 10^38 fits three times in a `u128`, so sums of two
+//! magnitudes, a doubled remainder, and an aligned operand that could still cancel to a result in range
+//! (below 2 * 10^38) all fit; whatever does not is out of range for certain.
+
+#[cfg(test)]
+mod tests;
 
 use super::number::NumberError;
 use std::cmp::Ordering;
@@ -99,9 +102,9 @@ impl Decimal {
         Self::new(mantissa, self.scale() + other.scale())
     }
 
-    /// The quotient. If it ends within 38 digits it is exact, with the smallest scale that is at least the difference
-    /// of the scales (1.10 / 1 = 1.10, 1 / 8 = 0.125, 10 / 5 = 2). Else it is rounded half-even to 28 digits after the
-    /// point, or to as many as the 38 digits leave after a long integer part.
+    /// The quotient. If it ends within 38 digits it is exact, with the smallest scale that is at least the
+    /// difference of the scales (1.10 / 1 = 1.10, 1 / 8 = 0.125, 10 / 5 = 2). Else it is rounded half-even to
+    /// 28 digits after the point, or to as many as the 38 digits leave after a long integer part.
     ///
     /// # Errors
     /// [`NumberError::DivisionByZero`], [`NumberError::Overflow`].
@@ -119,10 +122,12 @@ impl Decimal {
         Self::from_magnitude(negative, magnitude, scale)
     }
 
-    /// The remainder of the integer division that truncates, so it has the sign of the dividend; its scale is 0.
+    /// The remainder of the integer division that truncates, so it has the sign of the dividend; its scale is
+    /// 0.
     ///
     /// # Errors
-    /// [`NumberError::NotAnInteger`] if an operand has a fraction that is not zero, [`NumberError::DivisionByZero`].
+    /// [`NumberError::NotAnInteger`] if an operand has a fraction that is not zero,
+    /// [`NumberError::DivisionByZero`].
     pub fn checked_rem(self, other: Self) -> Result<Self> {
         let a = self.to_integer().ok_or(NumberError::NotAnInteger)?;
         let b = other.to_integer().ok_or(NumberError::NotAnInteger)?;
@@ -164,7 +169,8 @@ fn exact_quotient(a: u128, b: u128, shift: i32) -> Result<Option<(u128, u32)>> {
     if rest != 1 {
         return Ok(None);
     }
-    // a / (2^twos 5^fives) = a 2^(digits-twos) 5^(digits-fives) / 10^digits, and no smaller power of ten will do.
+    // a / (2^twos 5^fives) = a 2^(digits-twos) 5^(digits-fives) / 10^digits, and no smaller power of ten will
+    // do.
     let digits = twos.max(fives);
     let complement = 2_u128.checked_pow(digits - twos).zip(5_u128.checked_pow(digits - fives));
     let magnitude = complement.and_then(|(two, five)| two.checked_mul(five)?.checked_mul(a));
@@ -174,11 +180,9 @@ fn exact_quotient(a: u128, b: u128, shift: i32) -> Result<Option<(u128, u32)>> {
         return Ok(None);
     }
     while scale < ideal {
-        match magnitude.checked_mul(10).filter(|magnitude| *magnitude <= MAX) {
-            Some(larger) => magnitude = larger,
-            None if scale < 0 => return Err(NumberError::Overflow),
-            None => break,
-        }
+        // Only an integer can fail here: at a positive ideal scale the magnitude is at most the dividend's.
+        let larger = magnitude.checked_mul(10).filter(|larger| *larger <= MAX);
+        magnitude = larger.ok_or(NumberError::Overflow)?;
         scale += 1;
     }
     Ok(Some((magnitude, scale.unsigned_abs())))
@@ -224,8 +228,8 @@ fn rounded_quotient(a: u128, b: u128, shift: i32) -> Result<(u128, u32)> {
     Ok((quotient, scale.unsigned_abs()))
 }
 
-/// One step of long division: the digit and remainder of `10 * rest / b`, for `rest < b`. Ten is doubled and added up
-/// (binary 1010), because `10 * rest` itself may not fit.
+/// One step of long division: the digit and remainder of `10 * rest / b`, for `rest < b`. Ten is doubled and
+/// added up (binary 1010), because `10 * rest` itself may not fit.
 fn next_digit(rest: u128, b: u128) -> (u128, u128) {
     let (mut digit, mut sum) = (0, 0);
     for term in [rest, 0, rest, 0] {

@@ -1,10 +1,12 @@
-//! JSON numbers by their exact text (RFC 8259 section 6). Nothing goes through f64: `1.10`, `-0`, `1e400` and integers
-//! of forty digits come out as they came in (DESIGN.md rule 8).
+//! JSON numbers by their exact text (RFC 8259 section 6). Nothing goes through f64: `1.10`, `-0`, `1e400` and
+//! integers of forty digits come out as they came in (DESIGN.md rule 8).
 //!
-//! Invariant: a text that is the canonical decimal of an `i64` is always `Repr::Int`, every other text never; so equal
-//! texts have one form and the derived `==` is equality of text.
+//! Invariant: a text that is the canonical decimal of an `i64` is always `Repr::Int`, every other text never;
+//! so equal texts have one form and the derived `==` is equality of text.
 
 mod order;
+#[cfg(test)]
+mod tests;
 
 use super::decimal::Decimal;
 use std::cmp::Ordering;
@@ -49,8 +51,8 @@ impl Number {
         }
     }
 
-    /// The longest number that starts at byte `start` of `text`, and where it ends; the error is the offset of the
-    /// first byte that does not belong.
+    /// The longest number that starts at byte `start` of `text`, and where it ends; the error is the offset
+    /// of the first byte that does not belong.
     pub(super) fn parse_at(text: &str, start: usize) -> Result<(Self, usize), usize> {
         let bytes = text.as_bytes();
         let negative = bytes.get(start) == Some(&b'-');
@@ -108,8 +110,8 @@ impl Number {
         }
     }
 
-    /// Exact order by value, whatever the size: `1.0` equals `1`, `-0` equals `0`. The time is linear in the texts;
-    /// exponents are never expanded.
+    /// Exact order by value, whatever the size: `1.0` equals `1`, `-0` equals `0`. The time is linear in the
+    /// texts; exponents are never expanded.
     #[must_use]
     pub fn cmp_value(&self, other: &Self) -> Ordering {
         match (&self.0, &other.0) {
@@ -208,10 +210,10 @@ impl<'a> Parts<'a> {
 fn decimal_of(parts: &Parts<'_>) -> Result<Decimal, NumberError> {
     let mut mantissa = 0_i128;
     for digit in parts.integer.bytes().chain(parts.fraction.bytes()) {
-        mantissa = mantissa * 10 + i128::from(digit - b'0');
-        if mantissa > Decimal::MANTISSA_MAX {
+        if mantissa > Decimal::MANTISSA_MAX / 10 {
             return Err(NumberError::Overflow);
         }
+        mantissa = mantissa * 10 + i128::from(digit - b'0');
     }
     let negative_exponent = parts.exponent.starts_with('-');
     let beyond = if negative_exponent { i64::MIN } else { i64::MAX };

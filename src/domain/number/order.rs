@@ -1,6 +1,6 @@
-//! Order of JSON numbers by value, from their texts alone. A number is its sign, its significant digits and the place of
-//! the first of them (0.d1d2d3... times ten to the `place`); equal places are decided digit by digit. Exponents may
-//! themselves be too long for any integer, so they are kept as digits then.
+//! Order of JSON numbers by value, from their texts alone. A number is its sign, its significant digits and
+//! the place of the first of them (0.d1d2d3... times ten to the `place`); equal places are decided digit by
+//! digit. Exponents may themselves be too long for any integer, so they are kept as digits then.
 
 use super::Parts;
 use std::cmp::Ordering;
@@ -55,7 +55,8 @@ fn place(parts: &Parts<'_>) -> Place {
 /// Longest exponent that is computed as an integer; 30 digits plus any shift stay far below 2^127.
 const SHORT_DIGITS_MAX: usize = 30;
 
-/// A power of ten: `short`, or `long` digits of a power beyond `SHORT_DIGITS_MAX` digits, without leading zeros.
+/// A power of ten: `short`, or `long` digits of a power beyond `SHORT_DIGITS_MAX` digits, without leading
+/// zeros.
 enum Place {
     Short(i128),
     Long { negative: bool, digits: Vec<u8> },

@@ -1,12 +1,12 @@
-//! Applying a JSON patch (RFC 6902): all operations or none. Nothing is copied to make that so: each step is noted in an
-//! undo log that moves values instead of cloning them, and a failure runs the log backwards. An undone document is equal
-//! by `==`: member order too.
+//! Applying a JSON patch (RFC 6902): all operations or none. Nothing is copied to make that so: each step is
+//! noted in an undo log that moves values instead of cloning them, and a failure runs the log backwards. An
+//! undone document is equal by `==`: member order too.
 //!
-//! INVARIANT: an undo entry is run in exactly the document that its step left behind, so the paths and slots it noted are
-//! still right; objects keep their empty slots until the patch has succeeded.
+//! INVARIANT: an undo entry is run in exactly the document that its step left behind, so the paths and slots
+//! it noted are still right; objects keep their empty slots until the patch has succeeded.
 //!
-//! A patch comes from outside. What it writes is bounded by a [`Budget`]: `copy` alone could double a document with every
-//! operation, or nest it deeper than recursion can follow.
+//! A patch comes from outside. What it writes is bounded by a [`Budget`]: `copy` alone could double a
+//! document with every operation, or nest it deeper than recursion can follow.
 
 use super::{JsonPatch, Operation, PatchError, PatchFault};
 use crate::domain::value::pointer::array_index;
@@ -15,8 +15,8 @@ use crate::domain::value::{Limits, Pointer, Value};
 /// What a patch may add to a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Bytes of compact JSON that all `add`, `replace` and `copy` operations may write together. The document grows by
-    /// at most this much (and the names they are written under, which the patch itself contains).
+    /// Bytes of compact JSON that all `add`, `replace` and `copy` operations may write together. The document
+    /// grows by at most this much (and the names they are written under, which the patch itself contains).
     pub max_bytes: usize,
     /// Levels of arrays and objects that a written value may reach, counted from the root of the document.
     pub max_depth: usize,
@@ -57,8 +57,8 @@ struct Change<'a> {
     max_depth: usize,
 }
 
-/// The inverse of one step. What an entry takes out of the document is carried to the next one, because a move is two
-/// steps: put, whose inverse takes the value, and take, whose inverse puts it back.
+/// The inverse of one step. What an entry takes out of the document is carried to the next one, because a
+/// move is two steps: put, whose inverse takes the value, and take, whose inverse puts it back.
 enum Undo<'a> {
     /// Take out the last member of the object at `parent`.
     PopMember { parent: &'a [Box<str>] },

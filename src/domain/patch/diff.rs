@@ -3,8 +3,8 @@
 use super::{JsonPatch, Operation};
 use crate::domain::value::{Object, Pointer, Value};
 
-/// A patch that turns `a` into exactly `b`: number texts and member order too. Members are compared by name; arrays by
-/// their common prefix and suffix, what is between by index.
+/// A patch that turns `a` into exactly `b`: number texts and member order too. Members are compared by name;
+/// arrays by their common prefix and suffix, what is between by index.
 #[must_use]
 pub fn diff(a: &Value, b: &Value) -> JsonPatch {
     let mut difference = Difference { path: Pointer::default(), operations: Vec::new() };
@@ -43,8 +43,8 @@ impl Difference {
         for name in a.keys().filter(|name| !b.contains_key(name)) {
             self.operations.push(Operation::Remove { path: self.child(name) });
         }
-        // What is added comes last, so a member can only stay where it is if everything before it in `b` has stayed, in
-        // the order of `a`. From the first that cannot, each is added or moved to the end.
+        // What is added comes last, so a member can only stay where it is if everything before it in `b` has
+        // stayed, in the order of `a`. From the first that cannot, each is added or moved to the end.
         let mut common = a.keys().filter(|name| b.contains_key(name));
         let mut in_place = true;
         for (name, new) in b.iter() {
@@ -81,8 +81,8 @@ impl Difference {
     }
 }
 
-/// A merge patch that turns `a` into `b` but for member order, which merge patches cannot say. `None` if no merge patch
-/// can: `b` has a null member that `a` has not.
+/// A merge patch that turns `a` into `b` but for member order, which merge patches cannot say. `None` if no
+/// merge patch can: `b` has a null member that `a` has not.
 #[must_use]
 pub fn merge_diff(a: &Value, b: &Value) -> Option<Value> {
     let (Value::Object(a), Value::Object(b)) = (a, b) else {

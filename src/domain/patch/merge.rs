@@ -1,5 +1,6 @@
-//! RFC 7396 merge patches: the members of an object patch replace those of the target, null removes, anything else
-//! replaces the whole. The result is at most as large as target and patch together, and no deeper than the deeper one.
+//! RFC 7396 merge patches: the members of an object patch replace those of the target, null removes, anything
+//! else replaces the whole. The result is at most as large as target and patch together, and no deeper than
+//! the deeper one.
 
 use crate::domain::value::{Object, Value};
 

@@ -1,5 +1,5 @@
-//! Changes of documents as documents: RFC 6902 patches ([`JsonPatch`]), RFC 7396 merge patches ([`merge`]), and the
-//! differences that produce them ([`diff`], [`merge_diff`]).
+//! Changes of documents as documents: RFC 6902 patches ([`JsonPatch`]), RFC 7396 merge patches ([`merge`]),
+//! and the differences that produce them ([`diff`], [`merge_diff`]).
 //!
 //! | file | owns |
 //! |---|---|
@@ -12,6 +12,8 @@
 pub mod apply;
 pub mod diff;
 pub mod merge;
+#[cfg(test)]
+mod tests;
 
 pub use apply::Budget;
 pub use diff::{diff, merge_diff};

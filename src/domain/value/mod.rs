@@ -1,5 +1,5 @@
-//! JSON documents: states and event data. The one value type of the crate (`serde_json::Value` costs 20 times the memory
-//! and does not keep `1.10`).
+//! JSON documents: states and event data. The one value type of the crate (`serde_json::Value` costs 20 times
+//! the memory and does not keep `1.10`).
 //!
 //! | file | owns |
 //! |---|---|
@@ -8,12 +8,16 @@
 //! | [`pointer`] | RFC 6901 pointers |
 //! | [`write`] | values to text: as folded, canonical, pretty; digests |
 //!
-//! Invariant: what comes from bytes is never deeper than the limit it was parsed with, so the recursive functions here
-//! (and `drop`) need no limit of their own. Whoever nests values checks [`Value::depth`].
+//! Invariant: what comes from bytes is never deeper than the limit it was parsed with, so the recursive
+//! functions here (and `drop`) need no limit of their own. Whoever nests values checks [`Value::depth`].
 
 pub mod object;
 pub mod parse;
 pub mod pointer;
+#[cfg(test)]
+pub(super) mod strategy;
+#[cfg(test)]
+mod tests;
 pub mod write;
 
 pub use object::Object;
@@ -23,7 +27,8 @@ pub use pointer::Pointer;
 use super::decimal::Decimal;
 use super::number::Number;
 
-/// A JSON value. `==` is exact: number texts and member order count; [`Value::eq_value`] is equality of meaning.
+/// A JSON value. `==` is exact: number texts and member order count; [`Value::eq_value`] is equality of
+/// meaning.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Value {
     /// `null`

@@ -1,12 +1,13 @@
 //! Objects: members in the order of their first insertion, compact when small, never quadratic when large.
 //!
-//! Up to `SMALL_MAX` members are found by comparing names. From there on an index of (hash of the name, slot) finds them
-//! in O(log n). The hash only ever groups candidates, it never orders anything that can be seen. It is keyless, but 64
-//! bits of SipHash leave no way to make the many equal hashes that an attack would need.
+//! Up to `SMALL_MAX` members are found by comparing names. From there on an index of (hash of the name, slot)
+//! finds them in O(log n). The hash only ever groups candidates, it never orders anything that can be seen.
+//! It is keyless, but 64 bits of SipHash leave no way to make the many equal hashes that an attack would
+//! need.
 //!
-//! Invariants: a slot is empty only in an object with an index; the index holds exactly the filled slots; names are
-//! unique. A removal from an indexed object leaves an empty slot, so that it costs O(log n) too; empty slots are
-//! dropped when they outnumber the filled ones.
+//! Invariants: a slot is empty only in an object with an index; the index holds exactly the filled slots;
+//! names are unique. A removal from an indexed object leaves an empty slot, so that it costs O(log n) too;
+//! empty slots are dropped when they outnumber the filled ones.
 
 use super::Value;
 use std::collections::BTreeSet;
@@ -23,7 +24,8 @@ pub(super) struct Member {
     pub(super) value: Value,
 }
 
-/// (hash of the name, slot) of every member. Boxed as a struct, because most objects have none: a word is enough there.
+/// (hash of the name, slot) of every member. Boxed as a struct, because most objects have none: a word is
+/// enough there.
 #[derive(Clone)]
 struct Index {
     entries: BTreeSet<(u64, u32)>,
@@ -64,7 +66,8 @@ impl Object {
         if slots.len() > SMALL_MAX {
             return Self { slots, index: None }.indexed();
         }
-        // COST: one bit per (length, first, last byte) settles most names without comparing them to the others.
+        // COST: one bit per (length, first, last byte) settles most names without comparing them to the
+        // others.
         let mut seen = 0_u64;
         for (slot, member) in slots.iter().enumerate() {
             let name = member.as_ref().map_or("", |member| &member.name).as_bytes();

@@ -1,12 +1,14 @@
-//! Strict JSON (RFC 8259) to values. Stricter than the grammar where API.md section 4.1 says so: repeated member names,
-//! invalid UTF-8, lone surrogates, a byte order mark and trailing bytes are errors. U+0000 is fine.
+//! Strict JSON (RFC 8259) to values. Stricter than the grammar where API.md section 4.1 says so: repeated
+//! member names, invalid UTF-8, lone surrogates, a byte order mark and trailing bytes are errors. U+0000 is
+//! fine.
 //!
-//! Invariants: nothing is allocated for a length that is only claimed; the recursion is bounded by `Limits::max_depth`;
-//! an error names a byte and a rule, never the content (event payloads do not belong in logs).
+//! Invariants: nothing is allocated for a length that is only claimed; the recursion is bounded by
+//! `Limits::max_depth`; an error names a byte and a rule, never the content (event payloads do not belong in
+//! logs).
 //!
-//! COST: the hot path of every worker. UTF-8 is checked once for the whole text; strings are scanned eight bytes at a
-//! time and copied once; members and elements are collected on two stacks shared by all levels, so that every
-//! array and object is allocated once, at its exact size.
+//! COST: the hot path of every worker. UTF-8 is checked once for the whole text; strings are scanned eight
+//! bytes at a time and copied once; members and elements are collected on two stacks shared by all levels, so
+//! that every array and object is allocated once, at its exact size.
 
 use super::object::Member;
 use super::{Object, Value};
@@ -141,7 +143,7 @@ impl Value {
             at: 0,
             depth_left: limits.max_depth.min(Limits::DEPTH_MAX),
             members_left: limits.max_members,
-            members: Vec::new(),
+            members: Vec::with_capacity(16),
             elements: Vec::new(),
         };
         let value = parser.value()?;
@@ -315,8 +317,8 @@ impl Parser<'_> {
     fn skip_plain(&mut self) {
         const ONES: u64 = u64::from_ne_bytes([1; 8]);
         const HIGH: u64 = ONES << 7;
-        // COST: `has_zero(x)` marks bytes of `x` that are zero; a false mark can only be above a true one, so the
-        // lowest mark is exact (little-endian: the first byte).
+        // COST: `has_zero(x)` marks bytes of `x` that are zero; a false mark can only be above a true one, so
+        // the lowest mark is exact (little-endian: the first byte).
         let has_zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
         while let Some(chunk) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
             let word = u64::from_le_bytes(*chunk);

@@ -1,8 +1,8 @@
 //! Values to JSON text: compact in member order, canonical, pretty; and the state digest.
 //!
-//! Strings have the escapes of RFC 8785 section 3.2.2.2 everywhere, so the compact and the canonical form of a document
-//! differ in member order only. The canonical form is RFC 8785 with one exception: numbers keep their exact text,
-//! because printing doubles would change what was folded (DESIGN.md section 6.4).
+//! Strings have the escapes of RFC 8785 section 3.2.2.2 everywhere, so the compact and the canonical form of
+//! a document differ in member order only. The canonical form is RFC 8785 with one exception: numbers keep
+//! their exact text, because printing doubles would change what was folded (DESIGN.md section 6.4).
 
 use super::{Object, Value};
 use crate::domain::ids::Digest;
@@ -65,7 +65,8 @@ impl Value {
         Digest(Sha256::digest(&canonical).into())
     }
 
-    /// Appends the form for people: members in their order, two spaces per level, no line end after the last line.
+    /// Appends the form for people: members in their order, two spaces per level, no line end after the last
+    /// line.
     pub fn write_pretty(&self, out: &mut Vec<u8>) {
         self.write_indented(out, 0);
     }
@@ -160,8 +161,8 @@ fn sorted(object: &Object) -> Vec<(&str, &Value)> {
     members
 }
 
-/// Order by UTF-16 code units. UTF-8 has code point order; the two differ only between U+E000..U+FFFF (lead bytes EE and
-/// EF) and what needs surrogates, D800..DFFF, in UTF-16 (lead bytes from F0).
+/// Order by UTF-16 code units. UTF-8 has code point order; the two differ only between U+E000..U+FFFF (lead
+/// bytes EE and EF) and what needs surrogates, D800..DFFF, in UTF-16 (lead bytes from F0).
 fn utf16_order(a: &str, b: &str) -> Ordering {
     match a.bytes().zip(b.bytes()).find(|(a, b)| a != b) {
         None => a.len().cmp(&b.len()),
@@ -171,7 +172,8 @@ fn utf16_order(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// What a byte of a string becomes: 0 stays, `u` is a `\u00xx` escape, any other letter a two-character escape.
+/// What a byte of a string becomes: 0 stays, `u` is a `\u00xx` escape, any other letter a two-character
+/// escape.
 const ESCAPES: [u8; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;
