@@ -15,6 +15,7 @@ pub mod clock;
 pub mod codec;
 pub mod domain;
 pub mod kafka;
+pub mod lookup;
 pub mod reconstruct;
 pub mod store;
 pub mod worker;

@@ -53,7 +53,9 @@ pub fn format_time(time: Timestamp) -> String {
 }
 
 fn number(digits: &[u8]) -> Option<i64> {
-    digits.iter().try_fold(0, |value, digit| digit.is_ascii_digit().then(|| value * 10 + i64::from(digit - b'0')))
+    digits
+        .iter()
+        .try_fold(0, |value, digit| digit.is_ascii_digit().then(|| value * 10 + i64::from(digit - b'0')))
 }
 
 /// Milliseconds of `.123456`, cut, and what follows.
@@ -124,9 +126,20 @@ mod tests {
         assert_eq!(at("2026-11-24 04:28:12.004-05:30"), Some(1_795_514_292_004));
         assert_eq!(at("1948-02-29T00:00:00Z"), Some(-689_212_800_000));
         assert_eq!(at("0000-03-01"), Some(-62_162_035_200_000));
-        for wrong in ["", "2026", "2026-13-01", "2026-02-29", "2026-11-24T", "2026-11-24T24:00:00Z", "2026-11-24T1:00:00Z",
-            "2026-11-24T10:00:00.Z", "2026-11-24T10:00:00+0100", "2026-11-24T10:00:00 Z", "2026-11-24X10:00:00Z", "１970-01-01"]
-        {
+        for wrong in [
+            "",
+            "2026",
+            "2026-13-01",
+            "2026-02-29",
+            "2026-11-24T",
+            "2026-11-24T24:00:00Z",
+            "2026-11-24T1:00:00Z",
+            "2026-11-24T10:00:00.Z",
+            "2026-11-24T10:00:00+0100",
+            "2026-11-24T10:00:00 Z",
+            "2026-11-24X10:00:00Z",
+            "１970-01-01",
+        ] {
             assert_eq!(at(wrong), None, "{wrong}");
         }
     }

@@ -29,7 +29,8 @@ pub fn event_digest(record: &RawRecord, named_headers: &[Box<str>]) -> Digest {
     hash.update(record.record_time.0.to_be_bytes());
     lp(&mut hash, record.key.as_deref());
     lp(&mut hash, record.value.as_deref());
-    let mut headers: Vec<_> = record.headers.iter().filter(|(name, _)| named_headers.contains(name)).collect();
+    let mut headers: Vec<_> =
+        record.headers.iter().filter(|(name, _)| named_headers.contains(name)).collect();
     headers.sort_by(|(a, _), (b, _)| a.cmp(b));
     for (name, value) in headers {
         lp(&mut hash, Some(name.as_bytes()));

@@ -70,7 +70,11 @@ impl Place {
             return Ok(Self::Key);
         }
         if let Some(name) = text.strip_prefix("header:") {
-            return if name.is_empty() { Err("`header:` needs a name".into()) } else { Ok(Self::Header(name.into())) };
+            return if name.is_empty() {
+                Err("`header:` needs a name".into())
+            } else {
+                Ok(Self::Header(name.into()))
+            };
         }
         if let Some(pointer) = text.strip_prefix("key:") {
             return Pointer::parse(pointer).map(Self::KeyValue).map_err(|error| error.to_string());
@@ -80,14 +84,17 @@ impl Place {
         }
         if let Some(pattern) = text.strip_prefix("topic:") {
             let regex = regex_lite::Regex::new(pattern).map_err(|error| format!("`{pattern}`: {error}"))?;
-            let found = regex.captures(topic).ok_or(format!("`{pattern}` does not match the topic `{topic}`"))?;
+            let found =
+                regex.captures(topic).ok_or(format!("`{pattern}` does not match the topic `{topic}`"))?;
             let found = found.get(1).or(found.get(0)).expect("group 0 is the whole match");
             return Ok(Self::Const(found.as_str().into()));
         }
         if text.is_empty() || text.starts_with('/') {
             return Pointer::parse(text).map(Self::Value).map_err(|error| error.to_string());
         }
-        Err(format!("`{text}` is none of key, header:NAME, /json/pointer, key:/pointer, topic:REGEX, const:VALUE"))
+        Err(format!(
+            "`{text}` is none of key, header:NAME, /json/pointer, key:/pointer, topic:REGEX, const:VALUE"
+        ))
     }
 }
 

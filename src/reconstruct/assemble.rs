@@ -126,7 +126,11 @@ impl<'a> Assembly<'a> {
                 Err(error) => return Err(error),
             }
         }
-        let unread = bad.iter().filter(|piece| piece.upto > self.aggregate.version).map(|piece| piece.last_offset).max();
+        let unread = bad
+            .iter()
+            .filter(|piece| piece.upto > self.aggregate.version)
+            .map(|piece| piece.last_offset)
+            .max();
         if let Some(last) = unread.filter(|_| !self.is_done()) {
             self.bridge(last.next().min(self.limit), &bad).await?;
         }
@@ -140,7 +144,8 @@ impl<'a> Assembly<'a> {
         let mut candidates: Vec<SnapshotRow> = rows.to_vec();
         loop {
             candidates.sort_by_key(|row| std::cmp::Reverse((row.version, row.pack)));
-            let fulls = candidates.iter().filter(|row| row.kind == RecordKind::Full && self.is_at_or_before(row));
+            let fulls =
+                candidates.iter().filter(|row| row.kind == RecordKind::Full && self.is_at_or_before(row));
             let fulls: Vec<SnapshotRow> = fulls.cloned().collect();
             let mut failed = false;
             for row in &fulls {
@@ -221,11 +226,13 @@ impl<'a> Assembly<'a> {
             if self.would_pass(event.version, time, decoded.record.offset) {
                 return Ok(());
             }
-            let refolded = self.reader.rules.refold(&mut self.aggregate, event.version, event.skipped, &decoded);
+            let refolded =
+                self.reader.rules.refold(&mut self.aggregate, event.version, event.skipped, &decoded);
             refolded.map_err(|error| error.context("fold an increment"))?;
             self.provenance.events += 1;
         }
-        let beyond = body.quarantine.as_ref().zip(ignore_from).is_some_and(|(mark, from)| mark.offset >= from);
+        let beyond =
+            body.quarantine.as_ref().zip(ignore_from).is_some_and(|(mark, from)| mark.offset >= from);
         if !beyond {
             self.take_mark(body.quarantine);
         }
@@ -234,7 +241,10 @@ impl<'a> Assembly<'a> {
 
     fn take_mark(&mut self, mark: Option<crate::domain::record::QuarantineMark>) {
         let Some(mark) = mark else { return };
-        if mark.offset > self.aggregate.offset && self.stopped.is_none() && self.aggregate.quarantine.is_none() {
+        if mark.offset > self.aggregate.offset
+            && self.stopped.is_none()
+            && self.aggregate.quarantine.is_none()
+        {
             self.aggregate.quarantine = Some(mark);
         }
     }
@@ -256,7 +266,8 @@ impl<'a> Assembly<'a> {
 
     /// The moment asked for is reached.
     fn is_done(&self) -> bool {
-        self.stopped.is_some() || matches!(self.as_of, AsOf::Version(wanted) if self.aggregate.version >= wanted)
+        self.stopped.is_some()
+            || matches!(self.as_of, AsOf::Version(wanted) if self.aggregate.version >= wanted)
     }
 
     /// Reads the log from the aggregate's last event up to `to`, in place of records that cannot be read.
@@ -286,7 +297,8 @@ impl<'a> Assembly<'a> {
         if mutant(Mutant::TailFromOldBase) {
             return false;
         }
-        let missing = |row: &SnapshotRow| row.first_offset < self.limit && row.version > self.aggregate.version;
+        let missing =
+            |row: &SnapshotRow| row.first_offset < self.limit && row.version > self.aggregate.version;
         self.hole || rows.iter().any(missing)
     }
 
@@ -359,9 +371,11 @@ impl<'a> Assembly<'a> {
                 Ok(())
             }
             Folded::Duplicate | Folded::Quarantined(_) | Folded::Refused(_) => Ok(()),
-            Folded::Halt(poison) => {
-                Err(Error::new(ErrorKind::Unavailable, "not-caught-up", format!("the partition halts: {poison}")))
-            }
+            Folded::Halt(poison) => Err(Error::new(
+                ErrorKind::Unavailable,
+                "not-caught-up",
+                format!("the partition halts: {poison}"),
+            )),
         }
     }
 

@@ -4,6 +4,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `mod.rs` | `Reconstructor`: the order of reads, the answer |
+//! | `live.rs` | the port through which lookups see the owners of partitions |
 //! | `assemble.rs` | one aggregate out of pieces: base, increments, pending entries, log |
 //!
 //! *Order* (write last, read first): low watermark, then the list of checkpoints, then snapshot rows, then the log from
@@ -13,6 +14,9 @@
 //! *If cancelled*: nothing is lost, nothing was written.
 
 mod assemble;
+mod live;
+
+pub use live::{HeadAnswer, LiveHeads};
 
 use crate::domain::aggregate::{Aggregate, Rules};
 use crate::domain::error::{Error, ErrorKind, Result};
@@ -135,7 +139,8 @@ impl Reconstructor {
     /// # Errors
     /// As for `load`; `Unavailable` also where rows and log disagree at this moment.
     pub async fn state(&self, partition: &PartitionKey, key: &AggregateKey, as_of: AsOf) -> Result<Found> {
-        let mut last = Error::new(ErrorKind::Unavailable, "dependency-down", "the list of checkpoints is stale");
+        let mut last =
+            Error::new(ErrorKind::Unavailable, "dependency-down", "the list of checkpoints is stale");
         for _ in 0..STALE_RETRIES {
             let early_rows = if mutant(Mutant::SnapshotsBeforeList) {
                 Some(self.rows_for(key, partition, as_of).await?)
@@ -162,7 +167,12 @@ impl Reconstructor {
     /// `Unavailable` if a port failed; code `stale-list` if a listed checkpoint is gone (L2: start again).
     pub async fn view(&self, partition: &PartitionKey) -> Result<View> {
         let early_list = if mutant(Mutant::WatermarkAfterList) {
-            Some(self.index.checkpoints(partition).await.map_err(|error| unavailable("list checkpoints", &error))?)
+            Some(
+                self.index
+                    .checkpoints(partition)
+                    .await
+                    .map_err(|error| unavailable("list checkpoints", &error))?,
+            )
         } else {
             None
         };
@@ -170,7 +180,8 @@ impl Reconstructor {
         let bounds = bounds.map_err(|error| unavailable("read the log's bounds", &error))?;
         let rows = self.index.watermarks(partition).await;
         let rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
-        let valid = rows.iter().filter(|row| row.topic_id == bounds.topic_id || mutant(Mutant::TopicIdIgnored));
+        let valid =
+            rows.iter().filter(|row| row.topic_id == bounds.topic_id || mutant(Mutant::TopicIdIgnored));
         let mut low_watermark = valid.map(|row| row.low_watermark).max().unwrap_or(bounds.start);
         let listed = match early_list {
             Some(listed) => listed,
@@ -236,7 +247,12 @@ impl Reconstructor {
     }
 
     /// The rows that can matter for a moment: down to a base, and the next ones above it.
-    async fn rows_for(&self, key: &AggregateKey, partition: &PartitionKey, as_of: AsOf) -> Result<Vec<SnapshotRow>> {
+    async fn rows_for(
+        &self,
+        key: &AggregateKey,
+        partition: &PartitionKey,
+        as_of: AsOf,
+    ) -> Result<Vec<SnapshotRow>> {
         let from = match as_of {
             AsOf::Head => From::Newest,
             AsOf::Version(version) => From::AtOrBelow(version),

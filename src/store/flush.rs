@@ -137,7 +137,12 @@ impl SnapshotStore {
     }
 
     /// Packs, then rows. Answers the stored bytes of full records by part.
-    async fn write_plan(&self, plan: FlushPlan, flushes: &[Flush], started: u64) -> Result<Vec<(usize, u64)>> {
+    async fn write_plan(
+        &self,
+        plan: FlushPlan,
+        flushes: &[Flush],
+        started: u64,
+    ) -> Result<Vec<(usize, u64)>> {
         let now = self.clock.now();
         let mut rows: Vec<(RecordKind, SnapshotRow)> = Vec::new();
         let mut packs: Vec<Encoded> = Vec::new();
@@ -156,7 +161,13 @@ impl SnapshotStore {
                 if class == Class::Full {
                     full_bytes.push((*part, place.stored_bytes));
                 }
-                let row = meta.into_row(&flushes[*part].partition, &encoded, place, now, flushes[*part].item.trigger);
+                let row = meta.into_row(
+                    &flushes[*part].partition,
+                    &encoded,
+                    place,
+                    now,
+                    flushes[*part].item.trigger,
+                );
                 rows.push((kind, row));
             }
             packs.push(encoded);
@@ -177,7 +188,8 @@ impl SnapshotStore {
         for (_, row) in rows {
             let put = || {
                 let put = self.index.put_snapshot(row.clone());
-                Box::pin(async { timeout_is_success(put.await, Mutant::SnapshotTimeoutIsSuccess) }) as BoxFuture<'_, _>
+                Box::pin(async { timeout_is_success(put.await, Mutant::SnapshotTimeoutIsSuccess) })
+                    as BoxFuture<'_, _>
             };
             self.until_acked(started, "write a snapshot row", put).await?;
             if mutant(Mutant::FirstRowAckIsEnough) {
@@ -224,7 +236,12 @@ impl SnapshotStore {
         Ok(tables.into_iter().map(live).collect())
     }
 
-    async fn put_checkpoint_rows(&self, rows: &[CheckpointRow], object_bytes: u64, started: u64) -> Result<()> {
+    async fn put_checkpoint_rows(
+        &self,
+        rows: &[CheckpointRow],
+        object_bytes: u64,
+        started: u64,
+    ) -> Result<()> {
         for row in rows {
             let put = || {
                 let put = self.index.put_checkpoint(CheckpointRow { object_bytes, ..row.clone() });
@@ -269,7 +286,8 @@ impl SnapshotStore {
             match self.packs.blobs.put_new(&pack.name, &pack.bytes).await {
                 // Our own earlier try, or it is not ours: only equal bytes count.
                 Err(PortError::Exists) => {
-                    let there = self.packs.blobs.get_range(&pack.name, 0, pack.bytes.len() as u64 + 1).await?;
+                    let there =
+                        self.packs.blobs.get_range(&pack.name, 0, pack.bytes.len() as u64 + 1).await?;
                     if there == pack.bytes {
                         Ok(())
                     } else {
@@ -331,7 +349,8 @@ impl FlushPlan {
     fn add(&mut self, part: usize, flush: &Flush, events: Vec<StoredEvent>) -> Result<()> {
         let item = &flush.item;
         let first = events.first().or(item.tail.first()).map(|event| event.record.offset);
-        let first = first.or(item.pending.first().map(|entry| entry.first_offset)).unwrap_or(item.aggregate.offset);
+        let first =
+            first.or(item.pending.first().map(|entry| entry.first_offset)).unwrap_or(item.aggregate.offset);
         if item.increment {
             let body = IncrementBody { events, quarantine: item.aggregate.quarantine.clone() };
             self.increments.push(NewEntry::increment(flush, first, body));

@@ -51,7 +51,8 @@ pub(super) async fn start(components: &Components, partition: PartitionNo) -> Re
     }
     let rows = components.store.index.watermarks(&key).await;
     let rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
-    let newest = rows.iter().filter(|row| row.topic_id == bounds.topic_id).max_by_key(|row| row.low_watermark);
+    let newest =
+        rows.iter().filter(|row| row.topic_id == bounds.topic_id).max_by_key(|row| row.low_watermark);
     let view = components.reader.view(&key).await?;
     let mut low_watermark = view.low_watermark;
     if mutant(Mutant::WatermarkRowIgnored) {

@@ -12,7 +12,7 @@ mod flusher;
 mod partition_task;
 
 pub use assignment::Refusal;
-pub use partition_task::{Command, HeadAnswer, Status};
+pub use partition_task::{Command, Status};
 
 use crate::clock::Clock;
 use crate::domain::aggregate::Rules;
@@ -21,7 +21,7 @@ use crate::domain::ids::{Lineage, PartitionNo};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::{Partition, Settings};
 use crate::kafka::{Group, GroupEvent, Log};
-use crate::reconstruct::Reconstructor;
+use crate::reconstruct::{HeadAnswer, LiveHeads, Reconstructor};
 use crate::store::SnapshotStore;
 use futures_channel::mpsc;
 use futures_util::future::BoxFuture;
@@ -111,6 +111,14 @@ impl Handle {
     #[must_use]
     pub fn partitions(&self) -> Vec<PartitionNo> {
         self.tasks().keys().copied().collect()
+    }
+}
+
+impl LiveHeads for Handle {
+    fn head(&self, partition: PartitionNo, id: Arc<str>) -> BoxFuture<'_, Option<HeadAnswer>> {
+        let (sender, answer) = futures_channel::oneshot::channel();
+        let asked = self.send(partition, Command::Head(id, sender));
+        Box::pin(async move { if asked { answer.await.ok() } else { None } })
     }
 }
 

@@ -7,7 +7,6 @@
 use super::assignment::{Refusal, Start, start_when_possible};
 use super::flusher::{CheckpointOffer, Request, kind, write_checkpoint};
 use super::{Components, Handle};
-use crate::domain::aggregate::Aggregate;
 use crate::domain::error::ErrorKind;
 use crate::domain::event::Decoded;
 use crate::domain::ids::{AggregateKey, Offset, PartitionNo, Version};
@@ -20,6 +19,7 @@ use crate::domain::poison::Poison;
 use crate::domain::record::RawRecord;
 use crate::domain::row::{DeadLetter, WatermarkRow};
 use crate::kafka::Records;
+use crate::reconstruct::HeadAnswer;
 use crate::store::flush::{CheckpointPart, Flush};
 use futures_channel::{mpsc, oneshot};
 use futures_util::FutureExt;
@@ -39,15 +39,6 @@ pub enum Command {
     Snapshot(Arc<str>, oneshot::Sender<Result<Version, String>>),
     /// Cover what is dirty, commit, stop.
     Drain(oneshot::Sender<()>),
-}
-
-/// An owner's answer about a head. O1: true as of `position`; whoever asks compares that with the low watermark.
-#[derive(Debug)]
-pub struct HeadAnswer {
-    /// The aggregate, if it is in memory.
-    pub aggregate: Option<Box<Aggregate>>,
-    /// Next offset to fold.
-    pub position: Offset,
 }
 
 /// What a partition says of itself.
@@ -365,7 +356,8 @@ impl Task {
             return;
         }
         let (done, wait) = oneshot::channel();
-        let part = CheckpointPart { partition: self.partition.key().clone(), kind: kind(&self.components), items };
+        let part =
+            CheckpointPart { partition: self.partition.key().clone(), kind: kind(&self.components), items };
         let offer = CheckpointOffer { part, done };
         match asked {
             Some(asked) => drop(asked.send(Some(offer))),
@@ -393,7 +385,9 @@ impl Task {
         let letter = DeadLetter {
             key: self.partition.key().clone(),
             offset: decoded.record.offset,
-            aggregate: decoded.id().map(|id| AggregateKey { kind: kind(&self.components), id: Arc::clone(id) }),
+            aggregate: decoded
+                .id()
+                .map(|id| AggregateKey { kind: kind(&self.components), id: Arc::clone(id) }),
             code: poison.code.into(),
             detail: poison.detail,
             record: decoded.record,

@@ -84,7 +84,8 @@ impl Reading<'_> {
         let version = self.version(root).map_err(|poison| self.poison(root, None, poison))?;
         let fail = |poison| self.poison(root, version, poison);
         let event_type = self.text(&mapping.event_type, root);
-        let event_type = event_type.ok_or_else(|| fail(Poison::new("no-event-type", "no place gives an event type")))?;
+        let event_type =
+            event_type.ok_or_else(|| fail(Poison::new("no-event-type", "no place gives an event type")))?;
         let event_id = self.text(&mapping.event_id, root);
         let time = self.time(root).map_err(fail)?;
         let data = match &mapping.data {
@@ -106,13 +107,17 @@ impl Reading<'_> {
     /// The first place that answers with anything but null.
     fn first<'b>(&'b self, places: &'b [Place], value: Option<&'b Value>) -> Option<Answer<'b>> {
         places.iter().find_map(|place| match place {
-            Place::Key => self.record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()).map(Answer::Text),
+            Place::Key => {
+                self.record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()).map(Answer::Text)
+            }
             Place::Header(name) => {
                 let header = self.record.headers.iter().rev().find(|(header, _)| header == name);
                 header.and_then(|(_, value)| std::str::from_utf8(value.as_deref()?).ok()).map(Answer::Text)
             }
             Place::Const(text) => Some(Answer::Text(text)),
-            Place::Value(pointer) => value?.pointer(pointer).filter(|found| !found.is_null()).map(Answer::Value),
+            Place::Value(pointer) => {
+                value?.pointer(pointer).filter(|found| !found.is_null()).map(Answer::Value)
+            }
             Place::KeyValue(pointer) => {
                 let key = self.key.get_or_init(|| {
                     let bytes = self.record.key.as_deref()?;
@@ -147,21 +152,27 @@ impl Reading<'_> {
     fn version(&self, value: Option<&Value>) -> Result<Option<Version>, Poison> {
         let mapping = &self.decoder.mapping;
         let Some(places) = &mapping.version else { return Ok(None) };
-        let bad = || Poison::new("bad-version", "the version is not a whole number from the first version on");
+        let bad =
+            || Poison::new("bad-version", "the version is not a whole number from the first version on");
         let given: u64 = match self.first(places, value).ok_or_else(bad)? {
-            Answer::Text(text) => text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit())),
+            Answer::Text(text) => {
+                text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+            }
             Answer::Value(Value::String(text)) => {
                 text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
             }
             Answer::Value(value) => value.as_i64().and_then(|number| u64::try_from(number).ok()),
         }
         .ok_or_else(bad)?;
-        let version = given.checked_add(1 - mapping.version_base).filter(|version| *version > 0 && *version < 1 << 53);
+        let version =
+            given.checked_add(1 - mapping.version_base).filter(|version| *version > 0 && *version < 1 << 53);
         version.map(|version| Some(Version(version))).ok_or_else(bad)
     }
 
     fn time(&self, value: Option<&Value>) -> Result<Timestamp, Poison> {
-        let bad = || Poison::new("bad-time", "the time is neither RFC 3339, nor a date, nor whole epoch milliseconds");
+        let bad = || {
+            Poison::new("bad-time", "the time is neither RFC 3339, nor a date, nor whole epoch milliseconds")
+        };
         match self.first(&self.decoder.mapping.time, value) {
             None => Ok(self.record.record_time),
             Some(Answer::Text(text)) => text_time(text).ok_or_else(bad),

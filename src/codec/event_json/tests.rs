@@ -71,7 +71,11 @@ fn bad_parts_are_poison_that_names_its_aggregate() {
     assert_eq!(poison("{"), ("bad-json", named.clone()));
     assert_eq!(poison(r#"{"type":"T","type":"U","version":1}"#), ("bad-json", named.clone()));
     for version in ["0", "-1", "1.5", "\"x\"", "null", "1e400", "{}", "\"+1\""] {
-        assert_eq!(poison(&format!(r#"{{"type":"T","version":{version}}}"#)), ("bad-version", named.clone()), "{version}");
+        assert_eq!(
+            poison(&format!(r#"{{"type":"T","version":{version}}}"#)),
+            ("bad-version", named.clone()),
+            "{version}"
+        );
     }
     assert_eq!(poison(r#"{"version":1}"#), ("no-event-type", named.clone()));
     for time in ["\"yesterday\"", "1.5", "{}", "9e99", "999999999999999"] {
@@ -109,8 +113,10 @@ fn keys_may_be_json_and_headers_may_answer() {
     let mut with_header = record(Some(r#"{"id":5}"#), Some("{}"));
     let event = decode(mapping.clone(), with_header.clone()).expect("an event");
     assert_eq!((&*event.id, &*event.event_type), ("5", "Changed"));
-    with_header.headers = vec![("type".into(), Some((*b"Old").into())), ("type".into(), Some((*b"New").into()))];
-    let plain = JsonDecoder::new(mapping.clone(), Limits::default()).decode(record(Some(r#"{"id":5}"#), Some("{}")));
+    with_header.headers =
+        vec![("type".into(), Some((*b"Old").into())), ("type".into(), Some((*b"New").into()))];
+    let plain =
+        JsonDecoder::new(mapping.clone(), Limits::default()).decode(record(Some(r#"{"id":5}"#), Some("{}")));
     let decoded = JsonDecoder::new(mapping, Limits::default()).decode(with_header);
     assert_ne!(decoded.digest, plain.digest, "named headers are part of the digest");
     assert_eq!(&*decoded.content.expect("an event").event_type, "New");

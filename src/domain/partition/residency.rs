@@ -8,7 +8,6 @@ use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::poison::Poison;
 use crate::domain::record::QuarantineMark;
 use crate::domain::row::{RecordKind, SnapshotRow, Trigger};
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// The end of a load.
