@@ -158,6 +158,7 @@ impl Aggregate {
             leader_epoch: self.leader_epoch,
             effective_time: self.effective_time,
             first_time: self.first_time,
+            deleted: self.is_deleted(),
             chain: self.chain,
             last_event_type: self.last_event_type.clone(),
             last_event_id: self.last_event_id.clone(),

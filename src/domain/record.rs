@@ -1,6 +1,6 @@
 //! What is kept of an event and of a state: the facts that packs hold, independent of their bytes (`codec` owns those).
 
-use super::ids::{Digest, Offset, Timestamp, Version};
+use super::ids::{AggregateKey, Digest, Lineage, Offset, PartitionNo, Timestamp, Version};
 use std::sync::Arc;
 
 /// Bytes that several owners share without copying.
@@ -10,7 +10,7 @@ pub type Bytes = Arc<[u8]>;
 pub type Headers = Vec<(Box<str>, Option<Bytes>)>;
 
 /// One Kafka record as it came, before decoding.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RawRecord {
     /// Its offset in the partition.
     pub offset: Offset,
@@ -28,7 +28,7 @@ pub struct RawRecord {
 
 /// An event as it is stored: the raw record plus what the fold decided about it. Decoding the record again gives the
 /// event again, so a new reducer can fold stored history without the topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredEvent {
     /// The version it took.
     pub version: Version,
@@ -73,6 +73,8 @@ pub struct FullBody {
     pub effective_time: Timestamp,
     /// Effective time of version 1.
     pub first_time: Timestamp,
+    /// The event of this version deleted the aggregate.
+    pub deleted: bool,
     /// Link of the hash chain at this version.
     pub chain: Digest,
     /// Type of the last event.
@@ -83,6 +85,57 @@ pub struct FullBody {
     pub recent_event_ids: Vec<u64>,
     /// Set if the aggregate is quarantined at this version.
     pub quarantine: Option<QuarantineMark>,
-    /// The state as JSON text with member order as folded; none for a deleted aggregate.
+    /// The state as JSON text with member order as folded; none for a deleted aggregate, and before the first event.
     pub state: Option<Box<[u8]>>,
+}
+
+/// How a snapshot is stored, in the order in which packs sort the records of one version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RecordKind {
+    /// D: the events since the previous snapshot.
+    Increment,
+    /// F: the state.
+    Full,
+}
+
+/// Which record of which aggregate, in the order in which packs sort their entries.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordId {
+    /// Whose record it is.
+    pub key: AggregateKey,
+    /// The lineage it belongs to.
+    pub lineage: Lineage,
+    /// The last version it covers.
+    pub upto_version: Version,
+    /// How it is stored.
+    pub kind: RecordKind,
+    /// The version it follows on; for a full record, the snapshot it was folded from.
+    pub from_version: Version,
+}
+
+/// What the index and the planner know of a record without reading its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordMeta {
+    /// Which record.
+    pub id: RecordId,
+    /// Kafka partition of its events.
+    pub partition: PartitionNo,
+    /// Offset of the first event it covers (of a full record: of the first event since the record before it).
+    pub first_offset: Offset,
+    /// Offset of the last event it speaks of: that of `upto_version`, or of the event behind its quarantine mark.
+    pub last_offset: Offset,
+    /// Leader epoch of that event, -1 if unknown.
+    pub leader_epoch: i32,
+    /// Effective time of `upto_version`.
+    pub effective_time: Timestamp,
+    /// Chain hash after `upto_version`, where it cannot be had from the body.
+    pub chain: Option<Digest>,
+    /// Digest of the canonical state; full records only.
+    pub state_digest: Option<Digest>,
+    /// The aggregate is deleted at `upto_version`.
+    pub is_deleted: bool,
+    /// The aggregate is quarantined after `upto_version`.
+    pub is_quarantined: bool,
+    /// Offsets of the covered events, increasing, where targeted reads of the topic need them.
+    pub trail: Option<Vec<Offset>>,
 }

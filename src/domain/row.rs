@@ -2,16 +2,8 @@
 //! their pack are copies of one fact. Everything a row says about *where* its bytes are is one opaque locator.
 
 use super::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
+pub use super::record::RecordKind;
 use std::sync::Arc;
-
-/// How a snapshot is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RecordKind {
-    /// F: the state.
-    Full,
-    /// D: the events since the previous snapshot.
-    Increment,
-}
 
 /// Why a snapshot was taken; stored with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -155,19 +155,12 @@ impl SnapshotStore {
                 continue;
             }
             let kind = if class == Class::Full { RecordKind::Full } else { RecordKind::Increment };
-            let metas: Vec<_> = entries.iter().map(|entry| entry.meta.clone()).collect();
             let encoded = self.packs.encode(class, self.mint(now), now, entries)?;
-            for ((meta, place), part) in metas.into_iter().zip(&encoded.places).zip(&parts) {
+            for (place, part) in encoded.places.iter().zip(&parts) {
                 if class == Class::Full {
                     full_bytes.push((*part, place.stored_bytes));
                 }
-                let row = meta.into_row(
-                    &flushes[*part].partition,
-                    &encoded,
-                    place,
-                    now,
-                    flushes[*part].item.trigger,
-                );
+                let row = encoded.row(place, now, flushes[*part].item.trigger);
                 rows.push((kind, row));
             }
             packs.push(encoded);
@@ -184,7 +177,7 @@ impl SnapshotStore {
             }
         }
         // Increments' rows before full ones: a full row that is seen means that its events' row is acknowledged.
-        rows.sort_by_key(|(kind, _)| std::cmp::Reverse(*kind));
+        rows.sort_by_key(|(kind, _)| *kind);
         for (_, row) in rows {
             let put = || {
                 let put = self.index.put_snapshot(row.clone());
