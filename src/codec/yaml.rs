@@ -178,7 +178,11 @@ impl Builder {
         let string = || NodeKind::String { text: text.into(), plain, origin: origin(text, style, place) };
         if self.at_key() {
             if plain && text == "<<" {
-                self.problem(span, "merge keys (`<<`) are not supported", "repeat the members, or alias the whole");
+                self.problem(
+                    span,
+                    "merge keys (`<<`) are not supported",
+                    "repeat the members, or alias the whole",
+                );
             }
             return string();
         }
@@ -192,7 +196,11 @@ impl Builder {
             | (true, "bool", Some(kind @ NodeKind::Bool(_)))
             | (true, "int" | "float", Some(kind @ NodeKind::Number(_))) => kind,
             (true, "null" | "bool" | "int" | "float", _) => {
-                self.problem(span, format!("`{text}` is not a `!!{}`", tag.suffix), "remove the tag or fix the value");
+                self.problem(
+                    span,
+                    format!("`{text}` is not a `!!{}`", tag.suffix),
+                    "remove the tag or fix the value",
+                );
                 string()
             }
             _ => {
@@ -232,7 +240,9 @@ fn measure(node: &Node) -> (usize, usize) {
     };
     match &node.kind {
         NodeKind::Sequence(elements) => elements.iter().fold((1, 1), add),
-        NodeKind::Mapping(members) => members.iter().map(|(_, value)| value).fold((1 + members.len(), 1), add),
+        NodeKind::Mapping(members) => {
+            members.iter().map(|(_, value)| value).fold((1 + members.len(), 1), add)
+        }
         _ => (1, 1),
     }
 }
@@ -264,7 +274,7 @@ fn resolve(text: &str) -> Option<NodeKind> {
         _ => {}
     }
     let json = number_text(text)?;
-    Number::parse(&json).map(NodeKind::Number)
+    Number::parse(&json).ok().map(NodeKind::Number)
 }
 
 /// A YAML number in JSON's grammar: no `+`, no leading zeros, digits on both sides of the point; digits stay.

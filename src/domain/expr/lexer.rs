@@ -34,8 +34,8 @@ pub(super) enum Token {
 
 /// All signs of jq, the longer ones first; the parser names the unsupported ones.
 const SIGNS: [&str; 35] = [
-    "?//=", "?//", "//=", "..", "//", "==", "!=", "<=", ">=", "|=", "+=", "-=", "*=", "/=", "%=", "(", ")", "[", "]",
-    "{", "}", "|", ",", ":", ";", "=", "<", ">", "+", "-", "*", "/", "%", "?", "@",
+    "?//=", "?//", "//=", "..", "//", "==", "!=", "<=", ">=", "|=", "+=", "-=", "*=", "/=", "%=", "(", ")",
+    "[", "]", "{", "}", "|", ",", ":", ";", "=", "<", ">", "+", "-", "*", "/", "%", "?", "@",
 ];
 
 struct Lexer<'a> {
@@ -96,7 +96,11 @@ impl<'a> Lexer<'a> {
         let at = self.at;
         let Some(letter) = self.peek() else {
             if !self.holes.is_empty() {
-                return Err(ParseError::new(at, "the text ends inside `\\( )`", "close it with `)` and a quote"));
+                return Err(ParseError::new(
+                    at,
+                    "the text ends inside `\\( )`",
+                    "close it with `)` and a quote",
+                ));
             }
             self.push(at, Token::End);
             return Ok(false);
@@ -178,7 +182,11 @@ impl<'a> Lexer<'a> {
             }
             let exponent = self.skip_while(|letter| letter.is_ascii_digit());
             if exponent.is_empty() {
-                return Err(ParseError::new(at, "a number without its exponent", "write `1e3` or leave out the `e`"));
+                return Err(ParseError::new(
+                    at,
+                    "a number without its exponent",
+                    "write `1e3` or leave out the `e`",
+                ));
             }
             json.push_str(exponent);
         }
@@ -234,7 +242,9 @@ impl<'a> Lexer<'a> {
             'r' => '\r',
             't' => '\t',
             'u' => {
-                let lone = || ParseError::new(at, "half of a surrogate pair", "write both halves, or the letter itself");
+                let lone = || {
+                    ParseError::new(at, "half of a surrogate pair", "write both halves, or the letter itself")
+                };
                 let first = self.hex(at)?;
                 if !(0xd800..0xdc00).contains(&first) {
                     return char::from_u32(first).ok_or_else(lone);
@@ -256,9 +266,11 @@ impl<'a> Lexer<'a> {
     }
 
     fn hex(&mut self, at: usize) -> Result<u32, ParseError> {
-        let digits = self.rest().get(..4).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let digits =
+            self.rest().get(..4).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
         let code = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
-        let code = code.ok_or_else(|| ParseError::new(at, "`\\u` without four hex digits", "write `\\u00e9`"))?;
+        let code =
+            code.ok_or_else(|| ParseError::new(at, "`\\u` without four hex digits", "write `\\u00e9`"))?;
         self.byte += 4;
         self.at += 4;
         Ok(code)

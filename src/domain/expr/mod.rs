@@ -16,6 +16,7 @@ mod print;
 mod tests;
 
 pub use eval::{Budget, Scope};
+pub(crate) use eval::{noun, number_poison};
 
 use crate::domain::value::Value;
 use std::fmt;

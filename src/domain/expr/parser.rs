@@ -42,7 +42,11 @@ pub(super) fn parse(text: &str) -> Parsed<Expr> {
     let lexemes = lex(text)?;
     if lexemes.len() > TOKENS_MAX {
         let at = lexemes[TOKENS_MAX].at;
-        return Err(ParseError::new(at, format!("an expression of more than {TOKENS_MAX} tokens"), "split it"));
+        return Err(ParseError::new(
+            at,
+            format!("an expression of more than {TOKENS_MAX} tokens"),
+            "split it",
+        ));
     }
     let mut parser = Parser { lexemes, next: 0, nesting: 0, reads_state: false };
     let root = parser.pipe()?;
@@ -100,7 +104,8 @@ impl Parser {
 
     /// What stands here is not `wanted`; if it is something of jq that we lack, say so.
     fn unexpected(&self, wanted: &str) -> ParseError {
-        let refused = |what: String| ParseError::new(self.at(), format!("{what} is not supported"), SUPPORTED);
+        let refused =
+            |what: String| ParseError::new(self.at(), format!("{what} is not supported"), SUPPORTED);
         let found = match self.peek() {
             Token::Sign(sign) => {
                 if let Some((_, what)) = REFUSED_SIGNS.iter().find(|(refused, _)| refused == sign) {
@@ -177,7 +182,11 @@ impl Parser {
         self.next += 1;
         let right = self.sum()?;
         if self.comparison_sign().is_some() {
-            return Err(ParseError::new(self.at(), "a second comparison in a row", "join comparisons with `and`"));
+            return Err(ParseError::new(
+                self.at(),
+                "a second comparison in a row",
+                "join comparisons with `and`",
+            ));
         }
         Ok(Ast::Compare(comparison, Box::new(left), Box::new(right)))
     }
@@ -232,7 +241,9 @@ impl Parser {
             let mut text = b"-".to_vec();
             number.write_to(&mut text);
             let text = String::from_utf8_lossy(&text);
-            return Ok(Ast::Constant(Value::Number(Number::parse(&text).expect("a number after a minus is one"))));
+            return Ok(Ast::Constant(Value::Number(
+                Number::parse(&text).expect("a number after a minus is one"),
+            )));
         }
         Ok(Ast::Negate(Box::new(operand)))
     }
@@ -301,7 +312,8 @@ impl Parser {
         let base = match self.peek().clone() {
             Token::Dot => {
                 self.next += 1;
-                let steps = if *self.peek() == Token::StringOpen { vec![self.quoted_step()?] } else { Vec::new() };
+                let steps =
+                    if *self.peek() == Token::StringOpen { vec![self.quoted_step()?] } else { Vec::new() };
                 return Ok((Ast::Input, steps));
             }
             Token::Field(name) => {
@@ -311,7 +323,8 @@ impl Parser {
             Token::Number(text) => {
                 self.next += 1;
                 let number = Number::parse(&text);
-                let number = number.map_err(|_| ParseError::new(at, "not a number", "write it as in JSON"))?;
+                let number =
+                    number.map_err(|_| ParseError::new(at, "not a number", "write it as in JSON"))?;
                 Ast::Constant(Value::Number(number))
             }
             Token::StringOpen => {
@@ -388,7 +401,9 @@ impl Parser {
             _ => {
                 let before = self.next.checked_sub(2).map(|at| &self.lexemes[at..self.next]);
                 let hint = match before {
-                    Some([Lexeme { token: Token::Field(name), .. }, Lexeme { token: Token::Sign("-"), .. }]) => {
+                    Some(
+                        [Lexeme { token: Token::Field(name), .. }, Lexeme { token: Token::Sign("-"), .. }],
+                    ) => {
                         format!("if the member is called `{name}-{word}`, write `.\"{name}-{word}\"`")
                     }
                     _ => SUPPORTED.to_owned(),
@@ -411,7 +426,11 @@ impl Parser {
             }
         }
         if self.is_word("end") {
-            return Err(ParseError::new(self.at(), "an `if` without `else`", "write `else null` or `else .x`"));
+            return Err(ParseError::new(
+                self.at(),
+                "an `if` without `else`",
+                "write `else null` or `else .x`",
+            ));
         }
         self.expect_word("else")?;
         let otherwise = self.pipe()?;
