@@ -7,12 +7,12 @@
 //! | [`dictionary`] | zstd dictionaries, and training them without leaking |
 //! | [`event_json`] | records with a JSON value to events |
 //! | [`pack`] | one immutable object with many records and a footer that describes them |
-//! | [`time`] | times as events carry them |
+//! | [`yaml`] | YAML text to a tree that knows where everything stands |
 
 pub mod body;
 pub mod compress;
 pub mod dictionary;
 pub mod event_json;
 pub mod pack;
-pub mod time;
 mod wire;
+pub mod yaml;

@@ -9,7 +9,7 @@ use super::event::{Decoded, Event};
 use super::ids::{Digest, Offset, Timestamp, Version};
 use super::mutant::{Mutant, mutant};
 use super::poison::Poison;
-use super::record::{FullBody, QuarantineMark};
+use super::record::{Bytes, FullBody, QuarantineMark, RawRecord};
 use super::reducer::{EventView, Outcome, Reducer};
 use super::value::Limits;
 use super::value::Value;
@@ -364,39 +364,47 @@ impl Rules {
     ) -> Result<(), Poison> {
         let was_deleted = aggregate.is_deleted();
         let (mut state, mut bound) = self.heat(aggregate)?;
+        let headers = text_headers(&decoded.record);
         let view = EventView {
             event_type: &event.event_type,
             event_id: event.event_id.as_deref(),
             version,
             time: event.time,
-            record: &decoded.record,
+            key: decoded.record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()),
+            headers: &headers,
             data: &event.data,
         };
-        // Where the event might take the state over its limit, the state before it must be there to go back to.
-        let grows = decoded.record.value.as_ref().map_or(0, |value| value.len());
-        let before = (bound + 4 * grows > self.state_bytes_max).then(|| state.clone());
-        let outcome = self.reducer.apply(&mut state, &view, self.state_bytes_max);
+        // The limit is on the exact length. It is measured, and the state kept to go back to, only where the bound,
+        // made exact first, leaves the possibility that this event passes it.
+        let event_bytes = decoded.record.bytes();
+        let mut growth = self.reducer.growth_bound(bound, event_bytes, &view);
+        if bound.saturating_add(growth) > self.state_bytes_max {
+            bound = state.json_len();
+            growth = self.reducer.growth_bound(bound, event_bytes, &view);
+        }
+        let before = (bound.saturating_add(growth) > self.state_bytes_max).then(|| state.clone());
         let mut result = Ok(());
         let mut dead = was_deleted;
-        match outcome {
-            Ok(Outcome::Deleted) => dead = true,
-            Ok(Outcome::Unchanged | Outcome::NoRule) => {}
-            Ok(Outcome::Changed { growth }) => {
+        match (self.reducer.apply(&mut state, &view), before) {
+            (Ok(Outcome::Deleted), _) => dead = true,
+            (Ok(Outcome::NoRule), _) => {}
+            (Ok(Outcome::Changed | Outcome::Unchanged), None) => {
                 dead = false;
-                let old = bound;
-                bound = bound.saturating_add(growth);
-                if bound > self.state_bytes_max {
-                    bound = state.json_len();
-                }
-                if bound > self.state_bytes_max {
+                bound += growth;
+            }
+            (Ok(Outcome::Changed | Outcome::Unchanged), Some(before)) => {
+                let bytes = state.json_len();
+                if bytes > self.state_bytes_max {
                     let detail =
-                        format!("the state would have {bound} bytes, the limit is {}", self.state_bytes_max);
+                        format!("the state would have {bytes} bytes, the limit is {}", self.state_bytes_max);
                     result = Err(Poison::new("state-too-large", detail));
-                    (state, bound) = (before.unwrap_or_default(), old);
-                    dead = was_deleted;
+                    state = before;
+                } else {
+                    dead = false;
+                    bound = bytes;
                 }
             }
-            Err(poison) => result = Err(poison),
+            (Err(poison), _) => result = Err(poison),
         }
         aggregate.state = if dead { State::Absent } else { State::Hot(state, bound) };
         result
@@ -466,6 +474,12 @@ impl Rules {
             aggregate.recent_event_ids.push(id_hash(id));
         }
     }
+}
+
+/// Headers as a reducer sees them: values that are not text count as absent.
+fn text_headers(record: &RawRecord) -> Vec<(Box<str>, Option<Box<str>>)> {
+    let text = |value: &Bytes| std::str::from_utf8(value).ok().map(Box::from);
+    record.headers.iter().map(|(name, value)| (name.clone(), value.as_ref().and_then(text))).collect()
 }
 
 fn refused(aggregate: &Aggregate) -> Option<Folded> {

@@ -7,9 +7,6 @@ use super::value::Value;
 use std::fmt;
 use std::sync::Arc;
 
-/// Type of the event that a key with a null value is: it deletes its aggregate.
-pub const TOMBSTONE: &str = "$tombstone";
-
 /// One decoded event.
 #[derive(Clone, Debug)]
 pub struct Event {

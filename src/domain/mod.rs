@@ -8,8 +8,10 @@
 //! | [`decimal`] | decimals of up to 38 digits with their scale, the arithmetic of reducers |
 //! | [`error`] | `Error`, `ErrorKind`, the closed list of problem codes |
 //! | [`event`] | events, and the port that decoders of every format implement |
+//! | [`expr`] | the expressions of rules |
 //! | [`ids`] | newtypes for every number and digest that could be mixed up |
 //! | [`mapping`] | where in a record the parts of an event are |
+//! | [`moment`] | times as text |
 //! | [`mutant`] | wrong versions of single protocol rules, for the simulator's build |
 //! | [`number`] | JSON numbers by their exact text |
 //! | [`outcome`] | what a port can say when it fails: surely not done, or perhaps |
@@ -17,8 +19,10 @@
 //! | [`patch`] | RFC 6902 patches, RFC 7396 merge patches, and the differences that produce them |
 //! | [`poison`] | why an event cannot be folded |
 //! | [`record`] | what is kept of an event and of a state: raw records, increments, full snapshots |
-//! | [`reducer`] | the port that reducers implement |
+//! | [`reducer`] | the port that reducers implement, and the presets |
+//! | [`rules`] | reducers written as rules: paths, operations, config tests |
 //! | [`row`] | rows of the index as plain facts |
+//! | [`source`] | text that somebody wrote, as a tree that knows where everything stands |
 //! | [`value`] | JSON documents: states and event data; parsing, writing, canonical form, pointers |
 
 pub mod aggregate;
@@ -26,8 +30,10 @@ pub mod chain;
 pub mod decimal;
 pub mod error;
 pub mod event;
+pub mod expr;
 pub mod ids;
 pub mod mapping;
+pub mod moment;
 pub mod mutant;
 pub mod number;
 pub mod outcome;
@@ -37,4 +43,6 @@ pub mod poison;
 pub mod record;
 pub mod reducer;
 pub mod row;
+pub mod rules;
+pub mod source;
 pub mod value;

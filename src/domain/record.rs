@@ -26,6 +26,16 @@ pub struct RawRecord {
     pub headers: Headers,
 }
 
+impl RawRecord {
+    /// Bytes of key, value and headers: what `sizeThreshold` counts.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, |bytes| bytes.len());
+        let headers = self.headers.iter().map(|(name, value)| name.len() + len(value));
+        len(&self.key) + len(&self.value) + headers.sum::<usize>()
+    }
+}
+
 /// An event as it is stored: the raw record plus what the fold decided about it. Decoding the record again gives the
 /// event again, so a new reducer can fold stored history without the topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

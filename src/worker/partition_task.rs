@@ -305,7 +305,9 @@ impl Task {
             Effect::Halted(..) => {}
             Effect::Drained => {
                 self.done = true;
-                self.drained.drain(..).for_each(|sender| drop(sender.send(())));
+                for sender in self.drained.drain(..) {
+                    let _ = sender.send(());
+                }
             }
         }
     }

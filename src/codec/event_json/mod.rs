@@ -1,13 +1,14 @@
 //! Records with a JSON value to events, by the stream's mapping. What is wrong with a record is an answer (poison), with
 //! as much of its aggregate id and version as could be read. Details never hold values of the record.
 
-use super::time::parse_time;
 use crate::domain::chain::event_digest;
-use crate::domain::event::{Decode, Decoded, Event, TOMBSTONE, Undecoded};
+use crate::domain::event::{Decode, Decoded, Event, Undecoded};
 use crate::domain::ids::{Timestamp, Version};
 use crate::domain::mapping::{Mapping, Place};
+use crate::domain::moment;
 use crate::domain::poison::Poison;
 use crate::domain::record::RawRecord;
+use crate::domain::reducer::TOMBSTONE;
 use crate::domain::value::{Limits, Value};
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -183,7 +184,7 @@ impl Reading<'_> {
 }
 
 fn text_time(text: &str) -> Option<Timestamp> {
-    parse_time(text).or_else(|| text.parse().ok().and_then(plausible))
+    moment::parse(text).or_else(|| text.parse().ok().and_then(plausible))
 }
 
 /// Epoch milliseconds whose date can be written with a year of four digits.

@@ -45,7 +45,7 @@ fn an_event_is_read_from_its_places() {
     let event = decode(mapping(), record(Some("o-1"), Some(value))).expect("an event");
     assert_eq!((&*event.id, event.version), ("o-1", Some(Version(3))));
     assert_eq!((&*event.event_type, event.event_id.as_deref()), ("Placed", Some("e1")));
-    assert_eq!(event.time, parse_time("2026-11-24T09:00:00Z").expect("a time"));
+    assert_eq!(event.time, moment::parse("2026-11-24T09:00:00Z").expect("a time"));
     assert_eq!(event.data.to_json(), r#"{"a":1.10}"#);
 }
 

@@ -59,7 +59,7 @@ impl CheckpointItem {
             first_offset: first.or(mark).unwrap_or_default(),
             last_offset: mark.max(last).unwrap_or_default(),
             effective_time: self.effective_time,
-            raw_bytes: self.events.iter().map(|event| super::slot::event_bytes(event) as u64).sum(),
+            raw_bytes: self.events.iter().map(|event| event.record.bytes() as u64).sum(),
             marked: self.mark.is_some(),
         }
     }
@@ -212,7 +212,7 @@ impl Partition {
         live.has_row = true;
         live.row_marked = stored.with_mark;
         live.mark_uncovered &= !stored.with_mark;
-        live.bytes_since_row = live.tail.iter().map(|event| super::slot::event_bytes(event) as u64).sum();
+        live.bytes_since_row = live.tail.iter().map(|event| event.record.bytes() as u64).sum();
         live.state_bytes_at_row = live.aggregate.state.bytes_bound() as u64;
         if stored.full {
             live.full_row = stored.version;

@@ -1,6 +1,6 @@
 //! Records: what is skipped, parked, folded, recorded as a dead letter, or stops the partition.
 
-use super::slot::{Body, Live, SlotId, record_bytes};
+use super::slot::{Body, Live, SlotId};
 use super::{Effect, Now, Partition};
 use crate::domain::aggregate::{Folded, State};
 use crate::domain::event::Decoded;
@@ -224,6 +224,6 @@ fn conflicts(live: &Live, decoded: &Decoded) -> bool {
     let same = |stored: &&StoredEvent| stored.version == version;
     live.tail.iter().find(same).is_some_and(|stored| {
         (&stored.record.key, &stored.record.value) != (&decoded.record.key, &decoded.record.value)
-            || record_bytes(&stored.record) != record_bytes(&decoded.record)
+            || stored.record.bytes() != decoded.record.bytes()
     })
 }

@@ -209,13 +209,8 @@ impl Live {
         !self.tail.is_empty() || self.mark_uncovered
     }
 
-    /// Covered by checkpoints only.
-    pub(super) fn is_pending(&self) -> bool {
-        self.row < self.durable
-    }
-
     pub(super) fn push_tail(&mut self, event: StoredEvent, now_ms: u64) {
-        let bytes = event_bytes(&event);
+        let bytes = event.record.bytes();
         if self.tail.is_empty() {
             self.tail_since_ms = now_ms;
         }
@@ -229,30 +224,17 @@ impl Live {
     pub(super) fn cover(&mut self, version: Version, covered_since_ms: u64) {
         while self.tail.front().is_some_and(|event| event.version <= version) {
             let event = self.tail.pop_front().expect("the front was there");
-            self.tail_bytes -= event_bytes(&event) + EVENT_BYTES;
+            self.tail_bytes -= event.record.bytes() + EVENT_BYTES;
         }
         self.tail_since_ms = self.tail_since_ms.max(covered_since_ms);
         self.durable = self.durable.max(version);
     }
 }
 
-/// Bytes of an event's record: what `sizeThreshold` counts.
-pub(super) fn event_bytes(event: &StoredEvent) -> usize {
-    record_bytes(&event.record)
-}
-
-/// Bytes of a record: key, value, headers.
-pub(super) fn record_bytes(record: &crate::domain::record::RawRecord) -> usize {
-    let headers =
-        record.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, |value| value.len()));
-    let key = record.key.as_ref().map_or(0, |key| key.len());
-    key + record.value.as_ref().map_or(0, |value| value.len()) + headers.sum::<usize>()
-}
-
 /// Bytes that a parked event takes.
 pub(super) fn parked_bytes(decoded: &Decoded) -> usize {
     let tree = decoded.content.as_ref().map_or(0, |event| event.data.heap_bytes());
-    record_bytes(&decoded.record) + tree + EVENT_BYTES
+    decoded.record.bytes() + tree + EVENT_BYTES
 }
 
 /// All resident aggregates.

@@ -1,0 +1,72 @@
+//! Reducers without rules: the event's data is the state, a merge patch of it, or a JSON patch of it. A state of null
+//! is a deletion.
+
+use super::{APPLY_BYTES_MAX, EventView, Outcome, Reducer, STATE_DEPTH_MAX, TOMBSTONE};
+use crate::domain::patch::{Budget, JsonPatch, PatchError, merge};
+use crate::domain::poison::{self, Poison};
+use crate::domain::value::{Object, Value};
+
+/// A reducer that is only a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// The data is an RFC 7396 patch of the state, which starts as `{}`.
+    Merge,
+    /// The data is the state.
+    Replace,
+    /// The data is an RFC 6902 patch of the state, which starts as null.
+    JsonPatch,
+}
+
+impl Preset {
+    /// The preset as the config names it.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Merge, Self::Replace, Self::JsonPatch].into_iter().find(|preset| preset.name() == name)
+    }
+
+    /// `merge`, `replace` or `json-patch`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Merge => "merge",
+            Self::Replace => "replace",
+            Self::JsonPatch => "json-patch",
+        }
+    }
+}
+
+impl Reducer for Preset {
+    fn initial(&self) -> Value {
+        match self {
+            Self::Merge => Value::Object(Object::new()),
+            Self::Replace | Self::JsonPatch => Value::Null,
+        }
+    }
+
+    fn apply(&self, state: &mut Value, event: &EventView<'_>) -> Result<Outcome, Poison> {
+        if event.event_type == TOMBSTONE {
+            return Ok(Outcome::Deleted);
+        }
+        match self {
+            Self::Merge => merge(state, event.data),
+            Self::Replace => state.clone_from(event.data),
+            Self::JsonPatch => {
+                let budget = Budget { max_bytes: APPLY_BYTES_MAX, max_depth: STATE_DEPTH_MAX };
+                let faulty =
+                    |error: PatchError| Poison::new(poison::PATCH, format!("apply JSON patch: {error}"));
+                JsonPatch::parse(event.data).map_err(faulty)?.apply(state, &budget).map_err(faulty)?;
+            }
+        }
+        Ok(if state.is_null() { Outcome::Deleted } else { Outcome::Changed })
+    }
+
+    fn growth_bound(&self, _state_bytes: usize, event_bytes: usize, event: &EventView<'_>) -> usize {
+        let copies = |operation: &Value| operation.get("op").and_then(Value::as_str) == Some("copy");
+        let operations = event.data.as_array().map_or(&[][..], |operations| &operations[..]);
+        if *self == Self::JsonPatch && operations.iter().any(copies) { APPLY_BYTES_MAX } else { event_bytes }
+    }
+
+    fn fingerprint_text(&self) -> String {
+        self.name().to_owned()
+    }
+}
