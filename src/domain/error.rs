@@ -1,4 +1,5 @@
-//! Errors by what the caller must do about them. Expected things (a duplicate, a poison event) are outcomes, not errors.
+//! Errors by what the caller must do about them. Expected things (a duplicate, a poison event) are outcomes,
+//! not errors.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! Newtypes for every number and digest that could be mixed up. They carry no behaviour beyond their own meaning.
+//! Newtypes for every number and digest that could be mixed up. They carry no behaviour beyond their own
+//! meaning.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! What is true: events, states, reducers, the fold, the partition state machine. Pure: no clock, no randomness,
-//! no I/O, no tasks; time is an argument.
+//! What is true: events, states, reducers, the fold, the partition state machine. Pure: no clock, no
+//! randomness, no I/O, no tasks; time is an argument.
 //!
 //! | file | owns |
 //! |---|---|
