@@ -55,5 +55,3 @@ fn quarantine(cursor: &mut Cursor<'_>) -> Result<QuarantineMark> {
     })
 }
 
-#[cfg(test)]
-mod tests;

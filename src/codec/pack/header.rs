@@ -246,7 +246,7 @@ mod tests {
         let mut random = [0xee; 10];
         random[9] = 0x0a;
         let pack = PackId::mint(Timestamp(1_709_164_800_000), random);
-        let name = "v1/history/202402/0a/018df2314c007eeeaeeeeeeeeeeeee0a.sfp";
+        let name = "v1/history/202402/0a/018df22928007eeeaeeeeeeeeeeeee0a.sfp";
         assert_eq!(pack_name(Class::History, pack), name);
         assert_eq!(dictionary_name(Digest([0xab; 32])), format!("v1/dict/{}", "ab".repeat(32)));
     }

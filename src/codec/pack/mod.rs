@@ -81,5 +81,3 @@ pub(crate) fn identity(id: &RecordId) -> Vec<u8> {
     )
 }
 
-#[cfg(test)]
-mod tests;
