@@ -67,8 +67,8 @@ pub(super) struct Assembly<'a> {
     provenance: Provenance,
     /// The moment asked for is reached: the next event lies beyond it. Holds that event's effective time.
     stopped: Option<Timestamp>,
-    /// A piece was left out, so the base may not hold everything below the limit.
-    hole: bool,
+    /// Pieces that could not be read or did not join.
+    unfolded: Vec<Piece>,
 }
 
 impl<'a> Assembly<'a> {
@@ -81,7 +81,17 @@ impl<'a> Assembly<'a> {
     ) -> Self {
         let aggregate = Aggregate::genesis(&key.kind, &key.id);
         let provenance = Provenance::default();
-        Self { reader, partition, key, as_of, limit, aggregate, provenance, stopped: None, hole: false }
+        Self {
+            reader,
+            partition,
+            key,
+            as_of,
+            limit,
+            aggregate,
+            provenance,
+            stopped: None,
+            unfolded: Vec::new(),
+        }
     }
 
     pub(super) fn finish(self) -> (Aggregate, Provenance) {
@@ -98,21 +108,22 @@ impl<'a> Assembly<'a> {
         let mut more = self.choose_base(rows).await?;
         pieces.append(&mut more);
         pieces.sort_by_key(|piece| (piece.from, std::cmp::Reverse(piece.upto)));
-        let mut bad: Vec<Piece> = Vec::new();
-        let mut next = 0;
-        while next < pieces.len() && !self.is_done() {
-            let piece = &pieces[next];
-            next += 1;
-            let has_events = piece.upto > piece.from;
-            if (has_events && piece.upto <= self.aggregate.version) || self.is_beyond_limit(piece) {
+        for piece in &pieces {
+            if self.is_done() {
+                return Ok(());
+            }
+            if self.is_beyond_limit(piece) {
+                continue;
+            }
+            if piece.upto > piece.from && piece.upto <= self.aggregate.version {
                 self.hear_mark(piece).await?;
                 continue;
             }
             if piece.from > self.aggregate.version && !mutant(Mutant::GapFolded) {
-                // Nothing that is readable leads up to it.
-                self.bridge(piece.first_offset, &bad).await?;
+                // J1: nothing that is readable leads up to it.
+                self.unfolded.push(piece.clone());
+                self.bridge(piece.first_offset).await?;
                 if piece.from > self.aggregate.version {
-                    self.hole = true;
                     continue;
                 }
             }
@@ -120,21 +131,32 @@ impl<'a> Assembly<'a> {
                 Ok(body) => self.fold_body(body, piece).await?,
                 Err(error) if is_damage(&error) => {
                     self.damaged(&error)?;
-                    bad.push(piece.clone());
-                    self.hole = true;
+                    self.unfolded.push(piece.clone());
                 }
                 Err(error) => return Err(error),
             }
         }
-        let unread = bad
-            .iter()
-            .filter(|piece| piece.upto > self.aggregate.version)
-            .map(|piece| piece.last_offset)
-            .max();
-        if let Some(last) = unread.filter(|_| !self.is_done()) {
-            self.bridge(last.next().min(self.limit), &bad).await?;
+        if self.is_done() || !self.has_hole() {
+            return Ok(());
         }
-        Ok(())
+        let last = self.unfolded.iter().map(|piece| piece.last_offset).max().unwrap_or_default();
+        self.bridge(last.next()).await
+    }
+
+    /// A piece that was left out holds events below the limit that nothing else brought.
+    fn has_hole(&self) -> bool {
+        let missing = |piece: &Piece| piece.upto > self.aggregate.version && piece.first_offset < self.limit;
+        self.unfolded.iter().any(missing)
+    }
+
+    /// For an owner: everything below the limit must be there; the rest comes with the partition's records.
+    pub(super) async fn reach_limit(&mut self, rows: &[SnapshotRow]) -> Result<()> {
+        if self.unbased(rows) {
+            self.scan(self.aggregate.offset.next().max(Offset(0)), self.limit).await?;
+        }
+        let below: Vec<SnapshotRow> =
+            rows.iter().filter(|row| row.last_offset < self.limit).cloned().collect();
+        self.check_against(&below)
     }
 
     /// The newest full record at or below the moment that can be read. Answers the pieces of older rows that had to be
@@ -198,10 +220,13 @@ impl<'a> Assembly<'a> {
 
     /// A piece whose events are folded already may still tell of a quarantine after them.
     async fn hear_mark(&mut self, piece: &Piece) -> Result<()> {
-        let Source::Row(row) = &piece.source else { return Ok(()) };
-        if row.quarantined && row.version == self.aggregate.version && self.aggregate.quarantine.is_none() {
+        let marked = match &piece.source {
+            Source::Row(row) => row.quarantined,
+            Source::Entry(entry) => entry.marked,
+        };
+        if marked && piece.upto == self.aggregate.version && self.aggregate.quarantine.is_none() {
             match self.read(piece).await {
-                Ok(body) => self.take_mark(body.quarantine),
+                Ok(body) => self.fold_body(body, piece).await?,
                 Err(error) if is_damage(&error) => self.damaged(&error)?,
                 Err(error) => return Err(error),
             }
@@ -270,14 +295,14 @@ impl<'a> Assembly<'a> {
             || matches!(self.as_of, AsOf::Version(wanted) if self.aggregate.version >= wanted)
     }
 
-    /// Reads the log from the aggregate's last event up to `to`, in place of records that cannot be read.
-    async fn bridge(&mut self, to: Offset, bad: &[Piece]) -> Result<()> {
+    /// Reads the log from the aggregate's last event up to `to` or the limit, in place of records that cannot be read.
+    /// What the log has forgotten stays a hole: whoever needs it finds out.
+    async fn bridge(&mut self, to: Offset) -> Result<()> {
         let from = self.aggregate.offset.next().max(Offset(0));
-        if bad.is_empty() && self.aggregate.version == Version(0) && self.provenance.damaged == 0 {
-            // Nothing was lost on the way: the first records are yet to come or were never ours to read.
-            return Ok(());
+        match self.scan(from, to.min(self.limit)).await {
+            Err(error) if error.kind == ErrorKind::Gone => Ok(()),
+            other => other,
         }
-        self.scan(from, to).await
     }
 
     /// The events that only the log holds.
@@ -299,7 +324,7 @@ impl<'a> Assembly<'a> {
         }
         let missing =
             |row: &SnapshotRow| row.first_offset < self.limit && row.version > self.aggregate.version;
-        self.hole || rows.iter().any(missing)
+        self.has_hole() || rows.iter().any(missing)
     }
 
     /// V2.

@@ -130,7 +130,9 @@ impl Reconstructor {
         let pieces = Piece::all(&rows, pending);
         let mut assembly = Assembly::new(self, partition, key, AsOf::Head, limit);
         assembly.run(&rows, pieces).await?;
-        let (aggregate, _) = assembly.finish();
+        assembly.reach_limit(&rows).await?;
+        let (aggregate, provenance) = assembly.finish();
+        self.health.damaged_records.fetch_add(provenance.damaged, Ordering::Relaxed);
         Ok(Loaded { aggregate, rows })
     }
 
@@ -337,6 +339,7 @@ fn pending_of(checkpoints: &[LiveCheckpoint], id: &str, low_watermark: Offset) -
             upto: entry.upto,
             first_offset: entry.first_offset,
             last_offset: entry.last_offset,
+            marked: entry.marked,
             ignore_from: Some(low_watermark),
         });
     }

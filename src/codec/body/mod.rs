@@ -54,4 +54,3 @@ fn quarantine(cursor: &mut Cursor<'_>) -> Result<QuarantineMark> {
         since: Timestamp(cursor.zigzag()?),
     })
 }
-

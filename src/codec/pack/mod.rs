@@ -80,4 +80,3 @@ pub(crate) fn identity(id: &RecordId) -> Vec<u8> {
         id.upto_version,
     )
 }
-

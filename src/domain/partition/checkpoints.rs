@@ -32,8 +32,10 @@ pub struct EntryRef {
     pub upto: Version,
     /// Offset of the first event.
     pub first_offset: Offset,
-    /// Offset of the last event.
+    /// Offset of the last event, or of the event behind the mark.
     pub last_offset: Offset,
+    /// It carries a quarantine mark.
+    pub marked: bool,
     /// L1: events at or beyond this offset are ignored, the tail has them. None for checkpoints of our own.
     pub ignore_from: Option<Offset>,
 }
@@ -123,6 +125,7 @@ impl Partition {
                 upto: entry.upto,
                 first_offset: entry.first_offset,
                 last_offset: entry.last_offset,
+                marked: entry.marked,
                 ignore_from: live.ignore_from,
             });
         }

@@ -99,7 +99,7 @@ impl Partition {
         }
     }
 
-    pub(super) fn snapshot_now(&mut self, id: &Arc<str>, reply: Reply, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn snapshot_now(&mut self, id: &Arc<str>, reply: Reply, effects: &mut Vec<Effect>) {
         let slot = self.slots.find(id).unwrap_or_else(|| self.slots.insert(id));
         if let Body::Loading(loading) = &mut self.slots.get_mut(slot).body {
             loading.replies.push(reply);
@@ -107,7 +107,6 @@ impl Partition {
             self.ask_load(slot, effects);
         } else {
             self.want_manual(slot, reply, effects);
-            self.try_snapshot(slot, now, effects);
         }
     }
 
@@ -119,15 +118,16 @@ impl Partition {
 
     pub(super) fn want_snapshot(&mut self, slot: SlotId, trigger: Trigger, effects: &mut Vec<Effect>) {
         let live = self.slots.get_mut(slot).live_mut().expect("asked of a live aggregate");
-        if live.trip.replace(live.trip.unwrap_or(trigger)).is_none() {
-            self.trips_waiting.push_back(slot);
-        }
-        self.start_waiting(effects);
+        live.trip.get_or_insert(trigger);
+        self.try_snapshot(slot, effects);
     }
 
-    pub(super) fn try_snapshot(&mut self, slot: SlotId, _now: Now, effects: &mut Vec<Effect>) {
+    /// Queues the snapshot that a slot waits for, if it waits for one.
+    pub(super) fn try_snapshot(&mut self, slot: SlotId, effects: &mut Vec<Effect>) {
         let live = self.slots.get_mut(slot).live_mut();
-        if live.is_some_and(|live| live.trip.is_some()) {
+        if let Some(live) = live.filter(|live| live.trip.is_some())
+            && !std::mem::replace(&mut live.queued, true)
+        {
             self.trips_waiting.push_back(slot);
         }
         self.start_waiting(effects);
@@ -144,6 +144,7 @@ impl Partition {
     /// Starts the snapshot a slot waits for. Where it must wait for a flight or an adoption, their end tries again.
     fn start_snapshot(&mut self, slot: SlotId, effects: &mut Vec<Effect>) {
         let Some(live) = self.slots.live_or_gone(slot) else { return };
+        live.queued = false;
         let Some(trigger) = live.trip else { return };
         let unadopted = live.adoption.is_some() && !mutant(Mutant::IncrementOnUnadoptedRow);
         if live.flight.is_some() || unadopted {
@@ -196,7 +197,6 @@ impl Partition {
         &mut self,
         flight: FlightId,
         full_bytes: Option<u64>,
-        now: Now,
         effects: &mut Vec<Effect>,
     ) {
         let Some((slot, id)) = self.slot_of(flight) else { return };
@@ -230,7 +230,7 @@ impl Partition {
             self.want_snapshot(slot, trigger, effects);
         }
         self.touch(slot);
-        self.try_snapshot(slot, now, effects);
+        self.try_snapshot(slot, effects);
     }
 
     /// Nothing is certain about it: its events are as uncovered as before, and the snapshot is due again.

@@ -242,18 +242,16 @@ impl Partition {
         match input {
             Input::Records(records) => self.take_records(records, now, effects),
             Input::Loaded(load) => self.take_load(load, now, effects),
-            Input::SnapshotStored { flight, full_bytes } => {
-                self.snapshot_stored(flight, full_bytes, now, effects)
-            }
+            Input::SnapshotStored { flight, full_bytes } => self.snapshot_stored(flight, full_bytes, effects),
             Input::SnapshotAbandoned(flight) => self.snapshot_abandoned(flight, effects),
             Input::CheckpointStored(flight, live) => self.checkpoint_stored(flight, live, effects),
             Input::CheckpointAbandoned(flight) => self.checkpoint_abandoned(flight),
-            Input::Adopted(flight) => self.adopted(flight, now, effects),
+            Input::Adopted(flight) => self.adopted(flight, effects),
             Input::DeadLettered(offset) => self.watermark.letter_recorded(offset),
             Input::Committed(result) => self.watermark.commit_ended(result),
             Input::Tick => self.trip_by_age(now, effects),
             Input::TakeCheckpoint => self.take_checkpoint(now, effects),
-            Input::SnapshotNow(id, reply) => self.snapshot_now(&id, reply, now, effects),
+            Input::SnapshotNow(id, reply) => self.snapshot_now(&id, reply, effects),
             Input::Head(id, reply) => self.tell_head(&id, reply, effects),
             Input::Drain => self.drain(now, effects),
         }

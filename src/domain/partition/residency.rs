@@ -130,7 +130,7 @@ impl Partition {
     }
 
     /// The rows are acknowledged: this worker has seen it itself.
-    pub(super) fn adopted(&mut self, flight: FlightId, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn adopted(&mut self, flight: FlightId, effects: &mut Vec<Effect>) {
         let Some((slot, id)) = self.slot_of(flight) else { return };
         let live = self.slots.get_mut(slot).live_mut().expect("what is being adopted is not evicted");
         let adoption = live.adoption.take().expect("one adoption at a time, and this is it");
@@ -138,7 +138,7 @@ impl Partition {
         self.counts.adoptions += 1;
         self.supersede(&id, adoption.version, adoption.with_mark);
         self.touch(slot);
-        self.try_snapshot(slot, now, effects);
+        self.try_snapshot(slot, effects);
     }
 
     /// Nothing that is there of this aggregate can be read: it stands still, marked, and its events become dead letters.

@@ -102,6 +102,8 @@ pub(super) struct Live {
     pub(super) manual: Vec<Reply>,
     /// A snapshot is due for this reason as soon as it can be taken.
     pub(super) trip: Option<Trigger>,
+    /// Waits in the partition's queue of snapshots.
+    pub(super) queued: bool,
     /// Nothing that rest holds of it can be read; it only carries its mark.
     pub(super) unreadable: bool,
     /// Events that could not be folded because the partition halts before the first of them.
@@ -189,6 +191,7 @@ impl Live {
             flight: None,
             manual: Vec::new(),
             trip: None,
+            queued: false,
             unreadable: false,
             stuck: VecDeque::new(),
             stuck_bytes: 0,
