@@ -20,21 +20,19 @@ fn done(hash: Sha256) -> Digest {
     Digest(hash.finalize().into())
 }
 
-/// Digest of one event: its record time, key, value and the headers that the mapping names. Headers count in the order
-/// of their names, equal names in record order, each as `lp(name) | lp(value)`; one that the record lacks adds nothing.
+/// Digest of one event: its record time, key, value and the values of the headers that the mapping names, in the order
+/// of their names. One that the record lacks counts as null; of several of one name the last counts.
 #[must_use]
 pub fn event_digest(record: &RawRecord, named_headers: &[Box<str>]) -> Digest {
+    debug_assert!(named_headers.is_sorted(), "the mapping sorts the headers it names");
     let mut hash = Sha256::new();
     hash.update(b"snapfold.event.v1");
     hash.update(record.record_time.0.to_be_bytes());
     lp(&mut hash, record.key.as_deref());
     lp(&mut hash, record.value.as_deref());
-    let mut headers: Vec<_> =
-        record.headers.iter().filter(|(name, _)| named_headers.contains(name)).collect();
-    headers.sort_by(|(a, _), (b, _)| a.cmp(b));
-    for (name, value) in headers {
-        lp(&mut hash, Some(name.as_bytes()));
-        lp(&mut hash, value.as_deref());
+    for name in named_headers {
+        let header = record.headers.iter().rev().find(|(header, _)| header == name);
+        lp(&mut hash, header.and_then(|(_, value)| value.as_deref()));
     }
     done(hash)
 }
