@@ -248,9 +248,7 @@ impl Rules {
                 }
                 let poison = undecoded.poison.clone();
                 match self.version_of(aggregate, undecoded.version) {
-                    Ok(version) => {
-                        self.poisoned(aggregate, decoded, version, decoded.record.record_time, poison)
-                    }
+                    Ok(version) => self.poisoned(aggregate, decoded, version, poison),
                     Err(gap) => quarantine(aggregate, decoded, gap),
                 }
             }
@@ -273,27 +271,19 @@ impl Rules {
             let detail = format!("version {version} does not follow on {}", aggregate.version);
             return Err(Error::corrupt(detail));
         }
-        let time = match (&decoded.content, skipped) {
-            (Ok(event), false) => {
+        match &decoded.content {
+            _ if skipped => self.be_born(aggregate),
+            Ok(event) => {
                 let reduced = self.reduce(aggregate, decoded, event, version);
                 reduced
                     .map_err(|poison| Error::corrupt(format!("fold version {version} again: {poison}")))?;
-                event.time
             }
-            (Ok(event), true) => {
-                self.be_born(aggregate);
-                event.time
-            }
-            (Err(_), true) => {
-                self.be_born(aggregate);
-                decoded.record.record_time
-            }
-            (Err(undecoded), false) => {
+            Err(undecoded) => {
                 let detail = format!("decode version {version} again: {}", undecoded.poison);
                 return Err(Error::corrupt(detail));
             }
-        };
-        self.advance(aggregate, decoded, version, time, decoded.content.as_ref().ok());
+        }
+        self.advance(aggregate, decoded, version);
         Ok(())
     }
 
@@ -319,10 +309,10 @@ impl Rules {
         };
         match self.reduce(aggregate, decoded, event, version) {
             Ok(()) => {
-                self.advance(aggregate, decoded, version, event.time, Some(event));
+                self.advance(aggregate, decoded, version);
                 Folded::Applied
             }
-            Err(poison) => self.poisoned(aggregate, decoded, version, event.time, poison),
+            Err(poison) => self.poisoned(aggregate, decoded, version, poison),
         }
     }
 
@@ -433,13 +423,12 @@ impl Rules {
         aggregate: &mut Aggregate,
         decoded: &Decoded,
         version: Version,
-        time: Timestamp,
         poison: Poison,
     ) -> Folded {
         match self.on_poison {
             OnPoison::Skip => {
                 self.be_born(aggregate);
-                self.advance(aggregate, decoded, version, time, decoded.content.as_ref().ok());
+                self.advance(aggregate, decoded, version);
                 Folded::Skipped(poison)
             }
             OnPoison::Quarantine => quarantine(aggregate, decoded, poison),
@@ -447,14 +436,8 @@ impl Rules {
         }
     }
 
-    fn advance(
-        &self,
-        aggregate: &mut Aggregate,
-        decoded: &Decoded,
-        version: Version,
-        time: Timestamp,
-        event: Option<&Event>,
-    ) {
+    fn advance(&self, aggregate: &mut Aggregate, decoded: &Decoded, version: Version) {
+        let (time, event) = (decoded.time(), decoded.content.as_ref().ok());
         aggregate.version = version;
         aggregate.offset = decoded.record.offset;
         aggregate.leader_epoch = decoded.record.leader_epoch;

@@ -42,6 +42,8 @@ pub struct Undecoded {
     pub id: Option<Arc<str>>,
     /// The version it was meant for, where that could be read.
     pub version: Option<Version>,
+    /// Its time, where that could be read; else the record's.
+    pub time: Timestamp,
     /// What is wrong with it.
     pub poison: Poison,
 }
@@ -53,6 +55,15 @@ pub trait Decode: Send + Sync + fmt::Debug {
 }
 
 impl Decoded {
+    /// When it happened: the event's time, or the record's where there is no readable one.
+    #[must_use]
+    pub fn time(&self) -> Timestamp {
+        match &self.content {
+            Ok(event) => event.time,
+            Err(undecoded) => undecoded.time,
+        }
+    }
+
     /// Aggregate id, where it could be read.
     #[must_use]
     pub fn id(&self) -> Option<&Arc<str>> {

@@ -247,7 +247,7 @@ impl<'a> Assembly<'a> {
                 return Ok(());
             }
             let decoded = self.reader.decoder.decode(event.record);
-            let time = decoded.content.as_ref().map_or(decoded.record.record_time, |event| event.time);
+            let time = decoded.time();
             if self.would_pass(event.version, time, decoded.record.offset) {
                 return Ok(());
             }
@@ -313,6 +313,9 @@ impl<'a> Assembly<'a> {
             let bounds = self.reader.log.bounds(self.partition.partition).await;
             let bounds = bounds.map_err(|error| unavailable("read the log's bounds", &error))?;
             self.scan(from, bounds.end).await?;
+            let after = self.reader.log.bounds(self.partition.partition).await;
+            let after = after.map_err(|error| unavailable("read the log's bounds", &error))?;
+            self.reader.check_topic(after.topic_id)?;
         }
         self.check_against(rows)
     }
@@ -355,7 +358,11 @@ impl<'a> Assembly<'a> {
             let records = match self.reader.log.read(self.partition.partition, next, to).await {
                 Ok(records) => records,
                 Err(PortError::Missing) => {
-                    let detail = format!("the log no longer holds offset {next}");
+                    let (version, damaged) = (self.aggregate.version, self.provenance.damaged);
+                    let detail = format!(
+                        "the log no longer holds offset {next}, from where version {version} must be folded on ({} records do not join, {damaged} are damaged)",
+                        self.unfolded.len()
+                    );
                     return Err(Error::new(ErrorKind::Gone, "history-gone", detail));
                 }
                 Err(error) => return Err(unavailable("read the log", &error)),
@@ -380,7 +387,7 @@ impl<'a> Assembly<'a> {
         if decoded.id() != Some(&self.key.id) {
             return Ok(());
         }
-        let time = decoded.content.as_ref().map_or(decoded.record.record_time, |event| event.time);
+        let time = decoded.time();
         let before = (self.as_of != AsOf::Head).then(|| self.aggregate.clone());
         match self.reader.rules.fold(&mut self.aggregate, &decoded) {
             Folded::Applied | Folded::Skipped(_) => {

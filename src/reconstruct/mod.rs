@@ -99,6 +99,8 @@ pub struct Reconstructor {
     pub decoder: Arc<dyn Decode>,
     /// The stream's fold.
     pub rules: Rules,
+    /// Kafka's id of the topic that the rows are about.
+    pub topic_id: u128,
     /// Counters.
     pub health: Arc<Health>,
 }
@@ -158,9 +160,21 @@ impl Reconstructor {
                 }
                 Err(error) => return Err(error),
             };
-            return self.state_in(&view, partition, key, as_of, early_rows).await;
+            match self.state_in(&view, partition, key, as_of, early_rows).await {
+                // The log's start may have followed a low watermark that has moved on since the view was read.
+                Err(error) if error.kind == ErrorKind::Gone && self.has_moved(&view, partition).await? => {
+                    last = error
+                }
+                answer => return answer,
+            }
         }
         Err(last)
+    }
+
+    async fn has_moved(&self, view: &View, partition: &PartitionKey) -> Result<bool> {
+        let rows = self.index.watermarks(partition).await;
+        let rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
+        Ok(rows.iter().any(|row| row.topic_id == self.topic_id && row.low_watermark > view.low_watermark))
     }
 
     /// The low watermark, and after it the live checkpoints.
@@ -180,6 +194,7 @@ impl Reconstructor {
         };
         let bounds = self.log.bounds(partition.partition).await;
         let bounds = bounds.map_err(|error| unavailable("read the log's bounds", &error))?;
+        self.check_topic(bounds.topic_id)?;
         let rows = self.index.watermarks(partition).await;
         let rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
         let valid =
@@ -210,6 +225,14 @@ impl Reconstructor {
             }
         }
         Ok(View { low_watermark, checkpoints })
+    }
+
+    /// Rows of one incarnation of a topic say nothing about another.
+    pub(super) fn check_topic(&self, topic_id: u128) -> Result<()> {
+        if topic_id == self.topic_id || mutant(Mutant::TopicIdIgnored) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Conflict, "lineage-changed", "the topic was deleted and created again"))
     }
 
     /// The aggregate as of a moment, as one view of its partition has it.

@@ -341,9 +341,13 @@ struct FlushPlan {
 impl FlushPlan {
     fn add(&mut self, part: usize, flush: &Flush, events: Vec<StoredEvent>) -> Result<()> {
         let item = &flush.item;
-        let first = events.first().or(item.tail.first()).map(|event| event.record.offset);
-        let first =
-            first.or(item.pending.first().map(|entry| entry.first_offset)).unwrap_or(item.aggregate.offset);
+        // Pending events come before the tail; an owner ignores what lies beyond its start, so the least offset counts.
+        let pending = item.pending.iter().map(|entry| entry.first_offset);
+        let tail = item.tail.first().map(|event| event.record.offset);
+        let first = match events.first() {
+            Some(event) => event.record.offset,
+            None => pending.chain(tail).min().unwrap_or(item.aggregate.offset),
+        };
         if item.increment {
             let body = IncrementBody { events, quarantine: item.aggregate.quarantine.clone() };
             self.increments.push(NewEntry::increment(flush, first, body));

@@ -9,6 +9,7 @@ use crate::domain::error::{ErrorKind, Result};
 use crate::domain::ids::{Offset, PartitionNo};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::Partition;
+use crate::domain::poison::Poison;
 use crate::domain::row::PartitionKey;
 use crate::store::unavailable;
 
@@ -33,10 +34,28 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// The code and sentence that a partition which stands still shows.
+    #[must_use]
+    pub fn poison(&self) -> Poison {
+        match self {
+            Self::TopicRecreated => Poison::new("topic-recreated", "the topic was deleted and created again"),
+            Self::Truncated { position, end } => Poison::new(
+                "log-truncated",
+                format!("offset {position} was folded, the log was cut at {end}"),
+            ),
+            Self::RetentionPassed { low_watermark, start } => Poison::new(
+                "retention-passed",
+                format!("events from {low_watermark} on are needed, the log starts at {start}"),
+            ),
+        }
+    }
+}
+
 /// What an assigned partition starts as.
 pub(super) enum Start {
-    /// Fold from here.
-    Fold(Box<Partition>),
+    /// Fold from here; the log's leader epoch is this.
+    Fold(Box<Partition>, i32),
     /// Stand still.
     Refuse(Refusal),
 }
@@ -76,7 +95,37 @@ pub(super) async fn start(components: &Components, partition: PartitionNo) -> Re
     let settings = components.settings.partition.clone();
     let rules = components.rules.clone();
     let partition = Partition::new(key, rules, settings, low_watermark, view.checkpoints);
-    Ok(Start::Fold(Box::new(partition)))
+    Ok(Start::Fold(Box::new(partition), bounds.leader_epoch))
+}
+
+/// Whether the log is still the one that was folded up to `position`, last seen under `epoch`: if not, why not, else the
+/// epoch it is under now. Asked after records were read and before they are folded, so that a log that was cut or
+/// created again in between is never taken for the old one.
+pub(super) async fn verify(
+    components: &Components,
+    partition: PartitionNo,
+    position: Offset,
+    epoch: i32,
+) -> Result<std::result::Result<i32, Refusal>> {
+    let bounds = components.log.bounds(partition).await;
+    let bounds = bounds.map_err(|error| unavailable("read the log's bounds", &error))?;
+    if bounds.topic_id != components.topic_id && !mutant(Mutant::TopicIdIgnored) {
+        return Ok(Err(Refusal::TopicRecreated));
+    }
+    if mutant(Mutant::TruncationUnchecked) {
+        return Ok(Ok(bounds.leader_epoch));
+    }
+    if position > bounds.end {
+        return Ok(Err(Refusal::Truncated { position, end: bounds.end }));
+    }
+    if bounds.leader_epoch > epoch {
+        let end = components.log.epoch_end(partition, epoch).await;
+        let end = end.map_err(|error| unavailable("read the end of a leader epoch", &error))?;
+        if end < position {
+            return Ok(Err(Refusal::Truncated { position, end }));
+        }
+    }
+    Ok(Ok(bounds.leader_epoch))
 }
 
 /// As `start`, until the ports answer.

@@ -127,7 +127,9 @@ pub struct Worker {
     components: Components,
     handle: Handle,
     flusher: flusher::Flusher,
-    tasks: BTreeMap<PartitionNo, Box<dyn Send + Sync>>,
+    /// The task of each partition and its number: a partition may come back while its former task is being let go of.
+    tasks: BTreeMap<PartitionNo, (u64, Box<dyn Send + Sync>)>,
+    tasks_started: u64,
     ended: mpsc::UnboundedReceiver<(PartitionNo, Option<Partition>)>,
     ended_sender: mpsc::UnboundedSender<(PartitionNo, Option<Partition>)>,
     /// Only the mutant uses it.
@@ -146,6 +148,7 @@ impl Worker {
             handle: handle.clone(),
             flusher,
             tasks: BTreeMap::new(),
+            tasks_started: 0,
             ended,
             ended_sender,
             kept: BTreeMap::new(),
@@ -157,15 +160,17 @@ impl Worker {
     pub async fn run(mut self, shutdown: BoxFuture<'_, ()>) {
         let flusher = self.flusher.start();
         let mut shutdown = shutdown.fuse();
-        let mut releases: FuturesUnordered<BoxFuture<'static, Vec<PartitionNo>>> = FuturesUnordered::new();
+        let mut releases: FuturesUnordered<BoxFuture<'static, Vec<(PartitionNo, u64)>>> =
+            FuturesUnordered::new();
         loop {
             let group = Arc::clone(&self.components.group);
             let mut next = group.next().fuse();
             futures_util::select_biased! {
                 () = shutdown => break,
                 released = releases.select_next_some() => {
-                    self.forget(&released);
-                    self.components.group.released(&released);
+                    self.let_go(&released);
+                    let partitions: Vec<PartitionNo> = released.iter().map(|(partition, _)| *partition).collect();
+                    self.components.group.released(&partitions);
                 }
                 (partition, kept) = self.ended.select_next_some() => self.task_ended(partition, kept),
                 event = next => match event {
@@ -193,11 +198,12 @@ impl Worker {
             self.ended_sender.clone(),
             kept,
         );
-        self.tasks.insert(partition, self.components.spawn.spawn(Box::pin(task)));
+        self.tasks_started += 1;
+        self.tasks.insert(partition, (self.tasks_started, self.components.spawn.spawn(Box::pin(task))));
     }
 
     /// Asks the partitions to cover what is dirty, and waits for it at most `revoke_ms`.
-    fn revoke(&mut self, partitions: Vec<PartitionNo>) -> BoxFuture<'static, Vec<PartitionNo>> {
+    fn revoke(&mut self, partitions: Vec<PartitionNo>) -> BoxFuture<'static, Vec<(PartitionNo, u64)>> {
         let mut drained = Vec::new();
         for partition in &partitions {
             let (done, wait) = futures_channel::oneshot::channel();
@@ -205,11 +211,23 @@ impl Worker {
                 drained.push(wait);
             }
         }
+        let number = |partition| self.tasks.get(&partition).map_or(0, |(number, _)| *number);
+        let partitions: Vec<_> =
+            partitions.into_iter().map(|partition| (partition, number(partition))).collect();
         let deadline = self.components.clock.sleep(self.components.settings.revoke_ms);
         Box::pin(async move {
             futures_util::future::select(futures_util::future::join_all(drained), deadline).await;
             partitions
         })
+    }
+
+    /// Ends the tasks that were asked to drain, unless the partition has come back meanwhile.
+    fn let_go(&mut self, released: &[(PartitionNo, u64)]) {
+        let same = |(partition, number): &&(PartitionNo, u64)| {
+            self.tasks.get(partition).is_some_and(|(running, _)| running == number)
+        };
+        let gone: Vec<PartitionNo> = released.iter().filter(same).map(|(partition, _)| *partition).collect();
+        self.forget(&gone);
     }
 
     fn forget(&mut self, partitions: &[PartitionNo]) {

@@ -4,7 +4,7 @@
 //! *If it fails*: a read or write that fails is repeated until it is done or the partition is given up.
 //! *If cancelled*: everything in memory is gone; the next owner folds it again from the low watermark.
 
-use super::assignment::{Refusal, Start, start_when_possible};
+use super::assignment::{Refusal, Start, start_when_possible, verify};
 use super::flusher::{CheckpointOffer, Request, kind, write_checkpoint};
 use super::{Components, Handle};
 use crate::domain::error::ErrorKind;
@@ -88,11 +88,11 @@ pub(super) async fn run(
     kept: Option<Partition>,
 ) {
     let started = match kept {
-        Some(kept) => Start::Fold(Box::new(kept)),
+        Some(kept) => Start::Fold(Box::new(kept), -1),
         None => start_when_possible(&components, number).await,
     };
-    let partition = match started {
-        Start::Fold(partition) => *partition,
+    let (partition, leader_epoch) = match started {
+        Start::Fold(partition, leader_epoch) => (*partition, leader_epoch),
         Start::Refuse(refusal) => return stand_still(number, refusal, commands, &handle).await,
     };
     let mut task = Task {
@@ -106,7 +106,7 @@ pub(super) async fn run(
         checkpoint: None,
         drained: Vec::new(),
         next_reply: 0,
-        leader_epoch: -1,
+        leader_epoch,
         done: false,
     };
     while !task.done {
@@ -196,31 +196,28 @@ impl Task {
                     drop(next);
                     match batch {
                         Ok(batch) => if !self.take(batch).await { return },
-                        // What the log no longer has, or never had, is found out by starting again.
-                        Err(_) => return clock.sleep(self.components.settings.retry_ms).await,
+                        Err(_) => {
+                            // The log may have been cut or created again below us.
+                            self.verify().await;
+                            return clock.sleep(self.components.settings.retry_ms).await;
+                        }
                     }
                 }
             }
         }
     }
 
-    /// Feeds records; false if their leader epoch does not follow on ours and must be looked at again.
+    /// Feeds records, once it is certain that they come from the log that was folded; false if that is not known yet.
     async fn take(&mut self, batch: Vec<RawRecord>) -> bool {
-        let epoch = batch.iter().map(|record| record.leader_epoch).max().unwrap_or(-1);
-        if epoch > self.leader_epoch {
-            if self.leader_epoch >= 0 && !mutant(Mutant::TruncationUnchecked) {
-                let number = self.partition.key().partition;
-                match self.components.log.epoch_end(number, self.leader_epoch).await {
-                    Ok(end) if end < self.partition.position() => {
-                        let detail = "the log was truncated below what was folded";
-                        self.halt(Poison::new("log-truncated", detail));
-                        return true;
-                    }
-                    Ok(_) => {}
-                    Err(_) => return false,
-                }
-            }
-            self.leader_epoch = epoch;
+        let Some(last) = batch.last() else { return true };
+        let (end, epoch) = (last.offset.next(), last.leader_epoch);
+        if !self.verify().await {
+            return false;
+        }
+        // The batch may have been cut off after it was read: then it is read again, and nothing was folded of it.
+        let number = self.partition.key().partition;
+        if !matches!(verify(&self.components, number, end, epoch).await, Ok(Ok(_))) {
+            return false;
         }
         let decoder = &self.components.decoder;
         let decoded: Vec<Decoded> = batch.into_iter().map(|record| decoder.decode(record)).collect();
@@ -228,9 +225,21 @@ impl Task {
         true
     }
 
-    fn halt(&mut self, poison: Poison) {
-        self.partition.halt_from_outside(poison);
-        self.publish();
+    /// Halts the partition if the log is no longer the one that was folded; false if the log did not say.
+    async fn verify(&mut self) -> bool {
+        let (number, position) = (self.partition.key().partition, self.partition.position());
+        match verify(&self.components, number, position, self.leader_epoch).await {
+            Ok(Ok(epoch)) => {
+                self.leader_epoch = epoch;
+                true
+            }
+            Ok(Err(refusal)) => {
+                self.partition.halt_from_outside(refusal.poison());
+                self.publish();
+                false
+            }
+            Err(_) => false,
+        }
     }
 
     fn obey(&mut self, command: Command) {
@@ -372,13 +381,16 @@ impl Task {
                 }));
             }
         }
-        let early = mutant(Mutant::CommitBeforeCheckpointRow);
+        let clock = Arc::clone(&self.components.clock);
+        let pause = self.components.settings.retry_ms;
         self.io.push(Box::pin(async move {
-            let written = wait.await;
-            let _ = early;
-            match written {
+            match wait.await {
                 Ok(live) => Some(Input::CheckpointStored(flight, live)),
-                Err(_) => Some(Input::CheckpointAbandoned(flight)),
+                Err(_) => {
+                    // What failed at once must not be tried again at once.
+                    clock.sleep(pause).await;
+                    Some(Input::CheckpointAbandoned(flight))
+                }
             }
         }));
     }

@@ -70,9 +70,9 @@ impl Reading<'_> {
     fn tombstone(&self) -> Result<Event, Undecoded> {
         if self.record.key.is_none() {
             let poison = Poison::new("no-key-and-value", "the record has neither a key nor a value");
-            return Err(Undecoded { id: None, version: None, poison });
+            return Err(self.nobodys(None, poison));
         }
-        let id = self.id(None).map_err(|poison| Undecoded { id: None, version: None, poison })?;
+        let id = self.id(None).map_err(|poison| self.nobodys(None, poison))?;
         let time = self.time(None).unwrap_or(self.record.record_time);
         let (event_type, data) = (TOMBSTONE.into(), Value::Null);
         Ok(Event { id, version: None, event_type, event_id: None, time, data })
@@ -81,7 +81,7 @@ impl Reading<'_> {
     fn event(&self, value: Value) -> Result<Event, Undecoded> {
         let mapping = &self.decoder.mapping;
         let root = Some(&value);
-        let id = self.id(root).map_err(|poison| Undecoded { id: None, version: None, poison })?;
+        let id = self.id(root).map_err(|poison| self.nobodys(root, poison))?;
         let version = self.version(root).map_err(|poison| self.poison(root, None, poison))?;
         let fail = |poison| self.poison(root, version, poison);
         let event_type = self.text(&mapping.event_type, root);
@@ -102,7 +102,12 @@ impl Reading<'_> {
     }
 
     fn poison(&self, value: Option<&Value>, version: Option<Version>, poison: Poison) -> Undecoded {
-        Undecoded { id: self.id(value).ok(), version, poison }
+        Undecoded { id: self.id(value).ok(), version, ..self.nobodys(value, poison) }
+    }
+
+    fn nobodys(&self, value: Option<&Value>, poison: Poison) -> Undecoded {
+        let time = self.time(value).unwrap_or(self.record.record_time);
+        Undecoded { id: None, version: None, time, poison }
     }
 
     /// The first place that answers with anything but null.

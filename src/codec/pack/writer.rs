@@ -203,8 +203,9 @@ fn check(meta: &RecordMeta) -> Result<()> {
     let RecordMeta { id, .. } = meta;
     let is_name = |name: &str| (1..=NAME_LEN_MAX).contains(&name.len());
     let is_range = match id.kind {
-        RecordKind::Increment => id.from_version < id.upto_version,
-        RecordKind::Full => id.from_version <= id.upto_version,
+        // An increment without events only carries a quarantine mark.
+        RecordKind::Increment if !meta.is_quarantined => id.from_version < id.upto_version,
+        RecordKind::Increment | RecordKind::Full => id.from_version <= id.upto_version,
     };
     let is_trail = meta.trail.as_ref().is_none_or(|trail| trail.is_sorted_by(|a, b| a < b));
     if is_name(&id.key.kind) && is_name(&id.key.id) && is_range && is_trail {

@@ -1,0 +1,29 @@
+//! The deterministic world in which the protocol is simulated: an executor with virtual time, ports that fail in every
+//! way their contracts allow, a producer, a nemesis, and the runner of many seeds.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `executor` | tasks of processes, virtual time, timers, the trace hash |
+//! | `rng` | the random numbers of a seed |
+//! | `plan` | which faults a seed has |
+//! | `ports` | index, blobs, log, group, clock, producer |
+//! | `nemesis` | what goes wrong by itself |
+//! | `world` | one world and its phases: chaos, heal, settle, ask, finish |
+//! | `stats` | what happened, over all seeds |
+//! | `runner` | many seeds on two threads |
+//! | `checks` | tests of the world itself |
+
+mod checks;
+mod executor;
+mod judge;
+#[path = "../ledger/mod.rs"]
+mod ledger;
+mod nemesis;
+mod plan;
+mod ports;
+mod protocol;
+mod rng;
+mod runner;
+mod stats;
+mod subject;
+mod world;

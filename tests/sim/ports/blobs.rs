@@ -1,0 +1,194 @@
+//! The `Blobs` of the world: one bucket, immutable objects, writes that land late, reads that lie, and damage.
+//!
+//! Damage to what is stored is kept in a list: whoever judges an answer must know which history was taken away.
+
+use super::{Access, Gate, Op, Port};
+use crate::executor::{ProcessId, lock};
+use crate::stats::Count;
+use futures_util::future::BoxFuture;
+use snapfold::domain::outcome::{PortError, PortResult};
+use snapfold::store::blobs::{Blob, Blobs};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+/// How a stored object was damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Damage {
+    /// One bit flipped, for good.
+    Flip,
+    /// Gone.
+    Loss,
+}
+
+#[derive(Default)]
+struct Objects {
+    stored: BTreeMap<String, Arc<[u8]>>,
+    damaged: Vec<(String, Damage)>,
+}
+
+/// The bucket of the world; clones share it.
+#[derive(Clone)]
+pub(crate) struct Bucket {
+    gate: Gate,
+    objects: Arc<Mutex<Objects>>,
+}
+
+impl Bucket {
+    /// An empty bucket.
+    pub(crate) fn new(gate: Gate) -> Self {
+        Self { gate, objects: Arc::default() }
+    }
+
+    /// The port, for one process.
+    pub(crate) fn port(&self, process: ProcessId) -> SimBlobs {
+        SimBlobs { bucket: self.clone(), process }
+    }
+
+    /// All objects with their bytes: for invariants.
+    pub(crate) fn objects(&self) -> BTreeMap<String, Arc<[u8]>> {
+        lock(&self.objects).stored.clone()
+    }
+
+    /// What was damaged, and how.
+    pub(crate) fn damaged(&self) -> Vec<(String, Damage)> {
+        lock(&self.objects).damaged.clone()
+    }
+
+    /// Damages a random object whose name starts with `prefix`; its name, if there is one.
+    pub(crate) fn damage(&self, prefix: &str, damage: Damage) -> Option<String> {
+        let mut objects = lock(&self.objects);
+        let names: Vec<String> =
+            objects.stored.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
+        if names.is_empty() {
+            return None;
+        }
+        let name = self.gate.sim.draw(|rng| rng.pick(&names).clone());
+        let stored = objects.stored.remove(&name)?;
+        let count = match damage {
+            Damage::Flip => {
+                let mut bytes = stored.to_vec();
+                self.flip(&mut bytes);
+                objects.stored.insert(name.clone(), bytes.into());
+                Count::DamageFlip
+            }
+            Damage::Loss => Count::DamageLoss,
+        };
+        objects.damaged.push((name.clone(), damage));
+        self.gate.sim.count(count);
+        self.gate.sim.note("damage", objects.damaged.len() as u64, damage as u64);
+        Some(name)
+    }
+
+    fn flip(&self, bytes: &mut [u8]) {
+        if !bytes.is_empty() {
+            let (at, bit) = self.gate.sim.draw(|rng| (rng.index(bytes.len()), rng.below(8)));
+            bytes[at] ^= 1 << bit;
+        }
+    }
+
+    /// What the wire does to bytes that were read.
+    fn wire(&self, bytes: &mut Vec<u8>) {
+        let (flip, cut) = self.gate.plan(|plan| (plan.bit_flip, plan.truncated_read));
+        let (flips, cuts) = self.gate.sim.draw(|rng| (rng.hits(flip), rng.hits(cut)));
+        if flips && !bytes.is_empty() {
+            self.gate.sim.count(Count::BitFlip);
+            self.flip(bytes);
+        }
+        if cuts && !bytes.is_empty() {
+            self.gate.sim.count(Count::TruncatedRead);
+            let kept = self.gate.sim.draw(|rng| rng.index(bytes.len()));
+            bytes.truncate(kept);
+        }
+    }
+}
+
+/// The `Blobs` port of one process.
+pub(crate) struct SimBlobs {
+    bucket: Bucket,
+    process: ProcessId,
+}
+
+impl SimBlobs {
+    fn op<'a>(&self, what: &'static str, access: Access, target: &'a str) -> Op<'a> {
+        Op { process: self.process, port: Port::Blobs, what, access, target, partition: None }
+    }
+
+    async fn bytes(&self, what: &'static str, name: &str) -> PortResult<Arc<[u8]>> {
+        let (objects, owned) = (self.bucket.objects.clone(), name.to_owned());
+        let found = move || lock(&objects).stored.get(&owned).cloned().ok_or(PortError::Missing);
+        self.bucket.gate.perform(&self.op(what, Access::Read, name), found).await
+    }
+}
+
+fn clamp(n: u64, len: usize) -> usize {
+    usize::try_from(n).unwrap_or(len).min(len)
+}
+
+impl Blobs for SimBlobs {
+    fn put_new<'a>(&'a self, name: &'a str, bytes: &'a [u8]) -> BoxFuture<'a, PortResult<()>> {
+        Box::pin(async move {
+            let (bucket, owned, bytes) = (self.bucket.clone(), name.to_owned(), Arc::<[u8]>::from(bytes));
+            let put = move || {
+                let mut objects = lock(&bucket.objects);
+                if objects.stored.contains_key(&owned) {
+                    bucket.gate.sim.count(Count::BlobExists);
+                    return Err(PortError::Exists);
+                }
+                bucket.gate.sim.note("stored", bytes.len() as u64, 0);
+                objects.stored.insert(owned, bytes);
+                Ok(())
+            };
+            self.bucket.gate.perform(&self.op("put_new", Access::Write, name), put).await
+        })
+    }
+
+    fn get_range<'a>(&'a self, name: &'a str, start: u64, len: u64) -> BoxFuture<'a, PortResult<Blob>> {
+        Box::pin(async move {
+            let all = self.bytes("get_range", name).await?;
+            let from = clamp(start, all.len());
+            let to = clamp(start.saturating_add(len), all.len());
+            let mut bytes = all[from..to].to_vec();
+            self.bucket.wire(&mut bytes);
+            Ok(bytes)
+        })
+    }
+
+    fn get_tail<'a>(&'a self, name: &'a str, len: u64) -> BoxFuture<'a, PortResult<(Blob, u64)>> {
+        Box::pin(async move {
+            let all = self.bytes("get_tail", name).await?;
+            let mut bytes = all[all.len() - clamp(len, all.len())..].to_vec();
+            self.bucket.wire(&mut bytes);
+            Ok((bytes, all.len() as u64))
+        })
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> BoxFuture<'a, PortResult<Vec<String>>> {
+        Box::pin(async move {
+            let (objects, prefix_owned) = (self.bucket.objects.clone(), prefix.to_owned());
+            let after = after.map(str::to_owned);
+            let list = move || {
+                let objects = lock(&objects);
+                let names = objects.stored.keys().filter(|name| name.starts_with(&prefix_owned));
+                let later = names.filter(|name| after.as_ref().is_none_or(|after| *name > after));
+                Ok(later.take(limit).cloned().collect())
+            };
+            self.bucket.gate.perform(&self.op("list", Access::Read, prefix), list).await
+        })
+    }
+
+    fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<()>> {
+        Box::pin(async move {
+            let (objects, owned) = (self.bucket.objects.clone(), name.to_owned());
+            let delete = move || {
+                lock(&objects).stored.remove(&owned);
+                Ok(())
+            };
+            self.bucket.gate.perform(&self.op("delete", Access::Write, name), delete).await
+        })
+    }
+}

@@ -1,0 +1,338 @@
+//! The `Index` as three replicas: a write is acknowledged by two, a read asks a random two and merges them.
+//!
+//! *Order*: each replica gets a write at its own time. Acknowledged: two had it before the answer, the third gets it
+//! before, after or never. Not heard or late: none, one, two or three have it, now or later: a rumour. Refused: none
+//! has it (unless the plan says that refusals lie). Reads see each of their two replicas at its own moment.
+
+use super::replica::{Cell, Query, Replica};
+use super::{Access, Course, Fate, Gate, Op, Port, outcome_code};
+use crate::executor::{ProcessId, lock};
+use crate::rng::Rng;
+use crate::stats::Count;
+use futures_util::future::BoxFuture;
+use snapfold::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo};
+use snapfold::domain::outcome::PortResult;
+use snapfold::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
+use snapfold::store::index::{From, Index};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+const REPLICAS: usize = 3;
+
+/// What the three replicas hold, and what was acknowledged.
+#[derive(Default)]
+struct Cells {
+    replicas: [Replica; REPLICAS],
+    acked_marks: BTreeMap<(PartitionKey, u128), Offset>,
+    acked: Option<Vec<Cell>>,
+}
+
+/// The index of the world; clones share it.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    gate: Gate,
+    cluster: Arc<Mutex<Cells>>,
+}
+
+impl Cluster {
+    /// Three empty replicas.
+    pub(crate) fn new(gate: Gate) -> Self {
+        Self { gate, cluster: Arc::default() }
+    }
+
+    /// The port, for one process.
+    pub(crate) fn port(&self, process: ProcessId) -> SimIndex {
+        SimIndex { world: self.clone(), process }
+    }
+
+    /// All that any replica holds, merged: for invariants. Rows in it may be rumours.
+    pub(crate) fn union(&self) -> Replica {
+        let cluster = lock(&self.cluster);
+        let mut all = Replica::default();
+        cluster.replicas.iter().for_each(|replica| all.absorb(replica));
+        all
+    }
+
+    /// Largest acknowledged low watermark of a partition, over all lineages of the topic id: the smallest of those.
+    pub(crate) fn acked_watermark(
+        &self,
+        topic: &str,
+        partition: PartitionNo,
+        topic_id: u128,
+    ) -> Option<Offset> {
+        let cluster = lock(&self.cluster);
+        let of_partition = cluster
+            .acked_marks
+            .iter()
+            .filter(|((key, id), _)| &*key.topic == topic && key.partition == partition && *id == topic_id);
+        of_partition.map(|(_, offset)| *offset).min()
+    }
+
+    /// Keeps every acknowledged cell from now on, for [`Self::lost_cells`].
+    pub(crate) fn remember_acked(&self) {
+        lock(&self.cluster).acked = Some(Vec::new());
+    }
+
+    /// How many cells were acknowledged, and those of them that fewer than two replicas hold: always none.
+    pub(crate) fn lost_cells(&self) -> (usize, Vec<Cell>) {
+        let cluster = lock(&self.cluster);
+        let acked = cluster.acked.iter().flatten();
+        let holders = |cell: &Cell| cluster.replicas.iter().filter(|replica| replica.holds(cell)).count();
+        (acked.clone().count(), acked.filter(|cell| holders(cell) < 2).cloned().collect())
+    }
+
+    /// How many replicas hold a cell.
+    pub(crate) fn holders(&self, cell: &Cell) -> usize {
+        lock(&self.cluster).replicas.iter().filter(|replica| replica.holds(cell)).count()
+    }
+
+    fn acknowledge(&self, cell: &Cell) {
+        let mut cluster = lock(&self.cluster);
+        if let Cell::Watermark(row) = cell {
+            let mark = cluster.acked_marks.entry((row.key.clone(), row.topic_id)).or_default();
+            *mark = row.low_watermark.max(*mark);
+        }
+        cluster.acked.iter_mut().for_each(|acked| acked.push(cell.clone()));
+    }
+
+    /// When each replica gets a write: before the answer, later, or never.
+    fn deliveries(&self, course: &Course) -> [Option<u64>; REPLICAS] {
+        let (late, lost, lie) =
+            self.gate.plan(|plan| (plan.replica_late, plan.replica_lost, plan.refusals_lie));
+        let fate = if lie && course.fate == Fate::Refused { Fate::Late } else { course.fate };
+        let sim = &self.gate.sim;
+        let mut counts = Vec::new();
+        let mut times = sim.draw(|rng| {
+            let later = |rng: &mut Rng| {
+                let most = *rng.pick(&[50, 500, 8_000]);
+                course.answer + rng.between(0, most)
+            };
+            let mut times = [None; REPLICAS];
+            for (replica, time) in times.iter_mut().enumerate() {
+                let before = rng.between(course.sent, course.answer - 1);
+                *time = match fate {
+                    Fate::Refused | Fate::Lost => None,
+                    Fate::Hung | Fate::Late => match rng.below(3) {
+                        0 => None,
+                        1 => Some(later(rng)),
+                        _ => Some(before),
+                    },
+                    Fate::Answered | Fate::Unheard if replica < 2 => Some(before),
+                    Fate::Answered | Fate::Unheard if rng.hits(lost) => {
+                        counts.push(Count::ReplicaLost);
+                        None
+                    }
+                    Fate::Answered | Fate::Unheard if rng.hits(late) => {
+                        counts.push(Count::ReplicaLate);
+                        Some(later(rng))
+                    }
+                    Fate::Answered | Fate::Unheard => Some(before),
+                };
+            }
+            times
+        });
+        let landed = times.iter().flatten().filter(|time| **time < course.answer).count();
+        if course.fate != Fate::Answered && (landed == 1 || landed == 2) {
+            counts.push(Count::PartialWrite);
+        }
+        counts.into_iter().for_each(|count| sim.count(count));
+        sim.draw(|rng| rng.shuffle(&mut times));
+        times
+    }
+
+    async fn write(&self, op: &Op<'_>, cell: Cell) -> PortResult<()> {
+        let course = self.gate.course(op);
+        for (replica, time) in self.deliveries(&course).into_iter().enumerate() {
+            let Some(time) = time else { continue };
+            let (world, cell) = (self.clone(), cell.clone());
+            self.gate.sim.at(time, move || world.deliver(replica, &cell));
+        }
+        self.gate.sim.sleep_until(course.answer).await;
+        if course.fate == Fate::Answered {
+            self.acknowledge(&cell);
+        }
+        let outcome = course.heard(op.what, Some(Ok(())));
+        self.gate.sim.note("answer", u64::from(op.process.0), outcome_code(&outcome));
+        outcome
+    }
+
+    fn deliver(&self, replica: usize, cell: &Cell) {
+        let changed = lock(&self.cluster).replicas[replica].apply(cell);
+        self.gate.sim.note("replica", replica as u64, 0);
+        changed.into_iter().for_each(|changed| self.gate.sim.violation(changed));
+    }
+
+    async fn read(&self, op: &Op<'_>, query: Query) -> PortResult<Replica> {
+        let course = self.gate.course(op);
+        let sim = &self.gate.sim;
+        let spared = sim.draw(|rng| rng.index(REPLICAS));
+        let seen: Arc<Mutex<Vec<Vec<Cell>>>> = Arc::default();
+        if course.fate == Fate::Answered {
+            for replica in (0..REPLICAS).filter(|replica| *replica != spared) {
+                let time = sim.draw(|rng| rng.between(course.sent, course.answer - 1));
+                let (cluster, query, seen) = (self.cluster.clone(), query.clone(), seen.clone());
+                sim.at(time, move || {
+                    let cells = lock(&cluster).replicas[replica].collect(&query);
+                    lock(&seen).push(cells);
+                });
+            }
+        }
+        sim.sleep_until(course.answer).await;
+        let seen = std::mem::take(&mut *lock(&seen));
+        let mut merged = Replica::default();
+        for cell in seen.iter().flatten() {
+            merged.apply(cell).into_iter().for_each(|changed| sim.violation(changed));
+        }
+        if seen.len() == 2 && seen[0] != seen[1] {
+            sim.count(Count::RumourRead);
+            self.repair(spared, &merged.collect(&query));
+        }
+        let outcome = course.heard(op.what, Some(Ok(merged)));
+        sim.note("answer", u64::from(op.process.0), outcome_code(&outcome) + 8 * spared as u64);
+        outcome
+    }
+
+    /// Blocking read repair: both replicas have what was merged before the caller hears of it.
+    fn repair(&self, spared: usize, cells: &[Cell]) {
+        if !self.gate.plan(|plan| plan.read_repair) {
+            return;
+        }
+        self.gate.sim.count(Count::ReadRepair);
+        for replica in (0..REPLICAS).filter(|replica| *replica != spared) {
+            cells.iter().for_each(|cell| self.deliver(replica, cell));
+        }
+    }
+}
+
+/// The `Index` port of one process.
+pub(crate) struct SimIndex {
+    world: Cluster,
+    process: ProcessId,
+}
+
+impl SimIndex {
+    fn op<'a>(&self, what: &'static str, access: Access, target: &'a str, at: Option<PartitionNo>) -> Op<'a> {
+        Op { process: self.process, port: Port::Index, what, access, target, partition: at }
+    }
+
+    fn put<'a>(
+        &'a self,
+        what: &'static str,
+        target: Arc<str>,
+        partition: Option<PartitionNo>,
+        cell: Cell,
+    ) -> BoxFuture<'a, PortResult<()>> {
+        Box::pin(async move {
+            let op = self.op(what, Access::Write, &target, partition);
+            self.world.write(&op, cell).await
+        })
+    }
+
+    async fn ask(
+        &self,
+        what: &'static str,
+        target: &str,
+        at: Option<PartitionNo>,
+        query: Query,
+    ) -> PortResult<Replica> {
+        self.world.read(&self.op(what, Access::Read, target, at), query).await
+    }
+}
+
+impl Index for SimIndex {
+    fn put_snapshot(&self, row: SnapshotRow) -> BoxFuture<'_, PortResult<()>> {
+        let (id, partition) = (row.key.id.clone(), Some(row.partition));
+        self.put("put_snapshot", id, partition, Cell::Snapshot(Arc::new(row)))
+    }
+
+    fn snapshots<'a>(
+        &'a self,
+        key: &'a AggregateKey,
+        lineage: Lineage,
+        from: From,
+        limit: usize,
+    ) -> BoxFuture<'a, PortResult<Vec<SnapshotRow>>> {
+        Box::pin(async move {
+            let query = Query::Snapshots(key.clone(), lineage);
+            let merged = self.ask("snapshots", &key.id, None, query).await?;
+            Ok(merged.walk(key, lineage, from, limit))
+        })
+    }
+
+    fn put_checkpoint(&self, row: CheckpointRow) -> BoxFuture<'_, PortResult<()>> {
+        let (topic, partition) = (row.key.topic.clone(), Some(row.key.partition));
+        let cell = Cell::Checkpoint {
+            key: Arc::new(row.key.clone()),
+            pack: row.pack,
+            time: row.pack.minted_at().0,
+            row: Some(Arc::new(row)),
+        };
+        self.put("put_checkpoint", topic, partition, cell)
+    }
+
+    fn delete_checkpoint<'a>(&'a self, key: &'a PartitionKey, pack: PackId) -> BoxFuture<'a, PortResult<()>> {
+        let time = pack.minted_at().0 + 1;
+        let cell = Cell::Checkpoint { key: Arc::new(key.clone()), pack, time, row: None };
+        self.put("delete_checkpoint", key.topic.clone(), Some(key.partition), cell)
+    }
+
+    fn checkpoints<'a>(&'a self, key: &'a PartitionKey) -> BoxFuture<'a, PortResult<Vec<CheckpointRow>>> {
+        Box::pin(async move {
+            let query = Query::Checkpoints(key.clone());
+            let merged = self.ask("checkpoints", &key.topic, Some(key.partition), query).await?;
+            Ok(merged.live(key))
+        })
+    }
+
+    fn put_watermark(&self, row: WatermarkRow) -> BoxFuture<'_, PortResult<()>> {
+        let (topic, partition) = (row.key.topic.clone(), Some(row.key.partition));
+        self.put("put_watermark", topic, partition, Cell::Watermark(Arc::new(row)))
+    }
+
+    fn watermarks<'a>(&'a self, key: &'a PartitionKey) -> BoxFuture<'a, PortResult<Vec<WatermarkRow>>> {
+        Box::pin(async move {
+            let query = Query::Watermarks(key.clone());
+            let merged = self.ask("watermarks", &key.topic, Some(key.partition), query).await?;
+            Ok(merged.marks(key))
+        })
+    }
+
+    fn put_aggregate<'a>(
+        &'a self,
+        key: &'a AggregateKey,
+        partition: PartitionNo,
+    ) -> BoxFuture<'a, PortResult<()>> {
+        let cell = Cell::Aggregate(key.clone(), partition);
+        self.put("put_aggregate", key.id.clone(), Some(partition), cell)
+    }
+
+    fn aggregates<'a>(
+        &'a self,
+        kind: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> BoxFuture<'a, PortResult<Vec<(AggregateKey, PartitionNo)>>> {
+        Box::pin(async move {
+            let merged = self.ask("aggregates", kind, None, Query::Aggregates(kind.into())).await?;
+            Ok(merged.known(kind, after, limit))
+        })
+    }
+
+    fn put_dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, PortResult<()>> {
+        let (topic, partition) = (letter.key.topic.clone(), Some(letter.key.partition));
+        self.put("put_dead_letter", topic, partition, Cell::DeadLetter(Arc::new(letter)))
+    }
+
+    fn dead_letters<'a>(
+        &'a self,
+        key: &'a PartitionKey,
+        from: Offset,
+        limit: usize,
+    ) -> BoxFuture<'a, PortResult<Vec<DeadLetter>>> {
+        Box::pin(async move {
+            let query = Query::DeadLetters(key.clone());
+            let merged = self.ask("dead_letters", &key.topic, Some(key.partition), query).await?;
+            Ok(merged.letters(key, from, limit))
+        })
+    }
+}

@@ -1,0 +1,262 @@
+//! One replica of the index: cells, and how two versions of a cell become one. A read of several replicas is the same
+//! merge into an empty replica, so that there is one place where "which write wins" is said.
+//!
+//! Cells (DESIGN.md section 4, rule 5): snapshot rows are add-only facts; a checkpoint row is written at the time its
+//! pack was minted, its deletion one millisecond later, the later time wins, a deletion wins a tie; of watermarks the
+//! largest wins. Nothing here knows a wall clock.
+
+use snapfold::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Version};
+use snapfold::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
+use snapfold::store::index::From;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// One write, as a replica gets it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Cell {
+    /// A snapshot row.
+    Snapshot(Arc<SnapshotRow>),
+    /// A checkpoint row or its deletion, with its write time.
+    Checkpoint {
+        /// Which log.
+        key: Arc<PartitionKey>,
+        /// Which pack.
+        pack: PackId,
+        /// Write time.
+        time: i64,
+        /// The row; none for a deletion.
+        row: Option<Arc<CheckpointRow>>,
+    },
+    /// A low watermark.
+    Watermark(Arc<WatermarkRow>),
+    /// A known aggregate.
+    Aggregate(AggregateKey, PartitionNo),
+    /// A dead letter.
+    DeadLetter(Arc<DeadLetter>),
+}
+
+/// What a read asks a replica for.
+#[derive(Clone, Debug)]
+pub(crate) enum Query {
+    /// Snapshot rows of an aggregate.
+    Snapshots(AggregateKey, Lineage),
+    /// Checkpoint rows and deletions of a partition.
+    Checkpoints(PartitionKey),
+    /// Low watermarks of a partition.
+    Watermarks(PartitionKey),
+    /// Aggregates of a type.
+    Aggregates(Arc<str>),
+    /// Dead letters of a partition.
+    DeadLetters(PartitionKey),
+}
+
+type CheckpointCell = (i64, Option<Arc<CheckpointRow>>);
+
+/// The cells of one replica, or of a merge.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Replica {
+    snapshots: BTreeMap<(AggregateKey, Lineage), BTreeMap<(Version, PackId), Arc<SnapshotRow>>>,
+    checkpoints: BTreeMap<PartitionKey, BTreeMap<PackId, CheckpointCell>>,
+    watermarks: BTreeMap<PartitionKey, BTreeMap<(u128, i32), Arc<WatermarkRow>>>,
+    aggregates: BTreeMap<Arc<str>, BTreeSet<(Arc<str>, PartitionNo)>>,
+    letters: BTreeMap<PartitionKey, BTreeMap<Offset, Arc<DeadLetter>>>,
+}
+
+impl Replica {
+    /// Applies a write; says what is wrong if it changes a fact that must never change.
+    pub(crate) fn apply(&mut self, cell: &Cell) -> Option<String> {
+        match cell {
+            Cell::Snapshot(row) => {
+                let rows = self.snapshots.entry((row.key.clone(), row.lineage)).or_default();
+                let kept = rows.entry((row.version, row.pack)).or_insert_with(|| row.clone());
+                (kept != row).then(|| format!("a snapshot row changed: {kept:?} became {row:?}"))
+            }
+            Cell::Checkpoint { key, pack, time, row } => {
+                self.apply_checkpoint(key, *pack, *time, row.as_ref())
+            }
+            Cell::Watermark(row) => {
+                let cells = self.watermarks.entry(row.key.clone()).or_default();
+                let kept = cells.entry((row.topic_id, row.leader_epoch)).or_insert_with(|| row.clone());
+                if row.low_watermark > kept.low_watermark {
+                    *kept = row.clone();
+                }
+                None
+            }
+            Cell::Aggregate(key, partition) => {
+                let known = self.aggregates.entry(key.kind.clone()).or_default();
+                known.insert((key.id.clone(), *partition));
+                None
+            }
+            Cell::DeadLetter(letter) => {
+                let letters = self.letters.entry(letter.key.clone()).or_default();
+                let kept = letters.entry(letter.offset).or_insert_with(|| letter.clone());
+                // After a truncation another record may have the offset; any total order will do, so that all
+                // replicas agree: the later epoch, then the text.
+                let rank = |l: &DeadLetter| (l.record.leader_epoch, l.code.clone(), l.detail.clone());
+                if rank(letter) > rank(kept) {
+                    *kept = letter.clone();
+                }
+                None
+            }
+        }
+    }
+
+    fn apply_checkpoint(
+        &mut self,
+        key: &PartitionKey,
+        pack: PackId,
+        time: i64,
+        row: Option<&Arc<CheckpointRow>>,
+    ) -> Option<String> {
+        let cells = self.checkpoints.entry(key.clone()).or_default();
+        let kept = cells.entry(pack).or_insert_with(|| (time, row.cloned()));
+        if let ((kept_time, Some(kept_row)), Some(row)) = (&*kept, row)
+            && *kept_time == time
+            && kept_row != row
+        {
+            return Some(format!("a checkpoint row changed: {kept_row:?} became {row:?}"));
+        }
+        if time > kept.0 || (time == kept.0 && row.is_none()) {
+            *kept = (time, row.cloned());
+        }
+        None
+    }
+
+    /// The cells that a query is about, deletions among them.
+    pub(crate) fn collect(&self, query: &Query) -> Vec<Cell> {
+        match query {
+            Query::Snapshots(key, lineage) => {
+                let rows = self.snapshots.get(&(key.clone(), *lineage)).into_iter().flatten();
+                rows.map(|(_, row)| Cell::Snapshot(row.clone())).collect()
+            }
+            Query::Checkpoints(key) => {
+                let shared = Arc::new(key.clone());
+                let cells = self.checkpoints.get(key).into_iter().flatten();
+                let cell = |(pack, (time, row)): (&PackId, &CheckpointCell)| Cell::Checkpoint {
+                    key: shared.clone(),
+                    pack: *pack,
+                    time: *time,
+                    row: row.clone(),
+                };
+                cells.map(cell).collect()
+            }
+            Query::Watermarks(key) => {
+                let rows = self.watermarks.get(key).into_iter().flatten();
+                rows.map(|(_, row)| Cell::Watermark(row.clone())).collect()
+            }
+            Query::Aggregates(kind) => {
+                let known = self.aggregates.get(kind).into_iter().flatten();
+                known
+                    .map(|(id, partition)| {
+                        Cell::Aggregate(AggregateKey { kind: kind.clone(), id: id.clone() }, *partition)
+                    })
+                    .collect()
+            }
+            Query::DeadLetters(key) => {
+                let letters = self.letters.get(key).into_iter().flatten();
+                letters.map(|(_, letter)| Cell::DeadLetter(letter.clone())).collect()
+            }
+        }
+    }
+
+    /// Applies every cell of `other`.
+    pub(crate) fn absorb(&mut self, other: &Self) {
+        for (key, lineage) in other.snapshots.keys() {
+            self.absorb_query(other, &Query::Snapshots(key.clone(), *lineage));
+        }
+        for key in other.checkpoints.keys() {
+            self.absorb_query(other, &Query::Checkpoints(key.clone()));
+        }
+        for key in other.watermarks.keys() {
+            self.absorb_query(other, &Query::Watermarks(key.clone()));
+        }
+        for kind in other.aggregates.keys() {
+            self.absorb_query(other, &Query::Aggregates(kind.clone()));
+        }
+        for key in other.letters.keys() {
+            self.absorb_query(other, &Query::DeadLetters(key.clone()));
+        }
+    }
+
+    fn absorb_query(&mut self, other: &Self, query: &Query) {
+        for cell in other.collect(query) {
+            self.apply(&cell);
+        }
+    }
+
+    /// Snapshot rows of an aggregate, as the port's `snapshots` answers.
+    pub(crate) fn walk(
+        &self,
+        key: &AggregateKey,
+        lineage: Lineage,
+        from: From,
+        limit: usize,
+    ) -> Vec<SnapshotRow> {
+        let none = BTreeMap::new();
+        let rows = self.snapshots.get(&(key.clone(), lineage)).unwrap_or(&none);
+        if let From::Above(version) = from {
+            let above = rows.values().filter(|row| row.version > version);
+            return above.take(limit).map(|row| (**row).clone()).collect();
+        }
+        let starts = |row: &SnapshotRow| match from {
+            From::Newest | From::Above(_) => true,
+            From::AtOrBelow(version) => row.version <= version,
+            From::TimeAtOrBefore(time) => row.effective_time <= time,
+            From::OffsetAtOrBelow(offset) => row.last_offset <= offset,
+        };
+        let mut down: Vec<&Arc<SnapshotRow>> = rows.values().collect();
+        down.sort_by_key(|row| (std::cmp::Reverse(row.version), row.pack));
+        down.into_iter().skip_while(|row| !starts(row)).take(limit).map(|row| (**row).clone()).collect()
+    }
+
+    /// Live checkpoints of a partition, oldest pack first.
+    pub(crate) fn live(&self, key: &PartitionKey) -> Vec<CheckpointRow> {
+        let cells = self.checkpoints.get(key).into_iter().flatten();
+        cells.filter_map(|(_, (_, row))| row.as_ref().map(|row| (**row).clone())).collect()
+    }
+
+    /// Low watermarks of a partition.
+    pub(crate) fn marks(&self, key: &PartitionKey) -> Vec<WatermarkRow> {
+        self.watermarks.get(key).into_iter().flatten().map(|(_, row)| (**row).clone()).collect()
+    }
+
+    /// Aggregates of a type in id order.
+    pub(crate) fn known(
+        &self,
+        kind: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Vec<(AggregateKey, PartitionNo)> {
+        let Some((kind, known)) = self.aggregates.get_key_value(kind) else { return Vec::new() };
+        let later = known.iter().filter(|(id, _)| after.is_none_or(|after| &**id > after));
+        later.take(limit).map(|(id, p)| (AggregateKey { kind: kind.clone(), id: id.clone() }, *p)).collect()
+    }
+
+    /// Dead letters of a partition from an offset on.
+    pub(crate) fn letters(&self, key: &PartitionKey, from: Offset, limit: usize) -> Vec<DeadLetter> {
+        let none = BTreeMap::new();
+        let letters = self.letters.get(key).unwrap_or(&none);
+        letters.range(from..).take(limit).map(|(_, letter)| (**letter).clone()).collect()
+    }
+
+    /// All snapshot rows.
+    pub(crate) fn all_snapshots(&self) -> impl Iterator<Item = &SnapshotRow> {
+        self.snapshots.values().flat_map(|rows| rows.values()).map(|row| &**row)
+    }
+
+    /// All live checkpoint rows.
+    pub(crate) fn all_checkpoints(&self) -> impl Iterator<Item = &CheckpointRow> {
+        self.checkpoints.values().flat_map(|cells| cells.values()).filter_map(|(_, row)| row.as_deref())
+    }
+
+    /// All low watermarks.
+    pub(crate) fn all_watermarks(&self) -> impl Iterator<Item = &WatermarkRow> {
+        self.watermarks.values().flat_map(|cells| cells.values()).map(|row| &**row)
+    }
+
+    /// True if it holds this very cell, or one that has superseded it.
+    pub(crate) fn holds(&self, cell: &Cell) -> bool {
+        let mut with = self.clone();
+        with.apply(cell).is_none() && with == *self
+    }
+}

@@ -1,0 +1,298 @@
+//! The subject of the simulation: real workers, wired to the world's ports as `run` wires them to real ones.
+
+use crate::executor::{ProcessId, Sim, lock};
+use crate::ledger::{self, Ledger, Map, Spec};
+use crate::ports::payload::Shape;
+use crate::ports::producer::VersionMode;
+use crate::rng::Rng;
+use crate::world::{Boot, Parts, Ports};
+use futures_util::future::{BoxFuture, abortable, pending};
+use snapfold::codec::compress::{Algorithm, Compression};
+use snapfold::codec::event_json::JsonDecoder;
+use snapfold::domain::aggregate::{OnPoison, Rules, Versions};
+use snapfold::domain::event::Decode;
+use snapfold::domain::ids::Lineage;
+use snapfold::domain::mapping::{Mapping, Place};
+use snapfold::domain::partition::{Settings, Strategy};
+use snapfold::domain::value::Limits;
+use snapfold::lookup::Lookup;
+use snapfold::reconstruct::Reconstructor;
+use snapfold::store::SnapshotStore;
+use snapfold::store::flush::FlushLimits;
+use snapfold::store::packs::Packs;
+use snapfold::worker::{Components, Handle, Spawn, Worker, WorkerSettings};
+use std::sync::{Arc, Mutex};
+
+/// Longest state in a simulated stream.
+const STATE_BYTES_MAX: usize = 1 << 20;
+
+/// What one seed folds, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    pub(crate) versions: VersionMode,
+    pub(crate) shape: Shape,
+    pub(crate) on_poison: OnPoison,
+    pub(crate) strategy: Strategy,
+    compression: Compression,
+    settings: WorkerSettings,
+    limits: FlushLimits,
+}
+
+/// The operator's book: which lineage is active for which incarnation of the topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Active {
+    pub(crate) lineage: Lineage,
+    pub(crate) topic_id: u128,
+}
+
+/// The workers that were started, and how to ask them.
+#[derive(Clone)]
+pub(crate) struct Fleet {
+    pub(crate) active: Arc<Mutex<Active>>,
+    pub(crate) workers: Arc<Mutex<Vec<(ProcessId, Active, Handle, Lookup)>>>,
+}
+
+struct SimSpawn {
+    sim: Sim,
+    process: ProcessId,
+}
+
+struct AbortOnDrop(futures_util::future::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Spawn for SimSpawn {
+    fn spawn(&self, task: BoxFuture<'static, ()>) -> Box<dyn Send + Sync> {
+        let (task, handle) = abortable(task);
+        self.sim.spawn(self.process, async move {
+            // An abort is how a task's owner lets go of it.
+            let _ = task.await;
+        });
+        Box::new(AbortOnDrop(handle))
+    }
+}
+
+fn reducer_yaml(shape: Shape) -> &'static str {
+    match shape {
+        Shape::Rules => {
+            r#"
+init: { status: new, total: 0, items: {} }
+on:
+  ItemAdded:
+    - upsert: { at: "items[.sku]", new: { price: .price, qty: 0 }, add: { qty: .qty } }
+    - add: { total: .price }
+  AddressChanged: [ { set: { address: . } } ]
+  OrderCancelled: [ { set: { status: cancelled } }, { unset: [address] } ]
+  OrderDeleted: [ { delete: true } ]
+  "*": [ { add: { eventCount: 1 } } ]
+"#
+        }
+        Shape::Merge => "merge",
+        Shape::Replace => "replace",
+        Shape::Patch => "json-patch",
+    }
+}
+
+impl Subject {
+    /// What a seed draws.
+    pub(crate) fn drawn(seed: u64, versions: VersionMode) -> Self {
+        let mut rng = Rng::new(seed ^ 0x50b_1ec7);
+        let strategy = match rng.below(4) {
+            0 => Strategy::Full,
+            1 => Strategy::Incremental { full_every: 1 },
+            _ => Strategy::Incremental { full_every: u32::try_from(rng.between(2, 4)).unwrap_or(2) },
+        };
+        let checkpoint_ms = *rng.pick(&[100, 200, 400]);
+        let memory = *rng.pick(&[4_000, 12_000, 1 << 20]);
+        let partition = Settings {
+            events_max: rng.between(3, 12),
+            age_ms_max: *rng.pick(&[500, 1_500, 4_000]),
+            bytes_max: rng.between(600, 6_000),
+            write_amplification_permille: *rng.pick(&[0, 1_000]),
+            strategy,
+            memory_bytes_max: usize::try_from(memory).unwrap_or(4_000),
+            loads_max: rng.index(4) + 1,
+            snapshots_max: rng.index(6) + 1,
+            live_bytes_max: rng.between(5_000, 60_000),
+            hot_max: rng.index(6),
+        };
+        let algorithm = *rng.pick(&[Algorithm::None, Algorithm::None, Algorithm::Zstd, Algorithm::Lz4]);
+        Self {
+            versions,
+            shape: *rng.pick(&[Shape::Rules, Shape::Rules, Shape::Merge, Shape::Replace, Shape::Patch]),
+            on_poison: *rng.pick(&[OnPoison::Quarantine, OnPoison::Quarantine, OnPoison::Skip]),
+            strategy,
+            compression: Compression { algorithm, level: 1, threshold: 64 },
+            settings: WorkerSettings {
+                partition,
+                checkpoint_ms,
+                linger_ms: *rng.pick(&[0, 10, 50]),
+                linger_items: rng.index(8) + 1,
+                flushes: rng.index(3) + 1,
+                tick_ms: *rng.pick(&[20, 50]),
+                records_max: *rng.pick(&[1, 5, 50]),
+                retry_ms: 20,
+                revoke_ms: *rng.pick(&[100, 300]),
+            },
+            limits: FlushLimits { deadline_ms: *rng.pick(&[600, 1_500]), retry_ms: 20 },
+        }
+    }
+
+    fn places(&self) -> [(&'static str, Vec<&'static str>); 6] {
+        let version = if self.versions == VersionMode::Given { vec!["/version"] } else { vec![] };
+        [
+            ("aggregateId", vec!["key", "/aggregateId"]),
+            ("eventType", vec!["/type"]),
+            ("version", version),
+            ("eventId", vec!["/id"]),
+            ("time", vec!["/timestamp"]),
+            ("data", vec!["/data"]),
+        ]
+    }
+
+    fn rules(&self, kind: &str) -> Rules {
+        let yaml = snapfold::codec::yaml::parse(reducer_yaml(self.shape)).expect("the reducer is YAML");
+        Rules {
+            kind: kind.into(),
+            reducer: snapfold::domain::reducer::parse(&yaml).expect("the reducer is one"),
+            versions: match self.versions {
+                VersionMode::Given => Versions::Given,
+                VersionMode::Counted => Versions::CountedOnce,
+            },
+            on_poison: self.on_poison,
+            state_bytes_max: STATE_BYTES_MAX,
+            limits: Limits::default(),
+        }
+    }
+
+    fn decoder(&self) -> JsonDecoder {
+        let [id, kind, version, event, time, data] = self.places().map(|(_, places)| {
+            let parse = |place: &str| Place::parse(place, "orders").expect("a place");
+            places.into_iter().map(parse).collect::<Vec<Place>>()
+        });
+        let mapping = Mapping {
+            aggregate_id: id,
+            event_type: kind,
+            version: (!version.is_empty()).then_some(version),
+            version_base: 1,
+            event_id: event,
+            time,
+            data: Some(data),
+        };
+        JsonDecoder::new(mapping, Limits::default())
+    }
+
+    /// An empty ledger of the same stream.
+    pub(crate) fn ledger(&self, kind: &str) -> Ledger {
+        let [aggregate_id, event_type, version, event_id, time, data] =
+            self.places().map(|(_, places)| places.into_iter().map(str::to_owned).collect());
+        Ledger::new(Spec {
+            kind: kind.to_owned(),
+            map: Map { aggregate_id, event_type, version, event_id, time, data },
+            versions: match self.versions {
+                VersionMode::Given => ledger::Versions::Given { base: 1 },
+                VersionMode::Counted => ledger::Versions::Counted,
+            },
+            reducer_yaml: reducer_yaml(self.shape).to_owned(),
+            on_poison: match self.on_poison {
+                OnPoison::Skip => ledger::OnPoison::Skip,
+                OnPoison::Quarantine => ledger::OnPoison::Quarantine,
+                OnPoison::Halt => ledger::OnPoison::Halt,
+            },
+            max_event_bytes: Limits::default().max_bytes,
+            max_state_bytes: STATE_BYTES_MAX,
+            max_depth: Limits::default().max_depth,
+        })
+    }
+
+    /// A reader over a process's ports.
+    pub(crate) fn reader(&self, ports: &Ports, active: Active) -> Reconstructor {
+        let stream = &ports.streams[0];
+        let packs = Packs::new(Arc::clone(&ports.blobs), self.compression, [0; 16]);
+        Reconstructor {
+            index: Arc::clone(&ports.index),
+            packs: Arc::new(packs),
+            log: Arc::clone(&stream.log),
+            decoder: Arc::new(self.decoder()),
+            rules: self.rules(stream.spec.kind),
+            topic_id: active.topic_id,
+            health: Arc::default(),
+        }
+    }
+
+    fn components(&self, ports: &Ports, active: Active) -> Components {
+        let stream = &ports.streams[0];
+        let reader = self.reader(ports, active);
+        let store = SnapshotStore {
+            index: Arc::clone(&ports.index),
+            packs: Arc::clone(&reader.packs),
+            clock: Arc::clone(&ports.clock),
+            limits: self.limits,
+        };
+        Components {
+            group: Arc::clone(&stream.group),
+            log: Arc::clone(&stream.log),
+            store: Arc::new(store),
+            clock: Arc::clone(&ports.clock),
+            spawn: Arc::new(SimSpawn { sim: ports.sim.clone(), process: ports.process }),
+            decoder: Arc::clone(&reader.decoder) as Arc<dyn Decode>,
+            rules: reader.rules.clone(),
+            topic: stream.spec.topic.into(),
+            topic_id: active.topic_id,
+            lineage: active.lineage,
+            settings: self.settings.clone(),
+            reader,
+        }
+    }
+
+    /// How the world starts one worker.
+    pub(crate) fn boot(&self, fleet: &Fleet) -> Boot {
+        let (subject, fleet) = (self.clone(), fleet.clone());
+        Arc::new(move |ports: Ports| {
+            let active = *lock(&fleet.active);
+            let components = subject.components(&ports, active);
+            let reader = components.reader.clone();
+            let (worker, handle) = Worker::new(components);
+            let lookup = Lookup { reader, owners: Arc::new(handle.clone()) };
+            lock(&fleet.workers).push((ports.process, active, handle, lookup));
+            Box::pin(worker.run(Box::pin(pending())))
+        })
+    }
+}
+
+impl Fleet {
+    /// No worker yet; lineage 1 of the topic as it is.
+    pub(crate) fn new(world: &Parts) -> Self {
+        let active = Active { lineage: Lineage(1), topic_id: topic_id(world) };
+        Self { active: Arc::new(Mutex::new(active)), workers: Arc::default() }
+    }
+
+    /// What an operator does who reads the status: where a partition stands still because its log is another one, a new
+    /// lineage is started and all workers with it.
+    pub(crate) fn operate(&self, world: &Parts) {
+        let active = *lock(&self.active);
+        let lives = world.workers();
+        lock(&self.workers).retain(|(process, ..)| lives.contains(process));
+        let stuck = lock(&self.workers).iter().any(|(_, of, handle, _)| {
+            let statuses = handle.statuses.lock().expect("no panic while it is held");
+            let still =
+                |status: &snapfold::worker::Status| status.refused.is_some() || status.halted.is_some();
+            *of == active && statuses.values().any(still)
+        });
+        if stuck {
+            let lineage = Lineage(active.lineage.0 + 1);
+            *lock(&self.active) = Active { lineage, topic_id: topic_id(world) };
+            lives.into_iter().for_each(|process| world.sim.kill(process));
+        }
+    }
+}
+
+/// Kafka's id of the topic as it is.
+pub(crate) fn topic_id(world: &Parts) -> u128 {
+    let spec = &world.setup.streams[0];
+    world.broker.bounds(spec.topic, snapfold::domain::ids::PartitionNo(0)).map_or(0, |bounds| bounds.topic_id)
+}
