@@ -64,10 +64,10 @@ impl Live {
     }
 
     fn new(checkpoint: LiveCheckpoint, ignore_from: Option<Offset>) -> Self {
-        let beyond = |entry: Entry<'_>| ignore_from.is_some_and(|start| entry.first_offset >= start);
-        // An entry wholly beyond the start is not used, so nothing need supersede it: its events are folded again.
-        let superseded: Vec<bool> = checkpoint.entries.iter().map(beyond).collect();
-        let left = superseded.iter().filter(|gone| !**gone).count();
+        // SUBTLE: entries beyond the start are not used (L1), but they count like all others. Their writer may have moved
+        // the low watermark past them after we read it; until our own rows cover their events, only they do.
+        let superseded = vec![false; checkpoint.entries.len()];
+        let left = superseded.len();
         Self { checkpoint, ignore_from, superseded, left, walked: 0, retired: false }
     }
 
