@@ -240,7 +240,7 @@ impl Rules {
         match &decoded.content {
             Ok(event) => self.fold_event(aggregate, decoded, event),
             Err(undecoded) => {
-                if self.is_old(aggregate, undecoded.version) {
+                if self.is_old(aggregate, undecoded.version) || self.is_repeated(aggregate, decoded) {
                     return Folded::Duplicate;
                 }
                 if let Some(refused) = refused(aggregate) {
@@ -297,7 +297,7 @@ impl Rules {
     }
 
     fn fold_event(&self, aggregate: &mut Aggregate, decoded: &Decoded, event: &Event) -> Folded {
-        if self.is_old(aggregate, event.version) || self.is_repeated(aggregate, event) {
+        if self.is_old(aggregate, event.version) || self.is_repeated(aggregate, decoded) {
             return Folded::Duplicate;
         }
         if let Some(refused) = refused(aggregate) {
@@ -321,8 +321,8 @@ impl Rules {
         given && version.is_some_and(|version| version <= aggregate.version)
     }
 
-    fn is_repeated(&self, aggregate: &Aggregate, event: &Event) -> bool {
-        let Some(id) = event.event_id.as_deref() else { return false };
+    fn is_repeated(&self, aggregate: &Aggregate, decoded: &Decoded) -> bool {
+        let Some(id) = decoded.event_id() else { return false };
         let once = self.versions == Versions::CountedOnce && !mutant(Mutant::DuplicatesFolded);
         once && aggregate.recent_event_ids.contains(&id_hash(id))
     }
@@ -437,7 +437,7 @@ impl Rules {
     }
 
     fn advance(&self, aggregate: &mut Aggregate, decoded: &Decoded, version: Version) {
-        let (time, event) = (decoded.time(), decoded.content.as_ref().ok());
+        let time = decoded.time();
         aggregate.version = version;
         aggregate.offset = decoded.record.offset;
         aggregate.leader_epoch = decoded.record.leader_epoch;
@@ -446,10 +446,11 @@ impl Rules {
             aggregate.first_time = time;
         }
         aggregate.chain = chain::link(aggregate.chain, version, decoded.digest);
-        if event.is_none_or(|event| event.event_type != aggregate.last_event_type) {
-            aggregate.last_event_type = event.map(|event| event.event_type.clone()).unwrap_or_default();
+        let event_type = decoded.event_type().unwrap_or_default();
+        if *aggregate.last_event_type != *event_type {
+            aggregate.last_event_type = event_type.into();
         }
-        aggregate.last_event_id = event.and_then(|event| event.event_id.clone());
+        aggregate.last_event_id = decoded.event_id().map(Box::from);
         if let (Versions::CountedOnce, Some(id)) = (self.versions, &aggregate.last_event_id) {
             if aggregate.recent_event_ids.len() == RECENT_EVENT_IDS_MAX {
                 aggregate.recent_event_ids.remove(0);

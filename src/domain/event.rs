@@ -44,6 +44,10 @@ pub struct Undecoded {
     pub version: Option<Version>,
     /// Its time, where that could be read; else the record's.
     pub time: Timestamp,
+    /// Its type, where that could be read.
+    pub event_type: Option<Box<str>>,
+    /// Its event id, where that could be read.
+    pub event_id: Option<Box<str>>,
     /// What is wrong with it.
     pub poison: Poison,
 }
@@ -55,6 +59,24 @@ pub trait Decode: Send + Sync + fmt::Debug {
 }
 
 impl Decoded {
+    /// Event id, where there is a readable one: of poison too, which takes a version where the policy lets it.
+    #[must_use]
+    pub fn event_id(&self) -> Option<&str> {
+        match &self.content {
+            Ok(event) => event.event_id.as_deref(),
+            Err(undecoded) => undecoded.event_id.as_deref(),
+        }
+    }
+
+    /// Event type, where there is a readable one.
+    #[must_use]
+    pub fn event_type(&self) -> Option<&str> {
+        match &self.content {
+            Ok(event) => Some(&event.event_type),
+            Err(undecoded) => undecoded.event_type.as_deref(),
+        }
+    }
+
     /// When it happened: the event's time, or the record's where there is no readable one.
     #[must_use]
     pub fn time(&self) -> Timestamp {

@@ -107,7 +107,15 @@ impl Reading<'_> {
 
     fn nobodys(&self, value: Option<&Value>, poison: Poison) -> Undecoded {
         let time = self.time(value).unwrap_or(self.record.record_time);
-        Undecoded { id: None, version: None, time, poison }
+        let (event_type, event_id) = match value {
+            // Headers and keys would still answer, but what an unreadable value is about is not known.
+            None => (None, None),
+            Some(_) => {
+                let mapping = &self.decoder.mapping;
+                (self.text(&mapping.event_type, value), self.text(&mapping.event_id, value))
+            }
+        };
+        Undecoded { id: None, version: None, time, event_type, event_id, poison }
     }
 
     /// The first place that answers with anything but null.
