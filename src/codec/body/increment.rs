@@ -1,0 +1,230 @@
+//! The body of an incremental record, by columns: all numbers first, then all names and keys, then all values.
+//!
+//! Columns that say nothing take no byte: keys equal to the aggregate's id, absent headers, one leader epoch for all,
+//! nothing skipped. Times are counted in the largest unit that loses nothing, since many logs hold whole days or
+//! seconds. Values stand together at the end, where one dictionary serves all of them.
+
+use super::{BODY_FORMAT, check_format, epoch, flags, put_quarantine, quarantine};
+use crate::codec::wire::{Cursor, optional_len, put_optional, put_varint, put_zigzag};
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::ids::{Digest, Offset, Timestamp, Version};
+use crate::domain::record::{IncrementBody, StoredEvent};
+use std::sync::Arc;
+
+const BASE_CHAIN: u8 = 1;
+const QUARANTINED: u8 = 2;
+const SKIPPED: u8 = 4;
+const KEYS: u8 = 8;
+const HEADERS: u8 = 16;
+const EPOCHS: u8 = 32;
+const SECONDS: u8 = 64;
+const DAYS: u8 = 128;
+
+/// Milliseconds per unit of time, by flag; both flags together are not written.
+const UNITS: [(u8, i64); 3] = [(DAYS, 86_400_000), (SECONDS, 1_000), (0, 1)];
+
+/// The bytes of an incremental record's body. `aggregate_id` is left out of the keys.
+///
+/// Fails with `Invalid` if there is no event, versions are not contiguous, or offsets do not increase.
+pub fn encode_increment(body: &IncrementBody, aggregate_id: &str) -> Result<Vec<u8>> {
+    check(&body.events).map_err(|detail| Error::new(ErrorKind::Invalid, "bad-body", detail))?;
+    let events = &body.events[..];
+    let (unit_flag, unit) = time_unit(events);
+    let set = flags_of(body, aggregate_id) | unit_flag;
+    let mut out = vec![BODY_FORMAT, set];
+    put_varint(&mut out, events.len() as u64);
+    put_varint(&mut out, events[0].version.0);
+    put_zigzag(&mut out, events[0].offset.0);
+    // Differences of increasing offsets are at least 1 and fit 64 bits.
+    let gaps = events.windows(2).map(|pair| pair[1].offset.0.wrapping_sub(pair[0].offset.0) as u64 - 1);
+    gaps.for_each(|gap| put_varint(&mut out, gap));
+    put_deltas(&mut out, events.iter().map(|event| event.record_time.0 / unit));
+    let epochs = if set & EPOCHS != 0 { events } else { &events[..1] };
+    put_deltas(&mut out, epochs.iter().map(|event| i64::from(event.leader_epoch)));
+    if set & SKIPPED != 0 {
+        put_bitmap(&mut out, events.iter().map(|event| event.skipped));
+    }
+    events.iter().for_each(|event| put_varint(&mut out, optional_len(event.value.as_deref())));
+    if let Some(chain) = &body.base_chain {
+        out.extend_from_slice(&chain.0);
+    }
+    if let Some(mark) = &body.quarantine {
+        put_quarantine(&mut out, mark);
+    }
+    if set & KEYS != 0 {
+        events.iter().for_each(|event| put_key(&mut out, event.key.as_deref(), aggregate_id));
+    }
+    if set & HEADERS != 0 {
+        put_headers(&mut out, events);
+    }
+    events.iter().for_each(|event| out.extend_from_slice(event.value.as_deref().unwrap_or_default()));
+    Ok(out)
+}
+
+/// What must hold for a list of events to be a body; `Err` says what does not.
+fn check(events: &[StoredEvent]) -> Result<(), String> {
+    if events.is_empty() {
+        return Err("an increment without events".into());
+    }
+    for pair in events.windows(2) {
+        if pair[0].version.0.checked_add(1) != Some(pair[1].version.0) {
+            return Err(format!("version `{}` follows version `{}`", pair[1].version, pair[0].version));
+        }
+        if pair[1].offset <= pair[0].offset {
+            return Err(format!("offset `{}` follows offset `{}`", pair[1].offset, pair[0].offset));
+        }
+    }
+    Ok(())
+}
+
+fn flags_of(body: &IncrementBody, aggregate_id: &str) -> u8 {
+    let events = &body.events[..];
+    let is_own_key = |event: &StoredEvent| event.key.as_deref() == Some(aggregate_id.as_bytes());
+    let flag = |flag, set: bool| if set { flag } else { 0 };
+    flag(BASE_CHAIN, body.base_chain.is_some())
+        | flag(QUARANTINED, body.quarantine.is_some())
+        | flag(SKIPPED, events.iter().any(|event| event.skipped))
+        | flag(KEYS, !events.iter().all(is_own_key))
+        | flag(HEADERS, events.iter().any(|event| !event.headers.is_empty()))
+        | flag(EPOCHS, events.iter().any(|event| event.leader_epoch != events[0].leader_epoch))
+}
+
+fn time_unit(events: &[StoredEvent]) -> (u8, i64) {
+    let fits = |unit: i64| events.iter().all(|event| event.record_time.0 % unit == 0);
+    UNITS.into_iter().find(|(_, unit)| fits(*unit)).expect("every time is a whole number of milliseconds")
+}
+
+fn put_deltas(out: &mut Vec<u8>, values: impl Iterator<Item = i64>) {
+    values.fold(0_i64, |previous, value| {
+        put_zigzag(out, value.wrapping_sub(previous));
+        value
+    });
+}
+
+fn put_bitmap(out: &mut Vec<u8>, bits: impl ExactSizeIterator<Item = bool>) {
+    let start = out.len();
+    out.resize(start + bits.len().div_ceil(8), 0);
+    for (at, _) in bits.enumerate().filter(|(_, bit)| *bit) {
+        out[start + at / 8] |= 1 << (at % 8);
+    }
+}
+
+/// 0: the aggregate's id; else one more than an optional length, and the bytes.
+fn put_key(out: &mut Vec<u8>, key: Option<&[u8]>, aggregate_id: &str) {
+    if key == Some(aggregate_id.as_bytes()) {
+        return put_varint(out, 0);
+    }
+    put_varint(out, optional_len(key) + 1);
+    out.extend_from_slice(key.unwrap_or_default());
+}
+
+fn put_headers(out: &mut Vec<u8>, events: &[StoredEvent]) {
+    for event in events {
+        put_varint(out, event.headers.len() as u64);
+        for (name, value) in &event.headers {
+            crate::codec::wire::put_bytes(out, name.as_bytes());
+            put_optional(out, value.as_deref());
+        }
+    }
+}
+
+/// The body that [`encode_increment`] wrote for this aggregate; anything else is corrupt.
+pub fn decode_increment(bytes: &[u8], aggregate_id: &str) -> Result<IncrementBody> {
+    read(bytes, aggregate_id).map_err(|error| error.context("read incremental body"))
+}
+
+fn read(bytes: &[u8], aggregate_id: &str) -> Result<IncrementBody> {
+    let mut cursor = Cursor::new(bytes);
+    check_format(&mut cursor)?;
+    let set = flags(&mut cursor, u8::MAX)?;
+    let (mut events, value_lens) = read_numbers(&mut cursor, set)?;
+    let base_chain = if set & BASE_CHAIN != 0 { Some(Digest(cursor.array()?)) } else { None };
+    let quarantine = if set & QUARANTINED != 0 { Some(quarantine(&mut cursor)?) } else { None };
+    read_keys(&mut cursor, set, &mut events, aggregate_id)?;
+    if set & HEADERS != 0 {
+        events.iter_mut().try_for_each(|event| read_headers(&mut cursor, event))?;
+    }
+    for (event, len) in events.iter_mut().zip(value_lens) {
+        event.value = cursor.optional_of(len)?.map(Arc::from);
+    }
+    cursor.finish()?;
+    check(&events).map_err(Error::corrupt)?;
+    let body = IncrementBody { events, base_chain, quarantine };
+    // One value, one encoding: a flag that says nothing, or a coarser unit left unused, is not ours.
+    let (unit_flag, _) = time_unit(&body.events);
+    if set != flags_of(&body, aggregate_id) | unit_flag {
+        return Err(Error::corrupt(format!("body flags `{set:#04x}` do not fit the content")));
+    }
+    Ok(body)
+}
+
+/// The columns of numbers; events come back without key, headers and value, with the lengths of the values.
+fn read_numbers(cursor: &mut Cursor<'_>, set: u8) -> Result<(Vec<StoredEvent>, Vec<u64>)> {
+    // An event takes at least three bytes: offset, time and length of value.
+    let count = cursor.count(3)?;
+    let first = Version(cursor.varint()?);
+    if count == 0 || first.0.checked_add(count as u64).is_none() {
+        return Err(Error::corrupt(format!("`{count}` events from version `{first}`")));
+    }
+    let mut events = vec![StoredEvent::default(); count];
+    let mut offset = cursor.zigzag()?;
+    for (at, event) in events.iter_mut().enumerate() {
+        if at > 0 {
+            offset = offset.wrapping_add(cursor.varint()?.wrapping_add(1) as i64);
+        }
+        event.offset = Offset(offset);
+        event.version = Version(first.0 + at as u64);
+    }
+    let unit = UNITS.iter().find(|(flag, _)| set & (SECONDS | DAYS) == *flag);
+    let (_, unit) = unit.ok_or_else(|| Error::corrupt("two units of time"))?;
+    let mut time = 0_i64;
+    for event in &mut events {
+        time = time.wrapping_add(cursor.zigzag()?);
+        let millis = time.checked_mul(*unit).ok_or_else(|| Error::corrupt("a time is out of range"))?;
+        event.record_time = Timestamp(millis);
+    }
+    let mut last = 0_i64;
+    for (at, event) in events.iter_mut().enumerate() {
+        if at == 0 || set & EPOCHS != 0 {
+            last = last.wrapping_add(cursor.zigzag()?);
+        }
+        event.leader_epoch = epoch(last)?;
+    }
+    if set & SKIPPED != 0 {
+        let bitmap = cursor.take(count.div_ceil(8) as u64)?;
+        events
+            .iter_mut()
+            .enumerate()
+            .for_each(|(at, event)| event.skipped = bitmap[at / 8] >> (at % 8) & 1 == 1);
+        let is_padded = !count.is_multiple_of(8) && bitmap[count / 8] >> (count % 8) != 0;
+        if is_padded {
+            return Err(Error::corrupt("a bitmap has bits beyond its events"));
+        }
+    }
+    let value_lens = (0..count).map(|_| cursor.varint()).collect::<Result<_>>()?;
+    Ok((events, value_lens))
+}
+
+fn read_keys(cursor: &mut Cursor<'_>, set: u8, events: &mut [StoredEvent], aggregate_id: &str) -> Result<()> {
+    let own: Arc<[u8]> = aggregate_id.as_bytes().into();
+    for event in events {
+        let code = if set & KEYS != 0 { cursor.varint()? } else { 0 };
+        event.key = match code.checked_sub(1) {
+            None => Some(Arc::clone(&own)),
+            Some(len) => cursor.optional_of(len)?.map(Arc::from),
+        };
+        if code != 0 && event.key.as_ref() == Some(&own) {
+            return Err(Error::corrupt("a key repeats the aggregate's id"));
+        }
+    }
+    Ok(())
+}
+
+fn read_headers(cursor: &mut Cursor<'_>, event: &mut StoredEvent) -> Result<()> {
+    // A header takes at least two bytes. Grown as they are read, since a header is larger in memory than that.
+    for _ in 0..cursor.count(2)? {
+        let name = cursor.text()?.into();
+        event.headers.push((name, cursor.optional()?.map(Arc::from)));
+    }
+    Ok(())
+}

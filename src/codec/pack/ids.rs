@@ -1,0 +1,173 @@
+//! Front-coded ids: each says how many bytes it shares with the one before it. Every 16th stands in full, so that a
+//! lookup is a binary search over those and a walk over at most 16 ids, in the bytes as they were stored.
+//!
+//! Item: `varint shared | varint suffix length | suffix`; `shared` is 0 at restart points.
+
+use super::NAME_LEN_MAX;
+use crate::codec::wire::{Cursor, put_bytes, put_varint};
+use crate::domain::error::{Error, Result};
+use std::cmp::Ordering;
+use std::ops::Range;
+
+const RESTART: usize = 16;
+
+pub(super) fn encode<'a>(ids: impl Iterator<Item = &'a str>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut previous = "";
+    for (at, id) in ids.enumerate() {
+        let is_same = |(a, b): &(u8, u8)| a == b;
+        let shared = previous.bytes().zip(id.bytes()).take_while(is_same).count();
+        let shared = if at % RESTART == 0 { 0 } else { shared };
+        put_varint(&mut out, shared as u64);
+        put_bytes(&mut out, &id.as_bytes()[shared..]);
+        previous = id;
+    }
+    out
+}
+
+/// The ids of a footer. All of them were read once, so a later walk cannot fail.
+#[derive(Clone, Debug)]
+pub(super) struct Ids {
+    bytes: Box<[u8]>,
+    restarts: Box<[u32]>,
+    len: usize,
+}
+
+/// One step of a walk: the id of entry `at` stands in `id`.
+struct Walk<'a> {
+    cursor: Cursor<'a>,
+    id: Vec<u8>,
+}
+
+impl Walk<'_> {
+    fn step(&mut self) -> Result<()> {
+        let shared = self.cursor.varint()?;
+        let suffix = self.cursor.bytes()?;
+        let shared = usize::try_from(shared).ok().filter(|shared| *shared <= self.id.len());
+        let shared = shared.ok_or_else(|| Error::corrupt("an id shares more than there is"))?;
+        if shared + suffix.len() > NAME_LEN_MAX {
+            return Err(Error::corrupt("an id is longer than 1 KiB"));
+        }
+        self.id.truncate(shared);
+        self.id.extend_from_slice(suffix);
+        Ok(())
+    }
+}
+
+impl Ids {
+    /// Reads `len` ids and shows each to `visit`, in order.
+    pub(super) fn parse(
+        bytes: Vec<u8>,
+        len: usize,
+        mut visit: impl FnMut(usize, &str) -> Result<()>,
+    ) -> Result<Self> {
+        if len > bytes.len() / 2 || u32::try_from(bytes.len()).is_err() {
+            return Err(Error::corrupt(format!("`{len}` ids in `{}` bytes", bytes.len())));
+        }
+        let mut restarts = Vec::with_capacity(len.div_ceil(RESTART));
+        let mut walk = Walk { cursor: Cursor::new(&bytes), id: Vec::new() };
+        for at in 0..len {
+            if at % RESTART == 0 {
+                restarts.push((bytes.len() - walk.cursor.remaining()) as u32);
+                walk.id.clear();
+            }
+            walk.step()?;
+            let id = std::str::from_utf8(&walk.id).map_err(|_| Error::corrupt("an id is not UTF-8"))?;
+            visit(at, id)?;
+        }
+        walk.cursor.finish()?;
+        Ok(Self { bytes: bytes.into(), restarts: restarts.into(), len })
+    }
+
+    /// The id of entry `at`, which must be below the number of ids.
+    pub(super) fn get(&self, at: usize) -> Result<String> {
+        let mut id = Vec::new();
+        self.walk(at - at % RESTART, |walked, bytes| {
+            id = bytes.to_vec();
+            walked < at
+        })?;
+        String::from_utf8(id).map_err(|_| Error::corrupt("an id is not UTF-8"))
+    }
+
+    /// Where `id` stands within `range`, in which ids are sorted.
+    pub(super) fn find(&self, range: Range<usize>, id: &str) -> Result<Range<usize>> {
+        let first = range.start.div_ceil(RESTART);
+        let last = range.end.div_ceil(RESTART).max(first);
+        let blocks = &self.restarts[first..last];
+        let before = blocks.partition_point(|restart| self.restart_id(*restart) < id.as_bytes());
+        // The last restart below the id, or the block that the range starts in.
+        let start = (first + before).saturating_sub(1) * RESTART;
+        let mut found = range.end..range.end;
+        self.walk(start, |at, walked| {
+            if at >= range.end {
+                return false;
+            }
+            match walked.cmp(id.as_bytes()) {
+                _ if at < range.start => true,
+                Ordering::Less => true,
+                Ordering::Equal => {
+                    found = found.start.min(at)..at + 1;
+                    true
+                }
+                Ordering::Greater => false,
+            }
+        })?;
+        Ok(found)
+    }
+
+    fn restart_id(&self, restart: u32) -> &[u8] {
+        let mut cursor = Cursor::new(&self.bytes[restart as usize..]);
+        let id = cursor.varint().and_then(|_| cursor.bytes());
+        id.unwrap_or_default()
+    }
+
+    /// Shows ids from a restart point on until `visit` says no.
+    fn walk(&self, start: usize, mut visit: impl FnMut(usize, &[u8]) -> bool) -> Result<()> {
+        let Some(restart) = self.restarts.get(start / RESTART) else { return Ok(()) };
+        let mut walk = Walk { cursor: Cursor::new(&self.bytes[*restart as usize..]), id: Vec::new() };
+        for at in start..self.len {
+            walk.step()?;
+            if !visit(at, &walk.id) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of memory beside the struct itself.
+    pub(super) fn heap_len(&self) -> usize {
+        self.bytes.len() + self.restarts.len() * 4
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn find_and_get_equal_a_naive_scan(
+            mut ids in prop::collection::vec("[ab]{1,5}", 1..120),
+            wanted in "[ab]{1,5}",
+            (a, b) in any::<(prop::sample::Index, prop::sample::Index)>(),
+        ) {
+            ids.sort();
+            let parsed = Ids::parse(encode(ids.iter().map(String::as_str)), ids.len(), |_, _| Ok(())).unwrap();
+            for (at, id) in ids.iter().enumerate() {
+                prop_assert_eq!(&parsed.get(at).unwrap(), id);
+            }
+            let (a, b) = (a.index(ids.len() + 1), b.index(ids.len() + 1));
+            let range = a.min(b)..a.max(b);
+            let naive: Vec<usize> = range.clone().filter(|at| ids[*at] == wanted).collect();
+            prop_assert_eq!(parsed.find(range, &wanted).unwrap().collect::<Vec<_>>(), naive);
+        }
+
+        #[test]
+        fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..60), len in 0..40_usize) {
+            if let Ok(ids) = Ids::parse(bytes, len, |_, _| Ok(())) {
+                ids.find(0..len, "a").unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Packs, format v1: one immutable object with many records and a footer that describes all of them.
+//!
+//! ```text
+//! header | frames | footer (columns) | trailer (fixed length)
+//! ```
+//!
+//! A *frame* is what is compressed and fetched at once: the body of one entry, or a block of the bodies of many. An
+//! *entry* is one record, described in the footer. The byte layout with test vectors is in `docs/FORMAT.md`.
+//!
+//! Invariants:
+//! - frames tile the space between header and footer; the bodies of a frame tile it in footer order;
+//! - entries are strictly sorted by [`RecordId`], so `find` is a binary search;
+//! - an entry's checksum covers whose record it is, so a locator to the wrong record fails even on intact bytes;
+//! - the Merkle root depends on identities and bodies only, never on compression, place or time.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `header` | header and trailer, classes, object names |
+//! | `column` | one column of numbers: on disk and in memory |
+//! | `section` | one compressed, checksummed part of a footer |
+//! | `ids` | front-coded ids with restart points |
+//! | `footer` | [`Footer`]: parse and ask, without one object per entry |
+//! | `locator` | [`Locator`]: all that reading one entry needs, as one blob |
+//! | `merkle` | identity bytes, keyed checksum, leaf and root |
+//! | `reader`, `writer` | [`open_tail`], [`read_entry`], [`verify_pack`]; [`PackWriter`] |
+
+mod column;
+mod footer;
+mod header;
+mod ids;
+mod locator;
+mod merkle;
+mod reader;
+mod section;
+mod writer;
+
+pub use footer::Footer;
+pub use header::{Class, Header, TRAILER_LEN, Trailer, dictionary_name, pack_name};
+pub use locator::Locator;
+pub use reader::{Fault, OpenTail, PackReport, open_tail, read_entry, verify_pack};
+pub use writer::{BLOCK_LEN, FinishedEntry, FinishedPack, PackWriter};
+
+use crate::domain::error::{Error, Result};
+use crate::domain::record::{RecordId, RecordKind};
+
+/// Version of the pack format that is written, and the newest that is read.
+pub const FORMAT: u16 = 1;
+
+/// Longest type or id, in bytes.
+pub(crate) const NAME_LEN_MAX: usize = 1_024;
+
+/// The stored code of a record kind.
+#[must_use]
+pub fn kind_code(kind: RecordKind) -> u8 {
+    match kind {
+        RecordKind::Incremental => b'D',
+        RecordKind::Full => b'F',
+    }
+}
+
+/// The record kind of a stored code; reserved and unknown kinds are named in the error.
+pub fn kind_from_code(code: u8) -> Result<RecordKind> {
+    match code {
+        b'D' => Ok(RecordKind::Incremental),
+        b'F' => Ok(RecordKind::Full),
+        b'S' => Err(Error::corrupt("record kind `S` (segment) needs a newer reader")),
+        b'T' => Err(Error::corrupt("record kind `T` (tombstone) needs a newer reader")),
+        other => Err(Error::corrupt(format!("record kind `{}` is unknown", other.escape_ascii()))),
+    }
+}
+
+/// What every entry's checksum and Merkle leaf start with: the bytes that say whose record it is.
+pub(crate) fn identity(id: &RecordId) -> Vec<u8> {
+    merkle::identity(
+        &id.key.kind,
+        &id.key.id,
+        id.lineage,
+        kind_code(id.kind),
+        id.from_version,
+        id.upto_version,
+    )
+}
+
+#[cfg(test)]
+mod tests;

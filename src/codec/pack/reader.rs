@@ -1,0 +1,196 @@
+//! Reading a pack: its end, one entry by its locator, or everything.
+
+use super::footer::Footer;
+use super::header::{Class, Header, TRAILER_LEN, Trailer};
+use super::locator::Locator;
+use super::{identity, merkle};
+use crate::codec::compress::decode;
+use crate::codec::dictionary::Dictionary;
+use crate::domain::error::{Error, Result};
+use crate::domain::ids::{Digest, PackId};
+use crate::domain::record::RecordId;
+use sha2::{Digest as _, Sha256};
+
+/// What the last bytes of an object gave.
+#[derive(Clone, Debug)]
+pub enum OpenTail {
+    /// The footer is longer than that: ask for this many bytes from the end.
+    Need(u64),
+    /// All that is known about the pack without its frames.
+    Ready(Box<(Trailer, Footer)>),
+}
+
+/// Opens a pack from its last bytes; 64 KiB are mostly enough, [`TRAILER_LEN`] the least.
+///
+/// `pack` is the pack that should be there: another one is corrupt, as is anything that disagrees with itself.
+pub fn open_tail(pack: PackId, tail: &[u8], object_len: u64) -> Result<OpenTail> {
+    let (rest, trailer) = tail.split_last_chunk::<TRAILER_LEN>().ok_or_else(|| too_short(object_len))?;
+    let trailer = Trailer::parse(trailer, object_len)?;
+    let Some(start) = usize::try_from(trailer.footer_len).ok().and_then(|len| rest.len().checked_sub(len))
+    else {
+        return Ok(OpenTail::Need(trailer.footer_len + TRAILER_LEN as u64));
+    };
+    let footer = Footer::parse(&rest[start..], &trailer)?;
+    if footer.header().pack != pack {
+        return Err(Error::corrupt(format!("pack `{}` is where `{pack}` should be", footer.header().pack)));
+    }
+    Ok(OpenTail::Ready(Box::new((trailer, footer))))
+}
+
+fn too_short(object_len: u64) -> Error {
+    Error::corrupt(format!("an object of `{object_len}` bytes is too short for a pack"))
+}
+
+/// The body of one record from its frame's stored bytes (a range read, or the locator's own inline copy).
+///
+/// Fails unless the bytes decode to the claimed length and the checksum holds for exactly this record.
+pub fn read_entry(
+    id: &RecordId,
+    locator: &Locator,
+    frame: &[u8],
+    dictionary: Option<&Dictionary>,
+) -> Result<Vec<u8>> {
+    if dictionary.map(Dictionary::id) != locator.dictionary {
+        return Err(match locator.dictionary {
+            Some(wanted) => Error::corrupt(format!("dictionary `{wanted}` is missing")),
+            None => Error::corrupt("a dictionary where none was used"),
+        });
+    }
+    if frame.len() != locator.frame_len as usize {
+        let (found, wanted) = (frame.len(), locator.frame_len);
+        return Err(Error::corrupt(format!("a frame of `{found}` bytes where `{wanted}` were expected")));
+    }
+    let mut raw = decode(locator.algorithm, frame, locator.frame_raw_len as usize, dictionary)
+        .map_err(|error| error.context("read frame"))?;
+    if locator.body_start != 0 || locator.body_len != locator.frame_raw_len {
+        raw = part(&raw, locator)?.to_vec();
+    }
+    if merkle::keyed_crc(&identity(id), &raw) != locator.crc {
+        return Err(Error::corrupt(format!(
+            "the record at version `{}` fails its checksum",
+            id.upto_version
+        )));
+    }
+    Ok(raw)
+}
+
+fn part<'a>(raw: &'a [u8], locator: &Locator) -> Result<&'a [u8]> {
+    let rest = raw.get(locator.body_start as usize..);
+    let body = rest.and_then(|rest| rest.get(..locator.body_len as usize));
+    body.ok_or_else(|| Error::corrupt("a body lies outside its frame"))
+}
+
+/// Something wrong with a pack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The entry that it makes unreadable; none if it concerns the whole pack.
+    pub entry: Option<usize>,
+    /// What is wrong.
+    pub error: Error,
+}
+
+/// What reading every byte of a pack found.
+#[derive(Clone, Debug)]
+pub struct PackReport {
+    /// Its class.
+    pub class: Class,
+    /// Number of entries.
+    pub entries: usize,
+    /// Number of frames.
+    pub frames: usize,
+    /// Bytes of all readable bodies before compression.
+    pub raw_len: u64,
+    /// Everything that is wrong; empty for a sound pack.
+    pub faults: Vec<Fault>,
+}
+
+impl PackReport {
+    /// Nothing is wrong.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.faults.is_empty()
+    }
+}
+
+/// Checks everything about a pack: both ends, that frames tile the space between, that every entry decodes and holds
+/// its checksum, all digests and the Merkle root. `Err` only if the footer cannot be read at all.
+pub fn verify_pack(
+    pack: PackId,
+    bytes: &[u8],
+    dictionary: impl Fn(&Digest) -> Option<Dictionary>,
+) -> Result<PackReport> {
+    let (trailer, footer) = match open_tail(pack, bytes, bytes.len() as u64)? {
+        OpenTail::Ready(ready) => *ready,
+        OpenTail::Need(_) => return Err(too_short(bytes.len() as u64)),
+    };
+    let mut faults = Vec::new();
+    let frames_start = footer.header_len();
+    let whole = |detail: &str| Fault { entry: None, error: Error::corrupt(detail) };
+    match Header::parse(bytes) {
+        Ok((header, len)) if header == *footer.header() && len == frames_start => {}
+        Ok(_) => faults.push(whole("header and footer describe different packs")),
+        Err(error) => faults.push(Fault { entry: None, error }),
+    }
+    // The footer has shown that frames fill exactly this space.
+    let frames = bytes.get(frames_start..trailer.footer_offset as usize).unwrap_or_default();
+    if Sha256::digest(frames)[..] != trailer.frames_sha256.0 {
+        faults.push(whole("the frames disagree with their digest"));
+    }
+    let mut leaves = Vec::with_capacity(footer.len());
+    let mut raw_len = 0;
+    let mut block = Block::default();
+    for at in 0..footer.len() {
+        match verify_entry(&footer, at, bytes, &dictionary, &mut block) {
+            Ok((leaf, len)) => {
+                leaves.push(leaf);
+                raw_len += len;
+            }
+            Err(error) => faults.push(Fault { entry: Some(at), error }),
+        }
+    }
+    // With an entry missing the root cannot be computed, and the entry's own fault says so.
+    if leaves.len() == footer.len() && merkle::root(&leaves) != trailer.merkle_root {
+        faults.push(whole("the entries disagree with the merkle root"));
+    }
+    let frames = trailer.frames as usize;
+    Ok(PackReport { class: footer.header().class, entries: footer.len(), frames, raw_len, faults })
+}
+
+/// The frame decoded last: neighbours share it.
+#[derive(Default)]
+struct Block {
+    offset: u64,
+    raw: Vec<u8>,
+}
+
+fn verify_entry(
+    footer: &Footer,
+    at: usize,
+    bytes: &[u8],
+    dictionary: impl Fn(&Digest) -> Option<Dictionary>,
+    block: &mut Block,
+) -> Result<(Digest, u64)> {
+    let meta = footer.meta(at)?;
+    let locator = footer.locator(at)?;
+    if block.offset != locator.frame_offset || block.raw.len() != locator.frame_raw_len as usize {
+        *block = Block::default();
+        let range = locator.range();
+        let stored = bytes.get(range.start as usize..range.end as usize).unwrap_or_default();
+        let known = locator.dictionary.map(|digest| {
+            let missing = || Error::corrupt(format!("dictionary `{digest}` is missing"));
+            dictionary(&digest).filter(|known| known.id() == digest).ok_or_else(missing)
+        });
+        let raw_len = locator.frame_raw_len as usize;
+        let raw = decode(locator.algorithm, stored, raw_len, known.transpose()?.as_ref())?;
+        *block = Block { offset: locator.frame_offset, raw };
+    }
+    let body = part(&block.raw, &locator)?;
+    let identity = identity(&meta.id);
+    if merkle::keyed_crc(&identity, body) != locator.crc {
+        return Err(Error::corrupt(format!(
+            "the record at version `{}` fails its checksum",
+            meta.id.upto_version
+        )));
+    }
+    Ok((merkle::leaf(&identity, body), body.len() as u64))
+}

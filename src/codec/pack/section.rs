@@ -1,0 +1,99 @@
+//! One part of a footer: an id, how it is compressed, its lengths, its bytes and a CRC32C over all of that.
+//!
+//! Section ids from [`OPTIONAL`] on may be ignored by a reader that does not know them; below it they may not.
+
+use crate::codec::compress::{Algorithm, Compression, Encoder, decode};
+use crate::codec::wire::{Cursor, put_varint};
+use crate::domain::error::{Error, Result};
+use std::collections::BTreeMap;
+
+/// The first id that older readers may skip.
+const OPTIONAL: u8 = 0x80;
+/// The highest id this version knows.
+const KNOWN_MAX: u8 = TRAILS;
+
+pub(super) const HEADER: u8 = 1;
+pub(super) const TYPES: u8 = 2;
+pub(super) const IDS: u8 = 3;
+pub(super) const LINEAGE: u8 = 4;
+pub(super) const UPTO_VERSION: u8 = 5;
+pub(super) const KIND: u8 = 6;
+pub(super) const VERSION_SPAN: u8 = 7;
+pub(super) const PARTITION: u8 = 8;
+pub(super) const FIRST_OFFSET: u8 = 9;
+pub(super) const OFFSET_SPAN: u8 = 10;
+pub(super) const LEADER_EPOCH: u8 = 11;
+pub(super) const EFFECTIVE_TIME: u8 = 12;
+pub(super) const FLAGS: u8 = 13;
+pub(super) const FRAME: u8 = 14;
+pub(super) const BODY_LEN: u8 = 15;
+pub(super) const CRC: u8 = 16;
+pub(super) const FRAME_LEN: u8 = 17;
+pub(super) const FRAME_ALGORITHM: u8 = 18;
+pub(super) const FRAME_DICTIONARY: u8 = 19;
+pub(super) const CHAINS: u8 = 20;
+pub(super) const STATE_DIGESTS: u8 = 21;
+pub(super) const TRAILS: u8 = 22;
+
+/// Appends sections; each is compressed on its own where that helps.
+pub(super) struct SectionWriter {
+    encoder: Encoder,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl SectionWriter {
+    pub(super) fn new() -> Result<Self> {
+        let compression = Compression { algorithm: Algorithm::Zstd, level: 9, threshold: 24 };
+        Ok(Self { encoder: Encoder::new(compression, None)?, bytes: Vec::new() })
+    }
+
+    pub(super) fn put(&mut self, id: u8, raw: &[u8]) -> Result<()> {
+        let encoded = self.encoder.encode(raw)?;
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[id, encoded.algorithm.code()]);
+        put_varint(&mut self.bytes, raw.len() as u64);
+        put_varint(&mut self.bytes, encoded.bytes.len() as u64);
+        self.bytes.extend_from_slice(&encoded.bytes);
+        let crc = crc32c::crc32c(&self.bytes[start..]);
+        self.bytes.extend_from_slice(&crc.to_le_bytes());
+        Ok(())
+    }
+}
+
+/// The sections of a footer, checked but not yet decompressed.
+pub(super) struct Sections<'a>(BTreeMap<u8, (Algorithm, usize, &'a [u8])>);
+
+impl<'a> Sections<'a> {
+    pub(super) fn parse(footer: &'a [u8]) -> Result<Self> {
+        let mut cursor = Cursor::new(footer);
+        let mut sections = BTreeMap::new();
+        while cursor.remaining() > 0 {
+            let start = footer.len() - cursor.remaining();
+            let (id, code) = (cursor.u8()?, cursor.u8()?);
+            let raw_len = cursor.varint()?;
+            let stored = cursor.bytes()?;
+            let end = footer.len() - cursor.remaining();
+            if crc32c::crc32c(&footer[start..end]) != cursor.u32()? {
+                return Err(Error::corrupt(format!("footer section `{id}` disagrees with its checksum")));
+            }
+            if id >= OPTIONAL {
+                continue;
+            }
+            if id > KNOWN_MAX {
+                return Err(Error::corrupt(format!("footer section `{id}` needs a newer reader")));
+            }
+            let raw_len = usize::try_from(raw_len).unwrap_or(usize::MAX);
+            if sections.insert(id, (Algorithm::from_code(code)?, raw_len, stored)).is_some() {
+                return Err(Error::corrupt(format!("footer section `{id}` is there twice")));
+            }
+        }
+        Ok(Self(sections))
+    }
+
+    /// The uncompressed bytes of section `id`; nothing where the footer has none.
+    pub(super) fn get(&self, id: u8) -> Result<Vec<u8>> {
+        let Some((algorithm, raw_len, stored)) = self.0.get(&id) else { return Ok(Vec::new()) };
+        decode(*algorithm, stored, *raw_len, None)
+            .map_err(|error| error.context(&format!("read section `{id}`")))
+    }
+}
