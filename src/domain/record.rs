@@ -5,6 +5,9 @@
 use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PartitionNo, Timestamp, Version};
 use std::sync::Arc;
 
+/// Bytes that a held event, a body under construction and a reader share.
+pub type Bytes = Arc<[u8]>;
+
 /// The two kinds of record that are written so far (segments and tombstones are reserved in the pack format).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RecordKind {
@@ -70,11 +73,11 @@ pub struct StoredEvent {
     /// Poison under policy `skip`: it took its version, the state stayed.
     pub skipped: bool,
     /// Record key, `None` for null.
-    pub key: Option<Arc<[u8]>>,
+    pub key: Option<Bytes>,
     /// Record value, `None` for null.
-    pub value: Option<Arc<[u8]>>,
+    pub value: Option<Bytes>,
     /// Record headers in record order; names may repeat.
-    pub headers: Vec<(Box<str>, Option<Arc<[u8]>>)>,
+    pub headers: Vec<(Box<str>, Option<Bytes>)>,
 }
 
 /// Why an aggregate stays at its last good version.

@@ -1,0 +1,183 @@
+//! What stored history costs on real events, footers included: the numbers behind the defaults.
+//!
+//! Reads `fines` and `compat` from `$SNAPFOLD_DATA`, or `../shared/data`; without them the tests say so and pass.
+
+use snapfold::codec::body::encode_increment;
+use snapfold::codec::compress::{Compression, Encoder};
+use snapfold::codec::dictionary::{Dictionary, Privacy, Trainer};
+use snapfold::codec::pack::{Class, FinishedPack, Header, OpenTail, PackWriter, open_tail, verify_pack};
+use snapfold::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
+use snapfold::domain::record::{IncrementBody, RecordId, RecordKind, RecordMeta, StoredEvent};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Days since 1970 of a date in the proleptic Gregorian calendar.
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    year * 365 + year.div_euclid(4) - year.div_euclid(100)
+        + year.div_euclid(400)
+        + (153 * month + 2) / 5
+        + day
+        - 719_469
+}
+
+fn millis(text: &str) -> i64 {
+    let number = |at: usize, len: usize| text[at..at + len].parse::<i64>().unwrap();
+    let seconds = (number(11, 2) * 60 + number(14, 2)) * 60 + number(17, 2);
+    (days(number(0, 4), number(5, 2), number(8, 2)) * 86_400 + seconds) * 1_000
+}
+
+/// The events of a data set by aggregate, in log order, as Kafka records with the event's time.
+fn load(name: &str) -> Option<BTreeMap<String, Vec<StoredEvent>>> {
+    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
+    let folder = std::env::var_os("SNAPFOLD_DATA").map_or_else(beside, PathBuf::from);
+    let Ok(packed) = std::fs::read(folder.join(format!("{name}.ndjson.zst"))) else {
+        println!("skipped: `{name}` is not in `{}`", folder.display());
+        return None;
+    };
+    let text = zstd::decode_all(&packed[..]).unwrap();
+    let mut aggregates: BTreeMap<String, Vec<StoredEvent>> = BTreeMap::new();
+    for (offset, line) in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).enumerate() {
+        let event: serde_json::Value = serde_json::from_slice(line).unwrap();
+        let field = |name: &str| event[name].as_str().unwrap();
+        let id = field("aggregateId").to_owned();
+        let stored = StoredEvent {
+            version: Version(event["version"].as_u64().unwrap()),
+            offset: Offset(offset as i64),
+            leader_epoch: 0,
+            record_time: Timestamp(millis(field("timestamp"))),
+            key: Some(id.as_bytes().into()),
+            value: Some(line.into()),
+            ..StoredEvent::default()
+        };
+        aggregates.entry(id).or_default().push(stored);
+    }
+    Some(aggregates)
+}
+
+fn records(
+    name: &str,
+    aggregates: BTreeMap<String, Vec<StoredEvent>>,
+    limit: usize,
+) -> Vec<(RecordMeta, Vec<u8>)> {
+    let mut records = Vec::new();
+    for (id, events) in aggregates {
+        for events in events.chunks(limit) {
+            let (first, last) = (events.first().unwrap(), events.last().unwrap());
+            let meta = RecordMeta {
+                id: RecordId {
+                    key: AggregateKey { kind: name.into(), id: id.as_str().into() },
+                    lineage: Lineage(1),
+                    upto_version: last.version,
+                    kind: RecordKind::Incremental,
+                    from_version: Version(first.version.0 - 1),
+                },
+                partition: PartitionNo(0),
+                first_offset: first.offset,
+                last_offset: last.offset,
+                leader_epoch: 0,
+                effective_time: events.iter().map(|event| event.record_time).max().unwrap(),
+                chain: None,
+                state_digest: None,
+                is_deleted: false,
+                is_quarantined: false,
+                trail: None,
+            };
+            let body = IncrementBody { events: events.to_vec(), ..IncrementBody::default() };
+            records.push((meta, encode_increment(&body, &id).unwrap()));
+        }
+    }
+    // Snapshots are taken in the order in which aggregates go quiet, not in that of their ids.
+    records.sort_by_key(|(meta, _)| meta.last_offset);
+    records
+}
+
+struct Stored {
+    packs: Vec<FinishedPack>,
+    dictionaries: Vec<Dictionary>,
+}
+
+/// As a worker would: no dictionary at first, trained at the milestones, a pack at about 1 MiB raw.
+fn store(records: &[(RecordMeta, Vec<u8>)], privacy: Option<Privacy>) -> Stored {
+    let compression = Compression::default();
+    let mut trainer = Trainer::new(RecordKind::Incremental, privacy.unwrap_or_default(), compression);
+    let mut stored = Stored { packs: Vec::new(), dictionaries: Vec::new() };
+    let header = |n: usize| {
+        let pack = PackId::mint(Timestamp(1_700_000_000_000 + n as i64), [n as u8; 10]);
+        Header::new(Class::History, pack, [7; 16], Timestamp(1_700_000_000_000), "0.1.0")
+    };
+    let mut encoder = Encoder::new(compression, None).unwrap();
+    let mut writer = PackWriter::new(header(0));
+    for (meta, body) in records {
+        writer.add(meta.clone(), body, &mut encoder).unwrap();
+        trainer.add(&meta.id.key.id, body);
+        if privacy.is_some() && trainer.is_due() {
+            if let Some(better) = trainer.train(stored.dictionaries.last()).unwrap() {
+                encoder = Encoder::new(compression, Some(&better)).unwrap();
+                stored.dictionaries.push(better);
+            }
+        }
+        if writer.frames_len() > 1 << 20 {
+            let full = std::mem::replace(&mut writer, PackWriter::new(header(stored.packs.len() + 1)));
+            stored.packs.push(full.finish().unwrap());
+        }
+    }
+    stored.packs.push(writer.finish().unwrap());
+    stored
+}
+
+/// Prints where the bytes went; returns all of them, dictionaries included.
+fn account(name: &str, records: &[(RecordMeta, Vec<u8>)], stored: &Stored) -> u64 {
+    let raw: u64 = records.iter().map(|(_, body)| body.len() as u64).sum();
+    let (mut frames, mut footers, mut all, mut heap) = (0, 0, 0, 0);
+    for pack in &stored.packs {
+        let known = |digest: &_| stored.dictionaries.iter().find(|known| known.id() == *digest).cloned();
+        let report = verify_pack(pack.id, &pack.bytes, known).unwrap();
+        assert!(report.is_sound(), "{:?}", report.faults);
+        let OpenTail::Ready(ready) = open_tail(pack.id, &pack.bytes, pack.bytes.len() as u64).unwrap() else {
+            panic!("the whole object holds its footer")
+        };
+        footers += ready.0.footer_len;
+        heap += ready.1.heap_len() as u64;
+        all += pack.bytes.len() as u64;
+        frames += pack.entries.iter().map(|entry| u64::from(entry.locator.frame_len)).sum::<u64>();
+    }
+    let dictionaries: u64 = stored.dictionaries.iter().map(|known| known.bytes().len() as u64).sum();
+    let per = |bytes: u64| bytes as f64 / records.len() as f64;
+    println!(
+        "{name}: {} records, raw {raw} ({:.1}/record), frames {:.1}, footer {:.1}, footer in memory {:.1}, packs {} \
+         with {all} bytes, dictionaries {dictionaries} ({}), saved {:.1} %",
+        records.len(),
+        per(raw),
+        per(frames),
+        per(footers),
+        per(heap),
+        stored.packs.len(),
+        stored.dictionaries.len(),
+        100.0 - 100.0 * (all + dictionaries) as f64 / raw as f64,
+    );
+    all + dictionaries
+}
+
+#[test]
+fn the_history_of_fines_costs_at_most_40_bytes_an_event_and_64_an_aggregate() {
+    let Some(aggregates) = load("fines") else { return };
+    let events: usize = aggregates.values().map(Vec::len).sum();
+    let budget = (events * 40 + aggregates.len() * 64) as u64;
+    let records = records("fine", aggregates, usize::MAX);
+    account("fines, no dictionary", &records, &store(&records, None));
+    account("fines, privacy off", &records, &store(&records, Some(Privacy::Off)));
+    let all = account("fines, strict", &records, &store(&records, Some(Privacy::Strict)));
+    println!("fines: {all} bytes of a budget of {budget}, {:.1} an event", all as f64 / events as f64);
+    assert!(all <= budget);
+}
+
+#[test]
+fn the_history_of_compat_costs_less_than_a_fifth_of_its_events() {
+    let Some(aggregates) = load("compat") else { return };
+    let records = records("compat", aggregates, 100);
+    account("compat, no dictionary", &records, &store(&records, None));
+    let raw: u64 = records.iter().map(|(_, body)| body.len() as u64).sum();
+    let all = account("compat, strict", &records, &store(&records, Some(Privacy::Strict)));
+    assert!(all * 5 < raw);
+}
