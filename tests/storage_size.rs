@@ -1,14 +1,17 @@
 //! What stored history costs on real events, footers included: the numbers behind the defaults.
 //!
-//! Reads `fines` and `compat` from `$SNAPFOLD_DATA`, or `../shared/data`; without them the tests say so and pass.
+//! Reads `fines` and `compat` from `$SNAPFOLD_DATA`, or `../shared/data`; without them the tests say so and
+//! pass.
 
-use snapfold::codec::body::encode_increment;
+#![expect(clippy::unwrap_used, clippy::panic, reason = "in a test a failure is a panic")]
+
+use snapfold::codec::body::{encode_full, encode_increment};
 use snapfold::codec::compress::{Compression, Encoder};
-use snapfold::codec::dictionary::{Dictionary, Privacy, Trainer};
+use snapfold::codec::dictionary::{AGGREGATES_MIN, Dictionary, Privacy, TOKEN_LEN_MIN, Trainer};
 use snapfold::codec::pack::{Class, FinishedPack, Header, OpenTail, PackWriter, open_tail, verify_pack};
 use snapfold::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
-use snapfold::domain::record::{IncrementBody, RecordId, RecordKind, RecordMeta, StoredEvent};
-use std::collections::BTreeMap;
+use snapfold::domain::record::{FullBody, IncrementBody, RecordId, RecordKind, RecordMeta, StoredEvent};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// Days since 1970 of a date in the proleptic Gregorian calendar.
@@ -100,7 +103,8 @@ struct Stored {
 /// As a worker would: no dictionary at first, trained at the milestones, a pack at about 1 MiB raw.
 fn store(records: &[(RecordMeta, Vec<u8>)], privacy: Option<Privacy>) -> Stored {
     let compression = Compression::default();
-    let mut trainer = Trainer::new(RecordKind::Incremental, privacy.unwrap_or_default(), compression);
+    let kind = records[0].0.id.kind;
+    let mut trainer = Trainer::new(kind, privacy.unwrap_or_default(), compression);
     let mut stored = Stored { packs: Vec::new(), dictionaries: Vec::new() };
     let header = |n: usize| {
         let pack = PackId::mint(Timestamp(1_700_000_000_000 + n as i64), [n as u8; 10]);
@@ -111,11 +115,14 @@ fn store(records: &[(RecordMeta, Vec<u8>)], privacy: Option<Privacy>) -> Stored 
     for (meta, body) in records {
         writer.add(meta.clone(), body, &mut encoder).unwrap();
         trainer.add(&meta.id.key.id, body);
-        if privacy.is_some() && trainer.is_due() {
-            if let Some(better) = trainer.train(stored.dictionaries.last()).unwrap() {
-                encoder = Encoder::new(compression, Some(&better)).unwrap();
-                stored.dictionaries.push(better);
-            }
+        let better = if privacy.is_some() && trainer.is_due() {
+            trainer.train(stored.dictionaries.last()).unwrap()
+        } else {
+            None
+        };
+        if let Some(better) = better {
+            encoder = Encoder::new(compression, Some(&better)).unwrap();
+            stored.dictionaries.push(better);
         }
         if writer.frames_len() > 1 << 20 {
             let full = std::mem::replace(&mut writer, PackWriter::new(header(stored.packs.len() + 1)));
@@ -145,8 +152,8 @@ fn account(name: &str, records: &[(RecordMeta, Vec<u8>)], stored: &Stored) -> u6
     let dictionaries: u64 = stored.dictionaries.iter().map(|known| known.bytes().len() as u64).sum();
     let per = |bytes: u64| bytes as f64 / records.len() as f64;
     println!(
-        "{name}: {} records, raw {raw} ({:.1}/record), frames {:.1}, footer {:.1}, footer in memory {:.1}, packs {} \
-         with {all} bytes, dictionaries {dictionaries} ({}), saved {:.1} %",
+        "{name}: {} records, raw {raw} ({:.1}/record), frames {:.1}, footer {:.1}, footer in memory {:.1}, \
+         packs {} with {all} bytes, dictionaries {dictionaries} ({}), saved {:.1} %",
         records.len(),
         per(raw),
         per(frames),
@@ -180,4 +187,91 @@ fn the_history_of_compat_costs_less_than_a_fifth_of_its_events() {
     let raw: u64 = records.iter().map(|(_, body)| body.len() as u64).sum();
     let all = account("compat, strict", &records, &store(&records, Some(Privacy::Strict)));
     assert!(all * 5 < raw);
+}
+
+/// One full record per aggregate: the events' data merged, as the simplest reducer would.
+fn fulls(aggregates: &BTreeMap<String, Vec<StoredEvent>>) -> Vec<(RecordMeta, Vec<u8>)> {
+    let mut fulls = records("fine", aggregates.clone(), usize::MAX);
+    for (meta, body) in &mut fulls {
+        let events = &aggregates[&*meta.id.key.id];
+        let mut state = serde_json::Map::new();
+        for event in events {
+            let value = event.value.as_deref().unwrap();
+            let event: serde_json::Value = serde_json::from_slice(value).unwrap();
+            state.extend(event["data"].as_object().unwrap().clone());
+        }
+        let state = serde_json::to_vec(&state).unwrap();
+        let digest = |bytes: &[u8]| Dictionary::new(bytes).unwrap().id();
+        let last: serde_json::Value =
+            serde_json::from_slice(events.last().unwrap().value.as_deref().unwrap()).unwrap();
+        let full = FullBody {
+            version: meta.id.upto_version,
+            offset: meta.last_offset,
+            effective_time: meta.effective_time,
+            first_time: events[0].record_time,
+            chain: digest(meta.id.key.id.as_bytes()),
+            last_event_type: last["type"].as_str().unwrap().into(),
+            last_event_id: last["id"].as_str().map(Into::into),
+            state: Some(state.as_slice().into()),
+            ..FullBody::default()
+        };
+        *body = encode_full(&full);
+        (meta.id.kind, meta.id.from_version) = (RecordKind::Full, Version(0));
+        meta.state_digest = Some(digest(&state));
+    }
+    fulls
+}
+
+#[test]
+fn full_records_of_fines_cost_less_than_three_fifths_of_their_bytes() {
+    let Some(aggregates) = load("fines") else { return };
+    let fulls = fulls(&aggregates);
+    let raw: u64 = fulls.iter().map(|(_, body)| body.len() as u64).sum();
+    account("fines, full, no dictionary", &fulls, &store(&fulls, None));
+    let all = account("fines, full, strict", &fulls, &store(&fulls, Some(Privacy::Strict)));
+    // 64 bytes of each are hashes, ten the event's id, four the checksum: nothing can shrink those.
+    assert!(all * 5 < raw * 3);
+}
+
+/// Goal: on real data too, no dictionary holds what fewer than five aggregates say. Method: strings and
+/// numbers as another JSON parser sees them, over all events, searched for in every dictionary.
+#[test]
+fn dictionaries_of_fines_hold_no_string_of_fewer_than_five_aggregates() {
+    let Some(aggregates) = load("fines") else { return };
+    let mut said_by: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for (id, events) in &aggregates {
+        for event in events {
+            let value = event.value.as_deref().unwrap();
+            collect(&serde_json::from_slice(value).unwrap(), &mut |text| {
+                let by = said_by.entry(text).or_default();
+                by.insert(id);
+            });
+        }
+    }
+    let is_rare =
+        |(text, by): &(&String, &BTreeSet<&str>)| text.len() >= TOKEN_LEN_MIN && by.len() < AGGREGATES_MIN;
+    let rare: BTreeSet<&[u8]> = said_by.iter().filter(is_rare).map(|(text, _)| text.as_bytes()).collect();
+    let lens: BTreeSet<usize> = rare.iter().map(|text| text.len()).collect();
+    assert!(rare.len() > 40_000, "every event id is one");
+    let leaks = |privacy| {
+        let stored = store(&records("fine", aggregates.clone(), usize::MAX), Some(privacy));
+        assert!(!stored.dictionaries.is_empty());
+        let windows = |len| stored.dictionaries.iter().flat_map(move |known| known.bytes().windows(len));
+        lens.iter().flat_map(|len| windows(*len)).filter(|window| rare.contains(window)).count()
+    };
+    assert_eq!(leaks(Privacy::Strict), 0);
+    assert!(leaks(Privacy::Off) > 0, "the test would not see a leak");
+}
+
+fn collect(value: &serde_json::Value, visit: &mut impl FnMut(String)) {
+    match value {
+        serde_json::Value::String(text) => visit(text.clone()),
+        serde_json::Value::Number(number) => visit(number.to_string()),
+        serde_json::Value::Array(items) => items.iter().for_each(|item| collect(item, visit)),
+        serde_json::Value::Object(members) => members.iter().for_each(|(name, member)| {
+            visit(name.clone());
+            collect(member, visit);
+        }),
+        serde_json::Value::Null | serde_json::Value::Bool(_) => {}
+    }
 }

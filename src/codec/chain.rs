@@ -1,4 +1,5 @@
-//! The hash chain over an aggregate's events, as an auditor recomputes it from the topic (DESIGN section 6.4).
+//! The hash chain over an aggregate's events, as an auditor recomputes it from the topic (DESIGN section
+//! 6.4).
 //!
 //! No offset, partition or topic goes in, so a mirrored or restored topic gives the same chain. Integers are
 //! big-endian; `lp(x)` is a u32 length and the bytes, or `0xFFFFFFFF` for null. Skipped events are links too.
@@ -13,8 +14,8 @@ const LINK: &[u8] = b"snapfold.link.v1";
 
 /// The digest of one event: its record time, key, value, and those headers whose names are in `named`.
 ///
-/// Headers count in the order of their names, equal names in record order, each as `lp(name) | lp(value)`; a name
-/// that the record does not carry adds nothing. `named` needs no order.
+/// Headers count in the order of their names, equal names in record order, each as `lp(name) | lp(value)`; a
+/// name that the record does not carry adds nothing. `named` needs no order.
 #[must_use]
 pub fn event_digest(event: &StoredEvent, named: &[impl AsRef<str>]) -> Digest {
     let is_named = |name: &str| named.iter().any(|wanted| wanted.as_ref() == name);

@@ -1,6 +1,8 @@
-//! What a snapshot record says, before it is bytes: the events since the previous record (D) or the whole state (F).
+//! What a snapshot record says, before it is bytes: the events since the previous record (D) or the whole
+//! state (F).
 //!
-//! Two workers that fold the same prefix make equal values here, and `codec` turns equal values into equal bytes.
+//! Two workers that fold the same prefix make equal values here, and `codec` turns equal values into equal
+//! bytes.
 
 use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PartitionNo, Timestamp, Version};
 use std::sync::Arc;
@@ -39,7 +41,8 @@ pub struct RecordMeta {
     pub id: RecordId,
     /// Kafka partition of its events.
     pub partition: PartitionNo,
-    /// Offset of the first event it covers (for a full record: of the first event since the record before it).
+    /// Offset of the first event it covers (for a full record: of the first event since the record before
+    /// it).
     pub first_offset: Offset,
     /// Offset of the event at `upto_version`.
     pub last_offset: Offset,

@@ -83,7 +83,8 @@ prop_compose! {
         state in prop::option::of(prop::collection::vec(any::<u8>(), 0..90)),
     ) -> FullBody {
         FullBody {
-            version: Version(version), offset: Offset(offset), leader_epoch, deleted, recent_event_ids, quarantine,
+            version: Version(version), offset: Offset(offset), leader_epoch, deleted, recent_event_ids,
+            quarantine,
             effective_time: Timestamp(effective), first_time: Timestamp(first), chain: Digest(chain),
             last_event_type: last_event_type.into(), last_event_id: last_event_id.map(Into::into),
             state: state.map(Into::into),

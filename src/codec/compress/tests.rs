@@ -95,7 +95,10 @@ fn bytes_left_over_are_an_error() {
 proptest! {
     #[test]
     fn any_bytes_round_trip_and_any_damage_is_an_error_or_some_other_bytes_of_the_same_length(
-        raw in prop_oneof![prop::collection::vec(any::<u8>(), 0..600), prop::collection::vec(0..4_u8, 0..3_000)],
+        raw in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..600),
+            prop::collection::vec(0..4_u8, 0..3_000),
+        ],
         flip in any::<prop::sample::Index>(),
         bit in 0..8_u8,
         cut in any::<prop::sample::Index>(),
@@ -116,7 +119,10 @@ proptest! {
     }
 
     #[test]
-    fn garbage_never_panics_a_decoder(bytes in prop::collection::vec(any::<u8>(), 0..200), raw_len in 0..100_000_usize) {
+    fn garbage_never_panics_a_decoder(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        raw_len in 0..100_000_usize,
+    ) {
         for algorithm in Algorithm::ALL {
             if let Ok(raw) = decode(algorithm, &bytes, raw_len, None) {
                 prop_assert_eq!(raw.len(), raw_len);

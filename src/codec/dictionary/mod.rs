@@ -1,8 +1,9 @@
 //! zstd dictionaries: named by the SHA-256 of their bytes, at most 64 KiB, and trained so that they hold
 //! nobody's data (`scrub`).
 //!
-//! A dictionary is a fact like a snapshot: packs list its digest, so it is never changed and never deleted while a
-//! pack lists it. A missing one fails the read by name; a wrong one cannot be used, because its digest differs.
+//! A dictionary is a fact like a snapshot: packs list its digest, so it is never changed and never deleted
+//! while a pack lists it. A missing one fails the read by name; a wrong one cannot be used, because its
+//! digest differs.
 
 mod scrub;
 mod trainer;

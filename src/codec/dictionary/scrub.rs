@@ -1,13 +1,16 @@
 //! What may go into a dictionary under `strict` privacy: nothing that only a few aggregates say.
 //!
-//! A dictionary is kept as long as a pack needs it and outlives erasures, so it must not hold anybody's data. A
-//! *token* is the content of a JSON string, a JSON number, or, outside JSON documents, a longest run of bytes that
-//! are not control characters. A token is *common* if the samples of at least [`AGGREGATES_MIN`] aggregates have it.
-//! All other tokens are replaced before training, byte by byte, by random bytes of the same class; then the result
-//! is searched for every rare token of [`TOKEN_LEN_MIN`] bytes and more. Whatever lies within a rare token is within
-//! replaced bytes, so no part of it survives either, unless it is also part of a common token.
+//! A dictionary is kept as long as a pack needs it and outlives erasures, so it must not hold anybody's data.
 //!
-//! The random bytes are seeded by the digest of all samples: repeatable, and no oracle for guessing one of them.
+//! A *token* is the content of a JSON string, a JSON number, or, outside JSON documents, a longest run of
+//! bytes that are not control characters. A token is *common* if the samples of at least [`AGGREGATES_MIN`]
+//! aggregates have it. All other tokens are replaced before training, byte by byte, by random bytes of the
+//! same class; then the result is searched for every rare token of [`TOKEN_LEN_MIN`] bytes and more. Whatever
+//! lies within a rare token is within replaced bytes, so no part of it survives either, unless it is also
+//! part of a common token.
+//!
+//! The random bytes are seeded by the digest of all samples: repeatable, and no oracle for guessing one of
+//! them.
 
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
@@ -16,8 +19,8 @@ use std::ops::Range;
 /// Aggregates that must share a token before a dictionary may hold it.
 pub const AGGREGATES_MIN: usize = 5;
 
-/// Shortest token that the finished dictionary is searched for. Shorter ones are replaced as well, but would be
-/// found by chance.
+/// Shortest token that the finished dictionary is searched for. Shorter ones are replaced as well, but would
+/// be found by chance.
 pub const TOKEN_LEN_MIN: usize = 6;
 
 /// Shortest text that counts as a JSON document, so that brackets in plain text do not cut it into tokens.
@@ -49,7 +52,8 @@ pub(super) fn tokens(bytes: &[u8]) -> Vec<Range<usize>> {
                     at += len;
                     run = at;
                 }
-                // Not JSON: all that looked like it belongs to the run. Longer tokens are rarer, so this errs safely.
+                // Not JSON: all that looked like it belongs to the run. Longer tokens are rarer, so this errs
+                // safely.
                 Err(len) => at += len.max(1),
             }
         } else if byte < b' ' || byte == 0x7f {
@@ -70,8 +74,8 @@ fn push(tokens: &mut Vec<Range<usize>>, token: Range<usize>) {
     }
 }
 
-/// Reads a JSON document (or the start of one that the sample cuts off): its length, and its tokens into `tokens`.
-/// `Err` is the length up to the first byte that is no JSON.
+/// Reads a JSON document (or the start of one that the sample cuts off): its length, and its tokens into
+/// `tokens`. `Err` is the length up to the first byte that is no JSON.
 fn document(bytes: &[u8], tokens: &mut Vec<Range<usize>>) -> Result<usize, usize> {
     let mut open = Vec::new();
     let mut at = 0;

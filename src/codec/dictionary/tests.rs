@@ -14,8 +14,8 @@ fn body(n: u64) -> String {
     let (id, mail, name) = (&own[..20], &own[20..31], &own[31..44]);
     let city = ["Roma", "Milano", "Torino"][n as usize % 3];
     format!(
-        r#"{{"type":"OrderPlaced","id":"{id}","customer":{{"name":"{name} \"x\"","mail":"{mail}@example.com"}},"#
-    ) + &format!(r#""city":"{city}","amount":{}.{:02},"currency":"EUR","note":null}}"#, n * 7_919, n % 100)
+        r#"{{"type":"OrderPlaced","id":"{id}","customer":{{"name":"{name} \"x\"","mail":"{mail}@example.com""#
+    ) + &format!(r#"}},"city":"{city}","amount":{}.{:02},"currency":"EUR","note":null}}"#, n * 7_919, n % 100)
 }
 
 fn trainer(privacy: Privacy, bodies: impl Iterator<Item = u64>) -> Trainer {
@@ -39,8 +39,8 @@ fn strings_and_numbers_of_json_are_tokens_and_so_are_runs_of_text_elsewhere() {
     assert_eq!(texts(b"[[[[[[[[[[[[[[[[[[[[x]"), ["[[[[[[[[[[[[[[[[[[[[x]"]);
 }
 
-/// Goal: a strict dictionary holds nothing that fewer than five aggregates say. Method: by brute force, every token
-/// of every sample that is long enough, counted by the aggregates whose bytes contain it anywhere.
+/// Goal: a strict dictionary holds nothing that fewer than five aggregates say. Method: by brute force, every
+/// token of every sample that is long enough, counted by the aggregates whose bytes contain it anywhere.
 #[test]
 fn a_strict_dictionary_holds_no_string_of_fewer_than_five_aggregates() {
     let dictionary = trainer(Privacy::Strict, 0..600).train(None).unwrap().unwrap();

@@ -1,4 +1,5 @@
-//! Training: collect samples in bounded memory, make a candidate when enough have come, keep it only if it pays.
+//! Training: collect samples in bounded memory, make a candidate when enough have come, keep it only if it
+//! pays.
 
 use super::scrub::{AGGREGATES_MIN, Census, Sample};
 use super::{DICTIONARY_LEN_MAX, Dictionary};
@@ -10,7 +11,8 @@ use sha2::{Digest as _, Sha256};
 /// Numbers of samples after which a dictionary is trained.
 pub const MILESTONES: [u64; 3] = [100, 1_000, 10_000];
 
-/// Bytes of samples that are kept. zdict wants about 100 times the dictionary and is nearly as good with far less.
+/// Bytes of samples that are kept. zdict wants about 100 times the dictionary and is nearly as good with far
+/// less.
 const SAMPLES_LEN_MAX: usize = 2 << 20;
 
 /// Bytes of one body that are kept: a dictionary matters most at its start.
@@ -71,8 +73,8 @@ impl Trainer {
         Self { dictionary_len: len.min(DICTIONARY_LEN_MAX), ..self }
     }
 
-    /// Shows the trainer an uncompressed body. It keeps the start of every n-th, so that memory stays bounded and
-    /// all that was seen is represented alike.
+    /// Shows the trainer an uncompressed body. It keeps the start of every n-th, so that memory stays bounded
+    /// and all that was seen is represented alike.
     pub fn add(&mut self, aggregate_id: &str, body: &[u8]) {
         let is_kept = self.seen.is_multiple_of(self.stride);
         self.seen += 1;
@@ -107,8 +109,9 @@ impl Trainer {
         MILESTONES.get(self.milestones_done).is_some_and(|milestone| self.seen >= *milestone)
     }
 
-    /// Trains a candidate and returns it if it stores held-out bodies in at least 3 % fewer bytes than `active` (or
-    /// than no dictionary). `None` also if there is too little to learn from, or nothing may be learnt.
+    /// Trains a candidate and returns it if it stores held-out bodies in at least 3 % fewer bytes than
+    /// `active` (or than no dictionary). `None` also if there is too little to learn from, or nothing may be
+    /// learnt.
     ///
     /// COST: one to two seconds for full sample memory; off the write path.
     pub fn train(&mut self, active: Option<&Dictionary>) -> Result<Option<Dictionary>> {

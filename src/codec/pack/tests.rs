@@ -157,7 +157,10 @@ proptest! {
     }
 
     #[test]
-    fn a_tail_of_any_length_opens_the_pack_or_says_how_much_it_needs(records in records(), tail in any::<prop::sample::Index>()) {
+    fn a_tail_of_any_length_opens_the_pack_or_says_how_much_it_needs(
+        records in records(),
+        tail in any::<prop::sample::Index>(),
+    ) {
         let pack = write(&records);
         let len = pack.bytes.len();
         let given = tail.index(len + 1);
