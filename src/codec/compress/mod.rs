@@ -24,6 +24,9 @@ pub const RAW_LEN_MAX: usize = 128 << 20;
 /// Bytes a decoder allocates before any output has been seen.
 const FIRST_CAPACITY: usize = 64 << 10;
 
+/// What zstd calls `ZSTD_error_dstSize_tooSmall`; the crate passes on nothing but the text.
+const ZSTD_WANTS_ROOM: &str = "Destination buffer is too small";
+
 /// How bytes are compressed. The codes are stored, so they never change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -245,7 +248,9 @@ fn unzstd(bytes: &[u8], raw_len: usize, dictionary: Option<&Dictionary>) -> Opti
     loop {
         match decompressor.decompress(bytes, capacity) {
             Ok(raw) => return Some(raw),
-            Err(_) if capacity < raw_len => capacity = raw_len.min(capacity.saturating_mul(4)),
+            Err(error) if capacity < raw_len && error.to_string() == ZSTD_WANTS_ROOM => {
+                capacity = raw_len.min(capacity.saturating_mul(4));
+            }
             Err(_) => return None,
         }
     }

@@ -82,6 +82,18 @@ fn bombs_are_refused_whatever_length_they_claim() {
     }
 }
 
+/// Goal: a small frame that claims much is only given room as it fills it. Method: truth far beyond the first
+/// guess.
+#[test]
+fn a_frame_that_really_holds_much_is_given_the_room_it_fills() {
+    let raw = text(40 << 20);
+    for algorithm in [Algorithm::Zstd, Algorithm::Brotli] {
+        let encoded = encoder(algorithm, 3).encode(&raw).unwrap();
+        assert!(encoded.bytes.len() * 20 < raw.len(), "{algorithm:?} {}", encoded.bytes.len());
+        assert!(decode(algorithm, &encoded.bytes, raw.len(), None).unwrap() == raw, "{algorithm:?}");
+    }
+}
+
 #[test]
 fn bytes_left_over_are_an_error() {
     for algorithm in Algorithm::ALL {
