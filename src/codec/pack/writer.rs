@@ -122,8 +122,8 @@ impl PackWriter {
         Ok(())
     }
 
-    /// Adds many records in blocks of about [`BLOCK_LEN`] bytes of neighbouring records. Returns the metas'
-    /// places in the order of adding, which is the sorted order.
+    /// Adds many records in blocks of about [`BLOCK_LEN`] bytes of neighbouring records. Their places follow
+    /// each other in sorted order, whatever the given order.
     pub fn add_blocks(
         &mut self,
         mut records: Vec<(RecordMeta, Vec<u8>)>,
