@@ -1,9 +1,9 @@
-//! The smallest pieces of every stored form: little-endian integers, LEB128 varints, zigzag, length-prefixed bytes,
-//! and a cursor over foreign bytes.
+//! The smallest pieces of every stored form: little-endian integers, LEB128 varints, zigzag, length-prefixed
+//! bytes, and a cursor over foreign bytes.
 //!
 //! The cursor never trusts a length: whatever it hands out is a slice of what is really there, and a count is
-//! refused when the rest could not hold that many items. Varints must be minimal, so that every value has exactly
-//! one encoding. (LEB128 as in DWARF 5 section 7.6; zigzag as in Protocol Buffers.)
+//! refused when the rest could not hold that many items. Varints must be minimal, so that every value has
+//! exactly one encoding. (LEB128 as in DWARF 5 section 7.6; zigzag as in Protocol Buffers.)
 
 use crate::domain::error::{Error, Result};
 
@@ -174,7 +174,9 @@ mod tests {
         }
 
         #[test]
-        fn whatever_reads_as_a_varint_is_written_back_as_the_same_bytes(bytes in prop::collection::vec(any::<u8>(), 0..12)) {
+        fn whatever_reads_as_a_varint_is_written_back_as_the_same_bytes(
+            bytes in prop::collection::vec(any::<u8>(), 0..12),
+        ) {
             let mut cursor = Cursor::new(&bytes);
             if let Ok(value) = cursor.varint() {
                 let mut out = Vec::new();

@@ -71,7 +71,7 @@ pub struct IncrementBody {
 }
 
 /// Body of a full snapshot: all that the fold needs to go on from here, and all that an answer tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FullBody {
     /// Version of the state.
     pub version: Version,

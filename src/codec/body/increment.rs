@@ -1,8 +1,9 @@
-//! The body of an incremental record, by columns: all numbers first, then all names and keys, then all values.
+//! The body of an incremental record, by columns: all numbers first, then all names and keys, then all
+//! values.
 //!
-//! Columns that say nothing take no byte: keys equal to the aggregate's id, absent headers, one leader epoch for all,
-//! nothing skipped. Times are counted in the largest unit that loses nothing, since many logs hold whole days or
-//! seconds. Values stand together at the end, where one dictionary serves all of them.
+//! Columns that say nothing take no byte: keys equal to the aggregate's id, absent headers, one leader epoch
+//! for all, nothing skipped. Times are counted in the largest unit that loses nothing, since many logs hold
+//! whole days or seconds. Values stand together at the end, where one dictionary serves all of them.
 
 use super::{BODY_FORMAT, check_format, epoch, flags, put_quarantine, quarantine};
 use crate::codec::wire::{Cursor, optional_len, put_optional, put_varint, put_zigzag};
@@ -226,7 +227,8 @@ fn read_keys(cursor: &mut Cursor<'_>, set: u8, events: &mut [StoredEvent], aggre
 }
 
 fn read_headers(cursor: &mut Cursor<'_>, event: &mut StoredEvent) -> Result<()> {
-    // A header takes at least two bytes. Grown as they are read, since a header is larger in memory than that.
+    // A header takes at least two bytes. Grown as they are read, since a header is larger in memory than
+    // that.
     for _ in 0..cursor.count(2)? {
         let name = cursor.text()?.into();
         event.record.headers.push((name, cursor.optional()?.map(Arc::from)));

@@ -1,8 +1,8 @@
 //! Bodies of records as bytes, before compression: deterministic, so equal facts give equal bytes.
 //!
-//! Invariants: one value has one encoding, and whatever decodes encodes back to the same bytes; a body ends where
-//! its last field ends; the aggregate's id is not repeated (the reader knows whose record it asked for).
-//! The layout is in `docs/FORMAT.md`.
+//! Invariants: one value has one encoding, and whatever decodes encodes back to the same bytes; a body ends
+//! where its last field ends; the aggregate's id is not repeated (the reader knows whose record it asked
+//! for). The layout is in `docs/FORMAT.md`.
 
 mod full;
 mod increment;
@@ -54,3 +54,6 @@ fn quarantine(cursor: &mut Cursor<'_>) -> Result<QuarantineMark> {
         since: Timestamp(cursor.zigzag()?),
     })
 }
+
+#[cfg(test)]
+mod tests;

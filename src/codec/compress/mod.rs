@@ -1,13 +1,15 @@
-//! Compression of bodies and footers: one [`Encoder`] per (type, record kind, settings), one [`decode`] for all.
+//! Compression of bodies and footers: one [`Encoder`] per (type, record kind, settings), one [`decode`] for
+//! all.
 //!
 //! Invariants:
-//! - `decode` is bomb-safe for every algorithm: output never exceeds the claimed length, the claim never exceeds
-//!   [`RAW_LEN_MAX`], memory grows only as output really appears, and input must be used up exactly;
+//! - `decode` is bomb-safe for every algorithm: output never exceeds the claimed length, the claim never
+//!   exceeds [`RAW_LEN_MAX`], memory grows only as output really appears, and input must be used up exactly;
 //! - what compression does not make smaller, or is shorter than the threshold, is stored plain;
 //! - zstd frames keep their magic (so that the `zstd` tool reads them) and carry no content size, checksum or
 //!   dictionary id: length, CRC and dictionary digest are in the pack's footer.
 //!
-//! COST: an `Encoder` keeps its zstd context and digested dictionary, which is most of the price of a small body.
+//! COST: an `Encoder` keeps its zstd context and digested dictionary, which is most of the price of a small
+//! body.
 
 use crate::codec::dictionary::Dictionary;
 use crate::domain::error::{Error, ErrorKind, Result};
@@ -21,6 +23,9 @@ pub const RAW_LEN_MAX: usize = 128 << 20;
 
 /// Bytes a decoder allocates before any output has been seen.
 const FIRST_CAPACITY: usize = 64 << 10;
+
+/// What zstd calls `ZSTD_error_dstSize_tooSmall`; the crate passes on nothing but the text.
+const ZSTD_WANTS_ROOM: &str = "Destination buffer is too small";
 
 /// How bytes are compressed. The codes are stored, so they never change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,7 +78,8 @@ impl Algorithm {
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 
-    /// What level 1 to 9 means to this codec. Level 3 is the hot path, 9 the slowest that pays. LZ4 has one level.
+    /// What level 1 to 9 means to this codec. Level 3 is the hot path, 9 the slowest that pays. LZ4 has one
+    /// level.
     fn native_level(self, level: u8) -> i32 {
         const ZSTD: [i32; 9] = [1, 2, 3, 4, 6, 9, 12, 16, 19];
         const BROTLI: [i32; 9] = [1, 3, 4, 5, 6, 7, 8, 9, 11];
@@ -203,8 +209,9 @@ fn brotli(raw: &[u8], level: i32) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// The `raw_len` bytes that were compressed to `bytes`. Fails unless they decode to exactly that many bytes and
-/// nothing is left over. Memory is bounded by `raw_len`, itself at most [`RAW_LEN_MAX`], and grows only with output.
+/// The `raw_len` bytes that were compressed to `bytes`. Fails unless they decode to exactly that many bytes
+/// and nothing is left over. Memory is bounded by `raw_len`, itself at most [`RAW_LEN_MAX`], and grows only
+/// with output.
 pub fn decode(
     algorithm: Algorithm,
     bytes: &[u8],
@@ -241,7 +248,9 @@ fn unzstd(bytes: &[u8], raw_len: usize, dictionary: Option<&Dictionary>) -> Opti
     loop {
         match decompressor.decompress(bytes, capacity) {
             Ok(raw) => return Some(raw),
-            Err(_) if capacity < raw_len => capacity = raw_len.min(capacity.saturating_mul(4)),
+            Err(error) if capacity < raw_len && error.to_string() == ZSTD_WANTS_ROOM => {
+                capacity = raw_len.min(capacity.saturating_mul(4));
+            }
             Err(_) => return None,
         }
     }

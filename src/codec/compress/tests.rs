@@ -82,6 +82,18 @@ fn bombs_are_refused_whatever_length_they_claim() {
     }
 }
 
+/// Goal: a small frame that claims much is only given room as it fills it. Method: truth far beyond the first
+/// guess.
+#[test]
+fn a_frame_that_really_holds_much_is_given_the_room_it_fills() {
+    let raw = text(40 << 20);
+    for algorithm in [Algorithm::Zstd, Algorithm::Brotli] {
+        let encoded = encoder(algorithm, 3).encode(&raw).unwrap();
+        assert!(encoded.bytes.len() * 20 < raw.len(), "{algorithm:?} {}", encoded.bytes.len());
+        assert!(decode(algorithm, &encoded.bytes, raw.len(), None).unwrap() == raw, "{algorithm:?}");
+    }
+}
+
 #[test]
 fn bytes_left_over_are_an_error() {
     for algorithm in Algorithm::ALL {
@@ -95,7 +107,10 @@ fn bytes_left_over_are_an_error() {
 proptest! {
     #[test]
     fn any_bytes_round_trip_and_any_damage_is_an_error_or_some_other_bytes_of_the_same_length(
-        raw in prop_oneof![prop::collection::vec(any::<u8>(), 0..600), prop::collection::vec(0..4_u8, 0..3_000)],
+        raw in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..600),
+            prop::collection::vec(0..4_u8, 0..3_000),
+        ],
         flip in any::<prop::sample::Index>(),
         bit in 0..8_u8,
         cut in any::<prop::sample::Index>(),
@@ -116,7 +131,10 @@ proptest! {
     }
 
     #[test]
-    fn garbage_never_panics_a_decoder(bytes in prop::collection::vec(any::<u8>(), 0..200), raw_len in 0..100_000_usize) {
+    fn garbage_never_panics_a_decoder(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        raw_len in 0..100_000_usize,
+    ) {
         for algorithm in Algorithm::ALL {
             if let Ok(raw) = decode(algorithm, &bytes, raw_len, None) {
                 prop_assert_eq!(raw.len(), raw_len);

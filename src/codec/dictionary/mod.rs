@@ -1,7 +1,15 @@
-//! zstd dictionaries: named by the SHA-256 of their bytes, at most 64 KiB, never secret-bearing.
+//! zstd dictionaries: named by the SHA-256 of their bytes, at most 64 KiB, and trained so that they hold
+//! nobody's data (`scrub`).
 //!
-//! A dictionary is a fact like a snapshot: packs list its digest, so it is never changed and never deleted while a
-//! pack lists it. A missing one fails the read by name; a wrong one cannot be used, because its digest differs.
+//! A dictionary is a fact like a snapshot: packs list its digest, so it is never changed and never deleted
+//! while a pack lists it. A missing one fails the read by name; a wrong one cannot be used, because its
+//! digest differs.
+
+mod scrub;
+mod trainer;
+
+pub use scrub::{AGGREGATES_MIN, TOKEN_LEN_MIN};
+pub use trainer::{MILESTONES, Privacy, Trainer};
 
 use crate::domain::error::{Error, Result};
 use crate::domain::ids::Digest;
@@ -64,3 +72,6 @@ impl fmt::Debug for Dictionary {
         write!(f, "Dictionary({}, {} bytes)", self.id, self.bytes.len())
     }
 }
+
+#[cfg(test)]
+mod tests;

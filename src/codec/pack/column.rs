@@ -1,8 +1,9 @@
 //! One column of numbers, on disk and in memory.
 //!
-//! Both forms say `base + divisor * n` with n in the fewest whole bytes: a constant column takes none, days since
-//! 1970 in milliseconds take two. In memory rows stand side by side, so that row i is found at once; on disk bytes of
-//! equal weight stand side by side, which compresses better, and a column may hold differences instead of values.
+//! Both forms say `base + divisor * n` with n in the fewest whole bytes: a constant column takes none, days
+//! since 1970 in milliseconds take two. In memory rows stand side by side, so that row i is found at once; on
+//! disk bytes of equal weight stand side by side, which compresses better, and a column may hold differences
+//! instead of values.
 
 use crate::codec::wire::{Cursor, put_varint, put_zigzag};
 use crate::domain::error::{Error, Result};
@@ -50,7 +51,8 @@ fn unscaled(n: u64, base: i64, divisor: u64) -> i64 {
     base.wrapping_add(n.wrapping_mul(divisor) as i64)
 }
 
-/// The least value, the greatest common divisor of the distances from it, and the bytes the largest multiple takes.
+/// The least value, the greatest common divisor of the distances from it, and the bytes the largest multiple
+/// takes.
 fn measure(values: &[i64]) -> (i64, u64, usize) {
     let base = values.iter().copied().min().unwrap_or_default();
     let distances = values.iter().map(|value| value.wrapping_sub(base) as u64);
@@ -126,7 +128,10 @@ mod tests {
         }
 
         #[test]
-        fn garbage_is_an_error_or_numbers_and_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..60), rows in 0..40_usize) {
+        fn garbage_is_an_error_or_numbers_and_never_a_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..60),
+            rows in 0..40_usize,
+        ) {
             if let Ok(values) = decode(&bytes, rows) {
                 prop_assert_eq!(values.len(), rows);
             }

@@ -1,7 +1,8 @@
 //! A parsed footer: everything known about a pack's entries, in columns.
 //!
-//! Footers are cached by the dozen with up to 100,000 entries each, so nothing here is an object per entry: numbers
-//! take the bytes they need (about 25 an entry), ids stay front-coded, and an entry is put together when asked for.
+//! Footers are cached by the dozen with up to 100,000 entries each, so nothing here is an object per entry:
+//! numbers take the bytes they need (about 25 an entry), ids stay front-coded, and an entry is put together
+//! when asked for.
 
 use super::column::{self, Column};
 use super::header::{Header, Trailer};
@@ -249,7 +250,8 @@ impl Sparse {
     }
 }
 
-/// Per entry, how many entries before it have `flag`; and how many have it at all. No memory where none or all do.
+/// Per entry, how many entries before it have `flag`; and how many have it at all. No memory where none or
+/// all do.
 fn ranks(flags: &[i64], flag: i64) -> (Column, usize) {
     let mut count = 0;
     let rank = |set: &i64| {
@@ -395,8 +397,8 @@ fn read_ids(bytes: Vec<u8>, types: &[(Arc<str>, Range<usize>)], order: &OrderCol
     })
 }
 
-/// Where frames lie, and where in its frame each body starts. Frames tile the space up to the footer, bodies their
-/// frame.
+/// Where frames lie, and where in its frame each body starts. Frames tile the space up to the footer, bodies
+/// their frame.
 fn read_frames(
     sections: &Sections<'_>,
     trailer: &Trailer,

@@ -1,5 +1,5 @@
-//! The two ends of a pack: header (what it is and who wrote it) and trailer (where the footer is and what it hashes
-//! to), and the names of objects.
+//! The two ends of a pack: header (what it is and who wrote it) and trailer (where the footer is and what it
+//! hashes to), and the names of objects.
 
 use super::FORMAT;
 use crate::codec::compress::Algorithm;
@@ -211,8 +211,8 @@ impl Trailer {
     }
 }
 
-/// `v1/<class>/<yyyymm>/<2 hex of the random part>/<pack id>.sfp`: by month for people and lifecycle rules, then
-/// spread so that no prefix is hot.
+/// `v1/<class>/<yyyymm>/<2 hex of the random part>/<pack id>.sfp`: by month for people and lifecycle rules,
+/// then spread so that no prefix is hot.
 #[must_use]
 pub fn pack_name(class: Class, pack: PackId) -> String {
     let (year, month) = year_and_month(pack.minted_at());

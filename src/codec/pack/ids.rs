@@ -1,5 +1,6 @@
-//! Front-coded ids: each says how many bytes it shares with the one before it. Every 16th stands in full, so that a
-//! lookup is a binary search over those and a walk over at most 16 ids, in the bytes as they were stored.
+//! Front-coded ids: each says how many bytes it shares with the one before it. Every 16th stands in full, so
+//! that a lookup is a binary search over those and a walk over at most 16 ids, in the bytes as they were
+//! stored.
 //!
 //! Item: `varint shared | varint suffix length | suffix`; `shared` is 0 at restart points.
 
@@ -153,7 +154,8 @@ mod tests {
             (a, b) in any::<(prop::sample::Index, prop::sample::Index)>(),
         ) {
             ids.sort();
-            let parsed = Ids::parse(encode(ids.iter().map(String::as_str)), ids.len(), |_, _| Ok(())).unwrap();
+            let bytes = encode(ids.iter().map(String::as_str));
+            let parsed = Ids::parse(bytes, ids.len(), |_, _| Ok(())).unwrap();
             for (at, id) in ids.iter().enumerate() {
                 prop_assert_eq!(&parsed.get(at).unwrap(), id);
             }

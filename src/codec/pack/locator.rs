@@ -1,7 +1,8 @@
 //! All that reading one entry needs, as one opaque blob for an index row: no footer, no header.
 //!
-//! Whose record it is stands in the row's other cells and goes into the checksum of the body, so a locator in the
-//! wrong row fails. The blob has its own CRC32C, so that a flipped bit in a row is a damaged row, not a wild read.
+//! Whose record it is stands in the row's other cells and goes into the checksum of the body, so a locator in
+//! the wrong row fails. The blob has its own CRC32C, so that a flipped bit in a row is a damaged row, not a
+//! wild read.
 
 use super::header::Class;
 use crate::codec::compress::{Algorithm, RAW_LEN_MAX};

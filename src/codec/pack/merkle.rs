@@ -1,5 +1,5 @@
-//! What an entry's bytes are bound to: identity bytes, the keyed CRC32C, and the Merkle tree of RFC 6962 section 2.1
-//! (leaf prefix 0x00, node prefix 0x01, left subtree the largest power of two).
+//! What an entry's bytes are bound to: identity bytes, the keyed CRC32C, and the Merkle tree of RFC 6962
+//! section 2.1 (leaf prefix 0x00, node prefix 0x01, left subtree the largest power of two).
 
 use crate::domain::ids::{Digest, Lineage, Version};
 use sha2::{Digest as _, Sha256};

@@ -4,13 +4,15 @@
 //! header | frames | footer (columns) | trailer (fixed length)
 //! ```
 //!
-//! A *frame* is what is compressed and fetched at once: the body of one entry, or a block of the bodies of many. An
+//! A *frame* is what is compressed and fetched at once: the body of one entry, or a block of the bodies of
+//! many. An
 //! *entry* is one record, described in the footer. The byte layout with test vectors is in `docs/FORMAT.md`.
 //!
 //! Invariants:
 //! - frames tile the space between header and footer; the bodies of a frame tile it in footer order;
 //! - entries are strictly sorted by [`RecordId`], so `find` is a binary search;
-//! - an entry's checksum covers whose record it is, so a locator to the wrong record fails even on intact bytes;
+//! - an entry's checksum covers whose record it is, so a locator to the wrong record fails even on intact
+//!   bytes;
 //! - the Merkle root depends on identities and bodies only, never on compression, place or time.
 //!
 //! | file | owns |
@@ -80,3 +82,6 @@ pub(crate) fn identity(id: &RecordId) -> Vec<u8> {
         id.upto_version,
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,8 @@ pub enum OpenTail {
 
 /// Opens a pack from its last bytes; 64 KiB are mostly enough, [`TRAILER_LEN`] the least.
 ///
-/// `pack` is the pack that should be there: another one is corrupt, as is anything that disagrees with itself.
+/// `pack` is the pack that should be there: another one is corrupt, as is anything that disagrees with
+/// itself.
 pub fn open_tail(pack: PackId, tail: &[u8], object_len: u64) -> Result<OpenTail> {
     let (rest, trailer) = tail.split_last_chunk::<TRAILER_LEN>().ok_or_else(|| too_short(object_len))?;
     let trailer = Trailer::parse(trailer, object_len)?;
@@ -112,8 +113,8 @@ impl PackReport {
     }
 }
 
-/// Checks everything about a pack: both ends, that frames tile the space between, that every entry decodes and holds
-/// its checksum, all digests and the Merkle root. `Err` only if the footer cannot be read at all.
+/// Checks everything about a pack: both ends, that frames tile the space between, that every entry decodes
+/// and holds its checksum, all digests and the Merkle root. `Err` only if the footer cannot be read at all.
 pub fn verify_pack(
     pack: PackId,
     bytes: &[u8],

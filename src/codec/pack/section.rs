@@ -1,6 +1,7 @@
 //! One part of a footer: an id, how it is compressed, its lengths, its bytes and a CRC32C over all of that.
 //!
-//! Section ids from [`OPTIONAL`] on may be ignored by a reader that does not know them; below it they may not.
+//! Section ids from [`OPTIONAL`] on may be ignored by a reader that does not know them; below it they may
+//! not.
 
 use crate::codec::compress::{Algorithm, Compression, Encoder, decode};
 use crate::codec::wire::{Cursor, put_varint};
@@ -9,6 +10,8 @@ use std::collections::BTreeMap;
 
 /// The first id that older readers may skip.
 const OPTIONAL: u8 = 0x80;
+/// Sections below this many bytes are stored plain: they would gain a byte or two.
+const SHORT: usize = 128;
 /// The highest id this version knows.
 const KNOWN_MAX: u8 = TRAILS;
 
@@ -43,7 +46,7 @@ pub(super) struct SectionWriter {
 
 impl SectionWriter {
     pub(super) fn new() -> Result<Self> {
-        let compression = Compression { algorithm: Algorithm::Zstd, level: 9, threshold: 24 };
+        let compression = Compression { algorithm: Algorithm::Zstd, level: 9, threshold: SHORT };
         Ok(Self { encoder: Encoder::new(compression, None)?, bytes: Vec::new() })
     }
 

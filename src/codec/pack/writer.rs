@@ -1,7 +1,7 @@
 //! Making a pack: collect entries and compressed frames, then lay them out in footer order.
 //!
-//! Frames are written in the order of their first entry, whatever the order of adding, so neighbours in the key space
-//! are neighbours in the object and most columns of the footer hold next to nothing.
+//! Frames are written in the order of their first entry, whatever the order of adding, so neighbours in the
+//! key space are neighbours in the object and most columns of the footer hold next to nothing.
 
 use super::header::{Class, Header, TRAILER_LEN, Trailer};
 use super::locator::{Locator, put_trail};
@@ -106,7 +106,8 @@ impl PackWriter {
         Ok(self.entries.len() - 1)
     }
 
-    /// Adds many records, compressed together in one frame; their places follow each other in the given order.
+    /// Adds many records, compressed together in one frame; their places follow each other in the given
+    /// order.
     pub fn add_block(&mut self, records: Vec<(RecordMeta, Vec<u8>)>, encoder: &mut Encoder) -> Result<()> {
         records.iter().try_for_each(|(meta, _)| check(meta))?;
         if records.is_empty() {
@@ -121,8 +122,8 @@ impl PackWriter {
         Ok(())
     }
 
-    /// Adds many records in blocks of about [`BLOCK_LEN`] bytes of neighbouring records. Returns the metas' places in
-    /// the order of adding, which is the sorted order.
+    /// Adds many records in blocks of about [`BLOCK_LEN`] bytes of neighbouring records. Their places follow
+    /// each other in sorted order, whatever the given order.
     pub fn add_blocks(
         &mut self,
         mut records: Vec<(RecordMeta, Vec<u8>)>,

@@ -1,0 +1,159 @@
+//! Training: collect samples in bounded memory, make a candidate when enough have come, keep it only if it
+//! pays.
+
+use super::scrub::{AGGREGATES_MIN, Census, Sample};
+use super::{DICTIONARY_LEN_MAX, Dictionary};
+use crate::codec::compress::{Compression, Encoder};
+use crate::domain::error::Result;
+use crate::domain::record::RecordKind;
+use sha2::{Digest as _, Sha256};
+
+/// Numbers of samples after which a dictionary is trained.
+pub const MILESTONES: [u64; 3] = [100, 1_000, 10_000];
+
+/// Bytes of samples that are kept. zdict wants about 100 times the dictionary and is nearly as good with far
+/// less.
+const SAMPLES_LEN_MAX: usize = 2 << 20;
+
+/// Bytes of one body that are kept: a dictionary matters most at its start.
+const SAMPLE_LEN_MAX: usize = 16 << 10;
+
+/// One aggregate in this many is kept out of training, to measure on.
+const HELD_OUT: u64 = 8;
+
+/// Attempts with other random bytes if a rare token came up by chance.
+const SALTS: u64 = 4;
+
+/// What a dictionary may hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Privacy {
+    /// Only strings and numbers that at least five aggregates share.
+    #[default]
+    Strict,
+    /// Anything in the samples.
+    Off,
+}
+
+/// Collects bodies of one (type, record kind) and makes dictionaries of them.
+pub struct Trainer {
+    privacy: Privacy,
+    compression: Compression,
+    dictionary_len: usize,
+    samples: Vec<Sample>,
+    samples_len: usize,
+    /// One body in this many is kept.
+    stride: u64,
+    seen: u64,
+    milestones_done: usize,
+}
+
+impl Trainer {
+    /// A trainer without samples; `compression` is what candidates are measured with.
+    #[must_use]
+    pub fn new(kind: RecordKind, privacy: Privacy, compression: Compression) -> Self {
+        let dictionary_len = match kind {
+            RecordKind::Full => 32 << 10,
+            RecordKind::Increment => 16 << 10,
+        };
+        Self {
+            privacy,
+            compression,
+            dictionary_len,
+            samples: Vec::new(),
+            samples_len: 0,
+            stride: 1,
+            seen: 0,
+            milestones_done: 0,
+        }
+    }
+
+    /// The same, for dictionaries of at most `len` bytes (never above 64 KiB).
+    #[must_use]
+    pub fn with_dictionary_len(self, len: usize) -> Self {
+        Self { dictionary_len: len.min(DICTIONARY_LEN_MAX), ..self }
+    }
+
+    /// Shows the trainer an uncompressed body. It keeps the start of every n-th, so that memory stays bounded
+    /// and all that was seen is represented alike.
+    pub fn add(&mut self, aggregate_id: &str, body: &[u8]) {
+        let is_kept = self.seen.is_multiple_of(self.stride);
+        self.seen += 1;
+        if !is_kept || body.is_empty() {
+            return;
+        }
+        let digest: [u8; 32] = Sha256::digest(aggregate_id).into();
+        let aggregate = digest[..8].iter().fold(0, |hash, byte| hash << 8 | u64::from(*byte));
+        let bytes = &body[..body.len().min(SAMPLE_LEN_MAX)];
+        self.samples.push(Sample { aggregate, bytes: bytes.into() });
+        self.samples_len += bytes.len();
+        while self.samples_len > SAMPLES_LEN_MAX {
+            self.stride *= 2;
+            let mut at = 0_usize;
+            self.samples.retain(|_| {
+                at += 1;
+                at % 2 == 1
+            });
+            self.samples_len = self.samples.iter().map(|sample| sample.bytes.len()).sum();
+        }
+    }
+
+    /// Bodies seen so far.
+    #[must_use]
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// A milestone was passed since the last training.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        MILESTONES.get(self.milestones_done).is_some_and(|milestone| self.seen >= *milestone)
+    }
+
+    /// Trains a candidate and returns it if it stores held-out bodies in at least 3 % fewer bytes than
+    /// `active` (or than no dictionary). `None` also if there is too little to learn from, or nothing may be
+    /// learnt.
+    ///
+    /// COST: one to two seconds for full sample memory; off the write path.
+    pub fn train(&mut self, active: Option<&Dictionary>) -> Result<Option<Dictionary>> {
+        self.milestones_done = MILESTONES.iter().filter(|milestone| self.seen >= **milestone).count();
+        self.samples.sort_by_key(|sample| sample.aggregate);
+        let (held_out, training): (Vec<Sample>, Vec<Sample>) =
+            self.samples.iter().cloned().partition(|sample| sample.aggregate % HELD_OUT == 0);
+        let Some(candidate) = self.candidate(&training)? else { return Ok(None) };
+        let with_candidate = self.stored_len(&held_out, Some(&candidate))?;
+        let with_active = self.stored_len(&held_out, active)?;
+        Ok((with_candidate * 100 <= with_active * 97 && with_active > 0).then_some(candidate))
+    }
+
+    fn candidate(&self, training: &[Sample]) -> Result<Option<Dictionary>> {
+        let train = |bytes: &[u8], lens: &[usize]| {
+            // Fails only where there is too little to learn from.
+            zstd::dict::from_continuous(bytes, lens, self.dictionary_len)
+                .ok()
+                .filter(|trained| !trained.is_empty())
+        };
+        if self.privacy == Privacy::Off {
+            let bytes: Vec<u8> = training.iter().flat_map(|sample| sample.bytes.iter().copied()).collect();
+            let lens: Vec<usize> = training.iter().map(|sample| sample.bytes.len()).collect();
+            return train(&bytes, &lens).map(Dictionary::new).transpose();
+        }
+        let aggregates = training.chunk_by(|a, b| a.aggregate == b.aggregate).count();
+        if aggregates < AGGREGATES_MIN {
+            return Ok(None);
+        }
+        let census = Census::new(training);
+        for salt in 0..SALTS {
+            let (bytes, lens) = census.scrubbed(salt);
+            let Some(trained) = train(&bytes, &lens) else { return Ok(None) };
+            if census.leak(&trained).is_none() {
+                return Dictionary::new(trained).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    fn stored_len(&self, bodies: &[Sample], dictionary: Option<&Dictionary>) -> Result<usize> {
+        let mut encoder = Encoder::new(self.compression, dictionary)?;
+        bodies.iter().map(|body| Ok(encoder.encode(&body.bytes)?.bytes.len())).sum()
+    }
+}

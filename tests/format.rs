@@ -1,0 +1,236 @@
+//! The stored forms are what `docs/FORMAT.md` says, and what was stored once is read for ever.
+//!
+//! `SNAPFOLD_BLESS=1 cargo test --test format` writes vectors and packs anew; only for a new format number.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "in a test a failure is a panic")]
+
+use snapfold::codec::body::{decode_full, decode_increment, encode_full, encode_increment};
+use snapfold::codec::compress::{Algorithm, Compression, Encoder};
+use snapfold::codec::dictionary::Dictionary;
+use snapfold::codec::pack::{
+    Class, FinishedPack, Header, Locator, OpenTail, PackWriter, open_tail, read_entry, verify_pack,
+};
+use snapfold::domain::chain::{event_digest, genesis, link};
+use snapfold::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
+use snapfold::domain::record::{
+    FullBody, IncrementBody, RawRecord, RecordId, RecordKind, RecordMeta, StoredEvent,
+};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+const TIME: Timestamp = Timestamp(1_700_000_000_000);
+
+fn path(relative: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(relative)
+}
+
+fn is_blessing() -> bool {
+    std::env::var_os("SNAPFOLD_BLESS").is_some()
+}
+
+fn key() -> AggregateKey {
+    AggregateKey { kind: "order".into(), id: "o-1".into() }
+}
+
+fn event() -> StoredEvent {
+    StoredEvent {
+        version: Version(1),
+        skipped: false,
+        record: RawRecord {
+            offset: Offset(41),
+            record_time: TIME,
+            key: Some(b"o-1"[..].into()),
+            value: Some(br#"{"n":1}"#[..].into()),
+            ..RawRecord::default()
+        },
+    }
+}
+
+fn head() -> Digest {
+    link(genesis("order", "o-1"), Version(1), event_digest(&event().record, &[]))
+}
+
+fn increment() -> IncrementBody {
+    IncrementBody { events: vec![event()], ..IncrementBody::default() }
+}
+
+fn full() -> FullBody {
+    FullBody {
+        version: Version(1),
+        offset: Offset(41),
+        effective_time: TIME,
+        first_time: TIME,
+        chain: head(),
+        last_event_type: "Placed".into(),
+        last_event_id: Some("e-1".into()),
+        state: Some(br#"{"n":1}"#[..].into()),
+        ..FullBody::default()
+    }
+}
+
+fn meta(kind: RecordKind) -> RecordMeta {
+    let is_full = kind == RecordKind::Full;
+    RecordMeta {
+        id: RecordId {
+            key: key(),
+            lineage: Lineage(1),
+            upto_version: Version(1),
+            kind,
+            from_version: Version(0),
+        },
+        partition: PartitionNo(2),
+        first_offset: Offset(41),
+        last_offset: Offset(41),
+        leader_epoch: 0,
+        effective_time: TIME,
+        chain: is_full.then(head),
+        state_digest: is_full.then_some(Digest([0x5d; 32])),
+        is_deleted: false,
+        is_quarantined: false,
+        trail: is_full.then(|| vec![Offset(41)]),
+    }
+}
+
+fn header(class: Class) -> Header {
+    Header::new(class, PackId::mint(TIME, [class.code(); 10]), [0x5e; 16], TIME, "0.1.0")
+}
+
+fn pack(class: Class) -> FinishedPack {
+    let mut encoder =
+        Encoder::new(Compression { algorithm: Algorithm::None, level: 3, threshold: 0 }, None).unwrap();
+    let mut writer = PackWriter::new(header(class));
+    let d_body = encode_increment(&increment(), "o-1").unwrap();
+    match class {
+        Class::Full => drop(writer.add(meta(RecordKind::Full), &encode_full(&full()), &mut encoder).unwrap()),
+        Class::History | Class::Ledger => {
+            writer.add(meta(RecordKind::Increment), &d_body, &mut encoder).unwrap();
+        }
+        Class::Checkpoint => {
+            let mut other = meta(RecordKind::Increment);
+            other.id.key.id = "o-2".into();
+            let other_body = encode_increment(&increment(), "o-2").unwrap();
+            let records = vec![(other, other_body), (meta(RecordKind::Increment), d_body)];
+            writer.add_blocks(records, &mut encoder).unwrap();
+        }
+    }
+    writer.finish().unwrap()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for line in bytes.chunks(48) {
+        line.iter().for_each(|byte| write!(text, "{byte:02x}").unwrap());
+        text.push('\n');
+    }
+    text
+}
+
+/// Every vector of the document, by its name there.
+fn vectors() -> Vec<(String, Vec<u8>)> {
+    let [full_pack, history, checkpoint] = [Class::Full, Class::History, Class::Checkpoint].map(pack);
+    let locator = history.entries[0].locator.clone();
+    let inline = encode_increment(&increment(), "o-1").unwrap().into();
+    let trail = Some(vec![Offset(41), Offset(43), Offset(300)]);
+    let rich = Locator { trail, inline: Some(inline), ..locator.clone() };
+    let chain =
+        [genesis("order", "o-1"), event_digest(&event().record, &[]), head()].map(|digest| digest.0).concat();
+    let vectors = [
+        ("increment", encode_increment(&increment(), "o-1").unwrap()),
+        ("full", encode_full(&full())),
+        ("chain (genesis, event, link)", chain),
+        ("locator", locator.encode()),
+        ("locator with trail and inline body", rich.encode()),
+        ("full.sfp", full_pack.bytes),
+        ("history.sfp", history.bytes),
+        ("checkpoint.sfp", checkpoint.bytes),
+    ];
+    vectors.map(|(name, bytes)| (name.to_owned(), bytes)).into()
+}
+
+#[test]
+fn the_vectors_of_the_document_are_what_the_code_makes() {
+    let file = path("docs/FORMAT.md");
+    let mut document = std::fs::read_to_string(&file).unwrap();
+    for (name, bytes) in vectors() {
+        let opening = format!("<!-- vector: {name} -->\n```hex\n");
+        let start = document.find(&opening).unwrap_or_else(|| panic!("no vector `{name}`")) + opening.len();
+        let end = start + document[start..].find("```").unwrap();
+        if is_blessing() {
+            document.replace_range(start..end, &hex(&bytes));
+        } else {
+            assert_eq!(&document[start..end], hex(&bytes), "{name}");
+        }
+        if is_blessing() && name.ends_with(".sfp") {
+            std::fs::write(path("tests/golden/packs").join(name), &bytes).unwrap();
+        }
+    }
+    if is_blessing() {
+        std::fs::write(&file, document).unwrap();
+    }
+}
+
+fn golden(name: &str) -> Vec<u8> {
+    std::fs::read(path("tests/golden/packs").join(name)).unwrap()
+}
+
+/// Reads every record of a golden pack as a stranger would: from its end, then by locator.
+fn read(class: Class, bytes: &[u8], dictionary: Option<&Dictionary>) -> Vec<(RecordMeta, Vec<u8>)> {
+    let id = header(class).pack;
+    let OpenTail::Ready(ready) = open_tail(id, bytes, bytes.len() as u64).unwrap() else {
+        panic!("it is whole")
+    };
+    let report = verify_pack(id, bytes, |_| dictionary.cloned()).unwrap();
+    assert!(report.is_sound(), "{:?}", report.faults);
+    let record = |at| {
+        let (meta, locator) = (ready.1.meta(at).unwrap(), ready.1.locator(at).unwrap());
+        let range = locator.range();
+        let frame = &bytes[range.start as usize..range.end as usize];
+        let dictionary = dictionary.filter(|_| locator.dictionary.is_some());
+        let body = read_entry(&meta.id, &locator, frame, dictionary).unwrap();
+        (meta, body)
+    };
+    (0..ready.1.len()).map(record).collect()
+}
+
+#[test]
+fn golden_packs_are_read() {
+    let [(f_meta, f_body)] = read(Class::Full, &golden("full.sfp"), None).try_into().unwrap();
+    assert_eq!((f_meta, decode_full(&f_body).unwrap()), (meta(RecordKind::Full), full()));
+    let [(d_meta, d_body)] = read(Class::History, &golden("history.sfp"), None).try_into().unwrap();
+    assert_eq!(
+        (d_meta, decode_increment(&d_body, "o-1").unwrap()),
+        (meta(RecordKind::Increment), increment())
+    );
+    let [(_, first), (second_meta, second)] =
+        read(Class::Checkpoint, &golden("checkpoint.sfp"), None).try_into().unwrap();
+    assert_eq!(decode_increment(&first, "o-1").unwrap(), increment());
+    assert_eq!(&*second_meta.id.key.id, "o-2");
+    // The key in the record is not that aggregate's id, so it is stored.
+    assert_eq!(decode_increment(&second, "o-2").unwrap(), increment());
+}
+
+/// A pack of records compressed by every codec, one with a dictionary. Its bytes depend on the versions of
+/// the codec libraries, so it is only read, never made again.
+#[test]
+fn a_golden_pack_of_every_codec_is_read() {
+    let bodies: Vec<Vec<u8>> =
+        (1..=6).map(|n| format!(r#"{{"name":"value","n":{n}}}"#).repeat(9).into()).collect();
+    if is_blessing() {
+        let dictionary = Dictionary::new(&br#"{"name":"value","n":1}"#[..]).unwrap();
+        std::fs::write(path("tests/golden/packs/codecs.dict"), dictionary.bytes()).unwrap();
+        let mut writer = PackWriter::new(header(Class::History));
+        let algorithms = Algorithm::ALL.map(|algorithm| (algorithm, None));
+        let algorithms = algorithms.into_iter().chain([(Algorithm::Zstd, Some(&dictionary))]);
+        for ((n, body), (algorithm, dictionary)) in (1..).zip(&bodies).zip(algorithms) {
+            let compression = Compression { algorithm, level: 3, threshold: 0 };
+            let mut encoder = Encoder::new(compression, dictionary).unwrap();
+            let mut meta = meta(RecordKind::Increment);
+            (meta.id.upto_version, meta.id.from_version) = (Version(n), Version(n - 1));
+            writer.add(meta, body, &mut encoder).unwrap();
+        }
+        std::fs::write(path("tests/golden/packs/codecs.sfp"), writer.finish().unwrap().bytes).unwrap();
+    }
+    let dictionary = Dictionary::new(golden("codecs.dict")).unwrap();
+    let records = read(Class::History, &golden("codecs.sfp"), Some(&dictionary));
+    assert_eq!(records.into_iter().map(|(_, body)| body).collect::<Vec<_>>(), bodies);
+}
