@@ -1,4 +1,5 @@
-//! The ledger's own promises: hand-computed cases for every rule it answers by, digests computed with Python's
+//! The ledger's own promises: hand-computed cases for every rule it answers by, digests computed with
+//! Python's
 //! `hashlib`, and two real event streams. An oracle that nobody checks proves nothing.
 
 #[path = "ledger/mod.rs"]
@@ -498,7 +499,8 @@ fn forms_beyond_the_ledger_are_refused() {
     drop(Ledger::new(counted("on: { T: [ { set: { x: '.a / 2' } } ] }")));
 }
 
-/// The simulator asks a fresh ledger per seed: this bounds the work, the time is printed for who wants to see it.
+/// The simulator asks a fresh ledger per seed: this bounds the work, the time is printed for who wants to see
+/// it.
 #[test]
 fn six_hundred_events_of_rules_cost_little() {
     let on = "{ init: { n: 0 }, on: { Add: [ { add: { n: '.a * 2 + 1' } } ], '*': [ { set: { 'last.v': .a } } ] } }";

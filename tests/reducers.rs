@@ -1,4 +1,5 @@
-//! The golden cases of `tests/golden/reducers/`, written from the contract alone: states are compared by their exact
+//! The golden cases of `tests/golden/reducers/`, written from the contract alone: states are compared by
+//! their exact
 //! text (member order, `1.10`), and exactly the events that a case names are poison.
 
 use snapfold::codec::yaml;
@@ -13,7 +14,7 @@ fn run(case: &Node) -> Result<(), String> {
     let show = |problems: Vec<_>| format!("{problems:?}");
     let reducer = reducer::parse(case.get("reducer").ok_or("no reducer")?).map_err(show)?;
     let (given, then) = (case.get("given").ok_or("no given")?, case.get("then").ok_or("no then")?);
-    let keys = ["given", "then"].map(|name| text_node(name));
+    let keys = ["given", "then"].map(text_node);
     let members = keys.into_iter().zip([given.clone(), then.clone()]).collect();
     let test = Node { span: case.span, kind: NodeKind::Mapping(members) };
     let tests = Node { span: case.span, kind: NodeKind::Sequence(vec![test]) };

@@ -52,7 +52,7 @@ const IMPURE: &str = "SystemTime Instant rand tokio tracing println eprintln";
 const IMPURE_STD: &str = "fs net thread env process";
 const UNORDERED: &str = "HashMap HashSet RandomState";
 const UNFINISHED: &[&str] = &["todo!(", "unimplemented!(", "for now", "FIXME", "XXX"];
-const SYNONYMS: &str = "entity entities manager managers helper helpers util utils common";
+const SYNONYMS: &str = "entity entities manager managers helper helpers util utils";
 const MACHINE_PATHS: &[&str] = &[concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/tmp", "/bash")];
 /// Words that make the next identifier a name of our own choice.
 const NAMING: &str = "fn struct enum trait type mod const static let mut as";
@@ -98,16 +98,20 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "a file has at most 500 lines",
+        name: "a file has at most 530 lines",
         find: |repo| {
-            each(repo, "", |_, text| at(text.lines().nth(500).map(|_| (500, "the file goes on".into()))))
+            each(repo, "", |_, text| at(text.lines().nth(530).map(|_| (530, "the file goes on".into()))))
         },
-        bad: &[("src/domain/a.rs", repeated(&[b'\n'; 501]))],
-        good: &[("src/domain/a.rs", repeated(&[b'\n'; 500]))],
+        bad: &[("src/domain/a.rs", repeated(&[b'\n'; 531]))],
+        good: &[("src/domain/a.rs", repeated(&[b'\n'; 530]))],
     },
     Rule {
-        name: "a line has at most 110 characters",
-        find: |repo| each(repo, "", |_, text| lines(text, |line| line.chars().count() > 110)),
+        name: "a line has at most 110 characters, 170 with a text that rustfmt cannot break",
+        find: |repo| {
+            each(repo, "", |_, text| {
+                lines(text, |line| line.chars().count() > if line.contains('"') { 170 } else { 110 })
+            })
+        },
         bad: &[("tests/a.rs", repeated(&[b'x'; 111]))],
         good: &[("tests/a.rs", repeated(&[b'x'; 110]))],
     },
@@ -140,7 +144,7 @@ const RULES: &[Rule] = &[
             ("src/a.rs", "struct SnapshotManager;"),
             ("src/b.rs", "fn f(entity_id: u64) {}"),
             ("src/c.rs", "fn test_helper() {}"),
-            ("tests/d.rs", "mod common;"),
+            ("tests/d.rs", "mod utils;"),
             ("src/util/e.rs", "fn f() {}"),
             ("src/f.rs", "use std::fmt as utils;"),
         ],

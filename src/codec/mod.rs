@@ -1,4 +1,5 @@
-//! Bytes to domain and back: JSON, YAML, event records, snapshot bodies, packs, compression. Pure: no I/O, no tasks.
+//! Bytes to domain and back: JSON, YAML, event records, snapshot bodies, packs, compression. Pure: no I/O, no
+//! tasks.
 //!
 //! | module | owns |
 //! |---|---|

@@ -1,7 +1,9 @@
 //! `Aggregate` and the fold: the only code that changes a state, for live events and for history alike.
 //!
-//! INVARIANT: `fold` is a function of the aggregate and the record alone, so two workers that fold the same prefix hold
-//! equal aggregates (rule 8). Whatever depends on what a worker happens to hold in memory is not decided here.
+//! INVARIANT: `fold` is a function of the aggregate and the record alone, so two workers that fold the same
+//! prefix hold
+//! equal aggregates (rule 8). Whatever depends on what a worker happens to hold in memory is not decided
+//! here.
 
 use super::chain;
 use super::error::{Error, Result};
@@ -258,7 +260,8 @@ impl Rules {
     /// Folds an event that was folded before, as it was decided then: it takes the version it took.
     ///
     /// # Errors
-    /// Where it does not follow on the aggregate, or the reducer refuses what it once took: the record or the reducer is
+    /// Where it does not follow on the aggregate, or the reducer refuses what it once took: the record or the
+    /// reducer is
     /// not the one of then.
     pub fn refold(
         &self,
@@ -343,7 +346,8 @@ impl Rules {
         }
     }
 
-    /// Applies the reducer. On an error the state is as it was; at version 0 that is the initial state, so that a
+    /// Applies the reducer. On an error the state is as it was; at version 0 that is the initial state, so
+    /// that a
     /// skipped first event leaves what an event without rules would.
     fn reduce(
         &self,
@@ -364,7 +368,8 @@ impl Rules {
             headers: &headers,
             data: &event.data,
         };
-        // The limit is on the exact length. It is measured, and the state kept to go back to, only where the bound,
+        // The limit is on the exact length. It is measured, and the state kept to go back to, only where the
+        // bound,
         // made exact first, leaves the possibility that this event passes it.
         let event_bytes = decoded.record.bytes();
         let mut growth = self.reducer.growth_bound(bound, event_bytes, &view);

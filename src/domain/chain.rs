@@ -1,4 +1,5 @@
-//! The hash chain over the events of one aggregate: what an auditor recomputes (DESIGN section 6.4). No offset enters
+//! The hash chain over the events of one aggregate: what an auditor recomputes (DESIGN section 6.4). No
+//! offset enters
 //! it, so it survives mirroring. Integers are big-endian; `lp(x)` = u32 length + bytes, 0xFFFFFFFF for null.
 
 use super::ids::{Digest, Version};
@@ -20,7 +21,8 @@ fn done(hash: Sha256) -> Digest {
     Digest(hash.finalize().into())
 }
 
-/// Digest of one event: its record time, key, value and the values of the headers that the mapping names, in the order
+/// Digest of one event: its record time, key, value and the values of the headers that the mapping names, in
+/// the order
 /// of their names. One that the record lacks counts as null; of several of one name the last counts.
 #[must_use]
 pub fn event_digest(record: &RawRecord, named_headers: &[Box<str>]) -> Digest {

@@ -59,7 +59,8 @@ pub trait Decode: Send + Sync + fmt::Debug {
 }
 
 impl Decoded {
-    /// Event id, where there is a readable one: of poison too, which takes a version where the policy lets it.
+    /// Event id, where there is a readable one: of poison too, which takes a version where the policy lets
+    /// it.
     #[must_use]
     pub fn event_id(&self) -> Option<&str> {
         match &self.content {

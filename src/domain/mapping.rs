@@ -1,4 +1,5 @@
-//! Where in a record the parts of an event are: `map` of the configuration. Each part is one place or a list of places,
+//! Where in a record the parts of an event are: `map` of the configuration. Each part is one place or a list
+//! of places,
 //! of which the first that answers counts.
 
 use super::value::Pointer;
@@ -60,7 +61,8 @@ impl Mapping {
 }
 
 impl Place {
-    /// Reads a place as the configuration writes it. `topic` is the stream's topic: `topic:REGEX` answers the first
+    /// Reads a place as the configuration writes it. `topic` is the stream's topic: `topic:REGEX` answers the
+    /// first
     /// group of a match in its name (the whole match without groups), which is the same for every record.
     ///
     /// # Errors

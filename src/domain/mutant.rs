@@ -1,4 +1,5 @@
-//! Protocol mutants: one-line wrong versions of single rules, which the simulator must catch. They are run-time switches
+//! Protocol mutants: one-line wrong versions of single rules, which the simulator must catch. They are
+//! run-time switches
 //! in the bare build only (the simulator's build); with `runtime` every question is the constant `false`.
 
 /// One wrong version of one rule; the doc comment says what is wrong.

@@ -7,7 +7,8 @@ use std::fmt;
 pub enum PortError {
     /// It surely did not happen; trying again may help.
     NotDone(String),
-    /// It may have happened, now or later: repeat the identical call until it is acknowledged, or abandon the flush.
+    /// It may have happened, now or later: repeat the identical call until it is acknowledged, or abandon the
+    /// flush.
     Unknown(String),
     /// Trying again cannot help (rights, a missing bucket or table): say so and stop.
     Permanent(String),

@@ -1,4 +1,5 @@
-//! What is kept of an event and of a state: the facts that packs hold, independent of their bytes (`codec` owns those).
+//! What is kept of an event and of a state: the facts that packs hold, independent of their bytes (`codec`
+//! owns those).
 
 use super::ids::{AggregateKey, Digest, Lineage, Offset, PartitionNo, Timestamp, Version};
 use std::sync::Arc;
@@ -36,13 +37,15 @@ impl RawRecord {
     }
 }
 
-/// An event as it is stored: the raw record plus what the fold decided about it. Decoding the record again gives the
+/// An event as it is stored: the raw record plus what the fold decided about it. Decoding the record again
+/// gives the
 /// event again, so a new reducer can fold stored history without the topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredEvent {
     /// The version it took.
     pub version: Version,
-    /// True where the event was poison and the stream's policy let it take its version without changing the state.
+    /// True where the event was poison and the stream's policy let it take its version without changing the
+    /// state.
     pub skipped: bool,
     /// The record.
     pub record: RawRecord,
@@ -91,11 +94,13 @@ pub struct FullBody {
     pub last_event_type: Box<str>,
     /// Id of the last event.
     pub last_event_id: Option<Box<str>>,
-    /// Hashes of the ids of the last 1,000 events, oldest first; empty unless versions are counted and ids mapped.
+    /// Hashes of the ids of the last 1,000 events, oldest first; empty unless versions are counted and ids
+    /// mapped.
     pub recent_event_ids: Vec<u64>,
     /// Set if the aggregate is quarantined at this version.
     pub quarantine: Option<QuarantineMark>,
-    /// The state as JSON text with member order as folded; none for a deleted aggregate, and before the first event.
+    /// The state as JSON text with member order as folded; none for a deleted aggregate, and before the first
+    /// event.
     pub state: Option<Box<[u8]>>,
 }
 
@@ -132,7 +137,8 @@ pub struct RecordMeta {
     pub partition: PartitionNo,
     /// Offset of the first event it covers (of a full record: of the first event since the record before it).
     pub first_offset: Offset,
-    /// Offset of the last event it speaks of: that of `upto_version`, or of the event behind its quarantine mark.
+    /// Offset of the last event it speaks of: that of `upto_version`, or of the event behind its quarantine
+    /// mark.
     pub last_offset: Offset,
     /// Leader epoch of that event, -1 if unknown.
     pub leader_epoch: i32,

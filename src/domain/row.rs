@@ -1,5 +1,7 @@
-//! Rows of the index, as plain facts. Rows are add-only: a row never changes its meaning, two rows that differ only in
-//! their pack are copies of one fact. Everything a row says about *where* its bytes are is one opaque locator.
+//! Rows of the index, as plain facts. Rows are add-only: a row never changes its meaning, two rows that
+//! differ only in
+//! their pack are copies of one fact. Everything a row says about *where* its bytes are is one opaque
+//! locator.
 
 use super::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
 pub use super::record::RecordKind;
@@ -50,7 +52,8 @@ pub struct SnapshotRow {
     pub pack: PackId,
     /// How it is stored.
     pub kind: RecordKind,
-    /// An increment holds the events of versions `from_version + 1 ..= version`; for a full snapshot, the snapshot it
+    /// An increment holds the events of versions `from_version + 1 ..= version`; for a full snapshot, the
+    /// snapshot it
     /// was folded from (0 for none).
     pub from_version: Version,
     /// Kafka partition of its events.

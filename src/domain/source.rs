@@ -1,5 +1,7 @@
-//! What a person wrote, with the place where it stands: the tree that config files, rules and tests are read from.
-//! A [`Node`] keeps numbers as text (`1.10` stays `1.10`) and mapping keys as they are written, because a member
+//! What a person wrote, with the place where it stands: the tree that config files, rules and tests are read
+//! from.
+//! A [`Node`] keeps numbers as text (`1.10` stays `1.10`) and mapping keys as they are written, because a
+//! member
 //! name is text. Every complaint is a [`Problem`] with a place and a fix; readers collect all of them.
 
 use crate::domain::number::Number;
@@ -35,7 +37,8 @@ pub struct Node {
     pub kind: NodeKind,
 }
 
-/// What a [`Node`] can be. Members of a mapping keep their order; their keys are unique and always `String` nodes.
+/// What a [`Node`] can be. Members of a mapping keep their order; their keys are unique and always `String`
+/// nodes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NodeKind {
     /// `null`, `~` or nothing.

@@ -22,7 +22,8 @@ pub struct LogBounds {
 pub trait Log: Send + Sync {
     /// Bounds of a partition now.
     fn bounds(&self, partition: PartitionNo) -> BoxFuture<'_, PortResult<LogBounds>>;
-    /// Records from `from` on, in offset order, at least one unless `from` is at or past `to` or the end; `Missing` if
+    /// Records from `from` on, in offset order, at least one unless `from` is at or past `to` or the end;
+    /// `Missing` if
     /// `from` lies before the log's start. A record at or past `to` is not returned.
     fn read(
         &self,
@@ -30,7 +31,8 @@ pub trait Log: Send + Sync {
         from: Offset,
         to: Offset,
     ) -> BoxFuture<'_, PortResult<Vec<RawRecord>>>;
-    /// One past the last offset that was written under `leader_epoch` or below (Kafka's OffsetForLeaderEpoch): less
+    /// One past the last offset that was written under `leader_epoch` or below (Kafka's
+    /// OffsetForLeaderEpoch): less
     /// than a position reached under that epoch means that the log was truncated.
     fn epoch_end(&self, partition: PartitionNo, leader_epoch: i32) -> BoxFuture<'_, PortResult<Offset>>;
     /// The group's committed offset.
@@ -44,7 +46,8 @@ pub trait Log: Send + Sync {
 pub enum GroupEvent {
     /// These partitions are ours now.
     Assigned(Vec<PartitionNo>),
-    /// These partitions are to be given up: cover what can be covered quickly, commit, then call [`Group::released`].
+    /// These partitions are to be given up: cover what can be covered quickly, commit, then call
+    /// [`Group::released`].
     Revoked(Vec<PartitionNo>),
     /// These partitions are another member's already: drop their states, commit nothing.
     Lost(Vec<PartitionNo>),
@@ -52,7 +55,8 @@ pub enum GroupEvent {
 
 /// Records of one assigned partition, in offset order.
 pub trait Records: Send {
-    /// Waits until there are records and returns at most `max` of them. `Missing` if the next offset is not in the log
+    /// Waits until there are records and returns at most `max` of them. `Missing` if the next offset is not
+    /// in the log
     /// (before its start or past its end). Dropping the future loses nothing.
     fn next(&mut self, max: usize) -> BoxFuture<'_, PortResult<Vec<RawRecord>>>;
 }

@@ -1,4 +1,5 @@
-//! Questions about one aggregate: the owner's memory where it has the answer, rest and the log where it has not.
+//! Questions about one aggregate: the owner's memory where it has the answer, rest and the log where it has
+//! not.
 //!
 //! *If it fails*: an owner that does not answer, or answers from the past, costs time, never truth.
 
@@ -60,7 +61,8 @@ impl Lookup {
         Ok(Answer { found, source })
     }
 
-    /// O1: the low watermark first, then the owner; an answer from below it comes from an owner that is none any more.
+    /// O1: the low watermark first, then the owner; an answer from below it comes from an owner that is none
+    /// any more.
     async fn owners_head(
         &self,
         partition: &PartitionKey,

@@ -1,8 +1,12 @@
-//! One aggregate out of pieces: a base, increments and pending entries that join, and the log where they do not.
+//! One aggregate out of pieces: a base, increments and pending entries that join, and the log where they do
+//! not.
 //!
-//! The rules by their names in DESIGN section 5.1: J1 a record that does not join is a gap, never folded. L1 events at or
-//! beyond the low watermark are left to the log. V1 events of the tail are counted only from a base that holds everything
-//! below the low watermark; else the log is read from the base on, which counts soundly as long as the log reaches back
+//! The rules by their names in DESIGN section 5.1: J1 a record that does not join is a gap, never folded. L1
+//! events at or
+//! beyond the low watermark are left to the log. V1 events of the tail are counted only from a base that
+//! holds everything
+//! below the low watermark; else the log is read from the base on, which counts soundly as long as the log
+//! reaches back
 //! that far. V2 every row seen bounds the fold: a state at or past a row's offset has at least its version.
 
 use super::{AsOf, Provenance, Reconstructor};
@@ -159,7 +163,8 @@ impl<'a> Assembly<'a> {
         self.check_against(&below)
     }
 
-    /// The newest full record at or below the moment that can be read. Answers the pieces of older rows that had to be
+    /// The newest full record at or below the moment that can be read. Answers the pieces of older rows that
+    /// had to be
     /// fetched on the way.
     async fn choose_base(&mut self, rows: &[SnapshotRow]) -> Result<Vec<Piece>> {
         let mut fetched: Vec<SnapshotRow> = Vec::new();
@@ -295,7 +300,8 @@ impl<'a> Assembly<'a> {
             || matches!(self.as_of, AsOf::Version(wanted) if self.aggregate.version >= wanted)
     }
 
-    /// Reads the log from the aggregate's last event up to `to` or the limit, in place of records that cannot be read.
+    /// Reads the log from the aggregate's last event up to `to` or the limit, in place of records that cannot
+    /// be read.
     /// What the log has forgotten stays a hole: whoever needs it finds out.
     async fn bridge(&mut self, to: Offset) -> Result<()> {
         let from = self.aggregate.offset.next().max(Offset(0));

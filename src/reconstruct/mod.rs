@@ -1,4 +1,5 @@
-//! Any state from rest: which rows, packs and stretches of the log make it up, fetched and folded. Loads, lookups and
+//! Any state from rest: which rows, packs and stretches of the log make it up, fetched and folded. Loads,
+//! lookups and
 //! `verify` all come here, so a damaged record heals the same way everywhere.
 //!
 //! | file | owns |
@@ -7,9 +8,11 @@
 //! | `live.rs` | the port through which lookups see the owners of partitions |
 //! | `assemble.rs` | one aggregate out of pieces: base, increments, pending entries, log |
 //!
-//! *Order* (write last, read first): low watermark, then the list of checkpoints, then snapshot rows, then the log from
+//! *Order* (write last, read first): low watermark, then the list of checkpoints, then snapshot rows, then
+//!   the log from
 //! *that* low watermark. Any other order can end too early without noticing.
-//! *If it fails*: an error of a port is `Unavailable` and is never read as "absent"; a record that cannot be read gives
+//! *If it fails*: an error of a port is `Unavailable` and is never read as "absent"; a record that cannot be
+//!   read gives
 //! way to an older one and the log; where that is gone too, the answer is `Gone`, never a wrong state.
 //! *If cancelled*: nothing is lost, nothing was written.
 
@@ -115,11 +118,13 @@ pub struct View {
 }
 
 impl Reconstructor {
-    /// What rest holds of an aggregate, for its owner: folded as far as rows and `pending` reach, without the log from
+    /// What rest holds of an aggregate, for its owner: folded as far as rows and `pending` reach, without the
+    /// log from
     /// `limit` (where the assignment started) on.
     ///
     /// # Errors
-    /// `Unavailable` if a port failed; `Gone` or `Corrupt` if what is there cannot be read and the log has forgotten it.
+    /// `Unavailable` if a port failed; `Gone` or `Corrupt` if what is there cannot be read and the log has
+    /// forgotten it.
     pub async fn load(
         &self,
         partition: &PartitionKey,
@@ -161,7 +166,8 @@ impl Reconstructor {
                 Err(error) => return Err(error),
             };
             match self.state_in(&view, partition, key, as_of, early_rows).await {
-                // The log's start may have followed a low watermark that has moved on since the view was read.
+                // The log's start may have followed a low watermark that has moved on since the view was
+                // read.
                 Err(error) if error.kind == ErrorKind::Gone && self.has_moved(&view, partition).await? => {
                     last = error
                 }
@@ -294,7 +300,8 @@ impl Reconstructor {
         Ok(rows)
     }
 
-    /// Rows from a start downwards to the newest full one, or the first; further down to `oldest` if given. The walk
+    /// Rows from a start downwards to the newest full one, or the first; further down to `oldest` if given.
+    /// The walk
     /// goes on below a full row only as far as `oldest`: an unreadable base makes the assembly ask for more.
     async fn rows_down(
         &self,
@@ -320,7 +327,8 @@ impl Reconstructor {
             if based && oldest.is_none_or(|oldest| lowest <= oldest) {
                 return Ok(rows);
             }
-            // A page may end inside a version: ask for that version again, and for one less if nothing else comes.
+            // A page may end inside a version: ask for that version again, and for one less if nothing else
+            // comes.
             from = if from == From::AtOrBelow(lowest) {
                 From::AtOrBelow(Version(lowest.0.saturating_sub(1)))
             } else {

@@ -1,10 +1,14 @@
 //! `SnapshotStore`: the only code that writes snapshots, and so the only code that knows the order of writes.
 //!
-//! *Order*: pack, then rows (the events' row before the state's, so that a state seen means that its events are kept),
-//! then whoever waits for the acknowledgement may commit. A checkpoint's row is written only after its pack is
+//! *Order*: pack, then rows (the events' row before the state's, so that a state seen means that its events
+//!   are kept),
+//! then whoever waits for the acknowledgement may commit. A checkpoint's row is written only after its pack
+//! is
 //! acknowledged: a listed checkpoint without a pack would block every reader.
-//! *If it fails*: a write that may have happened is repeated, byte for byte, until it is acknowledged. After the deadline
-//! the whole flush is abandoned: nothing in it counts as written, whatever may have landed. Facts that landed are true.
+//! *If it fails*: a write that may have happened is repeated, byte for byte, until it is acknowledged. After
+//!   the deadline
+//! the whole flush is abandoned: nothing in it counts as written, whatever may have landed. Facts that landed
+//! are true.
 //! *If cancelled*: as if abandoned.
 //! *What may leak*: packs without rows, rows nobody waited for.
 
@@ -176,7 +180,8 @@ impl SnapshotStore {
                 self.until_acked(started, "list an aggregate", put).await?;
             }
         }
-        // Increments' rows before full ones: a full row that is seen means that its events' row is acknowledged.
+        // Increments' rows before full ones: a full row that is seen means that its events' row is
+        // acknowledged.
         rows.sort_by_key(|(kind, _)| *kind);
         for (_, row) in rows {
             let put = || {
@@ -192,7 +197,8 @@ impl SnapshotStore {
         Ok(full_bytes)
     }
 
-    /// Writes one checkpoint of many partitions: the pack, then one row per partition. Answers in the order of `parts`.
+    /// Writes one checkpoint of many partitions: the pack, then one row per partition. Answers in the order
+    /// of `parts`.
     ///
     /// # Errors
     /// The deadline passed, or a port refused for good: the checkpoint is abandoned as a whole.
@@ -249,7 +255,8 @@ impl SnapshotStore {
         Ok(())
     }
 
-    /// Writes provisional rows again until they are acknowledged: however long it takes, because until then nothing may
+    /// Writes provisional rows again until they are acknowledged: however long it takes, because until then
+    /// nothing may
     /// rely on them.
     pub async fn adopt(&self, rows: Vec<SnapshotRow>) {
         for row in rows {
@@ -259,7 +266,8 @@ impl SnapshotStore {
         }
     }
 
-    /// Deletes the row of a checkpoint that nothing needs any more: once, best effort; a row that stays is harmless.
+    /// Deletes the row of a checkpoint that nothing needs any more: once, best effort; a row that stays is
+    /// harmless.
     pub async fn retire(&self, partition: &PartitionKey, pack: PackId) {
         // The row that stays is counted by the live checkpoints of the next owner.
         let _ = self.index.delete_checkpoint(partition, pack).await;
@@ -307,7 +315,8 @@ impl SnapshotStore {
             let outcome = write().await;
             let late = self.clock.monotonic_ms().saturating_sub(started) > self.limits.deadline_ms;
             match outcome {
-                // An acknowledgement after the deadline does not count: the grace of garbage collection may be over.
+                // An acknowledgement after the deadline does not count: the grace of garbage collection may
+                // be over.
                 Ok(()) if !late => return Ok(()),
                 Err(PortError::Permanent(what)) => {
                     return Err(Error::new(ErrorKind::Unavailable, "dependency-down", what).context(doing));
@@ -341,7 +350,8 @@ struct FlushPlan {
 impl FlushPlan {
     fn add(&mut self, part: usize, flush: &Flush, events: Vec<StoredEvent>) -> Result<()> {
         let item = &flush.item;
-        // Pending events come before the tail; an owner ignores what lies beyond its start, so the least offset counts.
+        // Pending events come before the tail; an owner ignores what lies beyond its start, so the least
+        // offset counts.
         let pending = item.pending.iter().map(|entry| entry.first_offset);
         let tail = item.tail.first().map(|event| event.record.offset);
         let first = match events.first() {

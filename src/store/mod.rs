@@ -1,4 +1,5 @@
-//! Snapshots at rest. `flush::SnapshotStore` alone knows the order of writes; `index` and `blobs` are its two ports.
+//! Snapshots at rest. `flush::SnapshotStore` alone knows the order of writes; `index` and `blobs` are its two
+//! ports.
 //!
 //! | file | owns |
 //! |---|---|

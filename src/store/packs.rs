@@ -1,6 +1,7 @@
 //! Records in packs: what goes in, and reading one record or one footer back, verified.
 //!
-//! *If it fails*: `Unavailable` if the store did not answer, `NotFound` if the object is not there, `Corrupt` if its bytes
+//! *If it fails*: `Unavailable` if the store did not answer, `NotFound` if the object is not there, `Corrupt`
+//!   if its bytes
 //! disagree with their checksums even when read again. The caller falls back; nothing here guesses.
 //! *If cancelled*: nothing is lost, reads have no effects.
 
@@ -256,7 +257,7 @@ impl Packs {
     /// # Errors
     /// See the module.
     pub async fn full(&self, row: &SnapshotRow) -> Result<FullBody> {
-        let body = self.record(row, |bytes| decode_full(bytes)).await?;
+        let body = self.record(row, decode_full).await?;
         let same = body.version == row.version && row.kind == RecordKind::Full;
         if same { Ok(body) } else { Err(Error::corrupt("a full record of another version")) }
     }

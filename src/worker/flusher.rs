@@ -1,7 +1,9 @@
-//! Group commit: snapshots of all partitions that trip within the linger become one flush; all partitions' checkpoints
+//! Group commit: snapshots of all partitions that trip within the linger become one flush; all partitions'
+//! checkpoints
 //! become one pack.
 //!
-//! *If cancelled*: what was in a flush is abandoned; the partitions' tasks are gone with the worker, or find their answer
+//! *If cancelled*: what was in a flush is abandoned; the partitions' tasks are gone with the worker, or find
+//!   their answer
 //! channel closed, which means the same.
 
 use super::{Command, Components, Handle};
@@ -44,7 +46,8 @@ impl Flusher {
         Self { components: components.clone(), handle: handle.clone(), sender, receiver: Some(receiver) }
     }
 
-    /// Where partitions send their requests. How many snapshots wait is bounded by the partitions' `snapshots_max`.
+    /// Where partitions send their requests. How many snapshots wait is bounded by the partitions'
+    /// `snapshots_max`.
     pub(super) fn requests(&self) -> mpsc::UnboundedSender<Request> {
         self.sender.clone()
     }
@@ -103,7 +106,8 @@ async fn flush(components: Components, batch: Vec<SnapshotRequest>) {
     let (flushes, waiters): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
     let outcomes = components.store.put_snapshots(flushes).await;
     for (outcome, waiter) in outcomes.into_iter().zip(waiters) {
-        // A partition that was revoked meanwhile does not wait any more; what was written is true all the same.
+        // A partition that was revoked meanwhile does not wait any more; what was written is true all the
+        // same.
         let _ = waiter.send(outcome.ok());
     }
 }

@@ -1,4 +1,5 @@
-//! Turns effects into I/O: one task per partition, one that writes checkpoints, one that commits snapshots in groups.
+//! Turns effects into I/O: one task per partition, one that writes checkpoints, one that commits snapshots in
+//! groups.
 //!
 //! | file | owns |
 //! |---|---|
@@ -127,7 +128,8 @@ pub struct Worker {
     components: Components,
     handle: Handle,
     flusher: flusher::Flusher,
-    /// The task of each partition and its number: a partition may come back while its former task is being let go of.
+    /// The task of each partition and its number: a partition may come back while its former task is being
+    /// let go of.
     tasks: BTreeMap<PartitionNo, (u64, Box<dyn Send + Sync>)>,
     tasks_started: u64,
     ended: mpsc::UnboundedReceiver<(PartitionNo, Option<Partition>)>,
@@ -169,7 +171,7 @@ impl Worker {
                 () = shutdown => break,
                 released = releases.select_next_some() => {
                     self.let_go(&released);
-                    let partitions: Vec<PartitionNo> = released.iter().map(|(partition, _)| *partition).collect();
+                    let partitions: Vec<_> = released.iter().map(|(partition, _)| *partition).collect();
                     self.components.group.released(&partitions);
                 }
                 (partition, kept) = self.ended.select_next_some() => self.task_ended(partition, kept),

@@ -1,6 +1,7 @@
 //! The async shell of one partition: inputs in, effects out, no decisions.
 //!
-//! *Order*: completions before commands before records, so that memory cannot grow while acknowledgements wait.
+//! *Order*: completions before commands before records, so that memory cannot grow while acknowledgements
+//!   wait.
 //! *If it fails*: a read or write that fails is repeated until it is done or the partition is given up.
 //! *If cancelled*: everything in memory is gone; the next owner folds it again from the low watermark.
 
@@ -207,14 +208,16 @@ impl Task {
         }
     }
 
-    /// Feeds records, once it is certain that they come from the log that was folded; false if that is not known yet.
+    /// Feeds records, once it is certain that they come from the log that was folded; false if that is not
+    /// known yet.
     async fn take(&mut self, batch: Vec<RawRecord>) -> bool {
         let Some(last) = batch.last() else { return true };
         let (end, epoch) = (last.offset.next(), last.leader_epoch);
         if !self.verify().await {
             return false;
         }
-        // The batch may have been cut off after it was read: then it is read again, and nothing was folded of it.
+        // The batch may have been cut off after it was read: then it is read again, and nothing was folded of
+        // it.
         let number = self.partition.key().partition;
         if !matches!(verify(&self.components, number, end, epoch).await, Ok(Ok(_))) {
             return false;

@@ -1,16 +1,28 @@
 //! The ledger: an independent, naive oracle. The producer's journal goes in record by record; it answers what
-//! every aggregate was at every version, time and offset, written from DESIGN.md (1, 4, 6.4, 9) and API.md (2 to
+//! every aggregate was at every version, time and offset, written from DESIGN.md (1, 4, 6.4, 9) and API.md (2
+//! to
 //! 4.1) alone. It shares no type and no fold with the product: JSON patch is the `json-patch` crate's,
 //! expressions are jaq's. What a spec uses beyond what the ledger knows is refused loudly, never guessed.
 //!
-//! A test crate includes it with `#[path = "../ledger/mod.rs"] mod ledger;`; where it does not need all of it:
+//! A test crate includes it with `#[path = "../ledger/mod.rs"] mod ledger;`; where it does not need all of
+//! it:
 //! `#[expect(dead_code, reason = "...")]` on that line. Its own tests are `tests/ledger_self.rs`.
 
-pub(crate) mod expr;
+pub(crate) mod chain;
+mod expr;
+mod facts;
 pub(crate) mod json;
 pub(crate) mod place;
-pub(crate) mod rules;
+mod preset;
+mod rules;
+mod yaml;
 
+pub(crate) use chain::hex;
+use chain::{event_digest, genesis, link};
+use facts::Kept;
+pub(crate) use facts::{
+    Answer, DeadLetter, Expected, OnPoison, Quarantine, Record, Selector, Spec, Taken, VersionFact, Versions,
+};
 pub(crate) use place::Map;
 use place::{Found, as_integer, as_text, as_time};
 use rules::{Event, Reducer};
@@ -22,155 +34,6 @@ use std::collections::{BTreeMap, BTreeSet};
 #[expect(clippy::panic, reason = "an oracle that guesses is worse than none")]
 pub(crate) fn unsupported(what: &str) -> ! {
     panic!("the ledger does not support {what}")
-}
-
-/// How versions come about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Versions {
-    /// `map.version` is set; `base` is `versionBase`.
-    Given {
-        base: i64,
-    },
-    Counted,
-}
-
-/// `onPoison`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OnPoison {
-    Skip,
-    Quarantine,
-    Halt,
-}
-
-/// One stream, as its user describes it.
-#[derive(Clone, Debug)]
-pub(crate) struct Spec {
-    /// The aggregate type.
-    pub(crate) kind: String,
-    pub(crate) map: Map,
-    pub(crate) versions: Versions,
-    pub(crate) reducer_yaml: String,
-    pub(crate) on_poison: OnPoison,
-    pub(crate) max_event_bytes: usize,
-    pub(crate) max_state_bytes: usize,
-    pub(crate) max_depth: usize,
-}
-
-/// One Kafka record.
-#[derive(Clone, Debug)]
-pub(crate) struct Record {
-    pub(crate) partition: i32,
-    pub(crate) offset: i64,
-    pub(crate) record_time_ms: i64,
-    pub(crate) key: Option<Vec<u8>>,
-    pub(crate) value: Option<Vec<u8>>,
-    pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
-}
-
-/// What became of a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
-    Applied(u64),
-    /// Poison that took this version.
-    Skipped(u64),
-    Duplicate,
-    /// A version that is there with other bytes; the first stays.
-    Conflict,
-    /// The aggregate stops here; the record is a dead letter.
-    Quarantined {
-        code: &'static str,
-    },
-    DeadLetter {
-        code: &'static str,
-    },
-    /// The partition stands before this record or an earlier one.
-    Halt,
-}
-
-/// One version of an aggregate.
-#[derive(Clone, Debug)]
-pub(crate) struct VersionFact {
-    pub(crate) version: u64,
-    pub(crate) record: Record,
-    /// The event's own time, before the running maximum.
-    pub(crate) time_ms: i64,
-    pub(crate) effective_time_ms: i64,
-    pub(crate) event_type: Option<String>,
-    pub(crate) event_id: Option<String>,
-    pub(crate) skipped: bool,
-    pub(crate) deleted: bool,
-    pub(crate) event_digest: [u8; 32],
-    pub(crate) chain: [u8; 32],
-    state: Kept,
-}
-
-/// The text of a state; long texts compressed, because some histories are gigabytes.
-#[derive(Clone, Debug)]
-enum Kept {
-    Text(String),
-    Packed(Vec<u8>),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Quarantine {
-    pub(crate) code: &'static str,
-    /// The last good version; 0 if there is none.
-    pub(crate) version: u64,
-    /// Of the record that could not be folded.
-    pub(crate) offset: i64,
-    pub(crate) since_ms: i64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DeadLetter {
-    pub(crate) partition: i32,
-    pub(crate) offset: i64,
-    pub(crate) aggregate_id: Option<String>,
-    pub(crate) code: &'static str,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Selector {
-    Head,
-    Version(u64),
-    At(i64),
-    Offset(i32, i64),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) version: u64,
-    pub(crate) head_version: u64,
-    pub(crate) deleted: bool,
-    pub(crate) effective_time_ms: i64,
-    pub(crate) partition: i32,
-    pub(crate) offset: i64,
-    /// Members and numbers as folded, RFC 8785 escapes, no white space; `null` if deleted.
-    pub(crate) state_text: String,
-    /// Lower-case hex.
-    pub(crate) state_digest: String,
-    pub(crate) chain: String,
-    pub(crate) last_event_type: Option<String>,
-    pub(crate) last_event_id: Option<String>,
-    pub(crate) skipped: bool,
-    pub(crate) quarantined: Option<Quarantine>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Expected {
-    State(Box<Answer>),
-    Unknown,
-    /// Known, but quarantined before its first version.
-    NoGoodVersion(Quarantine),
-    /// Version 0.
-    BadSelector,
-    BeyondHead {
-        head: u64,
-    },
-    BeforeFirst {
-        first_time_ms: i64,
-    },
-    WrongPartition,
 }
 
 #[derive(Default)]
@@ -484,27 +347,6 @@ impl Aggregate {
     }
 }
 
-impl VersionFact {
-    pub(crate) fn state_text(&self) -> String {
-        match &self.state {
-            Kept::Text(text) => text.clone(),
-            Kept::Packed(bytes) => {
-                let text = zstd::decode_all(&bytes[..]).expect("the ledger packed it");
-                String::from_utf8(text).expect("the ledger packed text")
-            }
-        }
-    }
-}
-
-impl Kept {
-    fn new(text: String) -> Self {
-        if text.len() < 8192 {
-            return Self::Text(text);
-        }
-        Self::Packed(zstd::encode_all(text.as_bytes(), 1).expect("memory takes every byte"))
-    }
-}
-
 /// Nothing found, or a value that is what the part needs, or not.
 fn part<T>(found: Found<'_>, read: fn(&Value) -> Option<T>) -> Result<Option<T>, ()> {
     match found {
@@ -512,40 +354,4 @@ fn part<T>(found: Found<'_>, read: fn(&Value) -> Option<T>) -> Result<Option<T>,
         Found::Value(_, value) => read(&value).map(Some).ok_or(()),
         Found::Unreadable => Err(()),
     }
-}
-
-fn lp(hash: &mut Sha256, bytes: Option<&[u8]>) {
-    let length = bytes.map_or(u32::MAX, |b| u32::try_from(b.len()).expect("records are smaller than 4 GiB"));
-    hash.update(length.to_be_bytes());
-    hash.update(bytes.unwrap_or_default());
-}
-
-pub(crate) fn event_digest(record: &Record, headers: &[String]) -> [u8; 32] {
-    let mut hash = Sha256::new_with_prefix("snapfold.event.v1");
-    hash.update(record.record_time_ms.to_be_bytes());
-    lp(&mut hash, record.key.as_deref());
-    lp(&mut hash, record.value.as_deref());
-    for name in headers {
-        lp(&mut hash, record.header(name));
-    }
-    hash.finalize().into()
-}
-
-pub(crate) fn genesis(kind: &str, id: &str) -> [u8; 32] {
-    let mut hash = Sha256::new_with_prefix("snapfold.genesis.v1");
-    lp(&mut hash, Some(kind.as_bytes()));
-    lp(&mut hash, Some(id.as_bytes()));
-    hash.finalize().into()
-}
-
-pub(crate) fn link(previous: [u8; 32], version: u64, event: [u8; 32]) -> [u8; 32] {
-    let mut hash = Sha256::new_with_prefix("snapfold.link.v1");
-    hash.update(previous);
-    hash.update(version.to_be_bytes());
-    hash.update(event);
-    hash.finalize().into()
-}
-
-pub(crate) fn hex(bytes: &[u8; 32]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

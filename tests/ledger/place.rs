@@ -93,7 +93,8 @@ pub(crate) fn as_integer(value: &Value) -> Option<i64> {
     (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
 }
 
-/// Milliseconds since 1970 of RFC 3339 (cut to ms; no zone = UTC), a date or an integer of epoch milliseconds.
+/// Milliseconds since 1970 of RFC 3339 (cut to ms; no zone = UTC), a date or an integer of epoch
+/// milliseconds.
 pub(crate) fn as_time(value: &Value) -> Option<i64> {
     if let Some(ms) = as_integer(value) {
         return Some(ms);

@@ -3,9 +3,8 @@
 
 use super::expr::{Expr, Scope};
 use super::json::{self, Decimal, same};
-use super::unsupported;
-use json_patch::jsonptr::PointerBuf;
-use saphyr_parser::{Event as Yaml, Parser, ScalarStyle};
+use super::preset::{merge, patch};
+use super::{unsupported, yaml};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -51,8 +50,8 @@ enum At {
 }
 
 impl Reducer {
-    pub(crate) fn parse(yaml: &str) -> Self {
-        let Value::Object(rules) = (match yaml_value(yaml) {
+    pub(crate) fn parse(text: &str) -> Self {
+        let Value::Object(rules) = (match yaml::read(text) {
             Value::String(name) => match name.as_str() {
                 "merge" => return Self::Merge,
                 "replace" => return Self::Replace,
@@ -398,110 +397,4 @@ fn array(place: &mut Value) -> Option<&mut Vec<Value>> {
         *place = Value::Array(Vec::new());
     }
     place.as_array_mut()
-}
-
-/// RFC 7396, keeping the order of members (the `json-patch` crate's own merge swaps the last one in).
-pub(crate) fn merge(target: &mut Value, patch: Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch;
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    let members = target.as_object_mut().expect("made an object above");
-    for (name, value) in patch {
-        if value.is_null() {
-            members.shift_remove(&name);
-        } else {
-            merge(members.entry(name).or_insert(Value::Null), value);
-        }
-    }
-}
-
-/// RFC 6902 by the `json-patch` crate, one operation at a time.
-fn patch(state: &mut Value, operations: Value) -> Option<()> {
-    use json_patch as jp;
-    let Value::Array(operations) = operations else { return None };
-    for operation in operations {
-        let Value::Object(mut operation) = operation else { return None };
-        let pointer = |name: &str| PointerBuf::parse(operation.get(name)?.as_str()?.to_owned()).ok();
-        let (path, from) = (pointer("path")?, pointer("from"));
-        let name = operation.get("op")?.as_str()?.to_owned();
-        let value = operation.shift_remove("value");
-        let operation = match name.as_str() {
-            "add" => jp::PatchOperation::Add(jp::AddOperation { path, value: value? }),
-            "replace" => jp::PatchOperation::Replace(jp::ReplaceOperation { path, value: value? }),
-            "remove" => {
-                to_the_end(state, path.as_str());
-                jp::PatchOperation::Remove(jp::RemoveOperation { path })
-            }
-            "move" => {
-                let from = from?;
-                if from == path {
-                    state.pointer(path.as_str())?;
-                    continue;
-                }
-                to_the_end(state, from.as_str());
-                jp::PatchOperation::Move(jp::MoveOperation { from, path })
-            }
-            "copy" => jp::PatchOperation::Copy(jp::CopyOperation { from: from?, path }),
-            "test" => {
-                // The crate compares the text of numbers, RFC 6902 their value.
-                same(state.pointer(path.as_str())?, &value?).then_some(())?;
-                continue;
-            }
-            _ => return None,
-        };
-        jp::patch_unsafe(state, std::slice::from_ref(&operation)).ok()?;
-    }
-    Some(())
-}
-
-/// Makes a member the last of its object: the crate's removal would else move the last one into its place.
-fn to_the_end(state: &mut Value, pointer: &str) {
-    let Some((parent, name)) = pointer.rsplit_once('/') else { return };
-    let name = name.replace("~1", "/").replace("~0", "~");
-    if let Some(Value::Object(members)) = state.pointer_mut(parent)
-        && let Some(value) = members.shift_remove(&name)
-    {
-        members.insert(name, value);
-    }
-}
-
-/// One YAML document without tags, anchors or merge keys; plain scalars as JSON's types, numbers with their text.
-fn yaml_value(text: &str) -> Value {
-    let mut open: Vec<(Value, Option<String>)> = Vec::new();
-    for event in Parser::new_from_str(text) {
-        let (event, _) = event.unwrap_or_else(|e| unsupported(&format!("this YAML: {e}")));
-        let done = match event {
-            Yaml::Scalar(text, ScalarStyle::Plain, 0, None) => match json::read(text.as_bytes(), 0) {
-                Some(value) if !value.is_string() => value,
-                _ if text.is_empty() || text == "~" => Value::Null,
-                _ => Value::String(text.into_owned()),
-            },
-            Yaml::Scalar(text, _, 0, None) => Value::String(text.into_owned()),
-            Yaml::SequenceStart(0, None) => {
-                open.push((Value::Array(Vec::new()), None));
-                continue;
-            }
-            Yaml::MappingStart(0, None) => {
-                open.push((Value::Object(Map::new()), None));
-                continue;
-            }
-            Yaml::SequenceEnd | Yaml::MappingEnd => open.pop().map_or(Value::Null, |(value, _)| value),
-            Yaml::StreamStart | Yaml::DocumentStart(_) | Yaml::Nothing => continue,
-            other => unsupported(&format!("this YAML: {other:?}")),
-        };
-        match open.last_mut() {
-            None => return done,
-            Some((Value::Array(items), _)) => items.push(done),
-            Some((Value::Object(members), name)) => match name.take() {
-                Some(name) => drop(members.insert(name, done)),
-                None => *name = Some(done.as_str().map_or_else(|| json::text(&done), str::to_owned)),
-            },
-            Some(_) => unsupported("this YAML"),
-        }
-    }
-    unsupported("an empty reducer")
 }

@@ -1,10 +1,14 @@
 //! The executor: tasks of processes, virtual time, timers, one seed.
 //!
-//! *Order*: among the tasks that can run, a random one is polled; time moves only when none can, to the next timer.
-//! A task belongs to a process (one incarnation of a worker, or the world itself). A killed process loses all of its
+//! *Order*: among the tasks that can run, a random one is polled; time moves only when none can, to the next
+//!   timer.
+//! A task belongs to a process (one incarnation of a worker, or the world itself). A killed process loses all
+//! of its
 //! tasks between two polls; a paused one is not polled, while what it sent before goes on happening.
-//! INVARIANT: single-threaded; every decision comes from the seed and goes into the trace hash, so that a seed run
-//! twice gives the same hash. *What may leak*: timers and tasks hold the ports, which hold this; [`Sim::clear`] cuts it.
+//! INVARIANT: single-threaded; every decision comes from the seed and goes into the trace hash, so that a
+//! seed run
+//! twice gives the same hash. *What may leak*: timers and tasks hold the ports, which hold this;
+//! [`Sim::clear`] cuts it.
 
 use crate::rng::{Odds, Rng};
 use crate::stats::{Count, Stats};
@@ -236,7 +240,8 @@ impl Sim {
         drop(tasks);
     }
 
-    /// Ends a process once it has been polled `polls` more times: so that a crash may fall between any two polls,
+    /// Ends a process once it has been polled `polls` more times: so that a crash may fall between any two
+    /// polls,
     /// also between those of one instant.
     pub(crate) fn kill_after(&self, process: ProcessId, polls: u32) {
         assert!(process != WORLD, "the world cannot be killed");
@@ -324,7 +329,8 @@ impl Sim {
         self.core().violations.clone()
     }
 
-    /// One step: a poll, or a timer. False when nothing is left to do up to `deadline`, which is then the time.
+    /// One step: a poll, or a timer. False when nothing is left to do up to `deadline`, which is then the
+    /// time.
     pub(crate) fn step_until(&self, deadline: u64) -> bool {
         let next = {
             let mut core = self.core();

@@ -173,7 +173,8 @@ impl Judge {
         self.ledger.aggregates().map(str::to_owned).collect()
     }
 
-    /// Every question that has one answer: head, every version and one beyond, every boundary time, every offset.
+    /// Every question that has one answer: head, every version and one beyond, every boundary time, every
+    /// offset.
     fn questions(&self, id: &str) -> Vec<AsOf> {
         let versions = self.ledger.versions(id);
         let mut questions = vec![AsOf::Head];

@@ -1,4 +1,5 @@
-//! Which faults a seed has, and how often: swarm testing. Each seed turns a random subset on, because a fault that is
+//! Which faults a seed has, and how often: swarm testing. Each seed turns a random subset on, because a fault
+//! that is
 //! always on hides what happens without it (a bug that needs a long calm as well as a crash, for instance).
 
 use crate::rng::{Odds, Rng};
@@ -37,7 +38,8 @@ pub(crate) struct FaultPlan {
     pub(crate) replica_lost: Odds,
     /// A read writes what it merged back to the replicas it read.
     pub(crate) read_repair: bool,
-    /// "Not done" of an index write may be a lie: harsher than the port's contract, off unless a test sets it.
+    /// "Not done" of an index write may be a lie: harsher than the port's contract, off unless a test sets
+    /// it.
     pub(crate) refusals_lie: bool,
     /// One bit of what a blob read returns is flipped.
     pub(crate) bit_flip: Odds,
@@ -84,7 +86,8 @@ pub(crate) struct FaultPlan {
     pub(crate) truncation_every_ms: u64,
     /// Mean time between re-creations of a topic.
     pub(crate) recreation_every_ms: u64,
-    /// Committed offsets outlive the topic they were for (a zombie's commit after the re-creation, for instance).
+    /// Committed offsets outlive the topic they were for (a zombie's commit after the re-creation, for
+    /// instance).
     pub(crate) commits_outlive_topic: bool,
     /// Mean time between moves of a log's start.
     pub(crate) retention_every_ms: u64,

@@ -49,7 +49,8 @@ pub(crate) fn play(case: Case) -> Outcome {
     let mut setup = Setup::orders(case.versions);
     setup.verbose = case.verbose;
     setup.streams = vec![StreamSpec { shape: subject.shape, ..setup.streams[0].clone() }];
-    // A lineage that starts in the middle of a log has another history than the ledger's, so logs that are cut or made
+    // A lineage that starts in the middle of a log has another history than the ledger's, so logs that are
+    // cut or made
     // again keep their start.
     let world = World::tuned(case.seed, setup, |plan| {
         if plan.truncation_every_ms > 0 || plan.recreation_every_ms > 0 {
@@ -102,7 +103,8 @@ pub(crate) fn play(case: Case) -> Outcome {
     world.finish()
 }
 
-/// Goal: whatever fails, no answer is wrong and everything settles. Method: random seeds in both version modes.
+/// Goal: whatever fails, no answer is wrong and everything settles. Method: random seeds in both version
+/// modes.
 #[test]
 fn no_answer_is_ever_wrong() {
     runner::run(Seeds::from_env(40), play).expect_clean("no_answer_is_ever_wrong");

@@ -40,7 +40,8 @@ impl Rng {
         result
     }
 
-    /// A number below `n` (0 for an `n` of 0): multiply and shift, whose bias is far below what a seed can show.
+    /// A number below `n` (0 for an `n` of 0): multiply and shift, whose bias is far below what a seed can
+    /// show.
     pub(crate) fn below(&mut self, n: u64) -> u64 {
         let wide = u128::from(self.bits()) * u128::from(n);
         u64::try_from(wide >> 64).unwrap_or(0)

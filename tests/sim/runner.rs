@@ -1,6 +1,7 @@
 //! Runs many seeds on two threads, each in both version modes, and says what was tried and what failed.
 //!
-//! Environment: `SNAPFOLD_SIM_SEEDS` how many seeds, `SNAPFOLD_SIM_FIRST` the first of them, `SNAPFOLD_SIM_SEED` one seed
+//! Environment: `SNAPFOLD_SIM_SEEDS` how many seeds, `SNAPFOLD_SIM_FIRST` the first of them,
+//! `SNAPFOLD_SIM_SEED` one seed
 //! alone, with its trace printed (run with `-- --nocapture`).
 
 use crate::ports::producer::VersionMode;

@@ -45,11 +45,14 @@ pub(crate) struct Active {
     pub(crate) topic_id: u128,
 }
 
+/// One started worker: its process, the lineage it works for, and how to ask it.
+pub(crate) type Running = (ProcessId, Active, Handle, Lookup);
+
 /// The workers that were started, and how to ask them.
 #[derive(Clone)]
 pub(crate) struct Fleet {
     pub(crate) active: Arc<Mutex<Active>>,
-    pub(crate) workers: Arc<Mutex<Vec<(ProcessId, Active, Handle, Lookup)>>>,
+    pub(crate) workers: Arc<Mutex<Vec<Running>>>,
 }
 
 struct SimSpawn {
@@ -271,7 +274,8 @@ impl Fleet {
         Self { active: Arc::new(Mutex::new(active)), workers: Arc::default() }
     }
 
-    /// What an operator does who reads the status: where a partition stands still because its log is another one, a new
+    /// What an operator does who reads the status: where a partition stands still because its log is another
+    /// one, a new
     /// lineage is started and all workers with it.
     pub(crate) fn operate(&self, world: &Parts) {
         let active = *lock(&self.active);

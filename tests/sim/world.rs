@@ -1,6 +1,8 @@
-//! One world: executor, ports, producer, workers, nemesis; and the phases of a seed: chaos, heal, settle, ask, finish.
+//! One world: executor, ports, producer, workers, nemesis; and the phases of a seed: chaos, heal, settle,
+//! ask, finish.
 //!
-//! *If it fails*: what must never happen goes to [`Sim::violation`], and [`World::finish`] tells. *What may leak*: the
+//! *If it fails*: what must never happen goes to [`Sim::violation`], and [`World::finish`] tells. *What may
+//!   leak*: the
 //! executor and the ports hold each other; dropping the world cuts that.
 
 use crate::executor::{ProcessId, Sim, WORLD, lock};
@@ -277,7 +279,7 @@ impl World {
 
     /// The same, after `tune` has changed the plan.
     pub(crate) fn tuned(seed: u64, setup: Setup, tune: impl FnOnce(&mut FaultPlan)) -> Self {
-        let mut plan = FaultPlan::drawn(&mut Rng::new(seed ^ 0x5eed_0f_fa17));
+        let mut plan = FaultPlan::drawn(&mut Rng::new(seed ^ 0x5e_ed0f_fa17));
         tune(&mut plan);
         Self::planned(seed, setup, plan)
     }
@@ -344,7 +346,8 @@ impl World {
         self.gate.set_script(script);
     }
 
-    /// Producer and faults for `ms`; `check` is called after every step, and the first thing it says ends the phase.
+    /// Producer and faults for `ms`; `check` is called after every step, and the first thing it says ends the
+    /// phase.
     pub(crate) fn chaos(&self, ms: u64, check: &mut dyn FnMut(&World) -> Result<(), String>) {
         self.start_producer();
         nemesis::start(&self.0);
@@ -366,7 +369,8 @@ impl World {
         self.run(ms, &mut |_| Ok(()));
     }
 
-    /// Ends all faults: nothing fails, is late or dies from now on, and what was frozen goes on. What is on its way (late
+    /// Ends all faults: nothing fails, is late or dies from now on, and what was frozen goes on. What is on
+    /// its way (late
     /// writes, late notices) still arrives.
     pub(crate) fn heal(&self) {
         self.healed.store(true, Ordering::Relaxed);
@@ -391,7 +395,8 @@ impl World {
         }
     }
 
-    /// Runs a question with ports that never fail, as a process of its own, and the world with it; `None` if it is not
+    /// Runs a question with ports that never fail, as a process of its own, and the world with it; `None` if
+    /// it is not
     /// answered within `ms`.
     pub(crate) fn ask<T, F>(&self, ms: u64, question: impl FnOnce(Ports) -> F) -> Option<T>
     where

@@ -25,7 +25,8 @@ const UNITS: [(u8, i64); 3] = [(DAYS, 86_400_000), (SECONDS, 1_000), (0, 1)];
 
 /// The bytes of an incremental record's body. `aggregate_id` is left out of the keys.
 ///
-/// Fails with `Invalid` if there is neither an event nor a mark, versions are not contiguous, or offsets do not increase.
+/// Fails with `Invalid` if there is neither an event nor a mark, versions are not contiguous, or offsets do
+/// not increase.
 pub fn encode_increment(body: &IncrementBody, aggregate_id: &str) -> Result<Vec<u8>> {
     check(body).map_err(|detail| Error::new(ErrorKind::Invalid, "bad-body", detail))?;
     let events = &body.events[..];

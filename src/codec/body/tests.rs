@@ -1,3 +1,5 @@
+//! Bodies come back as they were, and damage is never taken for a body.
+
 use super::*;
 use crate::domain::ids::Digest;
 use crate::domain::record::{FullBody, IncrementBody, RawRecord, StoredEvent};

@@ -1,3 +1,5 @@
+//! Every codec round-trips, and no damaged or hostile bytes pass or exhaust memory.
+
 use super::*;
 use crate::domain::error::ErrorKind;
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Training: when, from what, and that nothing rare leaks.
+
 use super::scrub::{Census, Sample, tokens};
 use super::*;
 use crate::codec::compress::{Compression, Encoder};

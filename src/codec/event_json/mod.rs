@@ -1,4 +1,5 @@
-//! Records with a JSON value to events, by the stream's mapping. What is wrong with a record is an answer (poison), with
+//! Records with a JSON value to events, by the stream's mapping. What is wrong with a record is an answer
+//! (poison), with
 //! as much of its aggregate id and version as could be read. Details never hold values of the record.
 
 use crate::domain::chain::event_digest;
@@ -89,14 +90,11 @@ impl Reading<'_> {
             event_type.ok_or_else(|| fail(Poison::new("no-event-type", "no place gives an event type")))?;
         let event_id = self.text(&mapping.event_id, root);
         let time = self.time(root).map_err(fail)?;
-        let data = match &mapping.data {
-            None => None,
-            Some(places) => Some(match self.first(places, root) {
-                Some(Answer::Value(data)) => data.clone(),
-                Some(Answer::Text(text)) => Value::from(text),
-                None => Value::Null,
-            }),
-        };
+        let data = mapping.data.as_ref().map(|places| match self.first(places, root) {
+            Some(Answer::Value(data)) => data.clone(),
+            Some(Answer::Text(text)) => Value::from(text),
+            None => Value::Null,
+        });
         let data = data.unwrap_or(value);
         Ok(Event { id, version, event_type, event_id, time, data })
     }

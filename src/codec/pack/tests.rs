@@ -1,3 +1,5 @@
+//! Packs round-trip, are searched like a scan, and every damage is found.
+
 use super::section::{SectionWriter, Sections};
 use super::*;
 use crate::codec::compress::{Algorithm, Compression, Encoder};

@@ -1,5 +1,7 @@
-//! Expressions: jq's syntax over the event's data (`.`), `$event` and `$state`, exactly the subset of API.md section
-//! 3. A total language: no loops, no recursion, bounded depth, bounded output; the same input gives the same bytes.
+//! Expressions: jq's syntax over the event's data (`.`), `$event` and `$state`, exactly the subset of API.md
+//! section
+//! 3. A total language: no loops, no recursion, bounded depth, bounded output; the same input gives the same
+//!   bytes.
 //!
 //! | file | owns |
 //! |---|---|

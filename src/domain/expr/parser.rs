@@ -1,4 +1,5 @@
-//! Tokens to a tree, with jq's precedences, loosest first: `|` (right), `//` (right), `or`, `and`, comparisons (one
+//! Tokens to a tree, with jq's precedences, loosest first: `|` (right), `//` (right), `or`, `and`,
+//! comparisons (one
 //! only), `+ -`, `* / %`, unary `-`, then paths. Everything else of jq is refused by name.
 
 use super::lexer::{Lexeme, Token, lex};
@@ -151,7 +152,8 @@ impl Parser {
         Ok(left)
     }
 
-    /// `a // b // c` is `a // (b // c)`, which is the first that is neither null nor false: grouping does not matter.
+    /// `a // b // c` is `a // (b // c)`, which is the first that is neither null nor false: grouping does not
+    /// matter.
     fn alternative(&mut self) -> Parsed {
         let mut left = self.or()?;
         while self.eat_sign("//") {

@@ -1,1 +1,1 @@
-
+//! Expressions against hand-made cases and against jaq.

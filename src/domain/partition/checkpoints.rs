@@ -1,6 +1,8 @@
-//! Live checkpoints of one partition: which of their entries no snapshot supersedes yet, and which checkpoints are done.
+//! Live checkpoints of one partition: which of their entries no snapshot supersedes yet, and which
+//! checkpoints are done.
 //!
-//! INVARIANT(4): an entry is superseded only by a row whose acknowledgement this worker has seen itself (written or
+//! INVARIANT(4): an entry is superseded only by a row whose acknowledgement this worker has seen itself
+//! (written or
 //! adopted by it); a row merely read may be a rumour.
 
 use super::{Effect, Entries, Entry, Partition};
@@ -64,7 +66,8 @@ impl Live {
     }
 
     fn new(checkpoint: LiveCheckpoint, ignore_from: Option<Offset>) -> Self {
-        // SUBTLE: entries beyond the start are not used (L1), but they count like all others. Their writer may have moved
+        // SUBTLE: entries beyond the start are not used (L1), but they count like all others. Their writer
+        // may have moved
         // the low watermark past them after we read it; until our own rows cover their events, only they do.
         let superseded = vec![false; checkpoint.entries.len()];
         let left = superseded.len();

@@ -1,4 +1,5 @@
-//! The table of one checkpoint's entries of one partition, sorted by aggregate id: what its footer says, kept small,
+//! The table of one checkpoint's entries of one partition, sorted by aggregate id: what its footer says, kept
+//! small,
 //! because a worker holds the tables of all live checkpoints (a million entries are some 30 MB).
 
 use crate::domain::ids::{Offset, Timestamp, Version};
@@ -8,7 +9,8 @@ use crate::domain::ids::{Offset, Timestamp, Version};
 pub struct Entry<'a> {
     /// Aggregate id.
     pub id: &'a str,
-    /// It holds the events of versions `from + 1 ..= upto`; the two are equal if it only carries a quarantine mark.
+    /// It holds the events of versions `from + 1 ..= upto`; the two are equal if it only carries a quarantine
+    /// mark.
     pub from: Version,
     /// Version of its last event.
     pub upto: Version,
@@ -179,13 +181,13 @@ mod tests {
             last_offset: Offset(n as i64 * 1_000_003 + 5),
             effective_time: Timestamp(-62_135_596_800_000 + n as i64),
             raw_bytes: n as u64 * n as u64,
-            marked: n % 5 == 0,
+            marked: n.is_multiple_of(5),
         };
         let table = Entries::from_sorted((0..ids.len()).map(entry));
         assert_eq!(table.len(), 500);
-        for n in 0..500 {
+        for (n, id) in ids.iter().enumerate() {
             assert_eq!(table.get(n), entry(n));
-            assert_eq!(table.find(&ids[n]), Some(n));
+            assert_eq!(table.find(id), Some(n));
         }
         assert_eq!(table.find("id-"), None);
         assert_eq!(table.find("id-0500"), None);

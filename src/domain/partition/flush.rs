@@ -141,7 +141,8 @@ impl Partition {
         }
     }
 
-    /// Starts the snapshot a slot waits for. Where it must wait for a flight or an adoption, their end tries again.
+    /// Starts the snapshot a slot waits for. Where it must wait for a flight or an adoption, their end tries
+    /// again.
     fn start_snapshot(&mut self, slot: SlotId, effects: &mut Vec<Effect>) {
         let Some(live) = self.slots.live_or_gone(slot) else { return };
         live.queued = false;
@@ -244,7 +245,8 @@ impl Partition {
         self.want_snapshot(slot, lost.trigger, effects);
     }
 
-    /// Hands over everything that is dirty and not being snapshotted anyway. Always answers with one checkpoint effect,
+    /// Hands over everything that is dirty and not being snapshotted anyway. Always answers with one
+    /// checkpoint effect,
     /// empty where there is nothing to write or one is in flight already.
     pub(super) fn take_checkpoint(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let flight = self.mint_flight();
@@ -321,7 +323,8 @@ impl Partition {
         }
     }
 
-    /// Trips whatever is older than `timeThreshold`: dirty aggregates by the first event of their tail, pending ones by
+    /// Trips whatever is older than `timeThreshold`: dirty aggregates by the first event of their tail,
+    /// pending ones by
     /// the age of the checkpoint that holds them.
     pub(super) fn trip_by_age(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let age_max = self.settings.age_ms_max;
@@ -354,7 +357,8 @@ impl Partition {
         }
     }
 
-    /// Too many bytes in live checkpoints, or too much memory for their tables: the oldest entries become snapshots.
+    /// Too many bytes in live checkpoints, or too much memory for their tables: the oldest entries become
+    /// snapshots.
     fn trip_debt(&mut self, effects: &mut Vec<Effect>) {
         let tables: usize = self.checkpoints.iter().map(super::checkpoints::Live::heap_bytes).sum();
         if self.live_bytes() > self.settings.live_bytes_max {

@@ -126,7 +126,8 @@ impl Partition {
             offset <= live.aggregate.offset
         };
         if covered && !mutant(Mutant::NoReplaySkip) {
-            // Rule 4: the loaded state holds this event already. While its row is provisional the event is uncovered.
+            // Rule 4: the loaded state holds this event already. While its row is provisional the event is
+            // uncovered.
             if let Some(adoption) = &mut live.adoption {
                 let hold = adoption.hold.get_or_insert(offset);
                 *hold = offset.min(*hold);
@@ -213,7 +214,8 @@ impl Partition {
     }
 }
 
-/// A duplicate version whose record differs from the one in the tail: a finding. It changes nothing about the fold,
+/// A duplicate version whose record differs from the one in the tail: a finding. It changes nothing about the
+/// fold,
 /// because what is still in memory differs from worker to worker.
 fn conflicts(live: &Live, decoded: &Decoded) -> bool {
     let Ok(event) = &decoded.content else { return false };

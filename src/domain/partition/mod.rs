@@ -1,5 +1,6 @@
 //! The state machine of one Kafka partition: all that decides what is folded, what is durable and what may be
-//! committed. `step` takes one input and appends effects; it does no I/O and knows no clock but its `now` argument.
+//! committed. `step` takes one input and appends effects; it does no I/O and knows no clock but its `now`
+//! argument.
 //!
 //! | file | owns |
 //! |---|---|
@@ -12,7 +13,8 @@
 //! | `entries.rs` | the compact table of one checkpoint's entries |
 //! | `watermark.rs` | uncovered offsets, the low watermark, commits |
 //!
-//! Words: an event is *uncovered* until a snapshot or checkpoint with it is acknowledged; the low watermark is the
+//! Words: an event is *uncovered* until a snapshot or checkpoint with it is acknowledged; the low watermark
+//! is the
 //! first uncovered offset. An aggregate's *tail* is its uncovered events, kept until they are covered.
 
 mod checkpoints;
@@ -143,7 +145,8 @@ pub enum Effect {
     },
     /// Write a snapshot: packs, then rows; answer `SnapshotStored` or `SnapshotAbandoned`.
     Snapshot(FlightId, Box<SnapshotItem>),
-    /// Write a checkpoint: pack, then this partition's row; answer `CheckpointStored` or `CheckpointAbandoned`.
+    /// Write a checkpoint: pack, then this partition's row; answer `CheckpointStored` or
+    /// `CheckpointAbandoned`.
     Checkpoint(FlightId, Vec<CheckpointItem>),
     /// Write these rows again until acknowledged; answer `Adopted`.
     Adopt(FlightId, Vec<SnapshotRow>),
@@ -201,7 +204,8 @@ enum Draining {
 }
 
 impl Partition {
-    /// A partition whose folding starts at `start`, the greatest valid low watermark, with the live checkpoints that
+    /// A partition whose folding starts at `start`, the greatest valid low watermark, with the live
+    /// checkpoints that
     /// were listed *after* that low watermark was read.
     #[must_use]
     pub fn new(

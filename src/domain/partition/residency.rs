@@ -24,7 +24,8 @@ pub struct Load {
 pub struct Loaded {
     /// It, folded as far as rows and pending entries reach; at genesis if there are none.
     pub aggregate: Aggregate,
-    /// Rows seen, newest first: all from the newest down to the newest readable full one (or the first), and all above
+    /// Rows seen, newest first: all from the newest down to the newest readable full one (or the first), and
+    /// all above
     /// the oldest version that a pending entry starts from.
     pub rows: Vec<SnapshotRow>,
 }
@@ -101,7 +102,8 @@ impl Partition {
         live
     }
 
-    /// INVARIANT(4, A1): a row at or beyond the next offset to fold, or one that overlaps a live checkpoint's entry, may
+    /// INVARIANT(4, A1): a row at or beyond the next offset to fold, or one that overlaps a live checkpoint's
+    /// entry, may
     /// exist on one replica only. It is written again at quorum before anything relies on it.
     fn adopt_provisional(
         &mut self,
@@ -141,7 +143,8 @@ impl Partition {
         self.try_snapshot(slot, effects);
     }
 
-    /// Nothing that is there of this aggregate can be read: it stands still, marked, and its events become dead letters.
+    /// Nothing that is there of this aggregate can be read: it stands still, marked, and its events become
+    /// dead letters.
     /// The mark is kept like any quarantine, or a later owner would count versions on from a hole.
     fn unreadable(&mut self, id: &str, first: Offset, poison: Poison, now: Now) -> Live {
         self.counts.quarantined += 1;

@@ -41,7 +41,8 @@ pub(super) enum Body {
 /// An aggregate that is being read from rest. Its events wait; other aggregates go on.
 #[derive(Debug, Default)]
 pub(super) struct Loading {
-    /// INVARIANT(5): a parked event is uncovered from the moment it is parked; if it counted only once folded, a crash
+    /// INVARIANT(5): a parked event is uncovered from the moment it is parked; if it counted only once
+    /// folded, a crash
     /// between park and load would commit past it.
     pub(super) parked: VecDeque<Decoded>,
     pub(super) parked_bytes: usize,
@@ -70,11 +71,13 @@ pub(super) struct Flight {
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) aggregate: Aggregate,
-    /// Events that nothing durable covers, in version order; the last one has the aggregate's version unless the state
+    /// Events that nothing durable covers, in version order; the last one has the aggregate's version unless
+    /// the state
     /// came from a row ahead of the position.
     pub(super) tail: VecDeque<StoredEvent>,
     pub(super) tail_bytes: usize,
-    /// Monotonic time at which the first event of the tail was folded, or later never: an upper bound of its age.
+    /// Monotonic time at which the first event of the tail was folded, or later never: an upper bound of its
+    /// age.
     pub(super) tail_since_ms: u64,
     /// The quarantine mark is not covered yet.
     pub(super) mark_uncovered: bool,
@@ -308,7 +311,8 @@ impl Slots {
         (0u32..).zip(&self.slots).filter_map(|(at, slot)| Some((SlotId(at), slot.as_ref()?)))
     }
 
-    /// The next slot under the eviction hand that `may_go`, giving each referenced one a second chance (CLOCK).
+    /// The next slot under the eviction hand that `may_go`, giving each referenced one a second chance
+    /// (CLOCK).
     pub(super) fn victim(&mut self, may_go: impl Fn(&Live) -> bool) -> Option<SlotId> {
         for _ in 0..self.slots.len() * 2 {
             self.hand = (self.hand + 1) % self.slots.len();

@@ -1,4 +1,5 @@
-//! The low watermark: the first offset that nothing durable covers. Only this type can say what may be committed.
+//! The low watermark: the first offset that nothing durable covers. Only this type can say what may be
+//! committed.
 //!
 //! INVARIANT(1): `committed <= low <= position`, and `low` never goes back.
 
@@ -11,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Uncovered offsets of one partition and what was committed of it.
 #[derive(Debug)]
 pub(super) struct Watermark {
-    /// First uncovered offset of every aggregate that has one. Offsets are unique: each is one event of one aggregate.
+    /// First uncovered offset of every aggregate that has one. Offsets are unique: each is one event of one
+    /// aggregate.
     uncovered: BTreeMap<Offset, SlotId>,
     /// Events that count as processed only once their dead letter is recorded.
     letters: BTreeSet<Offset>,

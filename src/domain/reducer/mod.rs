@@ -1,8 +1,11 @@
-//! Reducers: (state, event) -> state, pure and deterministic. The presets are here, rules in [`super::rules`]; Rust
+//! Reducers: (state, event) -> state, pure and deterministic. The presets are here, rules in
+//! [`super::rules`]; Rust
 //! users implement [`Reducer`] themselves.
 //!
-//! INVARIANTS of every implementation: on `Err` the state is exactly what it was, member order too; equal states and
-//! events give equal states, byte for byte; growth by one event is bounded ([`APPLY_BYTES_MAX`], [`STATE_DEPTH_MAX`]).
+//! INVARIANTS of every implementation: on `Err` the state is exactly what it was, member order too; equal
+//! states and
+//! events give equal states, byte for byte; growth by one event is bounded ([`APPLY_BYTES_MAX`],
+//! [`STATE_DEPTH_MAX`]).
 
 mod presets;
 #[cfg(test)]
@@ -53,7 +56,8 @@ pub enum Outcome {
     Unchanged,
     /// No rule is about events of this type. A deleted aggregate stays deleted.
     NoRule,
-    /// The aggregate is deleted. What is left in the state means nothing: the next event that is not `NoRule` starts
+    /// The aggregate is deleted. What is left in the state means nothing: the next event that is not `NoRule`
+    /// starts
     /// from [`Reducer::initial`].
     Deleted,
 }
@@ -69,11 +73,13 @@ pub trait Reducer: Send + Sync + Debug {
     /// [`Poison`]; the state is then exactly what it was.
     fn apply(&self, state: &mut Value, event: &EventView<'_>) -> Result<Outcome, Poison>;
 
-    /// How many bytes the state's JSON text can grow by this event at the most: cheap, from above. `state_bytes` is the
+    /// How many bytes the state's JSON text can grow by this event at the most: cheap, from above.
+    /// `state_bytes` is the
     /// length of that text now, `event_bytes` that of the event's record.
     fn growth_bound(&self, state_bytes: usize, event_bytes: usize, event: &EventView<'_>) -> usize;
 
-    /// What the reducer means, as text: equal for equal meaning (comments, blanks and YAML style do not count), and
+    /// What the reducer means, as text: equal for equal meaning (comments, blanks and YAML style do not
+    /// count), and
     /// another for another meaning. It goes into the stream's fingerprint.
     fn fingerprint_text(&self) -> String;
 }

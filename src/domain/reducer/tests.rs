@@ -1,1 +1,1 @@
-
+//! Presets fold, and what they refuse leaves the state alone.

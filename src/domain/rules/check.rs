@@ -1,4 +1,5 @@
-//! The tests of the config: fold the events of `given` from the reducer's initial state and compare with `then`,
+//! The tests of the config: fold the events of `given` from the reducer's initial state and compare with
+//! `then`,
 //! numbers by value. Both are always literal.
 
 use crate::domain::ids::{Timestamp, Version};
@@ -169,7 +170,8 @@ impl Test {
         if differences.is_empty() { Verdict::Pass } else { Verdict::Differs(differences) }
     }
 
-    /// The state after all events, `None` if deleted, and which events (numbered from 1) were poison and why; those
+    /// The state after all events, `None` if deleted, and which events (numbered from 1) were poison and why;
+    /// those
     /// changed nothing.
     #[must_use]
     pub fn fold(&self, reducer: &dyn Reducer) -> (Option<Value>, Vec<(usize, String)>) {
@@ -193,7 +195,8 @@ impl Test {
     }
 }
 
-/// Collects the places where two values differ, numbers by value. Recursion is bounded by the values' own depth.
+/// Collects the places where two values differ, numbers by value. Recursion is bounded by the values' own
+/// depth.
 fn differ(path: &mut String, expected: &Value, got: &Value, differences: &mut Vec<Difference>) {
     let length = path.len();
     match (expected, got) {

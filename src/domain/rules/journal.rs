@@ -1,8 +1,11 @@
-//! The state while one event is applied: every change goes through here and is noted with its inverse, so that an
+//! The state while one event is applied: every change goes through here and is noted with its inverse, so
+//! that an
 //! event whose third operation fails leaves nothing behind, and no state is copied to make that so.
 //!
-//! INVARIANTS: an entry is undone in exactly the state its change left, so its path still leads there; below a place
-//! that this event created nothing is noted, because undoing the creation takes all of it away. Objects keep their
+//! INVARIANTS: an entry is undone in exactly the state its change left, so its path still leads there; below
+//! a place
+//! that this event created nothing is noted, because undoing the creation takes all of it away. Objects keep
+//! their
 //! empty slots until [`Journal::commit`].
 
 use crate::domain::expr::noun;
@@ -95,7 +98,8 @@ impl<'s, 'a> Journal<'s, 'a> {
         route.end += 1;
     }
 
-    /// Walks and creates what is missing: a missing or null parent becomes an array for an index, else an object.
+    /// Walks and creates what is missing: a missing or null parent becomes an array for an index, else an
+    /// object.
     pub(super) fn walk(&mut self, route: &Route) -> Result<Place<'_>, Poison> {
         if route.len() > STATE_DEPTH_MAX {
             return Err(Poison::new(poison::DEPTH, "the path is too deep"));
@@ -370,20 +374,18 @@ impl Place<'_> {
             return Err(Poison::new(poison::TYPE, format!("there is {}, not an array", noun(self.value))));
         };
         let mut removed = Vec::new();
-        let mut index = 0;
         // COST: one pass; `Vec::remove` for each element would be quadratic.
         let mut kept = Vec::new();
         if elements.iter().enumerate().all(|(index, element)| keep(index, element)) {
             return Ok(());
         }
         kept.reserve(elements.len());
-        for element in elements.drain(..) {
+        for (index, element) in elements.drain(..).enumerate() {
             if keep(index, &element) {
                 kept.push(element);
             } else {
                 removed.push((index, element));
             }
-            index += 1;
         }
         *elements = kept;
         self.note(|| Undo::Insert(removed));

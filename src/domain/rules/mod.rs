@@ -1,4 +1,5 @@
-//! Rules: a reducer written in the config (API.md section 3). Operations run in the order written, the type's own
+//! Rules: a reducer written in the config (API.md section 3). Operations run in the order written, the type's
+//! own
 //! before those of `"*"`; if one fails, none has happened.
 //!
 //! | file | owns |
@@ -153,7 +154,8 @@ impl Reducer for Rules {
         Ok(if unchanged { Outcome::Unchanged } else { Outcome::Changed })
     }
 
-    /// Every byte of the rules' text can stand for one copy of the event at the most (and of the state, where rules
+    /// Every byte of the rules' text can stand for one copy of the event at the most (and of the state, where
+    /// rules
     /// read it), each twice as long where it is quoted inside a text.
     fn growth_bound(&self, state_bytes: usize, event_bytes: usize, _event: &EventView<'_>) -> usize {
         let source = event_bytes + NUMBER_BYTES + if self.reads_state { state_bytes } else { 0 };
@@ -165,7 +167,8 @@ impl Reducer for Rules {
     }
 }
 
-/// The canonical text. The order of members in `init` counts (states keep it), that of the event types does not.
+/// The canonical text. The order of members in `init` counts (states keep it), that of the event types does
+/// not.
 impl Display for Rules {
     fn fmt(&self, f: &mut Formatter<'_>) -> Formatted {
         writeln!(f, "rules 1\ninit {}", self.init.to_json())?;

@@ -1,7 +1,9 @@
 //! The `Blobs` port: immutable objects under names that are never reused.
 //!
-//! *Order*: an object that was acknowledged is durable and visible to every later read. *If it fails*: see `outcome`; a
-//! write that timed out may land late. *What may leak*: objects whose rows were never written; garbage collection finds
+//! *Order*: an object that was acknowledged is durable and visible to every later read. *If it fails*: see
+//!   `outcome`; a
+//! write that timed out may land late. *What may leak*: objects whose rows were never written; garbage
+//! collection finds
 //! them by listing.
 
 use crate::domain::outcome::PortResult;
@@ -12,7 +14,8 @@ pub type Blob = Vec<u8>;
 
 /// Objects. Implementations: memory, local directory, S3; the simulator's.
 pub trait Blobs: Send + Sync {
-    /// Writes a new object, whole or not at all; `Exists` if there is one of that name (perhaps our own earlier try:
+    /// Writes a new object, whole or not at all; `Exists` if there is one of that name (perhaps our own
+    /// earlier try:
     /// the caller compares).
     fn put_new<'a>(&'a self, name: &'a str, bytes: &'a [u8]) -> BoxFuture<'a, PortResult<()>>;
     /// `len` bytes from `start`; fewer only where the object ends.

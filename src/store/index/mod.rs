@@ -1,7 +1,9 @@
 //! The `Index` port: rows that say which facts exist and where their bytes are.
 //!
-//! *Order*: single-row writes, no transactions, no "latest" pointer. *If it fails*: see `outcome`; every write is
-//! idempotent. Reads are quorum reads: what a write was acknowledged for, every later read sees; a write that was not
+//! *Order*: single-row writes, no transactions, no "latest" pointer. *If it fails*: see `outcome`; every
+//!   write is
+//! idempotent. Reads are quorum reads: what a write was acknowledged for, every later read sees; a write that
+//! was not
 //! acknowledged may be seen by one read and not by the next. An error is never told as "absent".
 
 use crate::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
@@ -38,13 +40,15 @@ pub trait Index: Send + Sync {
     ) -> BoxFuture<'a, PortResult<Vec<SnapshotRow>>>;
     /// Writes one checkpoint row; its write time derives from its pack id.
     fn put_checkpoint(&self, row: CheckpointRow) -> BoxFuture<'_, PortResult<()>>;
-    /// Deletes one checkpoint row, whether it is there or not; the deletion's write time is the row's plus one.
+    /// Deletes one checkpoint row, whether it is there or not; the deletion's write time is the row's plus
+    /// one.
     fn delete_checkpoint<'a>(&'a self, key: &'a PartitionKey, pack: PackId) -> BoxFuture<'a, PortResult<()>>;
     /// The live checkpoints of one partition, oldest pack first.
     fn checkpoints<'a>(&'a self, key: &'a PartitionKey) -> BoxFuture<'a, PortResult<Vec<CheckpointRow>>>;
     /// Writes a low watermark; of several values the largest wins.
     fn put_watermark(&self, row: WatermarkRow) -> BoxFuture<'_, PortResult<()>>;
-    /// The low watermarks of one partition of a lineage: one for each leader epoch under which one was written.
+    /// The low watermarks of one partition of a lineage: one for each leader epoch under which one was
+    /// written.
     fn watermarks<'a>(&'a self, key: &'a PartitionKey) -> BoxFuture<'a, PortResult<Vec<WatermarkRow>>>;
     /// Notes that an aggregate exists, for listing and for finding its partition; repeating it is harmless.
     fn put_aggregate<'a>(

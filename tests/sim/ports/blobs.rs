@@ -1,6 +1,8 @@
-//! The `Blobs` of the world: one bucket, immutable objects, writes that land late, reads that lie, and damage.
+//! The `Blobs` of the world: one bucket, immutable objects, writes that land late, reads that lie, and
+//! damage.
 //!
-//! Damage to what is stored is kept in a list: whoever judges an answer must know which history was taken away.
+//! Damage to what is stored is kept in a list: whoever judges an answer must know which history was taken
+//! away.
 
 use super::{Access, Gate, Op, Port};
 use crate::executor::{ProcessId, lock};

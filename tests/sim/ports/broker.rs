@@ -1,7 +1,8 @@
 //! The broker's side of the log: topics, partitions, offsets with gaps, leader epochs, retention, truncation,
 //! re-creation, committed offsets; and the journal of all that was ever appended, which the ledger is fed by.
 //!
-//! INVARIANT: offsets of one partition of one topic id only repeat after a truncation, and then under a later epoch.
+//! INVARIANT: offsets of one partition of one topic id only repeat after a truncation, and then under a later
+//! epoch.
 
 use super::Gate;
 use super::clock::wall;
@@ -49,7 +50,8 @@ pub(crate) struct JournalEntry {
     pub(crate) note: Note,
     /// Whose event it is, where it is one.
     pub(crate) aggregate: Option<Arc<str>>,
-    /// Its place among the aggregate's events, as the producer counts: also what the event says in `Given` mode.
+    /// Its place among the aggregate's events, as the producer counts: also what the event says in `Given`
+    /// mode.
     pub(crate) version: Option<u64>,
     /// When it was appended.
     pub(crate) at: u64,
@@ -148,7 +150,8 @@ impl Broker {
         Self { gate, state: Arc::default() }
     }
 
-    /// Creates a topic, or creates it again: another id, empty partitions, epochs from 0. Committed offsets go with
+    /// Creates a topic, or creates it again: another id, empty partitions, epochs from 0. Committed offsets
+    /// go with
     /// the old one unless the plan lets them stay.
     pub(crate) fn create(&self, topic: &Arc<str>, partitions: i32) {
         let outlive = self.gate.plan(|plan| plan.commits_outlive_topic);
@@ -273,7 +276,8 @@ impl Broker {
         Poll::Pending
     }
 
-    /// One past the last offset written under `epoch` or below; the end of the log for an unknown (negative) epoch.
+    /// One past the last offset written under `epoch` or below; the end of the log for an unknown (negative)
+    /// epoch.
     pub(crate) fn epoch_end(&self, topic: &str, partition: PartitionNo, epoch: i32) -> PortResult<Offset> {
         let mut state = lock(&self.state);
         let part = state.part(topic, partition)?;
@@ -303,7 +307,8 @@ impl Broker {
         }
     }
 
-    /// An unclean one: what is at or past `cut` is gone, and its offsets will be given again under the next epoch. The
+    /// An unclean one: what is at or past `cut` is gone, and its offsets will be given again under the next
+    /// epoch. The
     /// journal entries that were taken away.
     pub(crate) fn truncate(&self, topic: &str, partition: PartitionNo, cut: Offset) -> Vec<JournalEntry> {
         let now = self.gate.sim.now();

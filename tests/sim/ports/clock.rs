@@ -1,4 +1,5 @@
-//! The `Clock` of one process: wall time with the process's own skew, monotonic time shared by the whole world.
+//! The `Clock` of one process: wall time with the process's own skew, monotonic time shared by the whole
+//! world.
 
 use crate::executor::{ProcessId, Sim, lock};
 use futures_util::future::BoxFuture;

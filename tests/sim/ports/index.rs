@@ -1,7 +1,9 @@
 //! The `Index` as three replicas: a write is acknowledged by two, a read asks a random two and merges them.
 //!
-//! *Order*: each replica gets a write at its own time. Acknowledged: two had it before the answer, the third gets it
-//! before, after or never. Not heard or late: none, one, two or three have it, now or later: a rumour. Refused: none
+//! *Order*: each replica gets a write at its own time. Acknowledged: two had it before the answer, the third
+//!   gets it
+//! before, after or never. Not heard or late: none, one, two or three have it, now or later: a rumour.
+//! Refused: none
 //! has it (unless the plan says that refusals lie). Reads see each of their two replicas at its own moment.
 
 use super::replica::{Cell, Query, Replica};
@@ -53,7 +55,8 @@ impl Cluster {
         all
     }
 
-    /// Largest acknowledged low watermark of a partition, over all lineages of the topic id: the smallest of those.
+    /// Largest acknowledged low watermark of a partition, over all lineages of the topic id: the smallest of
+    /// those.
     pub(crate) fn acked_watermark(
         &self,
         topic: &str,

@@ -1,7 +1,9 @@
-//! The ports as the simulated world offers them, and the one gate through which every call goes: it draws what
+//! The ports as the simulated world offers them, and the one gate through which every call goes: it draws
+//! what
 //! becomes of the call (*happened?* x *answered?*) and when.
 //!
-//! *Order*: an effect happens at its own time, by a timer of the world: killing, pausing or cancelling the caller does
+//! *Order*: an effect happens at its own time, by a timer of the world: killing, pausing or cancelling the
+//!   caller does
 //! not take it back. An answer comes after its effect, or speaks of "unknown".
 
 pub(crate) mod blobs;

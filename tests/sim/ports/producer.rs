@@ -1,7 +1,9 @@
-//! The producer: events of a few aggregates, and all that producers do wrong. Its journal (kept by the broker, one
+//! The producer: events of a few aggregates, and all that producers do wrong. Its journal (kept by the
+//! broker, one
 //! entry for each append) is what the ledger is fed by, so that a loss in the log shows as well.
 //!
-//! A producer goes by what survives in the log: after a truncation it counts on from there (sometimes it does not, which
+//! A producer goes by what survives in the log: after a truncation it counts on from there (sometimes it does
+//! not, which
 //! leaves a gap), after a re-creation it starts anew.
 
 use super::Gate;
@@ -69,7 +71,8 @@ pub(crate) struct Producer {
     state: Arc<Mutex<State>>,
 }
 
-/// Where the default partitioner of these tests puts an id (FNV-1a): like real ones, a function of the bytes alone.
+/// Where the default partitioner of these tests puts an id (FNV-1a): like real ones, a function of the bytes
+/// alone.
 pub(crate) fn partition_of(id: &str, partitions: i32) -> PartitionNo {
     let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -148,7 +151,8 @@ impl Producer {
         }
     }
 
-    // Called with the random stream at hand: nothing in here may ask the executor for anything else. The plan is the
+    // Called with the random stream at hand: nothing in here may ask the executor for anything else. The plan
+    // is the
     // gate's own lock.
     fn draft(&self, rng: &mut Rng, stream: &mut Stream, number: u64, now: u64) -> (PartitionNo, Draft) {
         let (hot, duplicate, poison, tombstone, out_of_order) =

@@ -1,8 +1,11 @@
-//! One replica of the index: cells, and how two versions of a cell become one. A read of several replicas is the same
+//! One replica of the index: cells, and how two versions of a cell become one. A read of several replicas is
+//! the same
 //! merge into an empty replica, so that there is one place where "which write wins" is said.
 //!
-//! Cells (DESIGN.md section 4, rule 5): snapshot rows are add-only facts; a checkpoint row is written at the time its
-//! pack was minted, its deletion one millisecond later, the later time wins, a deletion wins a tie; of watermarks the
+//! Cells (DESIGN.md section 4, rule 5): snapshot rows are add-only facts; a checkpoint row is written at the
+//! time its
+//! pack was minted, its deletion one millisecond later, the later time wins, a deletion wins a tie; of
+//! watermarks the
 //! largest wins. Nothing here knows a wall clock.
 
 use snapfold::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Version};
@@ -51,11 +54,12 @@ pub(crate) enum Query {
 }
 
 type CheckpointCell = (i64, Option<Arc<CheckpointRow>>);
+type SnapshotCells = BTreeMap<(Version, PackId), Arc<SnapshotRow>>;
 
 /// The cells of one replica, or of a merge.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Replica {
-    snapshots: BTreeMap<(AggregateKey, Lineage), BTreeMap<(Version, PackId), Arc<SnapshotRow>>>,
+    snapshots: BTreeMap<(AggregateKey, Lineage), SnapshotCells>,
     checkpoints: BTreeMap<PartitionKey, BTreeMap<PackId, CheckpointCell>>,
     watermarks: BTreeMap<PartitionKey, BTreeMap<(u128, i32), Arc<WatermarkRow>>>,
     aggregates: BTreeMap<Arc<str>, BTreeSet<(Arc<str>, PartitionNo)>>,

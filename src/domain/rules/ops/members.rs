@@ -19,7 +19,8 @@ pub(super) fn set<'a>(
     journal.walk(route)?.set(value)
 }
 
-/// Merges into the object at the route. A patch that is no object would replace the target, which is a wrong type here.
+/// Merges into the object at the route. A patch that is no object would replace the target, which is a wrong
+/// type here.
 pub(super) fn merge<'a>(
     route: &Route,
     patch: Cow<'a, Value>,

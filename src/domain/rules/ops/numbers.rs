@@ -1,4 +1,5 @@
-//! Operations on numbers: `add`, `min`, `max`. A value of null is skipped before it comes here; a target of null counts
+//! Operations on numbers: `add`, `min`, `max`. A value of null is skipped before it comes here; a target of
+//! null counts
 //! as missing.
 
 use crate::domain::decimal::Decimal;

@@ -1,9 +1,12 @@
 //! YAML text to a [`Node`] tree with places. Events come from `saphyr-parser` (YAML 1.2); the core schema
-//! (yaml.org/spec/1.2.2 section 10.3) is resolved here, so that numbers keep their digits: `1.10` stays `1.10`.
+//! (yaml.org/spec/1.2.2 section 10.3) is resolved here, so that numbers keep their digits: `1.10` stays
+//! `1.10`.
 //!
-//! INVARIANT: a tree that comes out is at most [`DEPTH_MAX`] deep and has at most [`NODES_MAX`] nodes, aliases
+//! INVARIANT: a tree that comes out is at most [`DEPTH_MAX`] deep and has at most [`NODES_MAX`] nodes,
+//! aliases
 //! expanded; every mapping key is a text and unique. Where this differs from the core schema: keys are never
-//! resolved (`on`, `1` and `null` are member names), `.inf` and `.nan` are texts because JSON lacks them, and merge
+//! resolved (`on`, `1` and `null` are member names), `.inf` and `.nan` are texts because JSON lacks them, and
+//! merge
 //! keys, own tags and a second document are refused.
 
 use crate::domain::number::Number;
