@@ -27,6 +27,7 @@ struct Cells {
     replicas: [Replica; REPLICAS],
     acked_marks: BTreeMap<(PartitionKey, u128), Offset>,
     acked: Option<Vec<Cell>>,
+    spared: Option<usize>,
 }
 
 /// The index of the world; clones share it.
@@ -84,6 +85,12 @@ impl Cluster {
         (acked.clone().count(), acked.filter(|cell| holders(cell) < 2).cloned().collect())
     }
 
+    /// From now on every read leaves out this replica, and so sees or does not see what is on the last one:
+    /// for directed scenarios.
+    pub(crate) fn spare(&self, replica: usize) {
+        lock(&self.cluster).spared = Some(replica);
+    }
+
     /// How many replicas hold a cell.
     pub(crate) fn holders(&self, cell: &Cell) -> usize {
         lock(&self.cluster).replicas.iter().filter(|replica| replica.holds(cell)).count()
@@ -114,7 +121,8 @@ impl Cluster {
             for (replica, time) in times.iter_mut().enumerate() {
                 let before = rng.between(course.sent, course.answer - 1);
                 *time = match fate {
-                    Fate::Refused | Fate::Lost => None,
+                    Fate::Refused | Fate::Lost | Fate::Stuck => None,
+                    Fate::Rumour => (replica == REPLICAS - 1).then_some(before),
                     Fate::Hung | Fate::Late => match rng.below(3) {
                         0 => None,
                         1 => Some(later(rng)),
@@ -139,7 +147,9 @@ impl Cluster {
             counts.push(Count::PartialWrite);
         }
         counts.into_iter().for_each(|count| sim.count(count));
-        sim.draw(|rng| rng.shuffle(&mut times));
+        if fate != Fate::Rumour {
+            sim.draw(|rng| rng.shuffle(&mut times));
+        }
         times
     }
 
@@ -168,7 +178,8 @@ impl Cluster {
     async fn read(&self, op: &Op<'_>, query: Query) -> PortResult<Replica> {
         let course = self.gate.course(op);
         let sim = &self.gate.sim;
-        let spared = sim.draw(|rng| rng.index(REPLICAS));
+        let drawn = sim.draw(|rng| rng.index(REPLICAS));
+        let spared = lock(&self.cluster).spared.unwrap_or(drawn);
         let seen: Arc<Mutex<Vec<Vec<Cell>>>> = Arc::default();
         if course.fate == Fate::Answered {
             for replica in (0..REPLICAS).filter(|replica| *replica != spared) {
