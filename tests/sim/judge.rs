@@ -270,8 +270,8 @@ impl Judge {
     fn judge_mark(&self, asked: &Question, at: Version, mark: Option<&QuarantineMark>) -> Result<(), String> {
         let theirs = self.ledger.quarantined(&asked.id);
         let equal = |ours: &QuarantineMark, theirs: &ledger::Quarantine| {
-            (&*ours.code, ours.version.0, ours.offset.0, ours.since.0)
-                == (theirs.code, theirs.version, theirs.offset, theirs.since_ms)
+            (family(&ours.code), ours.version.0, ours.offset.0, ours.since.0)
+                == (family(theirs.code), theirs.version, theirs.offset, theirs.since_ms)
                 && at == ours.version
         };
         let due = asked.as_of == AsOf::Head && asked.then.quarantined && !asked.of_owner;
@@ -318,6 +318,17 @@ impl Judge {
         let known = Arc::new(Known { answer, digest });
         self.known.entry(id.to_owned()).or_default().insert(version.0, Arc::clone(&known));
         Ok(known)
+    }
+}
+
+/// What product and ledger call by different names, or name by the first of several faults of one record.
+pub(crate) fn family(code: &str) -> &str {
+    match code {
+        "no-key-and-value" | "no-aggregate-id" | "bad-aggregate-id" | "null-record" => "no-aggregate",
+        "bad-json" | "event-too-large" => "undecodable",
+        "no-event-type" | "bad-version" | "bad-time" | "bad-event-id" => "bad-type",
+        _ if code.starts_with("reducer-") => "reducer",
+        _ => code,
     }
 }
 
