@@ -11,6 +11,7 @@
 //! | `nemesis` | what goes wrong by itself |
 //! | `world` | one world and its phases: chaos, heal, settle, ask, finish |
 //! | `stats` | what happened, over all seeds |
+//! | `judge`, `questions` | what is asked, and whether the answer is right |
 //! | `runner` | many seeds on two threads |
 //! | `mutants` | the test that every wrong protocol is caught, and its table |
 //! | `directed` | scenarios for the mutants that seeds meet too rarely |
@@ -30,6 +31,7 @@ mod nemesis;
 mod plan;
 mod ports;
 mod protocol;
+mod questions;
 mod rng;
 mod runner;
 mod stats;
