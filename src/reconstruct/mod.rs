@@ -294,7 +294,8 @@ impl Reconstructor {
         if as_of != AsOf::Head {
             let known = rows.iter().map(|row| row.version).max().unwrap_or_default();
             let above = self.index.snapshots(key, partition.lineage, From::Above(known), ROWS_PAGE).await;
-            rows.extend(above.map_err(|error| unavailable("read snapshot rows", &error))?);
+            let above = above.map_err(|error| unavailable("read snapshot rows", &error))?;
+            rows.extend(above.into_iter().filter(|row| row.partition == partition.partition));
         }
         rows.sort_by_key(|row| std::cmp::Reverse((row.version, row.pack)));
         Ok(rows)
@@ -317,7 +318,8 @@ impl Reconstructor {
             let page = page.map_err(|error| unavailable("read snapshot rows", &error))?;
             let full_page = page.len() == ROWS_PAGE;
             let lowest = page.last().map(|row| row.version);
-            for row in page {
+            // An id may occur in several partitions: those are different aggregates.
+            for row in page.into_iter().filter(|row| row.partition == partition.partition) {
                 if !rows.iter().any(|seen| (seen.version, seen.pack) == (row.version, row.pack)) {
                     rows.push(row);
                 }

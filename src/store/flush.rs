@@ -16,13 +16,14 @@ use super::index::Index;
 use super::packs::{Class, Encoded, NewEntry, Packs};
 use crate::clock::Clock;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::ids::{AggregateKey, Offset, PackId, Timestamp, Version};
+use crate::domain::ids::{AggregateKey, Lineage, Offset, PackId, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::partition::{CheckpointItem, Entries, Entry, LiveCheckpoint, SnapshotItem};
 use crate::domain::record::{IncrementBody, StoredEvent};
 use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
 use futures_util::future::BoxFuture;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Bounds of a flush.
@@ -76,7 +77,8 @@ pub struct SnapshotStore {
 }
 
 impl SnapshotStore {
-    /// Writes the snapshots of many aggregates as one pack per class, then their rows.
+    /// Writes the snapshots of many aggregates as one pack per class, then their rows. (More packs where an id
+    /// that occurs in two partitions has the same version in both.)
     ///
     /// # Errors
     /// One answer for each part, in order; an error means that nothing about that part is certain.
@@ -151,13 +153,7 @@ impl SnapshotStore {
         let mut rows: Vec<(RecordKind, SnapshotRow)> = Vec::new();
         let mut packs: Vec<Encoded> = Vec::new();
         let mut full_bytes = Vec::new();
-        for (class, entries, parts) in [
-            (Class::History, plan.increments, plan.increment_parts),
-            (Class::Full, plan.fulls, plan.full_parts),
-        ] {
-            if entries.is_empty() {
-                continue;
-            }
+        for PlannedPack { class, entries, parts } in plan.packs {
             let kind = if class == Class::Full { RecordKind::Full } else { RecordKind::Increment };
             let encoded = self.packs.encode(class, self.mint(now), now, entries)?;
             for (place, part) in encoded.places.iter().zip(&parts) {
@@ -338,13 +334,18 @@ fn timeout_is_success(outcome: PortResult<()>, which: Mutant) -> PortResult<()> 
     }
 }
 
-/// What one flush writes, by class.
+/// What one flush writes: packs, and which part of the flush each entry is.
 #[derive(Default)]
 struct FlushPlan {
-    increments: Vec<NewEntry>,
-    increment_parts: Vec<usize>,
-    fulls: Vec<NewEntry>,
-    full_parts: Vec<usize>,
+    packs: Vec<PlannedPack>,
+    /// How many entries of this name there are.
+    named: BTreeMap<(RecordKind, AggregateKey, Lineage, Version), usize>,
+}
+
+struct PlannedPack {
+    class: Class,
+    entries: Vec<NewEntry>,
+    parts: Vec<usize>,
 }
 
 impl FlushPlan {
@@ -360,14 +361,29 @@ impl FlushPlan {
         };
         if item.increment {
             let body = IncrementBody { events, quarantine: item.aggregate.quarantine.clone() };
-            self.increments.push(NewEntry::increment(flush, first, body));
-            self.increment_parts.push(part);
+            self.place(Class::History, part, NewEntry::increment(flush, first, body));
         }
         if item.full {
-            self.fulls.push(NewEntry::full(flush, first)?);
-            self.full_parts.push(part);
+            self.place(Class::Full, part, NewEntry::full(flush, first)?);
         }
         Ok(())
+    }
+
+    /// SUBTLE: a row's key is aggregate, lineage, version and pack. An id that occurs in two partitions may
+    /// have the same version in both, so their records go into different packs: in one, the second row would
+    /// replace the first.
+    fn place(&mut self, class: Class, part: usize, entry: NewEntry) {
+        let id = &entry.meta.id;
+        let name = (id.kind, id.key.clone(), id.lineage, id.upto_version);
+        let named = self.named.entry(name).or_default();
+        let pack = self.packs.iter_mut().filter(|pack| pack.class == class).nth(*named);
+        *named += 1;
+        if let Some(pack) = pack {
+            pack.entries.push(entry);
+            pack.parts.push(part);
+        } else {
+            self.packs.push(PlannedPack { class, entries: vec![entry], parts: vec![part] });
+        }
     }
 }
 

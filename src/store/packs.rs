@@ -216,7 +216,6 @@ impl Packs {
             });
         }
         let raw: Vec<u64> = bodies.iter().map(|body| body.len() as u64).collect();
-        let order: Vec<RecordId> = entries.iter().map(|entry| entry.meta.id.clone()).collect();
         let records = entries.iter().map(|entry| entry.meta.clone()).zip(bodies);
         if class == Class::Checkpoint {
             writer.add_blocks(records.collect(), &mut encoder)?;
@@ -226,15 +225,17 @@ impl Packs {
             }
         }
         let finished = writer.finish()?;
-        let mut by_id: BTreeMap<RecordId, _> =
-            finished.entries.into_iter().map(|entry| (entry.meta.id.clone(), entry)).collect();
-        let mut places = Vec::with_capacity(order.len());
-        for ((id, raw_bytes), entry) in order.into_iter().zip(raw).zip(&entries) {
-            let done = by_id.remove(&id).ok_or_else(|| internal("an entry is missing from its own pack"))?;
+        let mut places = Vec::with_capacity(entries.len());
+        // By order, not by record: an id that occurs in two partitions may have equal versions in both.
+        for ((done, raw_bytes), entry) in finished.entries.into_iter().zip(raw).zip(&entries) {
+            let id = &entry.meta.id;
+            if done.meta != entry.meta {
+                return Err(internal("an entry is not where its pack says"));
+            }
             let range = done.locator.range();
             let frame = finished.bytes.get(range.start as usize..range.end as usize);
             let frame = frame.ok_or_else(|| internal("a frame lies outside its own pack"))?;
-            let back = read_entry(&id, &done.locator, frame, None)?;
+            let back = read_entry(id, &done.locator, frame, None)?;
             let equal = match &entry.body {
                 Body::Increment(body) => decode_increment(&back, &id.key.id)? == *body,
                 Body::Full(body) => decode_full(&back)? == **body,

@@ -227,7 +227,8 @@ impl Subject {
         }
     }
 
-    fn components(&self, ports: &Ports, active: Active) -> Components {
+    /// All that a worker is made of, over a process's ports.
+    pub(crate) fn components(&self, ports: &Ports, active: Active) -> Components {
         let stream = &ports.streams[0];
         let reader = self.reader(ports, active);
         let store = SnapshotStore {

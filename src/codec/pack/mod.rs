@@ -10,7 +10,7 @@
 //!
 //! Invariants:
 //! - frames tile the space between header and footer; the bodies of a frame tile it in footer order;
-//! - entries are strictly sorted by [`RecordId`], so `find` is a binary search;
+//! - entries are strictly sorted by [`RecordId`], then partition, so `find` is a binary search;
 //! - an entry's checksum covers whose record it is, so a locator to the wrong record fails even on intact
 //!   bytes;
 //! - the Merkle root depends on identities and bodies only, never on compression, place or time.
