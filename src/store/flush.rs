@@ -1,10 +1,9 @@
 //! `SnapshotStore`: the only code that writes snapshots, and so the only code that knows the order of writes.
 //!
-//! *Order*: pack, then rows (the events' row before the state's, so that a state seen means that its events
-//!   are kept),
-//! then whoever waits for the acknowledgement may commit. A checkpoint's row is written only after its pack
-//! is
-//! acknowledged: a listed checkpoint without a pack would block every reader.
+//! *Order*: packs; then the listing rows of new aggregates; then increments' rows; then full rows, so that a
+//! state seen means that its events are kept; then whoever waits for the acknowledgement may commit. Writes of
+//! one kind go out together, the next kind waits for all of them. A checkpoint's row is written only after its
+//! pack is acknowledged: a listed checkpoint without a pack would block every reader.
 //! *If it fails*: a write that may have happened is repeated, byte for byte, until it is acknowledged. After
 //!   the deadline
 //! the whole flush is abandoned: nothing in it counts as written, whatever may have landed. Facts that landed
@@ -23,8 +22,13 @@ use crate::domain::partition::{CheckpointItem, Entries, Entry, LiveCheckpoint, S
 use crate::domain::record::{IncrementBody, StoredEvent};
 use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
 use futures_util::future::BoxFuture;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Writes of one flush that are on their way at the same time: enough for an adapter to make one commit of
+/// many, few enough not to flood an index.
+const WRITES_AT_ONCE: usize = 256;
 
 /// Bounds of a flush.
 #[derive(Clone, Copy, Debug)]
@@ -165,32 +169,48 @@ impl SnapshotStore {
             }
             packs.push(encoded);
         }
-        for pack in &packs {
-            self.until_acked(started, "write a pack", || self.put_pack(pack)).await?;
-        }
-        for flush in flushes {
-            let key = AggregateKey { kind: Arc::clone(&flush.kind), id: Arc::clone(&flush.item.id) };
-            let partition = flush.partition.partition;
-            if flush.item.row == Version(0) {
-                let put = || Box::pin(self.index.put_aggregate(&key, partition)) as BoxFuture<'_, _>;
-                self.until_acked(started, "list an aggregate", put).await?;
-            }
+        let writes = packs.iter().map(|pack| -> BoxFuture<'_, _> {
+            Box::pin(self.until_acked(started, "write a pack", || self.put_pack(pack)))
+        });
+        together(writes.collect()).await?;
+        // Before the first row: whoever sees a row will not list its aggregate again.
+        together(self.listings(flushes, started)).await?;
+        if mutant(Mutant::FirstRowAckIsEnough) {
+            rows.sort_by_key(|(kind, _)| *kind);
+            rows.truncate(1);
         }
         // Increments' rows before full ones: a full row that is seen means that its events' row is
         // acknowledged.
-        rows.sort_by_key(|(kind, _)| *kind);
-        for (_, row) in rows {
-            let put = || {
-                let put = self.index.put_snapshot(row.clone());
-                Box::pin(async { timeout_is_success(put.await, Mutant::SnapshotTimeoutIsSuccess) })
-                    as BoxFuture<'_, _>
-            };
-            self.until_acked(started, "write a snapshot row", put).await?;
-            if mutant(Mutant::FirstRowAckIsEnough) {
-                break;
-            }
+        let (increments, fulls): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|(kind, _)| *kind == RecordKind::Increment);
+        for rows in [increments, fulls] {
+            let writes = rows.into_iter().map(|(_, row)| self.snapshot_row(row, started));
+            together(writes.collect()).await?;
         }
         Ok(full_bytes)
+    }
+
+    /// Listing rows of aggregates that no row tells of yet.
+    fn listings<'a>(&'a self, flushes: &'a [Flush], started: u64) -> Vec<BoxFuture<'a, Result<()>>> {
+        let new = flushes.iter().filter(|flush| flush.item.row == Version(0));
+        let listing = |flush: &'a Flush| -> BoxFuture<'a, _> {
+            let key = AggregateKey { kind: Arc::clone(&flush.kind), id: Arc::clone(&flush.item.id) };
+            let partition = flush.partition.partition;
+            let put = move || -> BoxFuture<'a, _> {
+                let key = key.clone();
+                Box::pin(async move { self.index.put_aggregate(&key, partition).await })
+            };
+            Box::pin(self.until_acked(started, "list an aggregate", put))
+        };
+        new.map(listing).collect()
+    }
+
+    fn snapshot_row(&self, row: SnapshotRow, started: u64) -> BoxFuture<'_, Result<()>> {
+        let put = move || -> BoxFuture<'_, _> {
+            let put = self.index.put_snapshot(row.clone());
+            Box::pin(async { timeout_is_success(put.await, Mutant::SnapshotTimeoutIsSuccess) })
+        };
+        Box::pin(self.until_acked(started, "write a snapshot row", put))
     }
 
     /// Writes one checkpoint of many partitions: the pack, then one row per partition. Answers in the order
@@ -237,29 +257,27 @@ impl SnapshotStore {
         object_bytes: u64,
         started: u64,
     ) -> Result<()> {
-        for row in rows {
-            let put = || {
+        let acked = if mutant(Mutant::FirstRowAckIsEnough) { rows.len().min(1) } else { rows.len() };
+        let writes = rows[..acked].iter().map(|row| -> BoxFuture<'_, _> {
+            let put = move || -> BoxFuture<'_, _> {
                 let put = self.index.put_checkpoint(CheckpointRow { object_bytes, ..row.clone() });
                 Box::pin(async { timeout_is_success(put.await, Mutant::CheckpointTimeoutIsSuccess) })
-                    as BoxFuture<'_, _>
             };
-            self.until_acked(started, "write a checkpoint row", put).await?;
-            if mutant(Mutant::FirstRowAckIsEnough) {
-                break;
-            }
-        }
-        Ok(())
+            Box::pin(self.until_acked(started, "write a checkpoint row", put))
+        });
+        together(writes.collect()).await
     }
 
     /// Writes provisional rows again until they are acknowledged: however long it takes, because until then
     /// nothing may
     /// rely on them.
     pub async fn adopt(&self, rows: Vec<SnapshotRow>) {
-        for row in rows {
+        let write = |row: SnapshotRow| async move {
             while self.index.put_snapshot(row.clone()).await.is_err() {
                 self.clock.sleep(self.limits.retry_ms).await;
             }
-        }
+        };
+        stream::iter(rows).for_each_concurrent(WRITES_AT_ONCE, write).await;
     }
 
     /// Deletes the row of a checkpoint that nothing needs any more: once, best effort; a row that stays is
@@ -304,8 +322,8 @@ impl SnapshotStore {
     async fn until_acked<'a>(
         &'a self,
         started: u64,
-        doing: &str,
-        mut write: impl FnMut() -> BoxFuture<'a, PortResult<()>>,
+        doing: &'static str,
+        mut write: impl FnMut() -> BoxFuture<'a, PortResult<()>> + Send + 'a,
     ) -> Result<()> {
         loop {
             let outcome = write().await;
@@ -325,6 +343,11 @@ impl SnapshotStore {
             }
         }
     }
+}
+
+/// Runs writes at the same time, [`WRITES_AT_ONCE`] at most; the first that is given up gives up all of them.
+async fn together(writes: Vec<BoxFuture<'_, Result<()>>>) -> Result<()> {
+    stream::iter(writes).buffer_unordered(WRITES_AT_ONCE).try_collect().await
 }
 
 fn timeout_is_success(outcome: PortResult<()>, which: Mutant) -> PortResult<()> {
