@@ -1,6 +1,6 @@
 //! `SnapshotStore`: the only code that writes snapshots, and so the only code that knows the order of writes.
 //!
-//! *Order*: packs; then the listing rows of new aggregates; then increments' rows; then full rows, so that a
+//! *Order*: a dictionary, to blob store and index, before any pack that lists it; packs; then the listing rows of new aggregates; then increments' rows; then full rows, so that a
 //! state seen means that its events are kept; then whoever waits for the acknowledgement may commit. Writes of
 //! one kind go out together, the next kind waits for all of them. A checkpoint's row is written only after its
 //! pack is acknowledged: a listed checkpoint without a pack would block every reader.
@@ -11,9 +11,11 @@
 //! *If cancelled*: as if abandoned.
 //! *What may leak*: packs without rows, rows nobody waited for.
 
+use super::encode::{Encoded, NewEntry};
 use super::index::Index;
-use super::packs::{Class, Encoded, NewEntry, Packs};
+use super::packs::{Class, Packs};
 use crate::clock::Clock;
+use crate::codec::pack::dictionary_name;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, Lineage, Offset, PackId, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
@@ -21,7 +23,7 @@ use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::partition::{CheckpointItem, Entries, Entry, LiveCheckpoint, SnapshotItem};
 use crate::domain::record::{IncrementBody, StoredEvent};
 use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
-use futures_util::future::BoxFuture;
+use futures_util::future::{self, BoxFuture};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -97,7 +99,10 @@ impl SnapshotStore {
             };
             outcomes.push(made.map(|()| Stored { full_bytes: None }));
         }
-        let written = self.write_plan(plan, &flushes, started).await;
+        self.learn(&plan);
+        // Beside each other: what was learnt serves the flushes after this one, which must not wait for it.
+        let (written, ()) =
+            future::join(self.write_plan(plan, &flushes, started), self.put_dictionaries()).await;
         match written {
             Ok(full_bytes) => {
                 for (part, bytes) in full_bytes {
@@ -109,6 +114,39 @@ impl SnapshotStore {
             Err(error) => outcomes.iter_mut().for_each(|outcome| *outcome = Err(error.clone())),
         }
         outcomes
+    }
+
+    /// Shows the records of a flush to the trainers, and trains where that is due.
+    ///
+    /// COST: `Training::run` takes one or two seconds of one core, three times in a worker's life for each
+    /// (type, record kind).
+    fn learn(&self, plan: &FlushPlan) {
+        let dictionaries = &self.packs.dictionaries;
+        let entries = plan.packs.iter().flat_map(|pack| &pack.entries);
+        for (of, training) in dictionaries.show(entries) {
+            // A training that fails leaves things as they are: a dictionary is never needed.
+            if let Ok(Some(better)) = training.run() {
+                dictionaries.propose(&of, better);
+            }
+        }
+    }
+
+    /// Writes candidates to the blob store and the index, once: what is not acknowledged in both waits for
+    /// the next flush.
+    async fn put_dictionaries(&self) {
+        let dictionaries = &self.packs.dictionaries;
+        for (of, candidate) in dictionaries.candidates() {
+            let name = dictionary_name(candidate.id());
+            let blob = self.put_object(&name, candidate.bytes());
+            let row = self.index.put_dictionary(candidate.id(), candidate.bytes().into());
+            match future::join(blob, row).await {
+                (Ok(()), Ok(())) => dictionaries.activate(&of, candidate),
+                (Err(PortError::Permanent(_)), _) | (_, Err(PortError::Permanent(_))) => {
+                    dictionaries.give_up(&of, &candidate);
+                }
+                _ => {}
+            }
+        }
     }
 
     /// The events of an increment: those in live checkpoints, then the tail.
@@ -159,7 +197,7 @@ impl SnapshotStore {
         let mut full_bytes = Vec::new();
         for PlannedPack { class, entries, parts } in plan.packs {
             let kind = if class == Class::Full { RecordKind::Full } else { RecordKind::Increment };
-            let encoded = self.packs.encode(class, self.mint(now), now, entries)?;
+            let encoded = self.packs.encode(class, self.mint(now), now, &entries)?;
             for (place, part) in encoded.places.iter().zip(&parts) {
                 if class == Class::Full {
                     full_bytes.push((*part, place.stored_bytes));
@@ -237,10 +275,10 @@ impl SnapshotStore {
             });
             tables.push(Arc::new(table));
             for item in part.items {
-                entries.push(NewEntry::of_checkpoint(&part.partition, &part.kind, item));
+                entries.push(NewEntry::of_checkpoint(&part.partition, &part.kind, item)?);
             }
         }
-        let encoded = self.packs.encode(Class::Checkpoint, pack, now, entries)?;
+        let encoded = self.packs.encode(Class::Checkpoint, pack, now, &entries)?;
         let object_bytes = encoded.bytes.len() as u64;
         if mutant(Mutant::CheckpointRowBeforePack) {
             self.put_checkpoint_rows(&rows, object_bytes, started).await?;
@@ -297,16 +335,19 @@ impl SnapshotStore {
     }
 
     fn put_pack<'a>(&'a self, pack: &'a Encoded) -> BoxFuture<'a, PortResult<()>> {
+        self.put_object(&pack.name, &pack.bytes)
+    }
+
+    fn put_object<'a>(&'a self, name: &'a str, bytes: &'a [u8]) -> BoxFuture<'a, PortResult<()>> {
         Box::pin(async move {
-            match self.packs.blobs.put_new(&pack.name, &pack.bytes).await {
+            match self.packs.blobs.put_new(name, bytes).await {
                 // Our own earlier try, or it is not ours: only equal bytes count.
                 Err(PortError::Exists) => {
-                    let there =
-                        self.packs.blobs.get_range(&pack.name, 0, pack.bytes.len() as u64 + 1).await?;
-                    if there == pack.bytes {
+                    let there = self.packs.blobs.get_range(name, 0, bytes.len() as u64 + 1).await?;
+                    if there == bytes {
                         Ok(())
                     } else {
-                        Err(PortError::Permanent(format!("`{}` holds other bytes", pack.name)))
+                        Err(PortError::Permanent(format!("`{name}` holds other bytes")))
                     }
                 }
                 other => other,
@@ -384,7 +425,7 @@ impl FlushPlan {
         };
         if item.increment {
             let body = IncrementBody { events, quarantine: item.aggregate.quarantine.clone() };
-            self.place(Class::History, part, NewEntry::increment(flush, first, body));
+            self.place(Class::History, part, NewEntry::increment(flush, first, body)?);
         }
         if item.full {
             self.place(Class::Full, part, NewEntry::full(flush, first)?);
