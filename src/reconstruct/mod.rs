@@ -138,9 +138,10 @@ impl Reconstructor {
         let mut assembly = Assembly::new(self, partition, key, AsOf::Head, limit);
         assembly.run(&rows, pieces).await?;
         assembly.reach_limit(&rows).await?;
+        let trail = assembly.trail_after(rows.iter().map(|row| row.version).max().unwrap_or_default());
         let (aggregate, provenance) = assembly.finish();
         self.health.damaged_records.fetch_add(provenance.damaged, Ordering::Relaxed);
-        Ok(Loaded { aggregate, rows })
+        Ok(Loaded { aggregate, rows, trail })
     }
 
     /// The aggregate as of a moment, read by anyone.

@@ -76,6 +76,7 @@ impl NewEntry {
         let mut meta = meta_of(flush, RecordKind::Full, first_offset);
         let body = flush.item.aggregate.to_body();
         meta.state_digest = body.state.as_deref().map(state_digest).transpose()?;
+        meta.trail.clone_from(&flush.item.trail);
         let raw = encode_full(&body);
         Ok(Self { meta, body: Body::Full(Box::new(body)), raw })
     }

@@ -1,17 +1,31 @@
 //! Directed scenarios of the store's write side over the world's ports.
 
+use crate::executor::lock;
 use crate::plan::FaultPlan;
+use crate::ports::Fate;
+use crate::ports::blobs::Damage;
 use crate::ports::producer::VersionMode;
-use crate::subject::{Active, Subject, topic_id};
+use crate::subject::{Active, Fleet, Subject, topic_id};
 use crate::world::{Parts, Ports, Setup, World};
+use snapfold::codec::compress::Compression;
+use snapfold::codec::dictionary::Privacy;
+use snapfold::codec::pack::{Class, Frames, Locator, OpenTail, open_tail, read_entry};
 use snapfold::domain::aggregate::{Aggregate, State};
-use snapfold::domain::ids::{AggregateKey, Lineage, Offset, PartitionNo, Timestamp, Version};
-use snapfold::domain::partition::{CheckpointItem, EntryRef, LiveCheckpoint, SnapshotItem};
+use snapfold::domain::error::ErrorKind;
+use snapfold::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
+use snapfold::domain::partition::{CheckpointItem, EntryRef, LiveCheckpoint, SnapshotItem, Strategy};
 use snapfold::domain::record::{RawRecord, StoredEvent};
 use snapfold::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, Trigger};
-use snapfold::store::flush::{CheckpointPart, Flush};
+use snapfold::store::SnapshotStore;
+use snapfold::store::encode::NewEntry;
+use snapfold::store::flush::{CheckpointPart, Flush, FlushLimits};
 use snapfold::store::index::From;
+use snapfold::store::packs::{CompressionPlan, Packs};
 use snapfold::worker::Components;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 const KIND: &str = "order";
 
@@ -65,6 +79,7 @@ fn flush(partition: i32, id: &str, offset: i64) -> Flush {
             aggregate,
             row: Version(0),
             pending: Vec::new(),
+            trail: None,
             tail: vec![event(partition, offset - 1, 1), event(partition, offset, 2)],
             increment: true,
             full: true,
@@ -169,4 +184,190 @@ fn a_checkpoint_of_one_id_in_two_partitions_tells_them_apart() {
     });
     assert_eq!(answered, Some(true));
     assert_eq!(world.finish().violations, Vec::<String>::new());
+}
+
+/// Runs a task over ports that fail as the plan and the script say.
+fn drive<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+    world: &World,
+    task: impl FnOnce(Ports) -> F,
+) -> T {
+    let ports = world.process("writer");
+    let (sim, process) = (world.sim.clone(), ports.process);
+    let (task, result) = (task(ports), Arc::new(Mutex::new(None)));
+    let slot = Arc::clone(&result);
+    sim.spawn(process, async move {
+        let ended = task.await;
+        *lock(&slot) = Some(ended);
+    });
+    assert!(world.settle(100_000, &mut |_| lock(&result).is_some()), "the task does not end");
+    lock(&result).take().unwrap()
+}
+
+fn snapshot_store(ports: &Ports, dictionary: Option<Privacy>) -> Arc<SnapshotStore> {
+    let plan = CompressionPlan {
+        compression: Compression { threshold: 0, ..Compression::default() },
+        dictionary,
+        train_at: [50, 1_000, 10_000],
+    };
+    Arc::new(SnapshotStore {
+        index: Arc::clone(&ports.index),
+        packs: Arc::new(Packs::new(Arc::clone(&ports.index), Arc::clone(&ports.blobs), plan, [0; 16])),
+        clock: Arc::clone(&ports.clock),
+        limits: FlushLimits { deadline_ms: 60_000, retry_ms: 20 },
+    })
+}
+
+/// Flushes `count` new aggregates at once and answers their rows.
+async fn flush_some(
+    store: &SnapshotStore,
+    first: usize,
+    count: usize,
+) -> Result<Vec<SnapshotRow>, snapfold::domain::error::Error> {
+    let ids: Vec<String> = (first..first + count).map(|n| format!("o-{n}")).collect();
+    let flushes = ids.iter().enumerate().map(|(n, id)| flush(0, id, 10 * n as i64 + 5)).collect();
+    for stored in store.put_snapshots(flushes).await {
+        stored?;
+    }
+    let mut rows = Vec::new();
+    for id in ids {
+        rows.extend(store.index.snapshots(&key(&id), Lineage(1), From::Newest, 10).await.unwrap());
+    }
+    Ok(rows)
+}
+
+fn listed(rows: &[SnapshotRow]) -> BTreeSet<Digest> {
+    rows.iter().filter_map(|row| Locator::decode(&row.locator).unwrap().dictionary).collect()
+}
+
+async fn read_all(packs: &Packs, rows: &[SnapshotRow]) -> Result<(), snapfold::domain::error::Error> {
+    for row in rows {
+        match row.kind {
+            RecordKind::Full => drop(packs.full(row).await?),
+            RecordKind::Increment => drop(packs.increment(row).await?),
+        }
+    }
+    Ok(())
+}
+
+/// Goal: no pack lists a dictionary that is not acknowledged in index and blob store, and either place is
+/// enough to read. Method: the index refuses dictionaries at first; then each place is taken away in turn
+/// from readers that know nothing.
+#[test]
+fn a_dictionary_is_used_only_when_it_is_durable_and_is_read_from_either_place() {
+    let world = world();
+    world.script(Some(Box::new(|op| (op.what == "put_dictionary").then_some(Fate::Refused))));
+    let (store, refused) = drive(&world, |ports| async move {
+        let store = snapshot_store(&ports, Some(Privacy::Off));
+        let mut rows = flush_some(&store, 0, 60).await.unwrap();
+        rows.extend(flush_some(&store, 60, 20).await.unwrap());
+        (store, listed(&rows))
+    });
+    assert_eq!(refused, BTreeSet::new(), "a dictionary is listed that the index does not have");
+    world.script(None);
+    // The next flush writes the candidate again, the one after it uses it.
+    let rows = drive(&world, |_| async move {
+        assert_eq!(listed(&flush_some(&store, 80, 20).await.unwrap()), BTreeSet::new());
+        flush_some(&store, 100, 20).await.unwrap()
+    });
+    let dictionaries = listed(&rows);
+    assert!(!dictionaries.is_empty(), "nothing was learnt");
+
+    let read = |what: &'static str, fate: Option<Fate>, rows: Vec<SnapshotRow>| {
+        world.script(Some(Box::new(move |op| fate.filter(|_| op.what == what))));
+        drive(&world, |ports| async move {
+            read_all(&snapshot_store(&ports, None).packs, &rows).await.map_err(|error| error.kind)
+        })
+    };
+    assert_eq!(read("none", None, rows.clone()), Ok(()));
+    assert_eq!(read("dictionary", Some(Fate::Refused), rows.clone()), Ok(()), "the blobs are enough");
+    while world.bucket.damage("v1/dict/", Damage::Loss).is_some() {}
+    assert_eq!(read("none", None, rows.clone()), Ok(()), "the index is enough");
+    let unanswered = read("dictionary", Some(Fate::Refused), rows.clone());
+    assert_eq!(unanswered, Err(ErrorKind::Unavailable), "no answer is not absence");
+    let mut lost = rows[0].clone();
+    let mut locator = Locator::decode(&lost.locator).unwrap();
+    locator.dictionary = Some(Digest([7; 32]));
+    lost.locator = locator.encode();
+    assert_eq!(read("none", None, vec![lost]), Err(ErrorKind::Corrupt), "missing in both places");
+}
+
+/// Goal: the trail of a stored row is the offsets of its events. Method: workers that die and move, with the
+/// strategy that keeps trails; then every row against the journal of the broker.
+#[test]
+fn trails_are_the_offsets_of_the_events_they_cover() {
+    let full = |seed: &u64| Subject::drawn(*seed, VersionMode::Given).strategy == Strategy::Full;
+    let (mut trails, mut offsets) = (0, 0);
+    for seed in (0..60).filter(full) {
+        let subject = Subject::drawn(seed, VersionMode::Given);
+        let mut setup = Setup::orders(VersionMode::Given);
+        setup.streams[0].shape = subject.shape;
+        let plan = FaultPlan { kill_every_ms: 1_500, restless: true, ..FaultPlan::calm() };
+        let world = World::planned(seed, setup, plan);
+        let fleet = Fleet::new(&world);
+        world.start_workers(subject.boot(&fleet));
+        world.chaos(5_000, &mut |_| Ok(()));
+        let mut of_versions: BTreeMap<(String, u64), Offset> = BTreeMap::new();
+        world.broker.with_journal(|journal| {
+            for entry in journal {
+                if let (Some(id), Some(version)) = (&entry.aggregate, entry.version) {
+                    of_versions.entry((id.to_string(), version)).or_insert(entry.record.offset);
+                }
+            }
+        });
+        for row in world.index.union().all_snapshots().filter(|row| row.kind == RecordKind::Full) {
+            let Some(trail) = Locator::decode(&row.locator).unwrap().trail else { continue };
+            let versions = row.from_version.0 + 1..=row.version.0;
+            let expected: Vec<Offset> =
+                versions.map(|version| of_versions[&(row.key.id.to_string(), version)]).collect();
+            assert_eq!(trail, expected, "seed {seed}: {row:?}");
+            (trails, offsets) = (trails + 1, offsets + trail.len());
+        }
+        assert_eq!(world.finish().violations, Vec::<String>::new());
+    }
+    println!("{trails} trails with {offsets} offsets");
+    assert!(trails > 100, "{trails} trails");
+}
+
+/// What the proof costs that a checkpoint of 10,000 entries reads back: by entry, as it was, and by block.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a real clock measures the cost")]
+fn a_block_is_decoded_once_for_all_of_its_entries() {
+    let world = world();
+    let ports = world.process("writer");
+    let item = |n: i64| CheckpointItem {
+        id: format!("o-{n}").as_str().into(),
+        from: Version(0),
+        events: vec![event(0, n, 1)],
+        mark: None,
+        effective_time: Timestamp(n),
+    };
+    let kind = KIND.into();
+    let entries: Vec<NewEntry> =
+        (0..10_000).map(|n| NewEntry::of_checkpoint(&log(0), &kind, item(n)).unwrap()).collect();
+    let packs = snapshot_store(&ports, None);
+    let started = Instant::now();
+    let pack = packs.packs.encode(Class::Checkpoint, PackId([9; 16]), Timestamp(0), &entries).unwrap();
+    let whole = started.elapsed();
+    let OpenTail::Ready(opened) = open_tail(PackId([9; 16]), &pack.bytes, pack.bytes.len() as u64).unwrap()
+    else {
+        unreachable!("the object is whole")
+    };
+    let footer = opened.1;
+    let records: Vec<_> =
+        (0..footer.len()).map(|at| (footer.id(at).unwrap(), footer.locator(at).unwrap())).collect();
+    let started = Instant::now();
+    for (id, locator) in &records {
+        let range = locator.range();
+        let frame = &pack.bytes[range.start as usize..range.end as usize];
+        read_entry(id, locator, frame, None).unwrap();
+    }
+    let by_entry = started.elapsed();
+    let started = Instant::now();
+    let mut frames = Frames::new(&pack.bytes);
+    for (id, locator) in &records {
+        frames.body(id, locator, None).unwrap();
+    }
+    let by_block = started.elapsed();
+    println!("10,000 entries: encode {whole:?}; reading back by entry {by_entry:?}, by block {by_block:?}");
+    assert!(by_block * 3 < by_entry, "by entry {by_entry:?}, by block {by_block:?}");
 }
