@@ -14,8 +14,9 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, Digest, Offset, PackId, Timestamp};
 use crate::domain::partition::CheckpointItem;
 use crate::domain::record::{FullBody, IncrementBody, RecordId, RecordKind, RecordMeta};
-use crate::domain::row::{PartitionKey, SnapshotRow, Trigger};
+use crate::domain::row::{PartitionKey, SnapshotRow};
 use crate::domain::value::{Limits, Value};
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub struct NewEntry {
     body: Body,
     /// The body's bytes before compression.
     raw: Vec<u8>,
+    /// Bytes of the canonical state, of a full record with a state.
+    state_bytes: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -53,6 +56,7 @@ pub struct Place {
     meta: RecordMeta,
     locator: Locator,
     raw_bytes: u64,
+    state_bytes: Option<u64>,
     /// Bytes in the pack.
     pub stored_bytes: u64,
 }
@@ -65,7 +69,7 @@ impl NewEntry {
     pub fn increment(flush: &Flush, first_offset: Offset, body: IncrementBody) -> Result<Self> {
         let meta = meta_of(flush, RecordKind::Increment, first_offset);
         let raw = encode_increment(&body, &meta.id.key.id)?;
-        Ok(Self { meta, body: Body::Increment(body), raw })
+        Ok(Self { meta, body: Body::Increment(body), raw, state_bytes: None })
     }
 
     /// A full record.
@@ -75,10 +79,12 @@ impl NewEntry {
     pub fn full(flush: &Flush, first_offset: Offset) -> Result<Self> {
         let mut meta = meta_of(flush, RecordKind::Full, first_offset);
         let body = flush.item.aggregate.to_body();
-        meta.state_digest = body.state.as_deref().map(state_digest).transpose()?;
+        let canonical = body.state.as_deref().map(canonical).transpose()?;
+        meta.state_digest = canonical.as_deref().map(|bytes| Digest(Sha256::digest(bytes).into()));
+        let state_bytes = canonical.map(|bytes| bytes.len() as u64);
         meta.trail.clone_from(&flush.item.trail);
         let raw = encode_full(&body);
-        Ok(Self { meta, body: Body::Full(Box::new(body)), raw })
+        Ok(Self { meta, body: Body::Full(Box::new(body)), raw, state_bytes })
     }
 
     /// A checkpoint's entry.
@@ -108,7 +114,7 @@ impl NewEntry {
         };
         let body = IncrementBody { events: item.events, quarantine: item.mark };
         let raw = encode_increment(&body, &meta.id.key.id)?;
-        Ok(Self { meta, body: Body::Increment(body), raw })
+        Ok(Self { meta, body: Body::Increment(body), raw, state_bytes: None })
     }
 
     /// The bytes of its body before compression.
@@ -151,19 +157,22 @@ fn meta_of(flush: &Flush, kind: RecordKind, first_offset: Offset) -> RecordMeta 
     }
 }
 
-fn state_digest(state: &[u8]) -> Result<Digest> {
+/// The canonical form of a state: what `checksum` and `rawSize` of a snapshot are about.
+fn canonical(state: &[u8]) -> Result<Vec<u8>> {
     let limits = Limits { max_bytes: usize::MAX, max_depth: Limits::DEPTH_MAX, max_members: usize::MAX };
     let value = Value::parse(state, &limits);
     let value =
         value.map_err(|error| Error::new(ErrorKind::Internal, "corrupt", format!("own state: {error}")))?;
-    Ok(value.digest())
+    let mut bytes = Vec::with_capacity(state.len());
+    value.canonical(&mut bytes);
+    Ok(bytes)
 }
 
 impl Encoded {
-    /// The index row of one entry.
+    /// The index row of one entry, which is a part of this flush.
     #[must_use]
-    pub fn row(&self, place: &Place, created_at: Timestamp, trigger: Trigger) -> SnapshotRow {
-        let meta = &place.meta;
+    pub fn row(&self, place: &Place, flush: &Flush, created_at: Timestamp, creation_ms: u32) -> SnapshotRow {
+        let (meta, item) = (&place.meta, &flush.item);
         SnapshotRow {
             key: meta.id.key.clone(),
             lineage: meta.id.lineage,
@@ -177,10 +186,14 @@ impl Encoded {
             leader_epoch: meta.leader_epoch,
             effective_time: meta.effective_time,
             created_at,
-            trigger,
+            creation_ms,
+            trigger: item.trigger,
+            event_type: item.aggregate.last_event_type.clone(),
+            chain: item.aggregate.chain,
             raw_bytes: place.raw_bytes,
             stored_bytes: place.stored_bytes,
             state_digest: meta.state_digest,
+            state_bytes: place.state_bytes,
             deleted: meta.is_deleted,
             quarantined: meta.is_quarantined,
             locator: place.locator.encode(),
@@ -238,6 +251,7 @@ impl Packs {
             meta: done.meta,
             locator: done.locator,
             raw_bytes: entry.raw.len() as u64,
+            state_bytes: entry.state_bytes,
             stored_bytes: done.stored_len,
         });
         let places = places.collect();

@@ -1,9 +1,10 @@
 //! `SnapshotStore`: the only code that writes snapshots, and so the only code that knows the order of writes.
 //!
-//! *Order*: a dictionary, to blob store and index, before any pack that lists it; packs; then the listing rows of new aggregates; then increments' rows; then full rows, so that a
-//! state seen means that its events are kept; then whoever waits for the acknowledgement may commit. Writes of
-//! one kind go out together, the next kind waits for all of them. A checkpoint's row is written only after its
-//! pack is acknowledged: a listed checkpoint without a pack would block every reader.
+//! *Order*: a dictionary, to blob store and index, before any pack that lists it; packs; then the listing
+//! rows of new aggregates; then increments' rows; then full rows, so that a state seen means that its events
+//! are kept; then whoever waits for the acknowledgement may commit. Writes of one kind go out together, the
+//! next kind waits for all of them. A checkpoint's row is written only after its pack is acknowledged: a
+//! listed checkpoint without a pack would block every reader.
 //! *If it fails*: a write that may have happened is repeated, byte for byte, until it is acknowledged. After
 //!   the deadline
 //! the whole flush is abandoned: nothing in it counts as written, whatever may have landed. Facts that landed
@@ -83,8 +84,8 @@ pub struct SnapshotStore {
 }
 
 impl SnapshotStore {
-    /// Writes the snapshots of many aggregates as one pack per class, then their rows. (More packs where an id
-    /// that occurs in two partitions has the same version in both.)
+    /// Writes the snapshots of many aggregates as one pack per class, then their rows. (More packs where an
+    /// id that occurs in two partitions has the same version in both.)
     ///
     /// # Errors
     /// One answer for each part, in order; an error means that nothing about that part is certain.
@@ -192,37 +193,39 @@ impl SnapshotStore {
         started: u64,
     ) -> Result<Vec<(usize, u64)>> {
         let now = self.clock.now();
-        let mut rows: Vec<(RecordKind, SnapshotRow)> = Vec::new();
-        let mut packs: Vec<Encoded> = Vec::new();
-        let mut full_bytes = Vec::new();
+        let mut packs: Vec<(Encoded, Vec<usize>)> = Vec::new();
         for PlannedPack { class, entries, parts } in plan.packs {
-            let kind = if class == Class::Full { RecordKind::Full } else { RecordKind::Increment };
-            let encoded = self.packs.encode(class, self.mint(now), now, &entries)?;
-            for (place, part) in encoded.places.iter().zip(&parts) {
-                if class == Class::Full {
-                    full_bytes.push((*part, place.stored_bytes));
-                }
-                let row = encoded.row(place, now, flushes[*part].item.trigger);
-                rows.push((kind, row));
-            }
-            packs.push(encoded);
+            packs.push((self.packs.encode(class, self.mint(now), now, &entries)?, parts));
         }
-        let writes = packs.iter().map(|pack| -> BoxFuture<'_, _> {
+        let writes = packs.iter().map(|(pack, _)| -> BoxFuture<'_, _> {
             Box::pin(self.until_acked(started, "write a pack", || self.put_pack(pack)))
         });
         together(writes.collect()).await?;
+        let took = self.clock.monotonic_ms().saturating_sub(started);
+        let took = u32::try_from(took).unwrap_or(u32::MAX);
+        let mut full_bytes = Vec::new();
+        let mut rows: Vec<SnapshotRow> = Vec::new();
+        for (pack, parts) in &packs {
+            for (place, part) in pack.places.iter().zip(parts) {
+                let row = pack.row(place, &flushes[*part], now, took);
+                if row.kind == RecordKind::Full {
+                    full_bytes.push((*part, place.stored_bytes));
+                }
+                rows.push(row);
+            }
+        }
         // Before the first row: whoever sees a row will not list its aggregate again.
         together(self.listings(flushes, started)).await?;
         if mutant(Mutant::FirstRowAckIsEnough) {
-            rows.sort_by_key(|(kind, _)| *kind);
+            rows.sort_by_key(|row| row.kind);
             rows.truncate(1);
         }
         // Increments' rows before full ones: a full row that is seen means that its events' row is
         // acknowledged.
         let (increments, fulls): (Vec<_>, Vec<_>) =
-            rows.into_iter().partition(|(kind, _)| *kind == RecordKind::Increment);
+            rows.into_iter().partition(|row| row.kind == RecordKind::Increment);
         for rows in [increments, fulls] {
-            let writes = rows.into_iter().map(|(_, row)| self.snapshot_row(row, started));
+            let writes = rows.into_iter().map(|row| self.snapshot_row(row, started));
             together(writes.collect()).await?;
         }
         Ok(full_bytes)

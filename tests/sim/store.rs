@@ -1,5 +1,7 @@
 //! Directed scenarios of the store's write side over the world's ports.
 
+#![expect(clippy::unwrap_used, reason = "in a test a failure is a panic")]
+
 use crate::executor::lock;
 use crate::plan::FaultPlan;
 use crate::ports::Fate;
