@@ -6,12 +6,13 @@
 //! that reads which spare replica 0 see it and reads which spare replica 2 do not.
 
 use crate::executor::{ProcessId, lock};
-use crate::judge::{Judge, final_check};
+use crate::judge::Judge;
 use crate::plan::FaultPlan;
 use crate::ports::Fate;
 use crate::ports::blobs::Damage;
 use crate::ports::broker::{Draft, Note};
 use crate::ports::producer::{StreamSpec, VersionMode};
+use crate::questions::final_check;
 use crate::subject::{Active, Fleet, Subject};
 use crate::world::{Outcome, Ports, Setup, World};
 use snapfold::domain::aggregate::OnPoison;

@@ -12,6 +12,7 @@
 //! | `world` | one world and its phases: chaos, heal, settle, ask, finish |
 //! | `stats` | what happened, over all seeds |
 //! | `judge`, `questions` | what is asked, and whether the answer is right |
+//! | `store` | directed scenarios of the write side |
 //! | `runner` | many seeds on two threads |
 //! | `mutants` | the test that every wrong protocol is caught, and its table |
 //! | `directed` | scenarios for the mutants that seeds meet too rarely |
@@ -35,5 +36,6 @@ mod questions;
 mod rng;
 mod runner;
 mod stats;
+mod store;
 mod subject;
 mod world;

@@ -12,8 +12,9 @@ use crate::executor::{ProcessId, lock};
 use crate::rng::Rng;
 use crate::stats::Count;
 use futures_util::future::BoxFuture;
-use snapfold::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Version};
+use snapfold::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};
 use snapfold::domain::outcome::PortResult;
+use snapfold::domain::record::Bytes;
 use snapfold::domain::row::{CheckpointRow, DeadLetter, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
 use snapfold::store::index::{From, Index};
 use std::collections::{BTreeMap, BTreeSet};
@@ -113,9 +114,8 @@ impl Cluster {
     /// Version of the newest full snapshot row of an aggregate that any replica holds.
     pub(crate) fn newest_seen(&self, key: &AggregateKey, lineage: Lineage) -> Version {
         let cluster = lock(&self.cluster);
-        let walks = cluster.replicas.iter().flat_map(|replica| {
-            replica.walk(key, lineage, From::Newest, usize::MAX)
-        });
+        let walks =
+            cluster.replicas.iter().flat_map(|replica| replica.walk(key, lineage, From::Newest, usize::MAX));
         let fulls = walks.filter(|row| row.kind == RecordKind::Full);
         fulls.map(|row| row.version).max().unwrap_or_default()
     }
@@ -146,7 +146,7 @@ impl Cluster {
                 let first = cluster.letters.insert((letter.key.clone(), letter.offset));
                 first.then_some(Count::DeadLettered)
             }
-            Cell::Aggregate(..) => None,
+            Cell::Aggregate(..) | Cell::Dictionary(..) => None,
         };
         cluster.acked.iter_mut().for_each(|acked| acked.push(cell.clone()));
         drop(cluster);
@@ -395,6 +395,17 @@ impl Index for SimIndex {
             let query = Query::DeadLetters(key.clone());
             let merged = self.ask("dead_letters", &key.topic, Some(key.partition), query).await?;
             Ok(merged.letters(key, from, limit))
+        })
+    }
+
+    fn put_dictionary(&self, id: Digest, bytes: Bytes) -> BoxFuture<'_, PortResult<()>> {
+        self.put("put_dictionary", "dictionary".into(), None, Cell::Dictionary(id, bytes))
+    }
+
+    fn dictionary(&self, id: Digest) -> BoxFuture<'_, PortResult<Option<Bytes>>> {
+        Box::pin(async move {
+            let merged = self.ask("dictionary", "dictionary", None, Query::Dictionary(id)).await?;
+            Ok(merged.dictionary(id))
         })
     }
 }
