@@ -76,12 +76,13 @@ impl Shell {
 
     /// Takes one input and all that follows from it.
     fn step(&mut self, input: Input) {
-        let mut inputs = vec![input];
+        let (mut inputs, mut effects) = (vec![input], Vec::new());
         while let Some(input) = inputs.pop() {
             self.steps += 1;
-            let mut effects = Vec::new();
             self.partition.step(input, self.now(), &mut effects);
-            inputs.extend(effects.into_iter().rev().filter_map(|effect| self.perform(effect)));
+            for effect in effects.drain(..).rev() {
+                inputs.extend(self.perform(effect));
+            }
         }
     }
 
