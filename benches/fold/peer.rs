@@ -1,5 +1,5 @@
-//! The peer: what one would write first. `serde_json::Value` per event, states as `Value` in a `BTreeMap`, the
-//! five event types as code, numbers as `f64`. It keeps no chain, no tail, no exact numbers and checks nothing.
+//! The peer: what one would write first. `serde_json::Value` per event, states as `Value` in a `BTreeMap`,
+//! the five event types as code, numbers as `f64`. No chain, no tail, no exact numbers, nothing is checked.
 
 use super::Stage;
 use serde_json::{Map, Value, json};

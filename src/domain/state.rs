@@ -1,7 +1,8 @@
 //! `State`: the state of an aggregate, as bytes while idle and as a tree while hot.
 //!
-//! COST: nothing here walks a hot tree but what writes it. Its two sizes are measured when it is made and kept up
-//! to date by what reducers say of each event, so a large state costs no more per event than a small one.
+//! COST: nothing here walks a hot tree but what writes it. Its two sizes are measured when it is made and
+//! kept up to date by what reducers say of each event, so a large state costs no more per event than a small
+//! one.
 
 use super::value::Value;
 
@@ -26,7 +27,8 @@ pub struct Tree {
     heap_bytes: usize,
 }
 
-/// Bytes of a tree per byte of its text at the most: an element takes two bytes of text at least, a member five.
+/// Bytes of a tree per byte of its text at the most: an element takes two bytes of text at least, a member
+/// five.
 const HEAP_PER_JSON: usize = size_of::<Value>();
 
 impl Tree {

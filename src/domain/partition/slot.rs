@@ -257,8 +257,8 @@ fn hash(id: &str) -> u64 {
 
 /// All resident aggregates.
 ///
-/// COST: an id is looked up for every event. The tree holds hashes, so that a search touches its nodes and one id,
-/// and not some twenty ids all over the heap. The hash is keyless, but all its 64 bits count.
+/// COST: an id is looked up for every event. The tree holds hashes, so that a search touches its nodes and
+/// one id, and not some twenty ids all over the heap. The hash is keyless, but all its 64 bits count.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     slots: Vec<Option<Slot>>,
