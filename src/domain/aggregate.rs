@@ -13,23 +13,13 @@ use super::mutant::{Mutant, mutant};
 use super::poison::Poison;
 use super::record::{Bytes, FullBody, QuarantineMark, RawRecord};
 use super::reducer::{EventView, Outcome, Reducer};
-use super::value::Limits;
-use super::value::Value;
+pub use super::state::State;
+use super::state::Tree;
+use super::value::{Limits, Value};
 use std::sync::Arc;
 
 /// Events of an aggregate among which an equal event id is a duplicate, where versions are counted.
 pub const RECENT_EVENT_IDS_MAX: usize = 1000;
-
-/// The state of an aggregate, as bytes while idle and as a tree while hot.
-#[derive(Clone, Debug)]
-pub enum State {
-    /// Nothing: before the first event and after a deletion.
-    Absent,
-    /// JSON text with member order as folded.
-    Idle(Box<[u8]>),
-    /// The tree, and an upper bound of its JSON text's length.
-    Hot(Box<Value>, usize),
-}
 
 /// One aggregate at one version: all that the fold needs to go on, and all that an answer tells.
 #[derive(Clone, Debug)]
@@ -193,45 +183,7 @@ impl Aggregate {
     /// Bytes this aggregate holds, estimated for the memory budget.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        let state = match &self.state {
-            State::Absent => 0,
-            State::Idle(bytes) => bytes.len() + 16,
-            State::Hot(value, _) => value.heap_bytes(),
-        };
-        state + self.recent_event_ids.capacity() * 8 + self.last_event_type.len() + 32
-    }
-}
-
-impl State {
-    /// The state's JSON text with member order as folded; none if absent.
-    #[must_use]
-    pub fn to_json(&self) -> Option<Box<[u8]>> {
-        match self {
-            Self::Absent => None,
-            Self::Idle(bytes) => Some(bytes.clone()),
-            Self::Hot(value, bound) => {
-                let mut text = Vec::with_capacity(*bound);
-                value.write_json(&mut text);
-                Some(text.into_boxed_slice())
-            }
-        }
-    }
-
-    /// Turns a tree back into bytes: an idle state must not cost its tree.
-    pub fn cool(&mut self) {
-        if let Self::Hot(..) = self {
-            *self = self.to_json().map_or(Self::Absent, Self::Idle);
-        }
-    }
-
-    /// Length of the JSON text, exact or from above.
-    #[must_use]
-    pub fn bytes_bound(&self) -> usize {
-        match self {
-            Self::Absent => 0,
-            Self::Idle(bytes) => bytes.len(),
-            Self::Hot(_, bound) => *bound,
-        }
+        self.state.heap_bytes() + self.recent_event_ids.capacity() * 8 + self.last_event_type.len() + 32
     }
 }
 
@@ -293,9 +245,7 @@ impl Rules {
     /// A skipped first event leaves the initial state.
     fn be_born(&self, aggregate: &mut Aggregate) {
         if aggregate.version == Version(0) && matches!(aggregate.state, State::Absent) {
-            let state = self.reducer.initial();
-            let bound = state.json_len();
-            aggregate.state = State::Hot(Box::new(state), bound);
+            aggregate.state = State::Hot(Box::new(Tree::new(self.reducer.initial())));
         }
     }
 
@@ -357,7 +307,7 @@ impl Rules {
         version: Version,
     ) -> Result<(), Poison> {
         let was_deleted = aggregate.is_deleted();
-        let (mut state, mut bound) = self.heat(aggregate)?;
+        let mut tree = self.heat(aggregate)?;
         let headers = text_headers(&decoded.record);
         let view = EventView {
             event_type: &event.event_type,
@@ -369,52 +319,49 @@ impl Rules {
             data: &event.data,
         };
         // The limit is on the exact length. It is measured, and the state kept to go back to, only where the
-        // bound,
-        // made exact first, leaves the possibility that this event passes it.
+        // bound, made exact first, leaves the possibility that this event passes it.
         let event_bytes = decoded.record.bytes();
-        let mut growth = self.reducer.growth_bound(bound, event_bytes, &view);
-        if bound.saturating_add(growth) > self.state_bytes_max {
-            bound = state.json_len();
-            growth = self.reducer.growth_bound(bound, event_bytes, &view);
+        let most = |tree: &Tree| {
+            let growth = self.reducer.growth_bound(tree.json_bytes(), event_bytes, &view);
+            tree.json_bytes().saturating_add(growth)
+        };
+        if most(&tree) > self.state_bytes_max {
+            tree.measure();
         }
-        let before = (bound.saturating_add(growth) > self.state_bytes_max).then(|| state.clone());
+        let before = (most(&tree) > self.state_bytes_max).then(|| tree.clone());
         let mut result = Ok(());
         let mut dead = was_deleted;
-        match (self.reducer.apply(&mut state, &view), before) {
+        match (self.reducer.apply(&mut tree.value, &view), before) {
             (Ok(Outcome::Deleted), _) => dead = true,
             (Ok(Outcome::NoRule), _) => {}
-            (Ok(Outcome::Changed | Outcome::Unchanged), None) => {
+            (Ok(Outcome::Unchanged), _) => dead = false,
+            (Ok(Outcome::Changed { growth }), before) => {
                 dead = false;
-                bound += growth;
-            }
-            (Ok(Outcome::Changed | Outcome::Unchanged), Some(before)) => {
-                let bytes = state.json_len();
-                if bytes > self.state_bytes_max {
-                    let detail =
-                        format!("the state would have {bytes} bytes, the limit is {}", self.state_bytes_max);
-                    result = Err(Poison::new("state-too-large", detail));
-                    state = before;
-                } else {
-                    dead = false;
-                    bound = bytes;
+                tree.grow(growth);
+                if let Some(before) = before {
+                    tree.measure();
+                    let bytes = tree.json_bytes();
+                    if bytes > self.state_bytes_max {
+                        let limit = self.state_bytes_max;
+                        let detail = format!("the state would have {bytes} bytes, the limit is {limit}");
+                        result = Err(Poison::new("state-too-large", detail));
+                        tree = before;
+                        dead = was_deleted;
+                    }
                 }
             }
             (Err(poison), _) => result = Err(poison),
         }
-        aggregate.state = if dead { State::Absent } else { State::Hot(state, bound) };
+        aggregate.state = if dead { State::Absent } else { State::Hot(tree) };
         result
     }
 
-    fn heat(&self, aggregate: &mut Aggregate) -> Result<(Box<Value>, usize), Poison> {
+    fn heat(&self, aggregate: &mut Aggregate) -> Result<Box<Tree>, Poison> {
         match std::mem::replace(&mut aggregate.state, State::Absent) {
-            State::Absent => {
-                let state = self.reducer.initial();
-                let bound = state.json_len();
-                Ok((Box::new(state), bound))
-            }
-            State::Hot(value, bound) => Ok((value, bound)),
+            State::Absent => Ok(Box::new(Tree::new(self.reducer.initial()))),
+            State::Hot(tree) => Ok(tree),
             State::Idle(bytes) => match Value::parse(&bytes, &self.limits) {
-                Ok(value) => Ok((Box::new(value), bytes.len())),
+                Ok(value) => Ok(Box::new(Tree::of_text(value, bytes.len()))),
                 Err(error) => {
                     aggregate.state = State::Idle(bytes);
                     Err(Poison::new("bad-state", error.to_string()))

@@ -23,6 +23,7 @@
 //! | [`rules`] | reducers written as rules: paths, operations, config tests |
 //! | [`row`] | rows of the index as plain facts |
 //! | [`source`] | text that somebody wrote, as a tree that knows where everything stands |
+//! | [`state`] | the state of an aggregate: bytes while idle, a tree while hot, and how large |
 //! | [`value`] | JSON documents: states and event data; parsing, writing, canonical form, pointers |
 
 pub mod aggregate;
@@ -45,4 +46,5 @@ pub mod reducer;
 pub mod row;
 pub mod rules;
 pub mod source;
+pub mod state;
 pub mod value;

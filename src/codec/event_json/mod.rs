@@ -11,6 +11,7 @@ use crate::domain::poison::Poison;
 use crate::domain::record::RawRecord;
 use crate::domain::reducer::TOMBSTONE;
 use crate::domain::value::{Limits, Value};
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::Arc;
 
@@ -79,7 +80,7 @@ impl Reading<'_> {
         Ok(Event { id, version: None, event_type, event_id: None, time, data })
     }
 
-    fn event(&self, value: Value) -> Result<Event, Undecoded> {
+    fn event(&self, mut value: Value) -> Result<Event, Undecoded> {
         let mapping = &self.decoder.mapping;
         let root = Some(&value);
         let id = self.id(root).map_err(|poison| self.nobodys(root, poison))?;
@@ -88,15 +89,32 @@ impl Reading<'_> {
         let event_type = self.text(&mapping.event_type, root);
         let event_type =
             event_type.ok_or_else(|| fail(Poison::new("no-event-type", "no place gives an event type")))?;
-        let event_id = self.text(&mapping.event_id, root);
+        let event_type = Box::from(event_type);
+        let event_id = self.text(&mapping.event_id, root).map(Box::from);
         let time = self.time(root).map_err(fail)?;
-        let data = mapping.data.as_ref().map(|places| match self.first(places, root) {
-            Some(Answer::Value(data)) => data.clone(),
-            Some(Answer::Text(text)) => Value::from(text),
-            None => Value::Null,
-        });
-        let data = data.unwrap_or(value);
+        let data = match &mapping.data {
+            None => value,
+            Some(places) => self.data(places, &mut value),
+        };
         Ok(Event { id, version, event_type, event_id, time, data })
+    }
+
+    /// What the event is about, taken out of the value that nothing else is read from any more.
+    fn data(&self, places: &[Place], value: &mut Value) -> Value {
+        for place in places {
+            if let Place::Value(pointer) = place {
+                match value.pointer_mut(pointer) {
+                    Some(found) if !found.is_null() => return std::mem::take(found),
+                    _ => {}
+                }
+            } else if let Some(answer) = self.first(std::slice::from_ref(place), None) {
+                return match answer {
+                    Answer::Text(text) => Value::from(text),
+                    Answer::Value(data) => data.clone(),
+                };
+            }
+        }
+        Value::Null
     }
 
     fn poison(&self, value: Option<&Value>, version: Option<Version>, poison: Poison) -> Undecoded {
@@ -110,7 +128,8 @@ impl Reading<'_> {
             None => (None, None),
             Some(_) => {
                 let mapping = &self.decoder.mapping;
-                (self.text(&mapping.event_type, value), self.text(&mapping.event_id, value))
+                let text = |places| self.text(places, value).map(Box::from);
+                (text(&mapping.event_type), text(&mapping.event_id))
             }
         };
         Undecoded { id: None, version: None, time, event_type, event_id, poison }
@@ -141,10 +160,10 @@ impl Reading<'_> {
     }
 
     /// The first answer as text: JSON strings, and numbers by their exact text.
-    fn text(&self, places: &[Place], value: Option<&Value>) -> Option<Box<str>> {
+    fn text<'b>(&'b self, places: &'b [Place], value: Option<&'b Value>) -> Option<Cow<'b, str>> {
         match self.first(places, value)? {
             Answer::Text(text) => Some(text.into()),
-            Answer::Value(Value::String(text)) => Some(text.clone()),
+            Answer::Value(Value::String(text)) => Some(Cow::Borrowed(text)),
             Answer::Value(Value::Number(number)) => Some(number.to_string().into()),
             Answer::Value(_) => None,
         }

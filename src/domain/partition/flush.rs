@@ -188,7 +188,8 @@ impl Partition {
         self.flights.insert(flight, Arc::clone(&id));
         self.snapshots_in_flight += 1;
         let live = self.slots.get_mut(slot).live_mut().expect("it was live above");
-        live.flight = Some(Flight { id: flight, version, with_mark: marked, full, trigger, replies });
+        let airborne = Flight { id: flight, version, with_mark: marked, full, trigger, replies };
+        live.flight = Some(Box::new(airborne));
         if mutant(Mutant::RetiredBeforeAck) {
             self.supersede(&id, version, marked);
         }
@@ -206,7 +207,7 @@ impl Partition {
         let Some((slot, id)) = self.slot_of(flight) else { return };
         self.snapshots_in_flight -= 1;
         let live = self.slots.get_mut(slot).live_mut().expect("what is in flight is not evicted");
-        let stored = live.flight.take().expect("the flight of this slot");
+        let stored = *live.flight.take().expect("the flight of this slot");
         assert_eq!(stored.id, flight, "one snapshot of an aggregate at a time");
         // Rule 3: only what the snapshot holds is covered; what was folded since stays dirty.
         let covered =
@@ -247,7 +248,7 @@ impl Partition {
         self.snapshots_in_flight -= 1;
         self.counts.snapshots_abandoned += 1;
         let live = self.slots.get_mut(slot).live_mut().expect("what is in flight is not evicted");
-        let lost = live.flight.take().expect("the flight of this slot");
+        let lost = *live.flight.take().expect("the flight of this slot");
         live.manual.extend(lost.replies);
         self.want_snapshot(slot, lost.trigger, effects);
     }

@@ -125,7 +125,7 @@ impl Partition {
         rows: &[SnapshotRow],
         first: Offset,
         effects: &mut Vec<Effect>,
-    ) -> Option<Adoption> {
+    ) -> Option<Box<Adoption>> {
         let pending_from = self.pending_from(id);
         let provisional = |row: &&SnapshotRow| {
             let ahead = row.last_offset >= first && !mutant(Mutant::SnapshotRowNotAdopted);
@@ -142,7 +142,7 @@ impl Partition {
         self.flights.insert(flight, Arc::from(id));
         let with_mark = rows.iter().any(|row| row.quarantined);
         effects.push(Effect::Adopt(flight, rows));
-        Some(Adoption { flight, version, with_mark, hold: None })
+        Some(Box::new(Adoption { flight, version, with_mark, hold: None }))
     }
 
     /// The rows are acknowledged: this worker has seen it itself.

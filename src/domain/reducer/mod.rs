@@ -51,7 +51,10 @@ pub struct EventView<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Rules ran; the state may be another.
-    Changed,
+    Changed {
+        /// Bytes by which the state's JSON text is longer now, exact or from above.
+        growth: isize,
+    },
     /// Rules ran and every operation was skipped.
     Unchanged,
     /// No rule is about events of this type. A deleted aggregate stays deleted.

@@ -48,26 +48,38 @@ impl Reducer for Preset {
         if event.event_type == TOMBSTONE {
             return Ok(Outcome::Deleted);
         }
+        let len = |value: &Value| value.json_len().cast_signed();
+        // What a patch adds stands in it, unless it copies from the state.
+        let mut growth = len(event.data);
         match self {
             Self::Merge => merge(state, event.data),
-            Self::Replace => state.clone_from(event.data),
+            Self::Replace => {
+                growth -= len(state);
+                state.clone_from(event.data);
+            }
             Self::JsonPatch => {
+                let before = copies(event.data).then(|| len(state));
                 let budget = Budget { max_bytes: APPLY_BYTES_MAX, max_depth: STATE_DEPTH_MAX };
                 let faulty =
                     |error: PatchError| Poison::new(poison::PATCH, format!("apply JSON patch: {error}"));
                 JsonPatch::parse(event.data).map_err(faulty)?.apply(state, &budget).map_err(faulty)?;
+                growth = before.map_or(growth, |before| len(state) - before);
             }
         }
-        Ok(if state.is_null() { Outcome::Deleted } else { Outcome::Changed })
+        Ok(if state.is_null() { Outcome::Deleted } else { Outcome::Changed { growth } })
     }
 
     fn growth_bound(&self, _state_bytes: usize, event_bytes: usize, event: &EventView<'_>) -> usize {
-        let copies = |operation: &Value| operation.get("op").and_then(Value::as_str) == Some("copy");
-        let operations = event.data.as_array().map_or(&[][..], |operations| &operations[..]);
-        if *self == Self::JsonPatch && operations.iter().any(copies) { APPLY_BYTES_MAX } else { event_bytes }
+        if *self == Self::JsonPatch && copies(event.data) { APPLY_BYTES_MAX } else { event_bytes }
     }
 
     fn fingerprint_text(&self) -> String {
         self.name().to_owned()
     }
+}
+
+/// Whether a JSON patch copies values of the state.
+fn copies(patch: &Value) -> bool {
+    let copies = |operation: &Value| operation.get("op").and_then(Value::as_str) == Some("copy");
+    patch.as_array().is_some_and(|operations| operations.iter().any(copies))
 }

@@ -182,7 +182,7 @@ impl Test {
             let folded = next.get_or_insert_with(|| reducer.initial());
             match reducer.apply(folded, &given.view(at as u64 + 1)) {
                 Ok(Outcome::Deleted) => {}
-                Ok(Outcome::Changed | Outcome::Unchanged) => state = next,
+                Ok(Outcome::Changed { .. } | Outcome::Unchanged) => state = next,
                 // A deleted aggregate stays deleted through an event that does nothing.
                 Ok(Outcome::NoRule) => state = next.filter(|_| live),
                 Err(error) => {

@@ -13,6 +13,7 @@ use crate::domain::patch;
 use crate::domain::poison::{self, Poison};
 use crate::domain::reducer::STATE_DEPTH_MAX;
 use crate::domain::value::object::Taken;
+use crate::domain::value::write::string_len;
 use crate::domain::value::{Object, Value};
 use std::borrow::Cow;
 use std::mem::replace;
@@ -50,6 +51,8 @@ pub(super) struct Journal<'s, 'a> {
     state: &'s mut Value,
     keys: Vec<Key<'a>>,
     entries: Vec<(Route, Undo)>,
+    /// Bytes by which the state's JSON text has grown.
+    growth: isize,
 }
 
 /// A place in the state that was walked to.
@@ -59,7 +62,23 @@ pub(super) struct Place<'j> {
     /// Created by this walk, or below such a place: changes need no entry.
     fresh: bool,
     entries: &'j mut Vec<(Route, Undo)>,
+    growth: &'j mut isize,
     route: Route,
+}
+
+/// Length of a value's JSON text.
+fn len(value: &Value) -> isize {
+    value.json_len().cast_signed()
+}
+
+/// Length of a member's JSON text and of the comma that `others` need.
+fn member_len(name: &str, value: &Value, others: usize) -> isize {
+    string_len(name).cast_signed() + 1 + len(value) + comma(others)
+}
+
+/// Length of the comma between a member or element and `others`.
+fn comma(others: usize) -> isize {
+    isize::from(others > 0)
 }
 
 fn wrong_parent(value: &Value, key: &Key<'_>) -> Poison {
@@ -76,7 +95,7 @@ fn beyond() -> Poison {
 
 impl<'s, 'a> Journal<'s, 'a> {
     pub(super) fn new(state: &'s mut Value) -> Self {
-        Self { state, keys: Vec::new(), entries: Vec::new() }
+        Self { state, keys: Vec::new(), entries: Vec::new(), growth: 0 }
     }
 
     /// Whether nothing has changed so far.
@@ -112,13 +131,14 @@ impl<'s, 'a> Journal<'s, 'a> {
                     Key::Name(_) => Value::Object(Object::new()),
                     Key::Index(_) => Value::Array(Vec::new()),
                 };
+                self.growth += len(&parent) - len(value);
                 let old = replace(value, parent);
                 if !fresh {
                     self.entries.push((here.clone(), Undo::Swap(old)));
                     fresh = true;
                 }
             }
-            let (child, created) = step(value, &mut self.keys[at])?;
+            let (child, created) = step(value, &mut self.keys[at], &mut self.growth)?;
             if let Some(undo) = created
                 && !fresh
             {
@@ -127,7 +147,7 @@ impl<'s, 'a> Journal<'s, 'a> {
             }
             value = child;
         }
-        Ok(Place { value, fresh, entries: &mut self.entries, route: route.clone() })
+        Ok(Place { value, fresh, entries: &mut self.entries, growth: &mut self.growth, route: route.clone() })
     }
 
     /// Walks without creating anything; `None` if something on the way, or the end, is missing or null.
@@ -155,7 +175,13 @@ impl<'s, 'a> Journal<'s, 'a> {
         if value.is_null() {
             return Ok(None);
         }
-        Ok(Some(Place { value, fresh: false, entries: &mut self.entries, route: route.clone() }))
+        Ok(Some(Place {
+            value,
+            fresh: false,
+            entries: &mut self.entries,
+            growth: &mut self.growth,
+            route: route.clone(),
+        }))
     }
 
     /// Removes what the route leads to; missing is fine.
@@ -179,12 +205,13 @@ impl<'s, 'a> Journal<'s, 'a> {
             return Err(Poison::new(poison::TYPE, format!("there is {}, not an object", noun(place.value))));
         };
         let target = locate(self.state, &self.keys[route.clone()]).expect("the route was just walked");
-        let mut merging = Merging { keys: &mut self.keys, entries: &mut self.entries, fresh };
+        let Self { keys, entries, growth, .. } = self;
+        let mut merging = Merging { keys, entries, growth, fresh };
         merging.merge(target, route.clone(), patch)
     }
 
-    /// Keeps the changes.
-    pub(super) fn commit(self) {
+    /// Keeps the changes and says by how many bytes the state's JSON text has grown.
+    pub(super) fn commit(self) -> isize {
         for (route, undo) in &self.entries {
             // The parent may be gone by now, or another; tidying is harmless anywhere.
             if matches!(undo, Undo::Restore { .. })
@@ -193,6 +220,7 @@ impl<'s, 'a> Journal<'s, 'a> {
                 members.tidy();
             }
         }
+        self.growth
     }
 
     /// Takes all changes back, the last one first.
@@ -209,6 +237,7 @@ impl<'s, 'a> Journal<'s, 'a> {
 struct Merging<'j, 'a> {
     keys: &'j mut Vec<Key<'a>>,
     entries: &'j mut Vec<(Route, Undo)>,
+    growth: &'j mut isize,
     fresh: bool,
 }
 
@@ -233,6 +262,7 @@ impl Merging<'_, '_> {
         for (name, change) in patch.iter() {
             if change.is_null() {
                 if let Some((slot, Taken { name, value })) = members.take(name) {
+                    *self.growth -= member_len(&name, &value, members.len());
                     self.note(route.clone(), Undo::Restore { slot, name, value });
                 }
                 continue;
@@ -251,12 +281,14 @@ impl Merging<'_, '_> {
                         return Err(Poison::new(poison::DEPTH, detail));
                     }
                     if let Some(member) = found {
+                        *self.growth += len(&value) - len(member);
                         let old = replace(member, value);
                         if !self.fresh {
                             let below = self.below(&route, name);
                             self.note(below, Undo::Swap(old));
                         }
                     } else {
+                        *self.growth += member_len(name, &value, members.len());
                         members.insert(name, value);
                         self.note(route.clone(), Undo::PopMember);
                     }
@@ -318,6 +350,7 @@ impl Place<'_> {
     /// Puts a value here.
     pub(super) fn set(&mut self, value: Value) -> Result<(), Poison> {
         self.check_depth(&value, 0)?;
+        *self.growth += len(&value) - len(self.value);
         let old = replace(self.value, value);
         self.note(|| Undo::Swap(old));
         Ok(())
@@ -342,6 +375,7 @@ impl Place<'_> {
         match (key, &mut *self.value) {
             (Key::Name(name), Value::Object(members)) => {
                 if let Some((slot, Taken { name, value })) = members.take(name) {
+                    *self.growth -= member_len(&name, &value, members.len());
                     self.note(|| Undo::Restore { slot, name, value });
                 }
             }
@@ -349,6 +383,7 @@ impl Place<'_> {
                 let length = elements.len();
                 if let Some(index) = absolute(*index, length).filter(|index| *index < length) {
                     let removed = (index, elements.remove(index));
+                    *self.growth -= len(&removed.1) + comma(elements.len());
                     self.note(|| Undo::Insert(vec![removed]));
                 }
             }
@@ -363,6 +398,7 @@ impl Place<'_> {
         self.array()?;
         let Value::Array(elements) = &mut *self.value else { return Ok(()) };
         let index = if at_end { elements.len() } else { 0 };
+        *self.growth += len(&element) + comma(elements.len());
         elements.insert(index, element);
         self.note(|| Undo::Remove(index));
         Ok(())
@@ -384,9 +420,12 @@ impl Place<'_> {
             if keep(index, &element) {
                 kept.push(element);
             } else {
+                *self.growth -= len(&element) + 1;
                 removed.push((index, element));
             }
         }
+        // Of an array that is empty now, the last element had no comma.
+        *self.growth += 1 - comma(kept.len());
         *elements = kept;
         self.note(|| Undo::Insert(removed));
         Ok(())
@@ -394,10 +433,17 @@ impl Place<'_> {
 }
 
 /// One step down, which creates the child as null if it is missing and says how to undo that.
-fn step<'v>(value: &'v mut Value, key: &mut Key<'_>) -> Result<(&'v mut Value, Option<Undo>), Poison> {
+fn step<'v>(
+    value: &'v mut Value,
+    key: &mut Key<'_>,
+    growth: &mut isize,
+) -> Result<(&'v mut Value, Option<Undo>), Poison> {
     match (key, value) {
         (Key::Name(name), Value::Object(members)) => {
             let created = !members.contains_key(name);
+            if created {
+                *growth += member_len(name, &Value::Null, members.len());
+            }
             let child = members.get_or_insert_with(name, Value::default);
             Ok((child, created.then_some(Undo::PopMember)))
         }
@@ -406,6 +452,7 @@ fn step<'v>(value: &'v mut Value, key: &mut Key<'_>) -> Result<(&'v mut Value, O
             let found = absolute(*index, length).filter(|found| *found <= length).ok_or_else(beyond)?;
             *index = i64::try_from(found).map_err(|_| beyond())?;
             if found == length {
+                *growth += len(&Value::Null) + comma(length);
                 elements.push(Value::Null);
             }
             Ok((&mut elements[found], (found == length).then_some(Undo::Remove(found))))

@@ -138,6 +138,7 @@ impl Reducer for Rules {
         let budget = Budget::new(APPLY_BYTES_MAX);
         let prepare = |rule: &'_ Rule| Run::new(event, &budget, state, &rule.state_exprs);
         let runs = [own, self.any.as_ref()].map(|rule| rule.map(|rule| (rule, prepare(rule))));
+        let before = cfg!(debug_assertions).then(|| state.json_len());
         let mut journal = Journal::new(state);
         for (rule, mut run) in runs.into_iter().flatten() {
             match rule.apply(&mut journal, &mut run) {
@@ -150,8 +151,12 @@ impl Reducer for Rules {
             }
         }
         let unchanged = journal.is_empty();
-        journal.commit();
-        Ok(if unchanged { Outcome::Unchanged } else { Outcome::Changed })
+        let growth = journal.commit();
+        if let Some(before) = before {
+            let after = before.checked_add_signed(growth);
+            assert_eq!(after, Some(state.json_len()), "the journal counts every byte");
+        }
+        Ok(if unchanged { Outcome::Unchanged } else { Outcome::Changed { growth } })
     }
 
     /// Every byte of the rules' text can stand for one copy of the event at the most (and of the state, where

@@ -191,7 +191,8 @@ const ESCAPES: [u8; 256] = {
     table
 };
 
-fn string_len(text: &str) -> usize {
+/// Length of a string in quotes, with its escapes.
+pub(in crate::domain) fn string_len(text: &str) -> usize {
     let extra = text.bytes().map(|byte| match ESCAPES[usize::from(byte)] {
         0 => 0,
         b'u' => 5,
