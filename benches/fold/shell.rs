@@ -90,7 +90,7 @@ impl Shell {
         match effect {
             Effect::Load { id, .. } => {
                 let aggregate = Aggregate::genesis("order", &id);
-                let loaded = Loaded { aggregate, rows: Vec::new() };
+                let loaded = Loaded { aggregate, rows: Vec::new(), trail: None };
                 Some(Input::Loaded(Load { id, result: Ok(Box::new(loaded)) }))
             }
             Effect::Snapshot(flight, item) => {
