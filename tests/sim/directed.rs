@@ -147,7 +147,8 @@ impl Stage {
     fn append(&self, version: u64, sku: &str) {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
         let value = format!(
-            r#"{{"id":"e-{number}","type":"ItemAdded","aggregateId":"a","version":{version},"timestamp":"2023-11-14T22:13:20Z","data":{{"sku":"{sku}","qty":1,"price":1}}}}"#
+            r#"{{"id":"e-{number}","type":"ItemAdded","aggregateId":"a","version":{version},
+                "timestamp":"2023-11-14T22:13:20Z","data":{{"sku":"{sku}","qty":1,"price":1}}}}"#
         );
         let draft = self.world.broker.draft("a", &value);
         let draft = Draft { note: Note::Event, version: Some(version), ..draft };

@@ -19,12 +19,14 @@
 #![expect(dead_code, reason = "a test may need any part of the world")]
 
 mod checks;
+#[cfg(not(feature = "runtime"))]
 mod directed;
 mod executor;
 mod judge;
 #[path = "../ledger/mod.rs"]
 #[expect(dead_code, reason = "the simulator does not ask the ledger everything")]
 mod ledger;
+#[cfg(not(feature = "runtime"))]
 mod mutants;
 mod nemesis;
 mod plan;
