@@ -13,6 +13,8 @@
 
 pub mod clock;
 pub mod codec;
+#[cfg(feature = "runtime")]
+pub mod config;
 pub mod domain;
 pub mod kafka;
 pub mod lookup;

@@ -3,6 +3,7 @@
 //! of which the first that answers counts.
 
 use super::value::Pointer;
+use std::fmt;
 
 /// One place in a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +58,34 @@ impl Mapping {
         names.sort();
         names.dedup();
         names
+    }
+}
+
+impl fmt::Display for Mapping {
+    /// The canonical text, for the fingerprint: changing it changes every lineage.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |places: &[Place]| places.iter().map(Place::to_string).collect::<Vec<_>>().join(" | ");
+        writeln!(f, "id {}\ntype {}", list(&self.aggregate_id), list(&self.event_type))?;
+        if let Some(version) = &self.version {
+            writeln!(f, "version {} from {}", list(version), self.version_base)?;
+        }
+        writeln!(f, "event {}\ntime {}", list(&self.event_id), list(&self.time))?;
+        if let Some(data) = &self.data {
+            writeln!(f, "data {}", list(data))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key => f.write_str("key"),
+            Self::Header(name) => write!(f, "header:{name:?}"),
+            Self::Value(pointer) => write!(f, "value:{:?}", pointer.to_string()),
+            Self::KeyValue(pointer) => write!(f, "key:{:?}", pointer.to_string()),
+            Self::Const(text) => write!(f, "const:{text:?}"),
+        }
     }
 }
 

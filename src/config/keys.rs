@@ -1,0 +1,280 @@
+//! Every key of the configuration file in one table: its shape, its default and what it is for. Reading, the JSON
+//! Schema, `config show` and the reference in `docs/CONFIG.md` all come from here, so they cannot disagree.
+
+/// What a value may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Shape {
+    /// Any text.
+    Text,
+    /// A text that is never shown; `{ fromFile: … }` and `{ fromEnv: … }` stand for it as well.
+    Secret,
+    /// `true` or `false`.
+    Bool,
+    /// A whole number within bounds.
+    Whole(u64, u64),
+    /// A whole number within bounds, or `auto`.
+    AutoWhole(u64, u64),
+    /// A decimal number, not negative.
+    Decimal,
+    /// A number with a unit of time.
+    Duration,
+    /// A number with a unit of bytes.
+    Size,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// One of these words, or a duration.
+    ChoiceOrDuration(&'static [&'static str]),
+    /// A list of texts.
+    Texts,
+    /// A list of secrets.
+    Secrets,
+    /// Names and texts of the user's choice.
+    Map,
+    /// One place or a list of places (`Mapping`).
+    Places,
+    /// A reducer: read by the domain.
+    Reducer,
+    /// Tests of a reducer: read by the domain.
+    Tests,
+    /// A mapping with these keys.
+    Section(&'static [Key]),
+    /// A list of mappings with these keys.
+    Sections(&'static [Key]),
+    /// Part of the interface, but not of this version: using it is an error that says so.
+    Later,
+}
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// What its value may be.
+    pub(super) shape: Shape,
+    /// The value where it is left out, as YAML; none where there is no default.
+    pub(super) default: Option<&'static str>,
+    /// What it is for, when to change it.
+    pub(super) doc: &'static str,
+}
+
+const fn key(name: &'static str, shape: Shape, default: &'static str, doc: &'static str) -> Key {
+    Key { name, shape, default: Some(default), doc }
+}
+
+const fn open(name: &'static str, shape: Shape, doc: &'static str) -> Key {
+    Key { name, shape, default: None, doc }
+}
+
+/// The root of the file.
+pub(super) const ROOT: &[Key] = &[
+    open("kafka", Shape::Section(KAFKA), "the brokers that the events come from"),
+    open("index", Shape::Section(INDEX), "where rows are kept: exactly one of `scylla` and `embedded`"),
+    open("blobs", Shape::Section(BLOBS), "where packs are kept: exactly one of `s3` and `directory`"),
+    open("registry", Shape::Section(REGISTRY), "the schema registry, needed for `format: avro` only"),
+    open("http", Shape::Section(HTTP), "the HTTP API"),
+    open("memory", Shape::Section(MEMORY), "the memory budget of the process"),
+    open("parallelism", Shape::Section(PARALLELISM), "threads and concurrent writes"),
+    open("checkpoint", Shape::Section(CHECKPOINT), "how often the low watermark moves"),
+    open("flush", Shape::Section(FLUSH), "how snapshots are gathered into packs"),
+    open("cache", Shape::Section(CACHE), "reconstructed states kept for later questions"),
+    open("deadLetters", Shape::Section(DEAD_LETTERS), "where events go that cannot be folded"),
+    open("streams", Shape::Sections(STREAM), "one entry for each topic: how its events fold"),
+];
+
+const KAFKA: &[Key] = &[
+    key("brokers", Shape::Text, "localhost:9092", "host:port of one or more brokers, separated by commas"),
+    key("group", Shape::Text, "snapfold", "the consumer group that all workers of a deployment share"),
+    key(
+        "properties",
+        Shape::Map,
+        "{}",
+        "librdkafka properties, passed on as they are (TLS, SASL, tuning); those that the protocol depends on \
+         are refused",
+    ),
+];
+
+const INDEX: &[Key] = &[
+    open("scylla", Shape::Section(SCYLLA), "ScyllaDB or Apache Cassandra"),
+    open("embedded", Shape::Section(PATH), "a folder on a persistent volume, for one worker"),
+];
+
+const SCYLLA: &[Key] = &[
+    key("nodes", Shape::Texts, "[\"localhost:9042\"]", "contact points, host:port"),
+    key("keyspace", Shape::Text, "snapfold", "the keyspace; `snapfold migrate` creates it"),
+    key("datacenter", Shape::Text, "datacenter1", "the local data centre: reads and writes need its quorum"),
+    key(
+        "replicationFactor",
+        Shape::Whole(1, 9),
+        "3",
+        "used by `snapfold migrate` when it creates the keyspace",
+    ),
+];
+
+const PATH: &[Key] = &[open("path", Shape::Text, "a folder; created if its parent exists")];
+
+const BLOBS: &[Key] = &[
+    open("s3", Shape::Section(S3), "Amazon S3 or a store that speaks its protocol"),
+    open("directory", Shape::Section(PATH), "a folder on a persistent volume"),
+];
+
+const S3: &[Key] = &[
+    open("bucket", Shape::Text, "the bucket; `snapfold migrate` creates it"),
+    key("prefix", Shape::Text, "\"\"", "put before every object's name"),
+    open("endpoint", Shape::Text, "URL of the store where it is not Amazon's"),
+    key("region", Shape::Text, "us-east-1", "the region that requests are signed for"),
+    key("pathStyle", Shape::Bool, "false", "the bucket in the path instead of the host name"),
+];
+
+const REGISTRY: &[Key] = &[open("url", Shape::Text, "base URL of a Confluent-compatible schema registry")];
+
+const HTTP: &[Key] = &[
+    key("listen", Shape::Text, "127.0.0.1:8080", "address and port of the API; port 0 takes any free one"),
+    key("admin", Shape::Text, "127.0.0.1:9090", "address and port of health, metrics and operations"),
+    open("advertise", Shape::Text, "URL under which other workers reach this one"),
+    open("auth", Shape::Later, "who may ask what; reserved"),
+];
+
+const MEMORY: &[Key] = &[key(
+    "limit",
+    Shape::Size,
+    "1GiB",
+    "all that the process allocates: states, events in flight, caches, Kafka's queues. Fetching stops before it",
+)];
+
+const PARALLELISM: &[Key] = &[
+    key(
+        "threads",
+        Shape::AutoWhole(1, 1_024),
+        "auto",
+        "threads that fold, encode and answer; `auto` is one a core",
+    ),
+    key("flushes", Shape::Whole(1, 64), "4", "packs that are written at the same time"),
+];
+
+const CHECKPOINT: &[Key] = &[
+    key(
+        "interval",
+        Shape::Duration,
+        "10s",
+        "time between checkpoints: how far the low watermark lags at the most",
+    ),
+    key("flushBytes", Shape::Size, "8MiB", "uncovered event bytes that end the interval early"),
+    key(
+        "maxLiveBytes",
+        Shape::Size,
+        "256MiB",
+        "stored bytes of live checkpoints; beyond it the oldest become snapshots",
+    ),
+];
+
+const FLUSH: &[Key] = &[
+    key(
+        "linger",
+        Shape::Duration,
+        "25ms",
+        "how long a snapshot waits for others to share its pack; 250ms suits S3",
+    ),
+    key("maxBytes", Shape::Size, "8MiB", "bytes of snapshots that end the wait"),
+];
+
+const CACHE: &[Key] = &[
+    key("enabled", Shape::Bool, "true", "keep reconstructed states"),
+    key("ttl", Shape::Duration, "60s", "how long one is kept after it was last made"),
+    key("maxBytes", Shape::Size, "128MiB", "bytes of states kept; part of `memory.limit`"),
+];
+
+const DEAD_LETTERS: &[Key] =
+    &[open("topic", Shape::Text, "a topic that gets them as well; they are in the index in any case")];
+
+const STREAM: &[Key] = &[
+    open("type", Shape::Text, "the aggregate type, first part of every address: `order` in `order/o-42`"),
+    open("topic", Shape::Text, "the topic; one stream for each"),
+    key(
+        "partitioner",
+        Shape::Choice(&["murmur2", "crc32", "none"]),
+        "murmur2",
+        "how producers choose the partition (Java clients: murmur2, librdkafka: crc32): where to look first for an \
+         aggregate that has no snapshot yet",
+    ),
+    key(
+        "format",
+        Shape::Choice(&["json", "avro", "cloudevents", "debezium", "debezium-outbox"]),
+        "json",
+        "how records are encoded",
+    ),
+    open("map", Shape::Section(MAP), "where the parts of an event are"),
+    open("reducer", Shape::Reducer, "how events fold: a preset's name or rules (docs/REDUCERS.md)"),
+    open("snapshot", Shape::Section(SNAPSHOT), "when a snapshot is taken, and how it is stored"),
+    open("compression", Shape::Section(COMPRESSION), "how packs are compressed"),
+    key(
+        "history",
+        Shape::ChoiceOrDuration(&["forever", "snapshots"]),
+        "forever",
+        "which versions must stay answerable: all, those of the last days, or snapshots only",
+    ),
+    open("retention", Shape::Later, "thinning and archiving of full snapshots"),
+    key(
+        "onPoison",
+        Shape::Choice(&["skip", "quarantine", "halt"]),
+        "quarantine",
+        "what happens to an event that cannot be folded: it takes its version and changes nothing; its aggregate \
+         stands still; the partition stops before it",
+    ),
+    open("limits", Shape::Section(LIMITS), "bounds of what is foreign; beyond them an event is poison"),
+    key("tests", Shape::Tests, "[]", "examples of the fold, run by `config check` and `reducer test`"),
+];
+
+const MAP: &[Key] = &[
+    open("aggregateId", Shape::Places, "the aggregate an event belongs to"),
+    open("eventType", Shape::Places, "what happened"),
+    open("version", Shape::Places, "the event's version in its aggregate; left out, versions are counted"),
+    key("versionBase", Shape::Whole(0, 1), "1", "what the source gives the first version"),
+    open("eventId", Shape::Places, "an id: equal ones are duplicates where versions are counted"),
+    open("time", Shape::Places, "when it happened; left out, the record's timestamp"),
+    open("data", Shape::Places, "what the reducer reads; left out, the whole value"),
+];
+
+const SNAPSHOT: &[Key] = &[
+    key("eventThreshold", Shape::Whole(1, 1_000_000), "100", "events since the last snapshot"),
+    key("timeThreshold", Shape::Duration, "10m", "age of the oldest event that no snapshot covers"),
+    key("sizeThreshold", Shape::Size, "64KiB", "event bytes since the last snapshot"),
+    key(
+        "strategy",
+        Shape::Choice(&["incremental", "full", "auto"]),
+        "incremental",
+        "keep the events (any version for ever), or states only (needs `history: snapshots`)",
+    ),
+    key(
+        "fullEvery",
+        Shape::Whole(1, 1_000),
+        "8",
+        "with `incremental`: increments between two full snapshots",
+    ),
+    key(
+        "maxWriteAmplification",
+        Shape::Decimal,
+        "1.0",
+        "holds a count back until the event bytes since the last full snapshot are this share of its size",
+    ),
+    open("adaptive", Shape::Later, "snapshots by predicted time to reconstruct"),
+];
+
+const COMPRESSION: &[Key] = &[
+    key("enabled", Shape::Bool, "true", "compress at all"),
+    key("algorithm", Shape::Choice(&["zstd", "gzip", "brotli", "lz4", "none"]), "zstd", "how"),
+    key("level", Shape::Whole(1, 9), "3", "1 is fastest, 9 is smallest; makes no difference for lz4"),
+    key("threshold", Shape::Whole(0, 1 << 20), "64", "bytes below which a record is stored plain"),
+    key(
+        "dictionary",
+        Shape::Choice(&["strict", "off", "none"]),
+        "strict",
+        "trained dictionaries for zstd: `strict` keeps to strings seen in at least five aggregates, `off` trains on \
+         everything (may hold personal data), `none` uses none",
+    ),
+];
+
+const LIMITS: &[Key] = &[
+    key("maxEventBytes", Shape::Size, "1MiB", "longest value of a record"),
+    key("maxStateBytes", Shape::Size, "16MiB", "longest state"),
+    key("maxDepth", Shape::Whole(1, 512), "128", "deepest nesting of an event and of a state"),
+];

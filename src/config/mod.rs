@@ -1,0 +1,356 @@
+//! The configuration: plain data, read from a file with the environment and `--set` arguments over it. It builds no
+//! component and knows no I/O: whoever loads it hands in the texts.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `mod.rs` | `Config` and its parts, `load` |
+//! | `keys.rs` | the table of all keys: shapes, defaults, what they are for |
+//! | `reader.rs` | reading values by that table, noting every problem |
+//! | `layers.rs` | environment and `--set` over the file |
+//! | `stream.rs` | one stream: mapping, reducer, thresholds, checks across keys |
+//! | `budget.rs` | how `memory.limit` is shared out |
+//! | `problems.rs` | problems with place, excerpt and hint |
+//! | `schema.rs` | the JSON Schema and the reference, from the table |
+//! | `show.rs` | the configuration in force, with where each value comes from |
+//! | `units.rs` | durations and sizes |
+
+mod budget;
+mod keys;
+mod layers;
+mod problems;
+mod reader;
+mod schema;
+mod show;
+mod stream;
+mod units;
+
+pub use budget::Budget;
+pub use problems::{Origin, Problems};
+pub use schema::{json_schema, reference};
+pub use show::show;
+pub use stream::{Dictionaries, Format, History, Partitioner, Stream};
+pub use units::show_bytes;
+
+use crate::codec::yaml;
+use crate::domain::source::{Node, NodeKind, Span};
+use problems::Origins;
+use reader::{Reading, Section};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What a configuration is read from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Name and text of the file; none reads the defaults.
+    pub file: Option<(String, String)>,
+    /// Environment variables; only those that start with `SNAPFOLD__` count.
+    pub env: Vec<(String, String)>,
+    /// `--set` arguments, `path=value`.
+    pub sets: Vec<String>,
+}
+
+/// Where a secret is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretRef {
+    /// `{ fromFile: PATH }`.
+    File(String),
+    /// `{ fromEnv: NAME }`.
+    Environment(String),
+}
+
+/// A text that may be secret: it is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    text: String,
+    from: Option<SecretRef>,
+}
+
+/// The whole configuration, every default filled in.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The brokers.
+    pub kafka: Kafka,
+    /// Where rows are kept.
+    pub index: Index,
+    /// Where packs are kept.
+    pub blobs: Blobs,
+    /// The schema registry's URL.
+    pub registry: Option<String>,
+    /// The API.
+    pub http: Http,
+    /// `memory.limit` in bytes.
+    pub memory_bytes_max: u64,
+    /// Threads; none is one a core.
+    pub threads: Option<usize>,
+    /// Packs written at the same time.
+    pub flushes: usize,
+    /// Checkpoints.
+    pub checkpoint: Checkpoint,
+    /// Milliseconds that a snapshot waits for others.
+    pub linger_ms: u64,
+    /// Bytes of snapshots that end the wait.
+    pub flush_bytes_max: u64,
+    /// The cache; none if it is off.
+    pub cache: Option<Cache>,
+    /// A topic that gets dead letters as well.
+    pub dead_letter_topic: Option<String>,
+    /// The streams, at least one.
+    pub streams: Vec<Stream>,
+    /// How `memory.limit` is shared out.
+    pub budget: Budget,
+    /// The tree that was read and where its values come from, for `show`.
+    read: Node,
+    origins: Origins,
+}
+
+/// `kafka`.
+#[derive(Clone, Debug)]
+pub struct Kafka {
+    /// `brokers`.
+    pub brokers: String,
+    /// `group`.
+    pub group: String,
+    /// `properties`.
+    pub properties: BTreeMap<String, Secret>,
+}
+
+/// `index`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Index {
+    /// `scylla`.
+    Scylla {
+        /// `nodes`.
+        nodes: Vec<String>,
+        /// `keyspace`.
+        keyspace: String,
+        /// `datacenter`.
+        datacenter: String,
+        /// `replicationFactor`.
+        replication_factor: u64,
+    },
+    /// `embedded`.
+    Embedded {
+        /// `path`.
+        path: String,
+    },
+}
+
+/// `blobs`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Blobs {
+    /// `s3`.
+    S3 {
+        /// `bucket`.
+        bucket: String,
+        /// `prefix`.
+        prefix: String,
+        /// `endpoint`.
+        endpoint: Option<String>,
+        /// `region`.
+        region: String,
+        /// `pathStyle`.
+        is_path_style: bool,
+    },
+    /// `directory`.
+    Directory {
+        /// `path`.
+        path: String,
+    },
+}
+
+/// `http`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// `listen`.
+    pub listen: String,
+    /// `admin`.
+    pub admin: String,
+    /// `advertise`.
+    pub advertise: Option<String>,
+}
+
+/// `checkpoint`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// `interval` in milliseconds.
+    pub interval_ms: u64,
+    /// `flushBytes`.
+    pub flush_bytes: u64,
+    /// `maxLiveBytes`.
+    pub live_bytes_max: u64,
+}
+
+/// `cache`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// `ttl` in milliseconds.
+    pub ttl_ms: u64,
+    /// `maxBytes`.
+    pub bytes_max: u64,
+}
+
+impl Secret {
+    fn plain(text: String) -> Self {
+        Self { text, from: None }
+    }
+
+    fn fetched(text: String, from: SecretRef) -> Self {
+        Self { text, from: Some(from) }
+    }
+
+    /// The text itself: for the client that needs it, never for a log or an answer.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.from {
+            Some(from) => write!(f, "{from}"),
+            None => f.write_str("***"),
+        }
+    }
+}
+
+impl fmt::Display for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file `{path}`"),
+            Self::Environment(name) => write!(f, "environment variable `{name}`"),
+        }
+    }
+}
+
+/// Reads a configuration. `fetch` answers the text behind a reference to a secret.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn load(
+    sources: &Sources,
+    fetch: &dyn Fn(&SecretRef) -> Result<String, String>,
+) -> Result<Config, Problems> {
+    let (name, text) = sources.file.clone().unwrap_or_else(|| ("defaults".to_owned(), String::new()));
+    let mut problems = Problems::new(&name, &text);
+    let mut origins = Origins::default();
+    let mut root = match yaml::parse(&text) {
+        Ok(root) => root,
+        Err(found) => {
+            found.into_iter().for_each(|problem| problems.add(Origin::File, problem));
+            return Err(problems);
+        }
+    };
+    if root.kind == NodeKind::Null {
+        root = Node { span: Span::new(1, 1), kind: NodeKind::Mapping(Vec::new()) };
+    }
+    layers::apply(&mut root, &sources.env, &sources.sets, &mut origins, &mut problems);
+    let reading = Reading { origins: &origins, problems: RefCell::new(problems), fetch };
+    let config = read(&reading, &root);
+    let mut problems = reading.problems.into_inner();
+    problems.sort();
+    match config {
+        Some(config) if problems.is_empty() => Ok(Config { read: root, origins, ..config }),
+        _ => Err(problems),
+    }
+}
+
+/// `None` only where a problem was noted.
+fn read(reading: &Reading<'_>, node: &Node) -> Option<Config> {
+    let root = Section::root(reading, node, keys::ROOT);
+    let streams = root.sections("streams", stream::read);
+    if streams.is_empty() {
+        root.problem(
+            "streams",
+            "there is no stream",
+            "add one: `streams: [ { type: …, topic: …, map: …, reducer: … } ]`",
+        );
+    }
+    let streams: Option<Vec<Stream>> = streams.into_iter().collect();
+    let registry = root.section("registry", |it| if it.is_given() { it.required("url") } else { None });
+    let cache = root.section("cache", |it| {
+        let settings = Cache { ttl_ms: it.ms("ttl"), bytes_max: it.bytes("maxBytes") };
+        (it.flag("enabled").then_some(settings), it.given("maxBytes").is_some())
+    });
+    let (index, blobs) = (read_index(root), read_blobs(root));
+    let checkpoint = root.section("checkpoint", |it| Checkpoint {
+        interval_ms: it.ms("interval"),
+        flush_bytes: it.bytes("flushBytes"),
+        live_bytes_max: it.bytes("maxLiveBytes"),
+    });
+    let mut config = Config {
+        kafka: root.section("kafka", |it| {
+            let text = |name| it.text(name).unwrap_or_default();
+            Kafka { brokers: text("brokers"), group: text("group"), properties: it.map("properties") }
+        }),
+        index: index?,
+        blobs: blobs?,
+        registry,
+        http: root.section("http", |it| {
+            let text = |name| it.text(name).unwrap_or_default();
+            Http { listen: text("listen"), admin: text("admin"), advertise: it.text("advertise") }
+        }),
+        memory_bytes_max: root.section("memory", |it| it.bytes("limit")),
+        threads: root
+            .section("parallelism", |it| it.auto_whole("threads"))
+            .and_then(|n| usize::try_from(n).ok()),
+        flushes: usize::try_from(root.section("parallelism", |it| it.whole("flushes"))).unwrap_or(1),
+        checkpoint,
+        linger_ms: root.section("flush", |it| it.ms("linger")),
+        flush_bytes_max: root.section("flush", |it| it.bytes("maxBytes")),
+        cache: cache.0,
+        dead_letter_topic: root.section("deadLetters", |it| it.text("topic")),
+        streams: streams?,
+        budget: Budget::default(),
+        read: node.clone(),
+        origins: reading.origins.clone(),
+    };
+    stream::check_together(root, &config.streams);
+    config.share_memory(cache.1, root);
+    Some(config)
+}
+
+fn read_index(root: Section<'_>) -> Option<Index> {
+    root.section("index", |it| {
+        let (scylla, embedded) = (it.given("scylla").is_some(), it.given("embedded").is_some());
+        if scylla && embedded {
+            it.problem("embedded", "two indexes: `scylla` and `embedded`", "keep one of them");
+        }
+        if embedded {
+            let path = it.section("embedded", |it| it.required("path"))?;
+            return Some(Index::Embedded { path });
+        }
+        it.section("scylla", |it| {
+            Some(Index::Scylla {
+                nodes: it.texts("nodes").into_iter().map(|(node, _)| node).collect(),
+                keyspace: it.text("keyspace")?,
+                datacenter: it.text("datacenter")?,
+                replication_factor: it.whole("replicationFactor"),
+            })
+        })
+    })
+}
+
+fn read_blobs(root: Section<'_>) -> Option<Blobs> {
+    root.section("blobs", |it| {
+        let (s3, directory) = (it.given("s3").is_some(), it.given("directory").is_some());
+        if s3 && directory {
+            it.problem("directory", "two places for packs: `s3` and `directory`", "keep one of them");
+        }
+        if directory {
+            let path = it.section("directory", |it| it.required("path"))?;
+            return Some(Blobs::Directory { path });
+        }
+        it.section("s3", |it| {
+            let bucket = if it.is_given() { it.required("bucket")? } else { "snapfold".to_owned() };
+            Some(Blobs::S3 {
+                bucket,
+                prefix: it.text("prefix")?,
+                endpoint: it.text("endpoint"),
+                region: it.text("region")?,
+                is_path_style: it.flag("pathStyle"),
+            })
+        })
+    })
+}

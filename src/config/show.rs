@@ -1,0 +1,109 @@
+//! The configuration in force as YAML, every default filled in, with where each value comes from. Secrets are not in it:
+//! a reference shows what it names, a text that may be secret shows as `***`.
+
+use super::Config;
+use super::keys::{Key, ROOT, Shape};
+use super::problems::Origin;
+use crate::codec::yaml;
+use crate::domain::source::{Node, NodeKind};
+use crate::domain::value::Value;
+use std::fmt::Write;
+
+/// The text that `config show` prints.
+#[must_use]
+pub fn show(config: &Config) -> String {
+    let mut out = String::new();
+    section(config, Some(&config.read), ROOT, "", 0, &mut out);
+    out
+}
+
+fn section(config: &Config, node: Option<&Node>, keys: &[Key], path: &str, indent: usize, out: &mut String) {
+    for key in keys {
+        let given = node.and_then(|node| node.get(key.name)).filter(|node| node.kind != NodeKind::Null);
+        let path = if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
+        match key.shape {
+            Shape::Later => {}
+            Shape::Section(inner) if given.is_some() || has_defaults(inner) && !is_alternative(&path) => {
+                line(out, indent, key.name, "", "");
+                section(config, given, inner, &path, indent + 1, out);
+            }
+            Shape::Section(_) => {}
+            Shape::Sections(inner) => {
+                line(out, indent, key.name, "", "");
+                for (nth, element) in given.and_then(Node::elements).unwrap_or(&[]).iter().enumerate() {
+                    let mut text = String::new();
+                    section(config, Some(element), inner, &format!("{path}[{nth}]"), indent + 2, &mut text);
+                    // The first key of an element carries its dash.
+                    let at = 2 * (indent + 1);
+                    out.push_str(&text[..at]);
+                    out.push_str("- ");
+                    out.push_str(&text[at + 2..]);
+                }
+            }
+            _ => value(config, given, key, &path, indent, out),
+        }
+    }
+}
+
+/// Of `index` and `blobs` only what is used is shown; the rest of their keys would say what is not so.
+fn is_alternative(path: &str) -> bool {
+    ["index.", "blobs."].iter().any(|part| path.starts_with(part))
+}
+
+fn has_defaults(keys: &[Key]) -> bool {
+    keys.iter().any(|key| match key.shape {
+        Shape::Section(inner) => has_defaults(inner),
+        _ => key.default.is_some(),
+    })
+}
+
+fn value(config: &Config, given: Option<&Node>, key: &Key, path: &str, indent: usize, out: &mut String) {
+    let (node, from) = match (given, key.default) {
+        (Some(node), _) => {
+            let from = match config.origins.of(path) {
+                Origin::File => format!("file:{}", node.span.line),
+                Origin::Environment(name) => name,
+                Origin::Set(_) => "--set".to_owned(),
+            };
+            (node.clone(), from)
+        }
+        (None, Some(default)) => (yaml::parse(default).expect("a default is YAML"), "default".to_owned()),
+        (None, None) => return,
+    };
+    let text = match (key.shape, &node.kind) {
+        (Shape::Map, NodeKind::Mapping(members)) => {
+            let hidden = |(name, value): &(Node, Node)| {
+                let value =
+                    if value.members().is_some() { value.to_value().to_json() } else { "***".to_owned() };
+                format!("{}: {value}", Value::from(name.text().unwrap_or_default()).to_json())
+            };
+            format!("{{ {} }}", members.iter().map(hidden).collect::<Vec<_>>().join(", "))
+        }
+        (Shape::Secret | Shape::Secrets, kind) if !matches!(kind, NodeKind::Mapping(_)) => "***".to_owned(),
+        _ => plain(&node),
+    };
+    line(out, indent, key.name, &text, &from);
+}
+
+/// JSON is YAML; a text that YAML reads as itself stands without quotes.
+fn plain(node: &Node) -> String {
+    match node.text() {
+        Some(text) if is_plain(text) => text.to_owned(),
+        _ => node.to_value().to_json(),
+    }
+}
+
+fn is_plain(text: &str) -> bool {
+    let same = yaml::parse(text).is_ok_and(|node| node.text() == Some(text));
+    same && !text.contains([':', '#', ',', '[', ']', '{', '}', '\n'])
+}
+
+fn line(out: &mut String, indent: usize, name: &str, text: &str, from: &str) {
+    let mut row = format!("{:1$}{name}:", "", 2 * indent);
+    if !text.is_empty() {
+        row.push(' ');
+        row.push_str(text);
+    }
+    let comment = if from.is_empty() { String::new() } else { format!("  # {from}") };
+    writeln!(out, "{row}{comment}").expect("a String takes all that is written");
+}

@@ -1,0 +1,372 @@
+//! One stream: mapping, reducer, thresholds, and what must hold between its keys.
+
+use super::reader::Section;
+use super::units::duration_ms;
+use crate::codec::compress::{Algorithm, Compression};
+use crate::codec::event_json::JsonDecoder;
+use crate::domain::aggregate::{OnPoison, Rules, Versions};
+use crate::domain::event::Decode;
+use crate::domain::ids::Digest;
+use crate::domain::mapping::{Mapping, Place, Places};
+use crate::domain::partition::Strategy;
+use crate::domain::reducer::{self, Reducer};
+use crate::domain::rules::check::{self, Test};
+use crate::domain::value::Limits;
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Most members and elements of an event and of a state.
+const MEMBERS_MAX: usize = 1_000_000;
+
+/// One entry of `streams`.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// `type`.
+    pub kind: Arc<str>,
+    /// `topic`.
+    pub topic: Arc<str>,
+    /// `partitioner`.
+    pub partitioner: Partitioner,
+    /// `format`.
+    pub format: Format,
+    /// `map`.
+    pub mapping: Mapping,
+    /// `reducer`.
+    pub reducer: Arc<dyn Reducer>,
+    /// `snapshot.eventThreshold`.
+    pub events_max: u64,
+    /// `snapshot.timeThreshold` in milliseconds.
+    pub age_ms_max: u64,
+    /// `snapshot.sizeThreshold`.
+    pub bytes_max: u64,
+    /// `snapshot.strategy` and `fullEvery`.
+    pub strategy: Strategy,
+    /// `snapshot.maxWriteAmplification` in thousandths.
+    pub write_amplification_permille: u64,
+    /// `compression`.
+    pub compression: Compression,
+    /// `compression.dictionary`.
+    pub dictionary: Dictionaries,
+    /// `history`.
+    pub history: History,
+    /// `onPoison`.
+    pub on_poison: OnPoison,
+    /// Bounds of an event.
+    pub event_limits: Limits,
+    /// `limits.maxStateBytes`.
+    pub state_bytes_max: usize,
+    /// `tests`.
+    pub tests: Vec<Test>,
+}
+
+/// How producers choose the partition of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Partitioner {
+    /// Java clients.
+    Murmur2,
+    /// librdkafka's default.
+    Crc32,
+    /// Unknown.
+    None,
+}
+
+/// How records are encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A JSON value.
+    Json,
+}
+
+/// Which versions must stay answerable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// All.
+    Forever,
+    /// Those of the last milliseconds.
+    Ms(u64),
+    /// Snapshots only.
+    Snapshots,
+}
+
+/// Which dictionaries are trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dictionaries {
+    /// On strings that several aggregates have in common.
+    Strict,
+    /// On everything.
+    Off,
+    /// None.
+    None,
+}
+
+impl Stream {
+    /// How it folds.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        let versions = match (&self.mapping.version, self.mapping.event_id.is_empty()) {
+            (Some(_), _) => Versions::Given,
+            (None, true) => Versions::Counted,
+            (None, false) => Versions::CountedOnce,
+        };
+        Rules {
+            kind: Arc::clone(&self.kind),
+            reducer: Arc::clone(&self.reducer),
+            versions,
+            on_poison: self.on_poison,
+            state_bytes_max: self.state_bytes_max,
+            limits: Limits { max_bytes: self.state_bytes_max, ..self.event_limits },
+        }
+    }
+
+    /// What turns its records into events.
+    #[must_use]
+    pub fn decoder(&self) -> Arc<dyn Decode> {
+        match self.format {
+            Format::Json => Arc::new(JsonDecoder::new(self.mapping.clone(), self.event_limits)),
+        }
+    }
+
+    /// SHA-256 of what a state depends on besides the events: reducer, mapping, versions, limits and policy. Tests,
+    /// thresholds, compression and retention are not part of it.
+    #[must_use]
+    pub fn fingerprint(&self) -> Digest {
+        let policy = match self.on_poison {
+            OnPoison::Skip => "skip",
+            // Both leave the state where it was.
+            OnPoison::Quarantine | OnPoison::Halt => "stop",
+        };
+        let format = match self.format {
+            Format::Json => "json",
+        };
+        let (event, state, depth) =
+            (self.event_limits.max_bytes, self.state_bytes_max, self.event_limits.max_depth);
+        let text = format!(
+            "snapfold.fingerprint.v1\ntype {}\nformat {format}\n{}poison {policy}\nlimits {event} {state} {depth}\n{}",
+            self.kind,
+            self.mapping,
+            self.reducer.fingerprint_text()
+        );
+        Digest(Sha256::digest(text.as_bytes()).into())
+    }
+}
+
+/// Reads one stream; `None` only where a problem was noted.
+pub(super) fn read(it: Section<'_>) -> Option<Stream> {
+    let (kind, topic) = (it.required("type"), it.required("topic"));
+    if let Some(kind) = kind.as_deref()
+        && (kind.contains('/') || kind.len() > 200)
+    {
+        it.problem("type", "a type has no `/` and at most 200 bytes", "use a short name such as `order`");
+    }
+    let mapping = it.section("map", |map| read_mapping(map, topic.as_deref().unwrap_or_default()));
+    let reducer = match it.given("reducer").map(reducer::parse) {
+        Some(Ok(reducer)) => Some(reducer),
+        Some(Err(found)) => {
+            it.problems("reducer", found);
+            None
+        }
+        None => {
+            it.problem(
+                "reducer",
+                "`reducer` is missing",
+                "add a preset (`merge`, `replace`, `json-patch`) or rules",
+            );
+            None
+        }
+    };
+    let tests = match it.given("tests").map(check::parse) {
+        Some(Err(found)) => {
+            it.problems("tests", found);
+            Vec::new()
+        }
+        Some(Ok(tests)) => tests,
+        None => Vec::new(),
+    };
+    let limits = it.section("limits", |limits| {
+        let bytes = |name| usize::try_from(limits.bytes(name)).unwrap_or(usize::MAX);
+        (
+            bytes("maxEventBytes"),
+            bytes("maxStateBytes"),
+            usize::try_from(limits.whole("maxDepth")).unwrap_or(1),
+        )
+    });
+    let snapshot = it.section("snapshot", Thresholds::read);
+    let (compression, dictionary) = it.section("compression", read_compression);
+    let stream = Stream {
+        partitioner: match it.choice("partitioner").as_str() {
+            "murmur2" => Partitioner::Murmur2,
+            "crc32" => Partitioner::Crc32,
+            _ => Partitioner::None,
+        },
+        format: read_format(it)?,
+        events_max: snapshot.events_max,
+        age_ms_max: snapshot.age_ms_max,
+        bytes_max: snapshot.bytes_max,
+        strategy: snapshot.strategy,
+        write_amplification_permille: snapshot.write_amplification_permille,
+        compression,
+        dictionary,
+        history: match it.choice("history").as_str() {
+            "forever" => History::Forever,
+            "snapshots" => History::Snapshots,
+            text => History::Ms(duration_ms(text).unwrap_or(0)),
+        },
+        on_poison: match it.choice("onPoison").as_str() {
+            "skip" => OnPoison::Skip,
+            "halt" => OnPoison::Halt,
+            _ => OnPoison::Quarantine,
+        },
+        event_limits: Limits { max_bytes: limits.0, max_depth: limits.2, max_members: MEMBERS_MAX },
+        state_bytes_max: limits.1,
+        tests,
+        kind: kind?.into(),
+        topic: topic?.into(),
+        mapping: mapping?,
+        reducer: reducer?,
+    };
+    check(it, &stream);
+    Some(stream)
+}
+
+/// What must hold between the keys of one stream.
+fn check(it: Section<'_>, stream: &Stream) {
+    if stream.strategy == Strategy::Full && stream.history != History::Snapshots {
+        let hint = "use `strategy: incremental`, which keeps every event, or say `history: snapshots`";
+        it.problem("history", "`strategy: full` keeps no events, so it cannot keep this history", hint);
+    }
+    if stream.mapping.version.is_none() && stream.mapping.version_base == 0 {
+        it.section("map", |map| {
+            map.problem(
+                "versionBase",
+                "`versionBase` without `version`",
+                "map `version`, or remove `versionBase`",
+            );
+        });
+    }
+    if stream.state_bytes_max < stream.event_limits.max_bytes {
+        it.section("limits", |limits| {
+            let hint = "raise `maxStateBytes` or lower `maxEventBytes`";
+            limits.problem("maxStateBytes", "a state may be smaller than one event", hint);
+        });
+    }
+}
+
+/// What must hold between streams.
+pub(super) fn check_together(root: Section<'_>, streams: &[Stream]) {
+    let (mut kinds, mut topics) = (BTreeMap::new(), BTreeMap::new());
+    let mut nth = 0;
+    root.sections("streams", |it| {
+        let Some(stream) = streams.get(nth) else { return };
+        nth += 1;
+        if let Some(first) = kinds.insert(Arc::clone(&stream.kind), it.span()) {
+            let message = format!("a second stream of type `{}`; the first is at {first}", stream.kind);
+            it.problem("type", message, "give each stream a type of its own");
+        }
+        if let Some(first) = topics.insert(Arc::clone(&stream.topic), it.span()) {
+            let message = format!("a second stream on topic `{}`; the first is at {first}", stream.topic);
+            it.problem("topic", message, "one stream reads a topic: map the type's parts in one of them");
+        }
+    });
+}
+
+fn read_format(it: Section<'_>) -> Option<Format> {
+    match it.choice("format").as_str() {
+        "json" => Some(Format::Json),
+        other => {
+            it.problem("format", format!("format `{other}` is not available in this version"), "use `json`");
+            None
+        }
+    }
+}
+
+fn read_mapping(map: Section<'_>, topic: &str) -> Option<Mapping> {
+    let places = |name: &str| -> Places {
+        let mut places = Places::new();
+        if map.given(name).is_none() {
+            return places;
+        }
+        for (text, _) in map.texts(name) {
+            match Place::parse(&text, topic) {
+                Ok(place) => places.push(place),
+                Err(why) => map.problem(name, why, "see `map` in docs/CONFIG.md"),
+            }
+        }
+        places
+    };
+    let optional = |name: &str| map.given(name).map(|_| places(name));
+    let aggregate_id = places("aggregateId");
+    if map.given("aggregateId").is_none() {
+        map.problem(
+            "aggregateId",
+            "`map.aggregateId` is missing",
+            "say where it is: `key`, or `/some/pointer` into the value",
+        );
+    }
+    let event_type = places("eventType");
+    if map.given("eventType").is_none() {
+        let hint = "say where it is, or give all events one type: `const:Changed`";
+        map.problem("eventType", "`map.eventType` is missing", hint);
+    }
+    Some(Mapping {
+        aggregate_id,
+        event_type,
+        version: optional("version"),
+        version_base: map.whole("versionBase"),
+        event_id: places("eventId"),
+        time: places("time"),
+        data: optional("data"),
+    })
+}
+
+/// `snapshot`.
+struct Thresholds {
+    events_max: u64,
+    age_ms_max: u64,
+    bytes_max: u64,
+    strategy: Strategy,
+    write_amplification_permille: u64,
+}
+
+impl Thresholds {
+    fn read(it: Section<'_>) -> Self {
+        let full_every = u32::try_from(it.whole("fullEvery")).unwrap_or(1);
+        let strategy = match it.choice("strategy").as_str() {
+            "full" => Strategy::Full,
+            "auto" => {
+                it.problem(
+                    "strategy",
+                    "strategy `auto` is not available in this version",
+                    "use `incremental`",
+                );
+                Strategy::Incremental { full_every }
+            }
+            _ => Strategy::Incremental { full_every },
+        };
+        if strategy == Strategy::Full && it.given("fullEvery").is_some() {
+            it.problem("fullEvery", "`fullEvery` has no meaning with `strategy: full`", "remove it");
+        }
+        Self {
+            events_max: it.whole("eventThreshold"),
+            age_ms_max: it.ms("timeThreshold"),
+            bytes_max: it.bytes("sizeThreshold"),
+            strategy,
+            write_amplification_permille: it.permille("maxWriteAmplification"),
+        }
+    }
+}
+
+fn read_compression(it: Section<'_>) -> (Compression, Dictionaries) {
+    let algorithm = Algorithm::from_name(&it.choice("algorithm")).unwrap_or_default();
+    let algorithm = if it.flag("enabled") { algorithm } else { Algorithm::None };
+    let level = u8::try_from(it.whole("level")).unwrap_or(3);
+    let threshold = usize::try_from(it.whole("threshold")).unwrap_or(64);
+    let dictionary = match it.choice("dictionary").as_str() {
+        "strict" => Dictionaries::Strict,
+        "off" => Dictionaries::Off,
+        _ => Dictionaries::None,
+    };
+    // Only zstd has dictionaries.
+    let dictionary = if algorithm == Algorithm::Zstd { dictionary } else { Dictionaries::None };
+    (Compression { algorithm, level, threshold }, dictionary)
+}
