@@ -13,6 +13,10 @@ use snapfold::reconstruct::AsOf;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
+/// Times, and offsets, that are asked of each aggregate in the end, besides every version: neighbours tell
+/// much the same, and other seeds ask for others.
+const MOMENTS: usize = 12;
+
 fn keys(world: &Parts, active: Active, asked: &Question) -> (PartitionKey, AggregateKey) {
     let stream = &world.setup.streams[0];
     let lineage = active.lineage;
@@ -58,8 +62,7 @@ fn drawn(world: &Parts, judge: &Judge) -> Option<Question> {
     if places.is_empty() {
         return None;
     }
-    let (at, draw, spread) =
-        world.sim.draw(|rng| (rng.index(places.len()), rng.below(10), rng.below(1_000)));
+    let (at, draw, spread) = world.sim.draw(|rng| (rng.index(places.len()), rng.below(10), rng.below(1_000)));
     let (id, partition) = places.iter().nth(at)?;
     let as_of = if draw < 4 {
         AsOf::Head
@@ -72,7 +75,7 @@ fn drawn(world: &Parts, judge: &Judge) -> Option<Question> {
     Some(Question { id, as_of, partition, then, of_owner: false, healed: false })
 }
 
-/// Every question about every aggregate, asked of rest and log by nobody's worker when all is quiet; and
+/// Every version of every aggregate and a share of the moments between, asked of rest and log by nobody's worker when all is quiet; and
 /// every dead letter.
 pub(crate) fn final_check(world: &World, subject: &Subject, fleet: &Fleet, judge: &Arc<Mutex<Judge>>) {
     fleet.gather(world);
@@ -92,13 +95,13 @@ pub(crate) fn final_check(world: &World, subject: &Subject, fleet: &Fleet, judge
             of_owner: false,
             healed: true,
         };
-        let questions: Vec<Question> = lock(judge).questions(&id).into_iter().map(ask).collect();
+        let moments = world.sim.draw(|rng| lock(judge).some_questions(&id, MOMENTS, rng));
+        let questions: Vec<Question> = moments.iter().copied().map(ask).collect();
         world.sim.count_more(Count::VersionCompared, then.head);
         let (log, key) = keys(world, active, &questions[0]);
-        let (subject, moments) = (subject.clone(), questions.iter().map(|asked| asked.as_of).collect());
+        let subject = subject.clone();
         let answers = world.ask(600_000, move |ports| async move {
             let reader = subject.reader(&ports, active);
-            let moments: Vec<AsOf> = moments;
             let mut answers = Vec::new();
             for as_of in moments {
                 answers.push(reader.state(&log, &key, as_of).await);
@@ -157,12 +160,7 @@ fn tell(world: &Parts, id: &str) {
             let value = entry.record.value.as_deref().map(|v| String::from_utf8_lossy(v).into_owned());
             eprintln!(
                 "{} {:?} v{:?} at {} cut {:?} topic {:x} {value:?}",
-                entry.record.offset,
-                entry.note,
-                entry.version,
-                entry.at,
-                entry.truncated_at,
-                entry.topic_id
+                entry.record.offset, entry.note, entry.version, entry.at, entry.truncated_at, entry.topic_id
             );
         }
     });

@@ -153,7 +153,8 @@ impl Partition {
     /// checkpoints hold of it stays live.
     fn leave_unread(&mut self, slot: SlotId, loading: Loading, effects: &mut Vec<Effect>) {
         let refusal = Err("the aggregate cannot be read".to_owned());
-        effects.extend(loading.replies.into_iter().map(|reply| Effect::SnapshotTaken(reply, refusal.clone())));
+        effects
+            .extend(loading.replies.into_iter().map(|reply| Effect::SnapshotTaken(reply, refusal.clone())));
         let listed = self.slots.get(slot).listed;
         self.watermark.relist(slot, listed, None);
         self.slots.remove(slot);
