@@ -139,7 +139,7 @@ impl Reconstructor {
     /// `limit` (where the assignment started) on.
     ///
     /// # Errors
-    /// `Unavailable` if a port failed; `Gone` or `Corrupt` if what is there cannot be read and the log has
+    /// `Unavailable` if a port failed; `Conflict` if the log was cut below a snapshot; `Gone` or `Corrupt` if what is there cannot be read and the log has
     /// forgotten it.
     pub async fn load(
         &self,
@@ -150,6 +150,7 @@ impl Reconstructor {
     ) -> Result<Loaded> {
         let oldest = pending.iter().map(|entry| entry.from).min();
         let rows = self.rows_down(key, partition, From::Newest, oldest).await?;
+        self.check_epochs(partition, &rows, limit).await?;
         let pieces = Piece::all(&rows, pending);
         let mut assembly = Assembly::new(self, partition, key, AsOf::Head, limit);
         assembly.run(&rows, pieces).await?;
@@ -272,6 +273,32 @@ impl Reconstructor {
         Err(Error::new(ErrorKind::Conflict, "lineage-changed", "the topic was deleted and created again"))
     }
 
+    /// Rule 12: a row beyond the low watermark may tell of events that an unclean election took away before
+    /// the watermark reached them. Then the log is not the one that was folded.
+    async fn check_epochs(
+        &self,
+        partition: &PartitionKey,
+        rows: &[SnapshotRow],
+        low_watermark: Offset,
+    ) -> Result<()> {
+        // The epoch of a marked row is that of the event before its mark.
+        let ahead = rows.iter().filter(|row| row.last_offset >= low_watermark && !row.quarantined);
+        let mut reached: BTreeMap<i32, Offset> = BTreeMap::new();
+        for row in ahead.filter(|row| row.leader_epoch >= 0 && !mutant(Mutant::TruncationUnchecked)) {
+            let last = reached.entry(row.leader_epoch).or_default();
+            *last = row.last_offset.max(*last);
+        }
+        for (epoch, last) in reached {
+            let end = self.log.epoch_end(partition.partition, epoch).await;
+            let end = end.map_err(|error| unavailable("read the end of a leader epoch", &error))?;
+            if end <= last {
+                let detail = format!("the log was cut at {end}, a snapshot has its event at {last}");
+                return Err(Error::new(ErrorKind::Conflict, "lineage-changed", detail));
+            }
+        }
+        Ok(())
+    }
+
     /// The aggregate as of a moment, as one view of its partition has it.
     async fn state_in(
         &self,
@@ -290,6 +317,7 @@ impl Reconstructor {
             Some(rows) => rows,
             None => self.rows_for(key, partition, as_of).await?,
         };
+        self.check_epochs(partition, &rows, view.low_watermark).await?;
         let pieces = Piece::all(&rows, &pending);
         let mut assembly = Assembly::new(self, partition, key, as_of, view.low_watermark);
         assembly.run(&rows, pieces).await?;

@@ -338,6 +338,9 @@ impl Task {
                         let poison = Poison::new("unreadable", error.detail);
                         return Some(Input::Loaded(Load { id, result: Err(poison) }));
                     }
+                    Err(error) if error.kind == ErrorKind::Conflict => {
+                        return Some(Input::Halt(Poison::new("log-truncated", error.detail)));
+                    }
                     Err(_) => components.clock.sleep(components.settings.retry_ms).await,
                 }
             }

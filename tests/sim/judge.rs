@@ -8,6 +8,7 @@
 
 use crate::ledger::{self, Answer, Expected, Ledger, Record, Selector, hex};
 use crate::ports::broker::JournalEntry;
+use crate::rng::Rng;
 use crate::stats::Count;
 use crate::subject::{Active, Subject};
 use crate::world::Parts;
@@ -150,6 +151,23 @@ impl Judge {
             quarantined: self.ledger.quarantined(id).is_some(),
             fulls: world.index.acked_fulls(&key, self.of.lineage),
         }
+    }
+
+    /// As `questions`, but of times and offsets only `most` random ones of each kind.
+    pub(crate) fn some_questions(&self, id: &str, most: usize, rng: &mut Rng) -> Vec<AsOf> {
+        let kind = |as_of: &AsOf| match as_of {
+            AsOf::Head | AsOf::Version(_) => 0,
+            AsOf::Time(_) => 1,
+            AsOf::Offset(_) => 2,
+        };
+        let mut questions = self.questions(id);
+        rng.shuffle(&mut questions);
+        let mut taken = [0; 3];
+        questions.retain(|as_of| {
+            taken[kind(as_of)] += 1;
+            kind(as_of) == 0 || taken[kind(as_of)] <= most
+        });
+        questions
     }
 
     /// Every question that has one answer: head, every version and one beyond, every boundary time, every

@@ -112,6 +112,8 @@ pub enum Input {
         /// Stored bytes of the full record, if one was written.
         full_bytes: Option<u64>,
     },
+    /// The log is not the one that was folded: stop.
+    Halt(Poison),
     /// A snapshot was given up: nothing about it is certain.
     SnapshotAbandoned(FlightId),
     /// A snapshot was given up because what checkpoints hold of its events is damaged.
@@ -253,6 +255,7 @@ impl Partition {
             Input::Records(records) => self.take_records(records, now, effects),
             Input::Loaded(load) => self.take_load(load, now, effects),
             Input::SnapshotStored { flight, full_bytes } => self.snapshot_stored(flight, full_bytes, effects),
+            Input::Halt(poison) => self.halt_from_outside(poison),
             Input::SnapshotAbandoned(flight) => self.snapshot_abandoned(flight, effects),
             Input::SnapshotUnreadable(flight) => self.snapshot_unreadable(flight, effects),
             Input::CheckpointStored(flight, live) => self.checkpoint_stored(flight, live, effects),
