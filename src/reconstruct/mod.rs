@@ -136,7 +136,7 @@ pub struct View {
 impl Reconstructor {
     /// What rest holds of an aggregate, for its owner: folded as far as rows and `pending` reach, without the
     /// log from
-    /// `limit` (where the assignment started) on.
+    /// `limit` (the first event that its owner will fold) on.
     ///
     /// # Errors
     /// `Unavailable` if a port failed; `Conflict` if the log was cut below a snapshot; `Gone` or `Corrupt` if what is there cannot be read and the log has

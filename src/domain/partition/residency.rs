@@ -51,10 +51,15 @@ impl Partition {
 
     fn start_load(&mut self, slot: SlotId, effects: &mut Vec<Effect>) {
         let id = Arc::clone(&self.slots.get(slot).id);
+        let parked = match &self.slots.get(slot).body {
+            Body::Loading(loading) => loading.parked.front().map(|decoded| decoded.record.offset),
+            Body::Live(_) => None,
+        };
+        let until = parked.unwrap_or(self.position);
         let pending = self.pending_entries(&id, None);
         self.loads_in_flight += 1;
         self.counts.loads += 1;
-        effects.push(Effect::Load { id, pending });
+        effects.push(Effect::Load { id, pending, until });
     }
 
     pub(super) fn take_load(&mut self, load: Load, now: Now, effects: &mut Vec<Effect>) {
@@ -201,6 +206,10 @@ impl Partition {
         let live = self.slots.find(id).and_then(|slot| self.slots.get(slot).live());
         // A state ahead of the position is a true fact too, but not what "head as of this position" means.
         let usable = live.filter(|live| !live.unreadable && live.aggregate.offset < self.position);
+        // Before its first event it is not there: to say "version 0" would be to say that it is.
+        let is_there =
+            |live: &&Live| live.aggregate.version > Version(0) || live.aggregate.quarantine.is_some();
+        let usable = usable.filter(is_there);
         let head = usable.map(|live| Box::new(live.aggregate.clone()));
         effects.push(Effect::HeadIs(reply, head, self.position));
     }
