@@ -14,3 +14,57 @@ pub trait Clock: Send + Sync {
     /// 10 random bytes for a pack id.
     fn random(&self) -> [u8; 10];
 }
+
+#[cfg(feature = "runtime")]
+pub use system::SystemClock;
+
+/// The machine's clocks: the only place that reads them.
+#[cfg(feature = "runtime")]
+mod system {
+    use super::{BoxFuture, Clock, Timestamp};
+    use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+    /// The operating system's clocks, timers and random numbers, on a tokio runtime.
+    #[derive(Clone, Copy, Debug)]
+    pub struct SystemClock {
+        started: Instant,
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else asks")]
+    impl SystemClock {
+        /// A clock whose monotonic time starts now.
+        #[must_use]
+        pub fn start() -> Self {
+            Self { started: Instant::now() }
+        }
+
+        fn elapsed(&self) -> Duration {
+            Instant::now().duration_since(self.started)
+        }
+
+        fn wall(&self) -> Timestamp {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            Timestamp(i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
+        }
+    }
+
+    impl Clock for SystemClock {
+        fn now(&self) -> Timestamp {
+            self.wall()
+        }
+
+        fn monotonic_ms(&self) -> u64 {
+            u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX)
+        }
+
+        fn sleep(&self, ms: u64) -> BoxFuture<'static, ()> {
+            Box::pin(tokio::time::sleep(Duration::from_millis(ms)))
+        }
+
+        fn random(&self) -> [u8; 10] {
+            let mut bytes = [0; 10];
+            getrandom::fill(&mut bytes).expect("the operating system has random numbers");
+            bytes
+        }
+    }
+}

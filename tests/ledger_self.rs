@@ -3,7 +3,6 @@
 //! `hashlib`, and two real event streams. An oracle that nobody checks proves nothing.
 
 #[path = "ledger/mod.rs"]
-#[expect(dead_code, reason = "some questions are asked by the simulator alone")]
 mod ledger;
 #[path = "ledger_self/real.rs"]
 mod real;

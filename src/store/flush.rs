@@ -28,6 +28,7 @@ use futures_util::future::{self, BoxFuture};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Writes of one flush that are on their way at the same time: enough for an adapter to make one commit of
 /// many, few enough not to flood an index.
@@ -81,6 +82,29 @@ pub struct SnapshotStore {
     pub clock: Arc<dyn Clock>,
     /// Bounds.
     pub limits: FlushLimits,
+    /// What was written.
+    pub written: Arc<Written>,
+}
+
+/// What was written and acknowledged since the process started, read by metrics and by `dev`.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Snapshots: one row each.
+    pub snapshots: AtomicU64,
+    /// Bytes of their bodies before compression.
+    pub raw_bytes: AtomicU64,
+    /// Bytes of their records in packs.
+    pub stored_bytes: AtomicU64,
+    /// Packs of snapshots.
+    pub packs: AtomicU64,
+    /// Bytes of these packs, footers included.
+    pub pack_bytes: AtomicU64,
+    /// Checkpoint packs.
+    pub checkpoints: AtomicU64,
+    /// Bytes of checkpoint packs.
+    pub checkpoint_bytes: AtomicU64,
+    /// Flushes and checkpoints given up.
+    pub abandoned: AtomicU64,
 }
 
 impl SnapshotStore {
@@ -112,7 +136,10 @@ impl SnapshotStore {
                     }
                 }
             }
-            Err(error) => outcomes.iter_mut().for_each(|outcome| *outcome = Err(error.clone())),
+            Err(error) => {
+                self.written.abandoned.fetch_add(1, Ordering::Relaxed);
+                outcomes.iter_mut().for_each(|outcome| *outcome = Err(error.clone()));
+            }
         }
         outcomes
     }
@@ -224,12 +251,23 @@ impl SnapshotStore {
         // acknowledged.
         let (increments, fulls): (Vec<_>, Vec<_>) =
             rows.into_iter().partition(|row| row.kind == RecordKind::Increment);
+        let totals = (
+            increments.iter().chain(&fulls).map(|row| row.raw_bytes).sum::<u64>(),
+            increments.iter().chain(&fulls).map(|row| row.stored_bytes).sum::<u64>(),
+            (increments.len() + fulls.len()) as u64,
+        );
         let in_order =
             if mutant(Mutant::FullRowBeforeIncrement) { [fulls, increments] } else { [increments, fulls] };
         for rows in in_order {
             let writes = rows.into_iter().map(|row| self.snapshot_row(row, started));
             together(writes.collect()).await?;
         }
+        self.written.raw_bytes.fetch_add(totals.0, Ordering::Relaxed);
+        self.written.stored_bytes.fetch_add(totals.1, Ordering::Relaxed);
+        self.written.snapshots.fetch_add(totals.2, Ordering::Relaxed);
+        self.written.packs.fetch_add(packs.len() as u64, Ordering::Relaxed);
+        let pack_bytes = packs.iter().map(|(pack, _)| pack.bytes.len() as u64).sum();
+        self.written.pack_bytes.fetch_add(pack_bytes, Ordering::Relaxed);
         Ok(full_bytes)
     }
 
@@ -290,6 +328,8 @@ impl SnapshotStore {
         }
         self.until_acked(started, "write a checkpoint pack", || self.put_pack(&encoded)).await?;
         self.put_checkpoint_rows(&rows, object_bytes, started).await?;
+        self.written.checkpoints.fetch_add(1, Ordering::Relaxed);
+        self.written.checkpoint_bytes.fetch_add(object_bytes, Ordering::Relaxed);
         let live = |entries| LiveCheckpoint { pack, object_bytes, entries };
         Ok(tables.into_iter().map(live).collect())
     }

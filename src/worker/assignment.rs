@@ -13,6 +13,7 @@ use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::Partition;
 use crate::domain::poison::Poison;
 use crate::domain::row::PartitionKey;
+use crate::kafka::LogBounds;
 use crate::store::unavailable;
 
 /// Why a partition is not folded although it is assigned.
@@ -56,8 +57,8 @@ impl Refusal {
 
 /// What an assigned partition starts as.
 pub(super) enum Start {
-    /// Fold from here; the log's leader epoch is this.
-    Fold(Box<Partition>, i32),
+    /// Fold from here; the log is like this now.
+    Fold(Box<Partition>, LogBounds),
     /// Stand still.
     Refuse(Refusal),
 }
@@ -97,7 +98,7 @@ pub(super) async fn start(components: &Components, partition: PartitionNo) -> Re
     let settings = components.settings.partition.clone();
     let rules = components.rules.clone();
     let partition = Partition::new(key, rules, settings, low_watermark, view.checkpoints);
-    Ok(Start::Fold(Box::new(partition), bounds.leader_epoch))
+    Ok(Start::Fold(Box::new(partition), bounds))
 }
 
 /// Whether the log is still the one that was folded up to `position`, last seen under `epoch`: if not, why

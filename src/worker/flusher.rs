@@ -68,6 +68,7 @@ async fn run(components: Components, handle: Handle, mut requests: mpsc::Unbound
     let mut due = components.clock.sleep(settings.checkpoint_ms).fuse();
     let mut linger = futures_util::future::Fuse::terminated();
     let mut linger_over = false;
+    let mut checkpoint_again = false;
     loop {
         if !waiting.is_empty()
             && flushes.len() < settings.flushes
@@ -80,7 +81,10 @@ async fn run(components: Components, handle: Handle, mut requests: mpsc::Unbound
         }
         futures_util::select_biased! {
             () = flushes.select_next_some() => {}
-            () = checkpoint => due = components.clock.sleep(settings.checkpoint_ms).fuse(),
+            () = checkpoint => {
+                let pause = if std::mem::take(&mut checkpoint_again) { 0 } else { settings.checkpoint_ms };
+                due = components.clock.sleep(pause).fuse();
+            }
             () = linger => linger_over = true,
             () = due => checkpoint = take_checkpoint(components.clone(), handle.clone()).boxed().fuse(),
             request = requests.next() => match request {
@@ -95,6 +99,9 @@ async fn run(components: Components, handle: Handle, mut requests: mpsc::Unbound
                     if futures_util::future::FusedFuture::is_terminated(&checkpoint) {
                         due = futures_util::future::Fuse::terminated();
                         checkpoint = take_checkpoint(components.clone(), handle.clone()).boxed().fuse();
+                    } else {
+                        // What asks now may have been asked already, and have more by now.
+                        checkpoint_again = true;
                     }
                 }
                 None => return,

@@ -6,14 +6,19 @@
 //! | `mod.rs` | `Worker`: membership in the group, the tasks, shutdown |
 //! | `assignment.rs` | where an assigned partition starts, and why it may not |
 //! | `partition_task.rs` | the loop: inputs in, effects out |
+//! | `spawn.rs` | tasks on a tokio runtime |
 //! | `flusher.rs` | group commit of snapshots; checkpoints of all partitions together |
 
 mod assignment;
 mod flusher;
 mod partition_task;
+#[cfg(feature = "runtime")]
+mod spawn;
 
 pub use assignment::Refusal;
 pub use partition_task::{Command, Status};
+#[cfg(feature = "runtime")]
+pub use spawn::TokioSpawn;
 
 use crate::clock::Clock;
 use crate::domain::aggregate::Rules;
@@ -29,6 +34,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Runs a future beside the others; dropping the handle ends it.
@@ -58,6 +64,8 @@ pub struct WorkerSettings {
     pub retry_ms: u64,
     /// Milliseconds that a revoked partition may take to cover what is dirty.
     pub revoke_ms: u64,
+    /// The same for all partitions when the worker stops.
+    pub shutdown_ms: u64,
 }
 
 /// Everything a worker of one stream needs.
@@ -95,6 +103,8 @@ pub struct Handle {
     tasks: Arc<Mutex<BTreeMap<PartitionNo, mpsc::UnboundedSender<Command>>>>,
     /// What each partition says of itself.
     pub statuses: Arc<Mutex<BTreeMap<PartitionNo, Status>>>,
+    flusher: Arc<Mutex<Option<mpsc::UnboundedSender<flusher::Request>>>>,
+    has_joined: Arc<AtomicBool>,
 }
 
 impl Handle {
@@ -106,6 +116,21 @@ impl Handle {
     #[must_use]
     pub fn send(&self, partition: PartitionNo, command: Command) -> bool {
         self.tasks().get(&partition).is_some_and(|task| task.unbounded_send(command).is_ok())
+    }
+
+    /// Asks for a checkpoint before its time; one that is being written is followed by another.
+    pub fn checkpoint_soon(&self) {
+        let flusher = self.flusher.lock().expect("no panic while it is held");
+        if let Some(flusher) = &*flusher {
+            // A worker that has stopped has covered everything.
+            let _ = flusher.unbounded_send(flusher::Request::Checkpoint);
+        }
+    }
+
+    /// True once the group has told of an assignment, even an empty one.
+    #[must_use]
+    pub fn has_joined(&self) -> bool {
+        self.has_joined.load(Ordering::Relaxed)
     }
 
     /// Partitions of this worker.
@@ -145,6 +170,7 @@ impl Worker {
         let handle = Handle::default();
         let (ended_sender, ended) = mpsc::unbounded();
         let flusher = flusher::Flusher::new(&components, &handle);
+        *handle.flusher.lock().expect("no panic while it is held") = Some(flusher.requests());
         let worker = Self {
             components,
             handle: handle.clone(),
@@ -176,14 +202,19 @@ impl Worker {
                 }
                 (partition, kept) = self.ended.select_next_some() => self.task_ended(partition, kept),
                 event = next => match event {
-                    GroupEvent::Assigned(partitions) => partitions.into_iter().for_each(|at| self.assign(at)),
-                    GroupEvent::Revoked(partitions) => releases.push(self.revoke(partitions)),
+                    GroupEvent::Assigned(partitions) => {
+                        partitions.into_iter().for_each(|at| self.assign(at));
+                        self.handle.has_joined.store(true, Ordering::Relaxed);
+                    }
+                    GroupEvent::Revoked(partitions) => {
+                        releases.push(self.revoke(partitions, self.components.settings.revoke_ms));
+                    }
                     GroupEvent::Lost(partitions) => self.forget(&partitions),
                 },
             }
         }
         let all = self.handle.partitions();
-        self.revoke(all).await;
+        self.revoke(all, self.components.settings.shutdown_ms).await;
         drop(flusher);
     }
 
@@ -204,8 +235,12 @@ impl Worker {
         self.tasks.insert(partition, (self.tasks_started, self.components.spawn.spawn(Box::pin(task))));
     }
 
-    /// Asks the partitions to cover what is dirty, and waits for it at most `revoke_ms`.
-    fn revoke(&mut self, partitions: Vec<PartitionNo>) -> BoxFuture<'static, Vec<(PartitionNo, u64)>> {
+    /// Asks the partitions to cover what is dirty, and waits for it at most `wait_ms`.
+    fn revoke(
+        &mut self,
+        partitions: Vec<PartitionNo>,
+        wait_ms: u64,
+    ) -> BoxFuture<'static, Vec<(PartitionNo, u64)>> {
         let mut drained = Vec::new();
         for partition in &partitions {
             let (done, wait) = futures_channel::oneshot::channel();
@@ -216,7 +251,7 @@ impl Worker {
         let number = |partition| self.tasks.get(&partition).map_or(0, |(number, _)| *number);
         let partitions: Vec<_> =
             partitions.into_iter().map(|partition| (partition, number(partition))).collect();
-        let deadline = self.components.clock.sleep(self.components.settings.revoke_ms);
+        let deadline = self.components.clock.sleep(wait_ms);
         Box::pin(async move {
             futures_util::future::select(futures_util::future::join_all(drained), deadline).await;
             partitions

@@ -49,6 +49,8 @@ pub struct Status {
     pub position: Offset,
     /// First uncovered offset.
     pub low_watermark: Offset,
+    /// Where the log ended when the partition was assigned: until then it only catches up.
+    pub replay_until: Offset,
     /// What has happened.
     pub counts: Counts,
     /// Aggregates in memory.
@@ -75,6 +77,7 @@ struct Task {
     drained: Vec<oneshot::Sender<()>>,
     next_reply: u64,
     leader_epoch: i32,
+    replay_until: Offset,
     done: bool,
 }
 
@@ -88,8 +91,8 @@ pub(super) async fn run(
     ended: mpsc::UnboundedSender<(PartitionNo, Option<Partition>)>,
     kept: Option<Partition>,
 ) {
-    let (mut partition, leader_epoch) = match start_when_possible(&components, number).await {
-        Start::Fold(partition, leader_epoch) => (*partition, leader_epoch),
+    let (mut partition, bounds) = match start_when_possible(&components, number).await {
+        Start::Fold(partition, bounds) => (*partition, bounds),
         Start::Refuse(refusal) => return stand_still(number, refusal, commands, &handle).await,
     };
     if let Some(kept) = kept {
@@ -106,9 +109,11 @@ pub(super) async fn run(
         checkpoint: None,
         drained: Vec::new(),
         next_reply: 0,
-        leader_epoch,
+        leader_epoch: bounds.leader_epoch,
+        replay_until: bounds.end,
         done: false,
     };
+    task.publish();
     while !task.done {
         let Some(records) = task.open_records(number, &mut commands).await else { break };
         task.fold_while_readable(records, &mut commands).await;
@@ -453,6 +458,7 @@ impl Task {
         let partition = &self.partition;
         let status = Status {
             position: partition.position(),
+            replay_until: self.replay_until,
             low_watermark: partition.low_watermark(),
             counts: partition.counts().clone(),
             residents: partition.residents(),

@@ -216,6 +216,7 @@ fn snapshot_store(ports: &Ports, dictionary: Option<Privacy>) -> Arc<SnapshotSto
         packs: Arc::new(Packs::new(Arc::clone(&ports.index), Arc::clone(&ports.blobs), plan, [0; 16])),
         clock: Arc::clone(&ports.clock),
         limits: FlushLimits { deadline_ms: 60_000, retry_ms: 20 },
+        written: Arc::default(),
     })
 }
 

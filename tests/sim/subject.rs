@@ -122,6 +122,8 @@ impl Subject {
             write_amplification_permille: *rng.pick(&[0, 1_000]),
             strategy,
             memory_bytes_max: usize::try_from(memory).unwrap_or(4_000),
+            // A generator of its own: what a seed means otherwise stays as it was.
+            uncovered_bytes_max: *Rng::new(seed ^ 0xc0_4e4d).pick(&[1_500, 6_000, 1 << 20]),
             loads_max: rng.index(4) + 1,
             snapshots_max: rng.index(6) + 1,
             live_bytes_max: rng.between(5_000, 60_000),
@@ -154,6 +156,7 @@ impl Subject {
                 records_max: *rng.pick(&[1, 5, 50]),
                 retry_ms: 20,
                 revoke_ms: *rng.pick(&[100, 300]),
+                shutdown_ms: 300,
             },
             limits: FlushLimits { deadline_ms: *rng.pick(&[600, 1_500]), retry_ms: 20 },
         }
@@ -169,6 +172,7 @@ impl Subject {
             write_amplification_permille: 0,
             strategy,
             memory_bytes_max: 1 << 20,
+            uncovered_bytes_max: 1 << 20,
             loads_max: 4,
             snapshots_max: 4,
             live_bytes_max: u64::MAX,
@@ -194,6 +198,7 @@ impl Subject {
                 records_max: 50,
                 retry_ms: 20,
                 revoke_ms: 100,
+                shutdown_ms: 300,
             },
             limits: FlushLimits { deadline_ms: 1 << 40, retry_ms: 20 },
         }
@@ -290,6 +295,7 @@ impl Subject {
             packs: Arc::clone(&reader.packs),
             clock: Arc::clone(&ports.clock),
             limits: self.limits,
+            written: Arc::default(),
         };
         Components {
             group: Arc::clone(&stream.group),

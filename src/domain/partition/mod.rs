@@ -88,6 +88,8 @@ pub struct Settings {
     pub strategy: Strategy,
     /// Bytes that states, tails, parked events and tables of live checkpoints may take together.
     pub memory_bytes_max: usize,
+    /// Bytes of uncovered events for which a checkpoint is wanted before its time.
+    pub uncovered_bytes_max: usize,
     /// Loads in flight.
     pub loads_max: usize,
     /// Snapshots in flight.
@@ -273,6 +275,7 @@ impl Partition {
         }
         self.retire_superseded(effects);
         self.keep_within_memory(effects);
+        self.keep_covered(effects);
         self.watermark.commit(self.position, effects);
         self.finish_drain(effects);
         if cfg!(debug_assertions) {

@@ -226,13 +226,24 @@ impl Partition {
     }
 
     /// Evicts clean aggregates while over budget; asks for a checkpoint if none is clean.
+    /// Asks for a checkpoint once too much is uncovered, unless one is being written.
+    pub(super) fn keep_covered(&mut self, effects: &mut Vec<Effect>) {
+        let too_much = self.slots.tail_bytes() > self.settings.uncovered_bytes_max;
+        if too_much && self.checkpoint_flight.is_none() {
+            self.want_checkpoint(effects);
+        }
+    }
+
+    fn want_checkpoint(&mut self, effects: &mut Vec<Effect>) {
+        if !std::mem::replace(&mut self.checkpoint_wanted, true) {
+            effects.push(Effect::WantCheckpoint);
+        }
+    }
+
     pub(super) fn keep_within_memory(&mut self, effects: &mut Vec<Effect>) {
         while self.memory_bytes() > self.settings.memory_bytes_max {
             let Some(victim) = self.slots.victim(may_evict) else {
-                if !std::mem::replace(&mut self.checkpoint_wanted, true) {
-                    effects.push(Effect::WantCheckpoint);
-                }
-                return;
+                return self.want_checkpoint(effects);
             };
             self.counts.evictions += 1;
             let listed = self.slots.get(victim).listed;

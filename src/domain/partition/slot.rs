@@ -30,6 +30,8 @@ pub(super) struct Slot {
     pub(super) listed: Option<Offset>,
     /// Bytes counted for it, kept by `Partition::touch`.
     pub(super) counted_bytes: usize,
+    /// Of these, bytes of uncovered events.
+    pub(super) counted_tail: usize,
     /// Used since the eviction hand passed.
     pub(super) referenced: bool,
 }
@@ -280,6 +282,7 @@ pub(super) struct Slots {
     by_hash: BTreeSet<(u64, SlotId)>,
     hand: usize,
     bytes: usize,
+    tail_bytes: usize,
 }
 
 impl Slots {
@@ -299,6 +302,11 @@ impl Slots {
         self.bytes
     }
 
+    /// Of these, bytes of uncovered events.
+    pub(super) fn tail_bytes(&self) -> usize {
+        self.tail_bytes
+    }
+
     /// The live aggregate in a slot that may have been evicted or given away since it was noted.
     pub(super) fn live_or_gone(&mut self, slot: SlotId) -> Option<&mut Live> {
         self.slots.get_mut(slot.0 as usize)?.as_mut()?.live_mut()
@@ -314,7 +322,14 @@ impl Slots {
 
     pub(super) fn insert(&mut self, id: &Arc<str>) -> SlotId {
         let body = Body::Loading(Loading::default());
-        let mut slot = Slot { id: Arc::clone(id), body, listed: None, counted_bytes: 0, referenced: true };
+        let mut slot = Slot {
+            id: Arc::clone(id),
+            body,
+            listed: None,
+            counted_bytes: 0,
+            counted_tail: 0,
+            referenced: true,
+        };
         slot.counted_bytes = slot.bytes();
         self.bytes += slot.counted_bytes;
         let at = self.free.pop().unwrap_or_else(|| {
@@ -329,15 +344,18 @@ impl Slots {
     pub(super) fn remove(&mut self, slot: SlotId) {
         let gone = self.slots[slot.0 as usize].take().expect("a slot is removed once");
         self.bytes -= gone.counted_bytes;
+        self.tail_bytes -= gone.counted_tail;
         self.by_hash.remove(&(hash(&gone.id), slot));
         self.free.push(slot);
     }
 
     pub(super) fn recount(&mut self, slot: SlotId) {
-        let bytes = self.get(slot).bytes();
+        let (bytes, tail) = (self.get(slot).bytes(), self.get(slot).live().map_or(0, |live| live.tail_bytes));
         let slot = self.get_mut(slot);
         let before = std::mem::replace(&mut slot.counted_bytes, bytes);
+        let tail_before = std::mem::replace(&mut slot.counted_tail, tail);
         self.bytes = self.bytes - before + bytes;
+        self.tail_bytes = self.tail_bytes - tail_before + tail;
     }
 
     pub(super) fn into_slots(self) -> impl Iterator<Item = Slot> {
