@@ -115,7 +115,12 @@ impl Stream {
             versions,
             on_poison: self.on_poison,
             state_bytes_max: self.state_bytes_max,
-            limits: Limits { max_bytes: self.state_bytes_max, ..self.event_limits },
+            // Whatever the fold lets be must be readable again, so only its length bounds a stored state.
+            limits: Limits {
+                max_bytes: self.state_bytes_max,
+                max_depth: Limits::DEPTH_MAX,
+                max_members: self.state_bytes_max,
+            },
         }
     }
 
