@@ -346,9 +346,7 @@ impl Rules {
         }
     }
 
-    /// Applies the reducer. On an error the state is as it was; at version 0 that is the initial state, so
-    /// that a
-    /// skipped first event leaves what an event without rules would.
+    /// Applies the reducer. On an error the state is as it was.
     fn reduce(
         &self,
         aggregate: &mut Aggregate,
@@ -357,6 +355,7 @@ impl Rules {
         version: Version,
     ) -> Result<(), Poison> {
         let was_deleted = aggregate.is_deleted();
+        let was_absent = matches!(aggregate.state, State::Absent);
         let (mut state, mut bound) = self.heat(aggregate)?;
         let headers = text_headers(&decoded.record);
         let view = EventView {
@@ -401,7 +400,8 @@ impl Rules {
             }
             (Err(poison), _) => result = Err(poison),
         }
-        aggregate.state = if dead { State::Absent } else { State::Hot(state, bound) };
+        let is_absent = if result.is_ok() { dead } else { was_absent };
+        aggregate.state = if is_absent { State::Absent } else { State::Hot(state, bound) };
         result
     }
 
@@ -478,9 +478,6 @@ fn refused(aggregate: &Aggregate) -> Option<Folded> {
 }
 
 fn quarantine(aggregate: &mut Aggregate, decoded: &Decoded, poison: Poison) -> Folded {
-    if aggregate.version == Version(0) {
-        aggregate.state = State::Absent;
-    }
     aggregate.quarantine = Some(QuarantineMark {
         code: poison.code.into(),
         version: aggregate.version,
