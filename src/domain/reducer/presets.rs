@@ -63,8 +63,14 @@ impl Reducer for Preset {
 
     fn growth_bound(&self, _state_bytes: usize, event_bytes: usize, event: &EventView<'_>) -> usize {
         let copies = |operation: &Value| operation.get("op").and_then(Value::as_str) == Some("copy");
-        let operations = event.data.as_array().map_or(&[][..], |operations| &operations[..]);
-        if *self == Self::JsonPatch && operations.iter().any(copies) { APPLY_BYTES_MAX } else { event_bytes }
+        match event.data {
+            Value::Array(operations) if *self == Self::JsonPatch && operations.iter().any(copies) => {
+                APPLY_BYTES_MAX
+            }
+            // A text may come from `const:`, or from a key or header, where nothing in it was escaped.
+            Value::String(_) => event.data.json_len(),
+            _ => event_bytes,
+        }
     }
 
     fn fingerprint_text(&self) -> String {
