@@ -198,7 +198,7 @@ impl Footer {
     pub fn locator(&self, at: usize) -> Result<Locator> {
         self.check(at)?;
         let (entries, frames) = (&self.entries, &self.frames);
-        let frame = entries.frame.get(at) as usize;
+        let frame = self.frame(at);
         let slot = frames.dictionary.get(frame) as usize;
         let trail = if entries.flags.get(at) & TRAIL != 0 { Some(self.trail(at)?) } else { None };
         Ok(Locator {
@@ -215,6 +215,11 @@ impl Footer {
             trail,
             inline: None,
         })
+    }
+
+    /// Number of the frame of entry `at`, which must be one.
+    pub(super) fn frame(&self, at: usize) -> usize {
+        self.entries.frame.get(at) as usize
     }
 
     fn check(&self, at: usize) -> Result<()> {

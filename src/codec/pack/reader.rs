@@ -137,31 +137,35 @@ pub fn verify_pack(
     if Sha256::digest(frames)[..] != trailer.frames_sha256.0 {
         faults.push(whole("the frames disagree with their digest"));
     }
-    let mut leaves = Vec::with_capacity(footer.len());
+    // By frame, so that each is decoded once, however the entries of two frames alternate.
+    let mut by_frame: Vec<usize> = (0..footer.len()).collect();
+    by_frame.sort_by_key(|at| footer.frame(*at));
+    let mut leaves = vec![None; footer.len()];
     let mut raw_len = 0;
-    let mut block = Block::default();
-    for at in 0..footer.len() {
+    let mut block = None;
+    for at in by_frame {
         match verify_entry(&footer, at, bytes, &dictionary, &mut block) {
             Ok((leaf, len)) => {
-                leaves.push(leaf);
+                leaves[at] = Some(leaf);
                 raw_len += len;
             }
             Err(error) => faults.push(Fault { entry: Some(at), error }),
         }
     }
+    faults.sort_by_key(|fault| fault.entry);
     // With an entry missing the root cannot be computed, and the entry's own fault says so.
-    if leaves.len() == footer.len() && merkle::root(&leaves) != trailer.merkle_root {
+    let leaves: Option<Vec<Digest>> = leaves.into_iter().collect();
+    if leaves.is_some_and(|leaves| merkle::root(&leaves) != trailer.merkle_root) {
         faults.push(whole("the entries disagree with the merkle root"));
     }
     let frames = trailer.frames as usize;
     Ok(PackReport { class: footer.header().class, entries: footer.len(), frames, raw_len, faults })
 }
 
-/// The frame decoded last: neighbours share it.
-#[derive(Default)]
+/// The frame decoded last, or why it cannot be.
 struct Block {
-    offset: u64,
-    raw: Vec<u8>,
+    frame: usize,
+    raw: Result<Vec<u8>>,
 }
 
 fn verify_entry(
@@ -169,23 +173,16 @@ fn verify_entry(
     at: usize,
     bytes: &[u8],
     dictionary: impl Fn(&Digest) -> Option<Dictionary>,
-    block: &mut Block,
+    block: &mut Option<Block>,
 ) -> Result<(Digest, u64)> {
     let meta = footer.meta(at)?;
     let locator = footer.locator(at)?;
-    if block.offset != locator.frame_offset || block.raw.len() != locator.frame_raw_len as usize {
-        *block = Block::default();
-        let range = locator.range();
-        let stored = bytes.get(range.start as usize..range.end as usize).unwrap_or_default();
-        let known = locator.dictionary.map(|digest| {
-            let missing = || Error::corrupt(format!("dictionary `{digest}` is missing"));
-            dictionary(&digest).filter(|known| known.id() == digest).ok_or_else(missing)
-        });
-        let raw_len = locator.frame_raw_len as usize;
-        let raw = decode(locator.algorithm, stored, raw_len, known.transpose()?.as_ref())?;
-        *block = Block { offset: locator.frame_offset, raw };
-    }
-    let body = part(&block.raw, &locator)?;
+    let frame = footer.frame(at);
+    let block = match block.take().filter(|block| block.frame == frame) {
+        Some(known) => block.insert(known),
+        None => block.insert(Block { frame, raw: read_frame(&locator, bytes, dictionary) }),
+    };
+    let body = part(block.raw.as_deref().map_err(Clone::clone)?, &locator)?;
     let identity = identity(&meta.id);
     if merkle::keyed_crc(&identity, body) != locator.crc {
         return Err(Error::corrupt(format!(
@@ -194,4 +191,18 @@ fn verify_entry(
         )));
     }
     Ok((merkle::leaf(&identity, body), body.len() as u64))
+}
+
+fn read_frame(
+    locator: &Locator,
+    bytes: &[u8],
+    dictionary: impl Fn(&Digest) -> Option<Dictionary>,
+) -> Result<Vec<u8>> {
+    let range = locator.range();
+    let stored = bytes.get(range.start as usize..range.end as usize).unwrap_or_default();
+    let known = locator.dictionary.map(|digest| {
+        let missing = || Error::corrupt(format!("dictionary `{digest}` is missing"));
+        dictionary(&digest).filter(|known| known.id() == digest).ok_or_else(missing)
+    });
+    decode(locator.algorithm, stored, locator.frame_raw_len as usize, known.transpose()?.as_ref())
 }
