@@ -14,7 +14,10 @@ test: ## everything CI checks, in both builds
 sim: ## the simulator alone; SNAPFOLD_SIM_SEEDS sets how many seeds
 	cargo test --no-default-features --test sim -- --nocapture
 
+fuzz: ## fuzz every parser of foreign bytes; SNAPFOLD_FUZZ_SECONDS sets how long each
+	fuzz/run all $${SNAPFOLD_FUZZ_SECONDS:-60}
+
 fmt: ## format the code
 	cargo fmt
 
-.PHONY: help check test sim fmt
+.PHONY: help check test sim fuzz fmt

@@ -38,6 +38,7 @@ fn settings(memory_bytes_max: usize) -> Settings {
         write_amplification_permille: 1_000,
         strategy: Strategy::Incremental { full_every: 8 },
         memory_bytes_max,
+        uncovered_bytes_max: usize::MAX,
         loads_max: 256,
         snapshots_max: 64,
         live_bytes_max: 256 << 20,

@@ -309,9 +309,7 @@ impl Rules {
         }
     }
 
-    /// Applies the reducer. On an error the state is as it was; at version 0 that is the initial state, so
-    /// that a
-    /// skipped first event leaves what an event without rules would.
+    /// Applies the reducer. On an error the state is as it was.
     fn reduce(
         &self,
         aggregate: &mut Aggregate,
@@ -320,6 +318,7 @@ impl Rules {
         version: Version,
     ) -> Result<(), Poison> {
         let was_deleted = aggregate.is_deleted();
+        let was_absent = matches!(aggregate.state, State::Absent);
         let mut tree = self.heat(aggregate)?;
         let headers = text_headers(&decoded.record);
         let view = EventView {
@@ -365,7 +364,8 @@ impl Rules {
             }
             (Err(poison), _) => result = Err(poison),
         }
-        aggregate.state = if dead { State::Absent } else { State::Hot(tree) };
+        let is_absent = if result.is_ok() { dead } else { was_absent };
+        aggregate.state = if is_absent { State::Absent } else { State::Hot(tree) };
         result
     }
 
@@ -433,9 +433,6 @@ fn text_headers(record: &RawRecord) -> Vec<(Box<str>, Option<Box<str>>)> {
 }
 
 fn quarantine(aggregate: &mut Aggregate, decoded: &Decoded, poison: Poison) -> Folded {
-    if aggregate.version == Version(0) {
-        aggregate.state = State::Absent;
-    }
     aggregate.quarantine = Some(QuarantineMark {
         code: poison.code.into(),
         version: aggregate.version,

@@ -43,6 +43,12 @@ impl Tree {
         Self { value, json_bytes, heap_bytes }
     }
 
+    /// The state itself.
+    #[must_use]
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
     /// Makes both sizes exact.
     pub(super) fn measure(&mut self) {
         self.json_bytes = self.value.json_len();

@@ -16,6 +16,7 @@ use crate::domain::ids::Digest;
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::sync::Arc;
+use zstd::bulk::Decompressor;
 use zstd::dict::DecoderDictionary;
 
 /// The largest dictionary that is made or accepted.
@@ -30,12 +31,16 @@ pub struct Dictionary {
 }
 
 impl Dictionary {
-    /// A dictionary of these bytes. Fails if there are none or more than [`DICTIONARY_LEN_MAX`].
+    /// A dictionary of these bytes. Fails if there are none or more than [`DICTIONARY_LEN_MAX`], or if zstd
+    /// refuses them.
     pub fn new(bytes: impl Into<Arc<[u8]>>) -> Result<Self> {
         let bytes = bytes.into();
         if bytes.is_empty() || bytes.len() > DICTIONARY_LEN_MAX {
             return Err(Error::corrupt(format!("a dictionary has `{}` bytes", bytes.len())));
         }
+        // `copy` panics for what zstd refuses (its magic and tables that are none), so zstd is asked first.
+        let refused = |error| Error::corrupt(format!("zstd refuses a dictionary: {error}"));
+        Decompressor::with_dictionary(&bytes).map_err(refused)?;
         let id = Digest(Sha256::digest(&bytes).into());
         let decoder = Arc::new(DecoderDictionary::copy(&bytes));
         Ok(Self { id, bytes, decoder })

@@ -10,7 +10,7 @@ use super::ids::Ids;
 use super::locator::{Locator, read_trail};
 use super::section::{self, Sections};
 use super::writer::{CHAIN, DELETED, FLAGS_KNOWN, QUARANTINED, STATE_DIGEST, TRAIL};
-use super::{NAME_LEN_MAX, kind_from_code};
+use super::{ENTRIES_MAX, NAME_LEN_MAX, kind_from_code};
 use crate::codec::compress::{Algorithm, RAW_LEN_MAX};
 use crate::codec::wire::Cursor;
 use crate::domain::error::{Error, Result};
@@ -198,7 +198,7 @@ impl Footer {
     pub fn locator(&self, at: usize) -> Result<Locator> {
         self.check(at)?;
         let (entries, frames) = (&self.entries, &self.frames);
-        let frame = entries.frame.get(at) as usize;
+        let frame = self.frame(at);
         let slot = frames.dictionary.get(frame) as usize;
         let trail = if entries.flags.get(at) & TRAIL != 0 { Some(self.trail(at)?) } else { None };
         Ok(Locator {
@@ -215,6 +215,11 @@ impl Footer {
             trail,
             inline: None,
         })
+    }
+
+    /// Number of the frame of entry `at`, which must be one.
+    pub(super) fn frame(&self, at: usize) -> usize {
+        self.entries.frame.get(at) as usize
     }
 
     fn check(&self, at: usize) -> Result<()> {
@@ -268,6 +273,9 @@ fn read(bytes: &[u8], trailer: &Trailer) -> Result<Footer> {
     let header_bytes = sections.get(section::HEADER)?;
     let (header, header_len) = Header::parse(&header_bytes)?;
     let len = trailer.entries as usize;
+    if len > ENTRIES_MAX {
+        return Err(Error::corrupt(format!("`{len}` entries, over the limit of `{ENTRIES_MAX}`")));
+    }
     let types = read_types(&sections.get(section::TYPES)?, len)?;
     let id_bytes = sections.get(section::IDS)?;
     // An id takes at least two bytes, which bounds every column before it is allocated.

@@ -51,6 +51,10 @@ pub const FORMAT: u16 = 1;
 /// Longest type or id, in bytes.
 pub(crate) const NAME_LEN_MAX: usize = 1_024;
 
+/// Most entries of a pack. Ids and columns compress without end, so a short footer could describe more than
+/// fits in memory; this many take a few hundred MiB while they are parsed. A flush has far fewer.
+pub(crate) const ENTRIES_MAX: usize = 1 << 22;
+
 /// The stored code of a record kind.
 #[must_use]
 pub fn kind_code(kind: RecordKind) -> u8 {

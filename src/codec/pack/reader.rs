@@ -142,40 +142,46 @@ pub fn verify_pack(
     if Sha256::digest(frames)[..] != trailer.frames_sha256.0 {
         faults.push(whole("the frames disagree with their digest"));
     }
-    let mut leaves = Vec::with_capacity(footer.len());
+    // By frame, so that each is decoded once, however the entries of two frames alternate.
+    let mut by_frame: Vec<usize> = (0..footer.len()).collect();
+    by_frame.sort_by_key(|at| footer.frame(*at));
+    let mut leaves = vec![None; footer.len()];
     let mut raw_len = 0;
     let mut frames_read = Frames::new(bytes);
-    for at in 0..footer.len() {
+    for at in by_frame {
         match verify_entry(&footer, at, &dictionary, &mut frames_read) {
             Ok((leaf, len)) => {
-                leaves.push(leaf);
+                leaves[at] = Some(leaf);
                 raw_len += len;
             }
             Err(error) => faults.push(Fault { entry: Some(at), error }),
         }
     }
+    faults.sort_by_key(|fault| fault.entry);
     // With an entry missing the root cannot be computed, and the entry's own fault says so.
-    if leaves.len() == footer.len() && merkle::root(&leaves) != trailer.merkle_root {
+    let leaves: Option<Vec<Digest>> = leaves.into_iter().collect();
+    if leaves.is_some_and(|leaves| merkle::root(&leaves) != trailer.merkle_root) {
         faults.push(whole("the entries disagree with the merkle root"));
     }
     let frames = trailer.frames as usize;
     Ok(PackReport { class: footer.header().class, entries: footer.len(), frames, raw_len, faults })
 }
 
-/// Bodies of a pack that is in memory. The frame decoded last is kept, so that a block is decoded once if its
-/// entries are asked for in footer order.
+/// Bodies of a pack that is in memory. The frame decoded last, or why it cannot be, is kept: a block is decoded
+/// once if its entries are asked for one after the other.
 pub struct Frames<'a> {
     pack: &'a [u8],
     /// Where the frame in `raw` starts; none starts at 0, where the header is.
     offset: u64,
-    raw: Vec<u8>,
+    raw_len: u32,
+    raw: Result<Vec<u8>>,
 }
 
 impl<'a> Frames<'a> {
     /// The frames of this object.
     #[must_use]
     pub fn new(pack: &'a [u8]) -> Self {
-        Self { pack, offset: 0, raw: Vec::new() }
+        Self { pack, offset: 0, raw_len: 0, raw: Ok(Vec::new()) }
     }
 
     /// The body of one record. Fails like [`read_entry`].
@@ -185,15 +191,14 @@ impl<'a> Frames<'a> {
         locator: &Locator,
         dictionary: Option<&Dictionary>,
     ) -> Result<&[u8]> {
-        if self.offset != locator.frame_offset || self.raw.len() != locator.frame_raw_len as usize {
+        if (self.offset, self.raw_len) != (locator.frame_offset, locator.frame_raw_len) {
             check_dictionary(locator, dictionary)?;
             let range = locator.range();
             let stored = self.pack.get(range.start as usize..range.end as usize).unwrap_or_default();
-            self.offset = 0;
-            self.raw = decode(locator.algorithm, stored, locator.frame_raw_len as usize, dictionary)?;
-            self.offset = locator.frame_offset;
+            (self.offset, self.raw_len) = (locator.frame_offset, locator.frame_raw_len);
+            self.raw = decode(locator.algorithm, stored, locator.frame_raw_len as usize, dictionary);
         }
-        let body = part(&self.raw, locator)?;
+        let body = part(self.raw.as_deref().map_err(Clone::clone)?, locator)?;
         if merkle::keyed_crc(&identity(id), body) != locator.crc {
             return Err(Error::corrupt(format!(
                 "the record at version `{}` fails its checksum",

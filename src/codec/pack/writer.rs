@@ -6,7 +6,7 @@
 use super::header::{Class, Header, TRAILER_LEN, Trailer};
 use super::locator::{Locator, put_trail};
 use super::section::{self, SectionWriter};
-use super::{NAME_LEN_MAX, column, identity, ids, kind_code, merkle};
+use super::{ENTRIES_MAX, NAME_LEN_MAX, column, identity, ids, kind_code, merkle};
 use crate::codec::compress::{Encoded, Encoder};
 use crate::codec::wire::{put_bytes, put_varint};
 use crate::domain::error::{Error, ErrorKind, Result};
@@ -236,8 +236,8 @@ fn assemble(
     let frames_sha256 = Digest(Sha256::digest(&bytes[frames_start..]).into());
     let footer = footer(header, sorted, frame_of, layout)?;
     let count = |len: usize| {
-        u32::try_from(len)
-            .map_err(|_| Error::new(ErrorKind::Invalid, "bad-body", "a pack has too many entries"))
+        let count = u32::try_from(len).ok().filter(|_| len <= ENTRIES_MAX);
+        count.ok_or_else(|| Error::new(ErrorKind::Invalid, "bad-body", "a pack has too many entries"))
     };
     let trailer = Trailer {
         footer_offset: bytes.len() as u64,

@@ -3,11 +3,9 @@
 //! `1.10`.
 //!
 //! INVARIANT: a tree that comes out is at most [`DEPTH_MAX`] deep and has at most [`NODES_MAX`] nodes,
-//! aliases
-//! expanded; every mapping key is a text and unique. Where this differs from the core schema: keys are never
-//! resolved (`on`, `1` and `null` are member names), `.inf` and `.nan` are texts because JSON lacks them, and
-//! merge
-//! keys, own tags and a second document are refused.
+//! aliases expanded and what anchors keep counted; every mapping key is a text and unique. Where this differs
+//! from the core schema: keys are never resolved (`on`, `1` and `null` are member names), `.inf` and `.nan`
+//! are texts because JSON lacks them, and merge keys, own tags and a second document are refused.
 
 use crate::domain::number::Number;
 use crate::domain::source::{Node, NodeKind, Problem, Span};
@@ -17,7 +15,7 @@ use std::collections::BTreeMap;
 
 /// Deepest nesting of a document.
 pub const DEPTH_MAX: usize = 128;
-/// Most nodes of a document, aliases expanded.
+/// Most nodes of a document, aliases expanded and what anchors keep counted.
 pub const NODES_MAX: usize = 1_000_000;
 
 /// Reads one document. An empty text is a `Null` node.
@@ -142,13 +140,15 @@ impl Builder {
 
     /// Puts a finished node where it belongs.
     fn finish(&mut self, node: Node, anchor: usize) -> bool {
-        self.nodes += 1;
+        let anchored = (anchor != 0).then(|| measure(&node));
+        // What an anchor keeps counts again: anchors within anchors keep the innermost nodes once a level.
+        self.nodes += 1 + anchored.map_or(0, |(nodes, _)| nodes);
         if self.nodes > NODES_MAX {
-            self.problem(node.span, format!("more than {NODES_MAX} nodes"), "use fewer aliases");
+            let hint = "use fewer anchors and aliases";
+            self.problem(node.span, format!("more than {NODES_MAX} nodes"), hint);
             return false;
         }
-        if anchor != 0 {
-            let (nodes, height) = measure(&node);
+        if let Some((nodes, height)) = anchored {
             self.anchors.insert(anchor, Anchored { node: node.clone(), nodes, height });
         }
         match self.open.last_mut().map(|open| &mut open.kind) {

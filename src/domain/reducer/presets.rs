@@ -70,7 +70,12 @@ impl Reducer for Preset {
     }
 
     fn growth_bound(&self, _state_bytes: usize, event_bytes: usize, event: &EventView<'_>) -> usize {
-        if *self == Self::JsonPatch && copies(event.data) { APPLY_BYTES_MAX } else { event_bytes }
+        match event.data {
+            data if *self == Self::JsonPatch && copies(data) => APPLY_BYTES_MAX,
+            // A text may come from `const:`, or from a key or header, where nothing in it was escaped.
+            Value::String(_) => event.data.json_len(),
+            _ => event_bytes,
+        }
     }
 
     fn fingerprint_text(&self) -> String {
