@@ -30,10 +30,12 @@ struct Cells {
     acked: Option<Vec<Cell>>,
     spared: Option<usize>,
     // Facts whose writer heard that they are there.
-    rows: BTreeMap<(AggregateKey, Lineage), BTreeMap<(Version, PackId), Arc<SnapshotRow>>>,
+    rows: BTreeMap<(AggregateKey, Lineage), Versions>,
     checkpoints: BTreeMap<(PartitionKey, PackId), Retired>,
     letters: BTreeSet<(PartitionKey, Offset)>,
 }
+
+type Versions = BTreeMap<(Version, PackId), Arc<SnapshotRow>>;
 
 /// Whether the deletion of a checkpoint row was acknowledged as well.
 type Retired = bool;
