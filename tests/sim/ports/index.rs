@@ -12,7 +12,7 @@ use crate::executor::{ProcessId, lock};
 use crate::rng::Rng;
 use crate::stats::Count;
 use futures_util::future::BoxFuture;
-use snapfold::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo};
+use snapfold::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Version};
 use snapfold::domain::outcome::PortResult;
 use snapfold::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
 use snapfold::store::index::{From, Index};
@@ -259,6 +259,16 @@ impl Index for SimIndex {
             let query = Query::Snapshots(key.clone(), lineage);
             let merged = self.ask("snapshots", &key.id, None, query).await?;
             Ok(merged.walk(key, lineage, from, limit))
+        })
+    }
+
+    fn snapshot_by_id(
+        &self,
+        id: [u8; 16],
+    ) -> BoxFuture<'_, PortResult<Option<(AggregateKey, Lineage, Version)>>> {
+        Box::pin(async move {
+            let merged = self.ask("snapshot_by_id", "snapshot", None, Query::SnapshotId(id)).await?;
+            Ok(merged.named(id))
         })
     }
 
