@@ -10,11 +10,13 @@ use snapfold::codec::dictionary::Dictionary;
 use snapfold::codec::pack::{
     Class, FinishedPack, Header, Locator, OpenTail, PackWriter, open_tail, read_entry, verify_pack,
 };
+use snapfold::codec::row::Row;
 use snapfold::domain::chain::{event_digest, genesis, link};
 use snapfold::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
 use snapfold::domain::record::{
     FullBody, IncrementBody, RawRecord, RecordId, RecordKind, RecordMeta, StoredEvent,
 };
+use snapfold::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, Trigger, WatermarkRow};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -125,6 +127,68 @@ fn hex(bytes: &[u8]) -> String {
     text
 }
 
+fn log() -> PartitionKey {
+    PartitionKey { topic: "orders".into(), partition: PartitionNo(2), lineage: Lineage(1) }
+}
+
+/// The rows that say where the full record, its checkpoint and a dead letter are.
+fn rows() -> [(&'static str, Vec<u8>); 4] {
+    let full_pack = pack(Class::Full);
+    let snapshot = SnapshotRow {
+        key: key(),
+        lineage: Lineage(1),
+        version: Version(1),
+        pack: full_pack.id,
+        kind: RecordKind::Full,
+        from_version: Version(0),
+        partition: PartitionNo(2),
+        first_offset: Offset(41),
+        last_offset: Offset(41),
+        leader_epoch: 0,
+        effective_time: TIME,
+        created_at: Timestamp(TIME.0 + 5_000),
+        creation_ms: 31,
+        trigger: Trigger::Manual,
+        event_type: "Placed".into(),
+        chain: head(),
+        raw_bytes: encode_full(&full()).len() as u64,
+        stored_bytes: full_pack.entries[0].stored_len,
+        state_digest: Some(Digest([0x5d; 32])),
+        state_bytes: Some(7),
+        deleted: false,
+        quarantined: false,
+        locator: full_pack.entries[0].locator.encode(),
+    };
+    let checkpoint = CheckpointRow {
+        key: log(),
+        pack: header(Class::Checkpoint).pack,
+        first_offset: Offset(41),
+        end_offset: Offset(42),
+        entries: 2,
+        object_bytes: pack(Class::Checkpoint).bytes.len() as u64,
+    };
+    let watermark = WatermarkRow {
+        key: log(),
+        topic_id: 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef,
+        leader_epoch: 3,
+        low_watermark: Offset(42),
+    };
+    let letter = DeadLetter {
+        key: log(),
+        offset: Offset(41),
+        aggregate: Some(key()),
+        code: "bad-body".into(),
+        detail: "the value is not JSON".to_owned(),
+        record: event().record,
+    };
+    [
+        ("row: snapshot", snapshot.encode()),
+        ("row: checkpoint", checkpoint.encode()),
+        ("row: low watermark", watermark.encode()),
+        ("row: dead letter", letter.encode()),
+    ]
+}
+
 /// Every vector of the document, by its name there.
 fn vectors() -> Vec<(String, Vec<u8>)> {
     let [full_pack, history, checkpoint] = [Class::Full, Class::History, Class::Checkpoint].map(pack);
@@ -144,7 +208,7 @@ fn vectors() -> Vec<(String, Vec<u8>)> {
         ("history.sfp", history.bytes),
         ("checkpoint.sfp", checkpoint.bytes),
     ];
-    vectors.map(|(name, bytes)| (name.to_owned(), bytes)).into()
+    vectors.into_iter().chain(rows()).map(|(name, bytes)| (name.to_owned(), bytes)).collect()
 }
 
 #[test]

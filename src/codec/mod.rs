@@ -8,6 +8,7 @@
 //! | [`dictionary`] | zstd dictionaries, and training them without leaking |
 //! | [`event_json`] | records with a JSON value to events |
 //! | [`pack`] | one immutable object with many records and a footer that describes them |
+//! | [`row`] | rows of the index: one canonical form, versioned and checksummed |
 //! | [`yaml`] | YAML text to a tree that knows where everything stands |
 
 pub mod body;
@@ -15,5 +16,6 @@ pub mod compress;
 pub mod dictionary;
 pub mod event_json;
 pub mod pack;
+pub mod row;
 mod wire;
 pub mod yaml;

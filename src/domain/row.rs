@@ -1,7 +1,7 @@
 //! Rows of the index, as plain facts. Rows are add-only: a row never changes its meaning, two rows that
-//! differ only in
-//! their pack are copies of one fact. Everything a row says about *where* its bytes are is one opaque
-//! locator.
+//! differ only in their pack are copies of one fact. Everything a row says about *where* its bytes are is one
+//! opaque locator. What may change later (a label, a pin, a hold) is no fact about a snapshot and has its own
+//! place, the ledger.
 
 use super::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
 pub use super::record::RecordKind;
@@ -68,14 +68,22 @@ pub struct SnapshotRow {
     pub effective_time: Timestamp,
     /// When it was taken, by its writer's clock.
     pub created_at: Timestamp,
+    /// Milliseconds from the hand-over to the store until its pack was acknowledged.
+    pub creation_ms: u32,
     /// Why it was taken.
     pub trigger: Trigger,
-    /// Bytes before compression.
+    /// Type of the event of `version`; empty before the first event.
+    pub event_type: Box<str>,
+    /// Link of the hash chain at `version`.
+    pub chain: Digest,
+    /// Bytes of the record's body before compression.
     pub raw_bytes: u64,
     /// Bytes in the pack.
     pub stored_bytes: u64,
     /// SHA-256 of the canonical state; full snapshots only.
     pub state_digest: Option<Digest>,
+    /// Bytes of the canonical state; there whenever `state_digest` is.
+    pub state_bytes: Option<u64>,
     /// The state is deleted at this version.
     pub deleted: bool,
     /// The aggregate is quarantined at this version.

@@ -15,10 +15,11 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, Offset, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::PortError;
-use crate::domain::partition::EntryRef;
+use crate::domain::partition::{EntryRef, TRAIL_MAX};
 use crate::domain::record::{IncrementBody, RawRecord};
 use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
 use crate::store::unavailable;
+use std::collections::VecDeque;
 
 /// A stored stretch of events of one aggregate.
 #[derive(Clone, Debug)]
@@ -73,6 +74,8 @@ pub(super) struct Assembly<'a> {
     stopped: Option<Timestamp>,
     /// Pieces that could not be read or did not join.
     unfolded: Vec<Piece>,
+    /// Versions and offsets of the events folded last, [`TRAIL_MAX`] at most.
+    trail: VecDeque<(Version, Offset)>,
 }
 
 impl<'a> Assembly<'a> {
@@ -95,7 +98,23 @@ impl<'a> Assembly<'a> {
             provenance,
             stopped: None,
             unfolded: Vec::new(),
+            trail: VecDeque::new(),
         }
+    }
+
+    /// Offsets of all versions after `row`, if they were folded here and are not too many.
+    pub(super) fn trail_after(&self, row: Version) -> Option<Vec<Offset>> {
+        let after = self.trail.iter().filter(|(version, _)| *version > row);
+        let offsets: Vec<Offset> = after.map(|(_, offset)| *offset).collect();
+        (row.0 + offsets.len() as u64 == self.aggregate.version.0).then_some(offsets)
+    }
+
+    fn folded(&mut self, offset: Offset) {
+        if self.trail.len() == TRAIL_MAX {
+            self.trail.pop_front();
+        }
+        self.trail.push_back((self.aggregate.version, offset));
+        self.provenance.events += 1;
     }
 
     pub(super) fn finish(self) -> (Aggregate, Provenance) {
@@ -259,7 +278,7 @@ impl<'a> Assembly<'a> {
             let refolded =
                 self.reader.rules.refold(&mut self.aggregate, event.version, event.skipped, &decoded);
             refolded.map_err(|error| error.context("fold an increment"))?;
-            self.provenance.events += 1;
+            self.folded(decoded.record.offset);
         }
         let beyond =
             body.quarantine.as_ref().zip(ignore_from).is_some_and(|(mark, from)| mark.offset >= from);
@@ -404,7 +423,7 @@ impl<'a> Assembly<'a> {
                         self.aggregate = after;
                     }
                 }
-                self.provenance.events += 1;
+                self.folded(decoded.record.offset);
                 self.provenance.log_events += 1;
                 Ok(())
             }

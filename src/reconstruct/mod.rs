@@ -138,9 +138,10 @@ impl Reconstructor {
         let mut assembly = Assembly::new(self, partition, key, AsOf::Head, limit);
         assembly.run(&rows, pieces).await?;
         assembly.reach_limit(&rows).await?;
+        let trail = assembly.trail_after(rows.iter().map(|row| row.version).max().unwrap_or_default());
         let (aggregate, provenance) = assembly.finish();
         self.health.damaged_records.fetch_add(provenance.damaged, Ordering::Relaxed);
-        Ok(Loaded { aggregate, rows })
+        Ok(Loaded { aggregate, rows, trail })
     }
 
     /// The aggregate as of a moment, read by anyone.
@@ -294,7 +295,8 @@ impl Reconstructor {
         if as_of != AsOf::Head {
             let known = rows.iter().map(|row| row.version).max().unwrap_or_default();
             let above = self.index.snapshots(key, partition.lineage, From::Above(known), ROWS_PAGE).await;
-            rows.extend(above.map_err(|error| unavailable("read snapshot rows", &error))?);
+            let above = above.map_err(|error| unavailable("read snapshot rows", &error))?;
+            rows.extend(above.into_iter().filter(|row| row.partition == partition.partition));
         }
         rows.sort_by_key(|row| std::cmp::Reverse((row.version, row.pack)));
         Ok(rows)
@@ -317,7 +319,8 @@ impl Reconstructor {
             let page = page.map_err(|error| unavailable("read snapshot rows", &error))?;
             let full_page = page.len() == ROWS_PAGE;
             let lowest = page.last().map(|row| row.version);
-            for row in page {
+            // An id may occur in several partitions: those are different aggregates.
+            for row in page.into_iter().filter(|row| row.partition == partition.partition) {
                 if !rows.iter().any(|seen| (seen.version, seen.pack) == (row.version, row.pack)) {
                     rows.push(row);
                 }

@@ -1,10 +1,10 @@
 //! `SnapshotStore`: the only code that writes snapshots, and so the only code that knows the order of writes.
 //!
-//! *Order*: pack, then rows (the events' row before the state's, so that a state seen means that its events
-//!   are kept),
-//! then whoever waits for the acknowledgement may commit. A checkpoint's row is written only after its pack
-//! is
-//! acknowledged: a listed checkpoint without a pack would block every reader.
+//! *Order*: a dictionary, to blob store and index, before any pack that lists it; packs; then the listing
+//! rows of new aggregates; then increments' rows; then full rows, so that a state seen means that its events
+//! are kept; then whoever waits for the acknowledgement may commit. Writes of one kind go out together, the
+//! next kind waits for all of them. A checkpoint's row is written only after its pack is acknowledged: a
+//! listed checkpoint without a pack would block every reader.
 //! *If it fails*: a write that may have happened is repeated, byte for byte, until it is acknowledged. After
 //!   the deadline
 //! the whole flush is abandoned: nothing in it counts as written, whatever may have landed. Facts that landed
@@ -12,18 +12,26 @@
 //! *If cancelled*: as if abandoned.
 //! *What may leak*: packs without rows, rows nobody waited for.
 
+use super::encode::{Encoded, NewEntry};
 use super::index::Index;
-use super::packs::{Class, Encoded, NewEntry, Packs};
+use super::packs::{Class, Packs};
 use crate::clock::Clock;
+use crate::codec::pack::dictionary_name;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::ids::{AggregateKey, Offset, PackId, Timestamp, Version};
+use crate::domain::ids::{AggregateKey, Lineage, Offset, PackId, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::partition::{CheckpointItem, Entries, Entry, LiveCheckpoint, SnapshotItem};
 use crate::domain::record::{IncrementBody, StoredEvent};
 use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
-use futures_util::future::BoxFuture;
+use futures_util::future::{self, BoxFuture};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Writes of one flush that are on their way at the same time: enough for an adapter to make one commit of
+/// many, few enough not to flood an index.
+const WRITES_AT_ONCE: usize = 256;
 
 /// Bounds of a flush.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +84,8 @@ pub struct SnapshotStore {
 }
 
 impl SnapshotStore {
-    /// Writes the snapshots of many aggregates as one pack per class, then their rows.
+    /// Writes the snapshots of many aggregates as one pack per class, then their rows. (More packs where an
+    /// id that occurs in two partitions has the same version in both.)
     ///
     /// # Errors
     /// One answer for each part, in order; an error means that nothing about that part is certain.
@@ -91,7 +100,10 @@ impl SnapshotStore {
             };
             outcomes.push(made.map(|()| Stored { full_bytes: None }));
         }
-        let written = self.write_plan(plan, &flushes, started).await;
+        self.learn(&plan);
+        // Beside each other: what was learnt serves the flushes after this one, which must not wait for it.
+        let (written, ()) =
+            future::join(self.write_plan(plan, &flushes, started), self.put_dictionaries()).await;
         match written {
             Ok(full_bytes) => {
                 for (part, bytes) in full_bytes {
@@ -103,6 +115,39 @@ impl SnapshotStore {
             Err(error) => outcomes.iter_mut().for_each(|outcome| *outcome = Err(error.clone())),
         }
         outcomes
+    }
+
+    /// Shows the records of a flush to the trainers, and trains where that is due.
+    ///
+    /// COST: `Training::run` takes one or two seconds of one core, three times in a worker's life for each
+    /// (type, record kind).
+    fn learn(&self, plan: &FlushPlan) {
+        let dictionaries = &self.packs.dictionaries;
+        let entries = plan.packs.iter().flat_map(|pack| &pack.entries);
+        for (of, training) in dictionaries.show(entries) {
+            // A training that fails leaves things as they are: a dictionary is never needed.
+            if let Ok(Some(better)) = training.run() {
+                dictionaries.propose(&of, better);
+            }
+        }
+    }
+
+    /// Writes candidates to the blob store and the index, once: what is not acknowledged in both waits for
+    /// the next flush.
+    async fn put_dictionaries(&self) {
+        let dictionaries = &self.packs.dictionaries;
+        for (of, candidate) in dictionaries.candidates() {
+            let name = dictionary_name(candidate.id());
+            let blob = self.put_object(&name, candidate.bytes());
+            let row = self.index.put_dictionary(candidate.id(), candidate.bytes().into());
+            match future::join(blob, row).await {
+                (Ok(()), Ok(())) => dictionaries.activate(&of, candidate),
+                (Err(PortError::Permanent(_)), _) | (_, Err(PortError::Permanent(_))) => {
+                    dictionaries.give_up(&of, &candidate);
+                }
+                _ => {}
+            }
+        }
     }
 
     /// The events of an increment: those in live checkpoints, then the tail.
@@ -148,53 +193,65 @@ impl SnapshotStore {
         started: u64,
     ) -> Result<Vec<(usize, u64)>> {
         let now = self.clock.now();
-        let mut rows: Vec<(RecordKind, SnapshotRow)> = Vec::new();
-        let mut packs: Vec<Encoded> = Vec::new();
+        let mut packs: Vec<(Encoded, Vec<usize>)> = Vec::new();
+        for PlannedPack { class, entries, parts } in plan.packs {
+            packs.push((self.packs.encode(class, self.mint(now), now, &entries)?, parts));
+        }
+        let writes = packs.iter().map(|(pack, _)| -> BoxFuture<'_, _> {
+            Box::pin(self.until_acked(started, "write a pack", || self.put_pack(pack)))
+        });
+        together(writes.collect()).await?;
+        let took = self.clock.monotonic_ms().saturating_sub(started);
+        let took = u32::try_from(took).unwrap_or(u32::MAX);
         let mut full_bytes = Vec::new();
-        for (class, entries, parts) in [
-            (Class::History, plan.increments, plan.increment_parts),
-            (Class::Full, plan.fulls, plan.full_parts),
-        ] {
-            if entries.is_empty() {
-                continue;
-            }
-            let kind = if class == Class::Full { RecordKind::Full } else { RecordKind::Increment };
-            let encoded = self.packs.encode(class, self.mint(now), now, entries)?;
-            for (place, part) in encoded.places.iter().zip(&parts) {
-                if class == Class::Full {
+        let mut rows: Vec<SnapshotRow> = Vec::new();
+        for (pack, parts) in &packs {
+            for (place, part) in pack.places.iter().zip(parts) {
+                let row = pack.row(place, &flushes[*part], now, took);
+                if row.kind == RecordKind::Full {
                     full_bytes.push((*part, place.stored_bytes));
                 }
-                let row = encoded.row(place, now, flushes[*part].item.trigger);
-                rows.push((kind, row));
+                rows.push(row);
             }
-            packs.push(encoded);
         }
-        for pack in &packs {
-            self.until_acked(started, "write a pack", || self.put_pack(pack)).await?;
-        }
-        for flush in flushes {
-            let key = AggregateKey { kind: Arc::clone(&flush.kind), id: Arc::clone(&flush.item.id) };
-            let partition = flush.partition.partition;
-            if flush.item.row == Version(0) {
-                let put = || Box::pin(self.index.put_aggregate(&key, partition)) as BoxFuture<'_, _>;
-                self.until_acked(started, "list an aggregate", put).await?;
-            }
+        // Before the first row: whoever sees a row will not list its aggregate again.
+        together(self.listings(flushes, started)).await?;
+        if mutant(Mutant::FirstRowAckIsEnough) {
+            rows.sort_by_key(|row| row.kind);
+            rows.truncate(1);
         }
         // Increments' rows before full ones: a full row that is seen means that its events' row is
         // acknowledged.
-        rows.sort_by_key(|(kind, _)| *kind);
-        for (_, row) in rows {
-            let put = || {
-                let put = self.index.put_snapshot(row.clone());
-                Box::pin(async { timeout_is_success(put.await, Mutant::SnapshotTimeoutIsSuccess) })
-                    as BoxFuture<'_, _>
-            };
-            self.until_acked(started, "write a snapshot row", put).await?;
-            if mutant(Mutant::FirstRowAckIsEnough) {
-                break;
-            }
+        let (increments, fulls): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|row| row.kind == RecordKind::Increment);
+        for rows in [increments, fulls] {
+            let writes = rows.into_iter().map(|row| self.snapshot_row(row, started));
+            together(writes.collect()).await?;
         }
         Ok(full_bytes)
+    }
+
+    /// Listing rows of aggregates that no row tells of yet.
+    fn listings<'a>(&'a self, flushes: &'a [Flush], started: u64) -> Vec<BoxFuture<'a, Result<()>>> {
+        let new = flushes.iter().filter(|flush| flush.item.row == Version(0));
+        let listing = |flush: &'a Flush| -> BoxFuture<'a, _> {
+            let key = AggregateKey { kind: Arc::clone(&flush.kind), id: Arc::clone(&flush.item.id) };
+            let partition = flush.partition.partition;
+            let put = move || -> BoxFuture<'a, _> {
+                let key = key.clone();
+                Box::pin(async move { self.index.put_aggregate(&key, partition).await })
+            };
+            Box::pin(self.until_acked(started, "list an aggregate", put))
+        };
+        new.map(listing).collect()
+    }
+
+    fn snapshot_row(&self, row: SnapshotRow, started: u64) -> BoxFuture<'_, Result<()>> {
+        let put = move || -> BoxFuture<'_, _> {
+            let put = self.index.put_snapshot(row.clone());
+            Box::pin(async { timeout_is_success(put.await, Mutant::SnapshotTimeoutIsSuccess) })
+        };
+        Box::pin(self.until_acked(started, "write a snapshot row", put))
     }
 
     /// Writes one checkpoint of many partitions: the pack, then one row per partition. Answers in the order
@@ -221,10 +278,10 @@ impl SnapshotStore {
             });
             tables.push(Arc::new(table));
             for item in part.items {
-                entries.push(NewEntry::of_checkpoint(&part.partition, &part.kind, item));
+                entries.push(NewEntry::of_checkpoint(&part.partition, &part.kind, item)?);
             }
         }
-        let encoded = self.packs.encode(Class::Checkpoint, pack, now, entries)?;
+        let encoded = self.packs.encode(Class::Checkpoint, pack, now, &entries)?;
         let object_bytes = encoded.bytes.len() as u64;
         if mutant(Mutant::CheckpointRowBeforePack) {
             self.put_checkpoint_rows(&rows, object_bytes, started).await?;
@@ -241,29 +298,27 @@ impl SnapshotStore {
         object_bytes: u64,
         started: u64,
     ) -> Result<()> {
-        for row in rows {
-            let put = || {
+        let acked = if mutant(Mutant::FirstRowAckIsEnough) { rows.len().min(1) } else { rows.len() };
+        let writes = rows[..acked].iter().map(|row| -> BoxFuture<'_, _> {
+            let put = move || -> BoxFuture<'_, _> {
                 let put = self.index.put_checkpoint(CheckpointRow { object_bytes, ..row.clone() });
                 Box::pin(async { timeout_is_success(put.await, Mutant::CheckpointTimeoutIsSuccess) })
-                    as BoxFuture<'_, _>
             };
-            self.until_acked(started, "write a checkpoint row", put).await?;
-            if mutant(Mutant::FirstRowAckIsEnough) {
-                break;
-            }
-        }
-        Ok(())
+            Box::pin(self.until_acked(started, "write a checkpoint row", put))
+        });
+        together(writes.collect()).await
     }
 
     /// Writes provisional rows again until they are acknowledged: however long it takes, because until then
     /// nothing may
     /// rely on them.
     pub async fn adopt(&self, rows: Vec<SnapshotRow>) {
-        for row in rows {
+        let write = |row: SnapshotRow| async move {
             while self.index.put_snapshot(row.clone()).await.is_err() {
                 self.clock.sleep(self.limits.retry_ms).await;
             }
-        }
+        };
+        stream::iter(rows).for_each_concurrent(WRITES_AT_ONCE, write).await;
     }
 
     /// Deletes the row of a checkpoint that nothing needs any more: once, best effort; a row that stays is
@@ -283,16 +338,19 @@ impl SnapshotStore {
     }
 
     fn put_pack<'a>(&'a self, pack: &'a Encoded) -> BoxFuture<'a, PortResult<()>> {
+        self.put_object(&pack.name, &pack.bytes)
+    }
+
+    fn put_object<'a>(&'a self, name: &'a str, bytes: &'a [u8]) -> BoxFuture<'a, PortResult<()>> {
         Box::pin(async move {
-            match self.packs.blobs.put_new(&pack.name, &pack.bytes).await {
+            match self.packs.blobs.put_new(name, bytes).await {
                 // Our own earlier try, or it is not ours: only equal bytes count.
                 Err(PortError::Exists) => {
-                    let there =
-                        self.packs.blobs.get_range(&pack.name, 0, pack.bytes.len() as u64 + 1).await?;
-                    if there == pack.bytes {
+                    let there = self.packs.blobs.get_range(name, 0, bytes.len() as u64 + 1).await?;
+                    if there == bytes {
                         Ok(())
                     } else {
-                        Err(PortError::Permanent(format!("`{}` holds other bytes", pack.name)))
+                        Err(PortError::Permanent(format!("`{name}` holds other bytes")))
                     }
                 }
                 other => other,
@@ -308,8 +366,8 @@ impl SnapshotStore {
     async fn until_acked<'a>(
         &'a self,
         started: u64,
-        doing: &str,
-        mut write: impl FnMut() -> BoxFuture<'a, PortResult<()>>,
+        doing: &'static str,
+        mut write: impl FnMut() -> BoxFuture<'a, PortResult<()>> + Send + 'a,
     ) -> Result<()> {
         loop {
             let outcome = write().await;
@@ -331,6 +389,11 @@ impl SnapshotStore {
     }
 }
 
+/// Runs writes at the same time, [`WRITES_AT_ONCE`] at most; the first that is given up gives up all of them.
+async fn together(writes: Vec<BoxFuture<'_, Result<()>>>) -> Result<()> {
+    stream::iter(writes).buffer_unordered(WRITES_AT_ONCE).try_collect().await
+}
+
 fn timeout_is_success(outcome: PortResult<()>, which: Mutant) -> PortResult<()> {
     match outcome {
         Err(PortError::Unknown(_)) if mutant(which) => Ok(()),
@@ -338,13 +401,18 @@ fn timeout_is_success(outcome: PortResult<()>, which: Mutant) -> PortResult<()> 
     }
 }
 
-/// What one flush writes, by class.
+/// What one flush writes: packs, and which part of the flush each entry is.
 #[derive(Default)]
 struct FlushPlan {
-    increments: Vec<NewEntry>,
-    increment_parts: Vec<usize>,
-    fulls: Vec<NewEntry>,
-    full_parts: Vec<usize>,
+    packs: Vec<PlannedPack>,
+    /// How many entries of this name there are.
+    named: BTreeMap<(RecordKind, AggregateKey, Lineage, Version), usize>,
+}
+
+struct PlannedPack {
+    class: Class,
+    entries: Vec<NewEntry>,
+    parts: Vec<usize>,
 }
 
 impl FlushPlan {
@@ -360,14 +428,29 @@ impl FlushPlan {
         };
         if item.increment {
             let body = IncrementBody { events, quarantine: item.aggregate.quarantine.clone() };
-            self.increments.push(NewEntry::increment(flush, first, body));
-            self.increment_parts.push(part);
+            self.place(Class::History, part, NewEntry::increment(flush, first, body)?);
         }
         if item.full {
-            self.fulls.push(NewEntry::full(flush, first)?);
-            self.full_parts.push(part);
+            self.place(Class::Full, part, NewEntry::full(flush, first)?);
         }
         Ok(())
+    }
+
+    /// SUBTLE: a row's key is aggregate, lineage, version and pack. An id that occurs in two partitions may
+    /// have the same version in both, so their records go into different packs: in one, the second row would
+    /// replace the first.
+    fn place(&mut self, class: Class, part: usize, entry: NewEntry) {
+        let id = &entry.meta.id;
+        let name = (id.kind, id.key.clone(), id.lineage, id.upto_version);
+        let named = self.named.entry(name).or_default();
+        let pack = self.packs.iter_mut().filter(|pack| pack.class == class).nth(*named);
+        *named += 1;
+        if let Some(pack) = pack {
+            pack.entries.push(entry);
+            pack.parts.push(part);
+        } else {
+            self.packs.push(PlannedPack { class, entries: vec![entry], parts: vec![part] });
+        }
     }
 }
 

@@ -4,11 +4,15 @@
 //! | file | owns |
 //! |---|---|
 //! | [`blobs`] | the `Blobs` port: immutable objects |
+//! | [`dictionaries`] | which dictionaries are in use, learning them, fetching them |
+//! | [`encode`] | records on their way into a pack |
 //! | [`flush`] | `SnapshotStore`: the order of writes, deadlines, abandoned flushes |
 //! | [`index`] | the `Index` port: rows |
-//! | [`packs`] | records in packs: encoding, reading one record, footers |
+//! | [`packs`] | reading records and footers |
 
 pub mod blobs;
+pub mod dictionaries;
+pub mod encode;
 pub mod flush;
 pub mod index;
 pub mod packs;

@@ -1,4 +1,4 @@
-//! Records in packs: what goes in, and reading one record or one footer back, verified.
+//! Records in packs: reading one record or one footer, verified. What goes in is `encode`'s.
 //!
 //! *If it fails*: `Unavailable` if the store did not answer, `NotFound` if the object is not there, `Corrupt`
 //!   if its bytes
@@ -6,24 +6,24 @@
 //! *If cancelled*: nothing is lost, reads have no effects.
 
 use super::blobs::{Blob, Blobs};
-use super::flush::Flush;
+use super::dictionaries::Dictionaries;
+use super::index::Index;
 use super::unavailable;
-use crate::codec::body::{decode_full, decode_increment, encode_full, encode_increment};
-use crate::codec::compress::{Compression, Encoder};
+use crate::codec::body::{decode_full, decode_increment};
+use crate::codec::compress::Compression;
 use crate::codec::dictionary::Dictionary;
-use crate::codec::pack::{Footer, Header, Locator, OpenTail, PackWriter, open_tail, pack_name, read_entry};
-use crate::domain::aggregate::Aggregate;
+use crate::codec::pack::{Footer, Locator, OpenTail, open_tail, pack_name, read_entry};
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::ids::{AggregateKey, Digest, Offset, PackId, PartitionNo, Timestamp};
+use crate::domain::ids::{AggregateKey, PackId, PartitionNo};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::PortError;
-use crate::domain::partition::{CheckpointItem, Entries, Entry, EntryRef, LiveCheckpoint};
-use crate::domain::record::{FullBody, IncrementBody, RecordId, RecordKind, RecordMeta};
-use crate::domain::row::{CheckpointRow, PartitionKey, SnapshotRow, Trigger};
-use crate::domain::value::{Limits, Value};
+use crate::domain::partition::{Entries, Entry, EntryRef, LiveCheckpoint};
+use crate::domain::record::{FullBody, IncrementBody, RecordId, RecordKind};
+use crate::domain::row::{CheckpointRow, PartitionKey, SnapshotRow};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+pub use super::dictionaries::CompressionPlan;
 pub use crate::codec::pack::Class;
 
 /// Bytes of an object's end that mostly hold its footer.
@@ -33,223 +33,31 @@ const READS: usize = 3;
 /// Footers of checkpoints that are kept parsed.
 const FOOTERS_MAX: usize = 128;
 
-/// One record on its way into a pack.
-#[derive(Debug)]
-pub struct NewEntry {
-    /// What the footer and the row say of it.
-    pub meta: RecordMeta,
-    body: Body,
-}
-
-#[derive(Debug)]
-enum Body {
-    Increment(IncrementBody),
-    Full(Box<FullBody>),
-}
-
-/// A pack that is ready to be written.
-pub struct Encoded {
-    /// Its id.
-    pub pack: PackId,
-    /// Its object's name.
-    pub name: String,
-    /// Its bytes.
-    pub bytes: Vec<u8>,
-    /// Where each entry is, in the order in which they were given.
-    pub places: Vec<Place>,
-}
-
-/// One entry of a pack that is ready to be written.
-#[derive(Debug)]
-pub struct Place {
-    meta: RecordMeta,
-    locator: Locator,
-    raw_bytes: u64,
-    /// Bytes in the pack.
-    pub stored_bytes: u64,
-}
-
 /// Reads and encodes packs.
 pub struct Packs {
     /// Objects.
     pub blobs: Arc<dyn Blobs>,
-    compression: Compression,
-    session: [u8; 16],
+    pub(super) session: [u8; 16],
+    pub(super) dictionaries: Dictionaries,
     footers: Mutex<BTreeMap<PackId, Arc<Footer>>>,
 }
 
-impl NewEntry {
-    /// An increment with these events.
-    #[must_use]
-    pub fn increment(flush: &Flush, first_offset: Offset, body: IncrementBody) -> Self {
-        let meta = meta_of(flush, RecordKind::Increment, first_offset);
-        Self { meta, body: Body::Increment(body) }
-    }
-
-    /// A full record.
-    ///
-    /// # Errors
-    /// If the state is not the JSON it was folded to: a bug, found before it is stored.
-    pub fn full(flush: &Flush, first_offset: Offset) -> Result<Self> {
-        let mut meta = meta_of(flush, RecordKind::Full, first_offset);
-        let body = flush.item.aggregate.to_body();
-        meta.state_digest = body.state.as_deref().map(state_digest).transpose()?;
-        Ok(Self { meta, body: Body::Full(Box::new(body)) })
-    }
-
-    /// A checkpoint's entry.
-    #[must_use]
-    pub fn of_checkpoint(partition: &PartitionKey, kind: &Arc<str>, item: CheckpointItem) -> Self {
-        let entry = item.entry();
-        let meta = RecordMeta {
-            id: RecordId {
-                key: AggregateKey { kind: Arc::clone(kind), id: Arc::clone(&item.id) },
-                lineage: partition.lineage,
-                upto_version: entry.upto,
-                kind: RecordKind::Increment,
-                from_version: entry.from,
-            },
-            partition: partition.partition,
-            first_offset: entry.first_offset,
-            last_offset: entry.last_offset,
-            leader_epoch: item.events.last().map_or(-1, |event| event.record.leader_epoch),
-            effective_time: entry.effective_time,
-            chain: None,
-            state_digest: None,
-            is_deleted: false,
-            is_quarantined: entry.marked,
-            trail: None,
-        };
-        Self { meta, body: Body::Increment(IncrementBody { events: item.events, quarantine: item.mark }) }
-    }
-}
-
-fn meta_of(flush: &Flush, kind: RecordKind, first_offset: Offset) -> RecordMeta {
-    let (partition, item) = (&flush.partition, &flush.item);
-    let aggregate: &Aggregate = &item.aggregate;
-    let mark = aggregate.quarantine.as_ref().map(|mark| mark.offset);
-    RecordMeta {
-        id: RecordId {
-            key: AggregateKey { kind: Arc::clone(&flush.kind), id: Arc::clone(&item.id) },
-            lineage: partition.lineage,
-            upto_version: aggregate.version,
-            kind,
-            from_version: item.row,
-        },
-        partition: partition.partition,
-        first_offset,
-        last_offset: mark.unwrap_or_default().max(aggregate.offset),
-        leader_epoch: aggregate.leader_epoch,
-        effective_time: aggregate.effective_time,
-        chain: None,
-        state_digest: None,
-        is_deleted: aggregate.is_deleted(),
-        is_quarantined: aggregate.quarantine.is_some(),
-        trail: None,
-    }
-}
-
-fn state_digest(state: &[u8]) -> Result<Digest> {
-    let limits = Limits { max_bytes: usize::MAX, max_depth: Limits::DEPTH_MAX, max_members: usize::MAX };
-    let value = Value::parse(state, &limits);
-    let value =
-        value.map_err(|error| Error::new(ErrorKind::Internal, "corrupt", format!("own state: {error}")))?;
-    Ok(value.digest())
-}
-
-impl Encoded {
-    /// The index row of one entry.
-    #[must_use]
-    pub fn row(&self, place: &Place, created_at: Timestamp, trigger: Trigger) -> SnapshotRow {
-        let meta = &place.meta;
-        SnapshotRow {
-            key: meta.id.key.clone(),
-            lineage: meta.id.lineage,
-            version: meta.id.upto_version,
-            pack: self.pack,
-            kind: meta.id.kind,
-            from_version: meta.id.from_version,
-            partition: meta.partition,
-            first_offset: meta.first_offset,
-            last_offset: meta.last_offset,
-            leader_epoch: meta.leader_epoch,
-            effective_time: meta.effective_time,
-            created_at,
-            trigger,
-            raw_bytes: place.raw_bytes,
-            stored_bytes: place.stored_bytes,
-            state_digest: meta.state_digest,
-            deleted: meta.is_deleted,
-            quarantined: meta.is_quarantined,
-            locator: place.locator.encode(),
-        }
-    }
-}
-
 impl Packs {
-    /// Packs over an object store. `session` names the writer in every pack.
+    /// Packs over an object store, their dictionaries also in an index. `session` names the writer in every
+    /// pack.
     #[must_use]
-    pub fn new(blobs: Arc<dyn Blobs>, compression: Compression, session: [u8; 16]) -> Self {
-        Self { blobs, compression, session, footers: Mutex::default() }
+    pub fn new(
+        index: Arc<dyn Index>,
+        blobs: Arc<dyn Blobs>,
+        plan: CompressionPlan,
+        session: [u8; 16],
+    ) -> Self {
+        let dictionaries = Dictionaries::new(index, Arc::clone(&blobs), plan);
+        Self { blobs, session, dictionaries, footers: Mutex::default() }
     }
 
-    /// Encodes a pack. What was written is read back and compared before anything may rely on it (rule 8).
-    ///
-    /// # Errors
-    /// `Invalid` if an entry cannot be stored, `Internal` if what was encoded does not read back.
-    pub fn encode(
-        &self,
-        class: Class,
-        pack: PackId,
-        created: Timestamp,
-        entries: Vec<NewEntry>,
-    ) -> Result<Encoded> {
-        let header =
-            Header::new(class, pack, self.session, created, concat!("snapfold ", env!("CARGO_PKG_VERSION")));
-        let mut writer = PackWriter::new(header);
-        let mut encoder = Encoder::new(self.compression, None)?;
-        let mut bodies = Vec::with_capacity(entries.len());
-        for entry in &entries {
-            bodies.push(match &entry.body {
-                Body::Increment(body) => encode_increment(body, &entry.meta.id.key.id)?,
-                Body::Full(body) => encode_full(body),
-            });
-        }
-        let raw: Vec<u64> = bodies.iter().map(|body| body.len() as u64).collect();
-        let order: Vec<RecordId> = entries.iter().map(|entry| entry.meta.id.clone()).collect();
-        let records = entries.iter().map(|entry| entry.meta.clone()).zip(bodies);
-        if class == Class::Checkpoint {
-            writer.add_blocks(records.collect(), &mut encoder)?;
-        } else {
-            for (meta, body) in records {
-                writer.add(meta, &body, &mut encoder)?;
-            }
-        }
-        let finished = writer.finish()?;
-        let mut by_id: BTreeMap<RecordId, _> =
-            finished.entries.into_iter().map(|entry| (entry.meta.id.clone(), entry)).collect();
-        let mut places = Vec::with_capacity(order.len());
-        for ((id, raw_bytes), entry) in order.into_iter().zip(raw).zip(&entries) {
-            let done = by_id.remove(&id).ok_or_else(|| internal("an entry is missing from its own pack"))?;
-            let range = done.locator.range();
-            let frame = finished.bytes.get(range.start as usize..range.end as usize);
-            let frame = frame.ok_or_else(|| internal("a frame lies outside its own pack"))?;
-            let back = read_entry(&id, &done.locator, frame, None)?;
-            let equal = match &entry.body {
-                Body::Increment(body) => decode_increment(&back, &id.key.id)? == *body,
-                Body::Full(body) => decode_full(&back)? == **body,
-            };
-            if !equal {
-                return Err(internal("what was encoded does not read back"));
-            }
-            places.push(Place {
-                meta: done.meta,
-                locator: done.locator,
-                raw_bytes,
-                stored_bytes: done.stored_len,
-            });
-        }
-        Ok(Encoded { pack, name: pack_name(class, pack), bytes: finished.bytes, places })
+    pub(super) fn compression(&self) -> Compression {
+        self.dictionaries.plan().compression
     }
 
     /// The full record of a row.
@@ -295,11 +103,15 @@ impl Packs {
     ) -> Result<T> {
         let name = pack_name(locator.class, locator.pack);
         let range = locator.range();
+        let dictionary = match locator.dictionary {
+            Some(id) => Some(self.dictionaries.get(id).await?),
+            None => None,
+        };
         let mut last = Error::corrupt("no read");
         for _ in 0..READS {
             let frame = self.blobs.get_range(&name, range.start, range.end - range.start).await;
             let frame = frame.map_err(|error| read_error(&name, &error))?;
-            match checked_entry(id, locator, &frame, None).and_then(|body| decode(&body)) {
+            match checked_entry(id, locator, &frame, dictionary.as_ref()).and_then(|body| decode(&body)) {
                 Ok(decoded) => return Ok(decoded),
                 Err(error) => last = error,
             }
@@ -433,8 +245,4 @@ fn read_error(name: &str, error: &PortError) -> Error {
         PortError::Missing => Error::new(ErrorKind::NotFound, "corrupt", format!("`{name}` is missing")),
         other => unavailable(&format!("read `{name}`"), other),
     }
-}
-
-fn internal(detail: &str) -> Error {
-    Error::new(ErrorKind::Internal, "corrupt", detail)
 }

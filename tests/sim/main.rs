@@ -11,6 +11,7 @@
 //! | `nemesis` | what goes wrong by itself |
 //! | `world` | one world and its phases: chaos, heal, settle, ask, finish |
 //! | `stats` | what happened, over all seeds |
+//! | `store` | directed scenarios of the write side |
 //! | `runner` | many seeds on two threads |
 //! | `checks` | tests of the world itself |
 
@@ -29,5 +30,6 @@ mod protocol;
 mod rng;
 mod runner;
 mod stats;
+mod store;
 mod subject;
 mod world;

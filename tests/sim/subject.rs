@@ -8,6 +8,7 @@ use crate::rng::Rng;
 use crate::world::{Boot, Parts, Ports};
 use futures_util::future::{BoxFuture, abortable, pending};
 use snapfold::codec::compress::{Algorithm, Compression};
+use snapfold::codec::dictionary::Privacy;
 use snapfold::codec::event_json::JsonDecoder;
 use snapfold::domain::aggregate::{OnPoison, Rules, Versions};
 use snapfold::domain::event::Decode;
@@ -19,7 +20,7 @@ use snapfold::lookup::Lookup;
 use snapfold::reconstruct::Reconstructor;
 use snapfold::store::SnapshotStore;
 use snapfold::store::flush::FlushLimits;
-use snapfold::store::packs::Packs;
+use snapfold::store::packs::{CompressionPlan, Packs};
 use snapfold::worker::{Components, Handle, Spawn, Worker, WorkerSettings};
 use std::sync::{Arc, Mutex};
 
@@ -33,7 +34,7 @@ pub(crate) struct Subject {
     pub(crate) shape: Shape,
     pub(crate) on_poison: OnPoison,
     pub(crate) strategy: Strategy,
-    compression: Compression,
+    compression: CompressionPlan,
     settings: WorkerSettings,
     limits: FlushLimits,
 }
@@ -129,7 +130,17 @@ impl Subject {
             shape: *rng.pick(&[Shape::Rules, Shape::Rules, Shape::Merge, Shape::Replace, Shape::Patch]),
             on_poison: *rng.pick(&[OnPoison::Quarantine, OnPoison::Quarantine, OnPoison::Skip]),
             strategy,
-            compression: Compression { algorithm, level: 1, threshold: 64 },
+            compression: CompressionPlan {
+                compression: Compression { algorithm, level: 1, threshold: 64 },
+                // A generator of its own: what a seed means otherwise stays as it was.
+                dictionary: *Rng::new(seed ^ 0x0d1c_7107).pick(&[
+                    Some(Privacy::Strict),
+                    Some(Privacy::Off),
+                    Some(Privacy::Off),
+                    None,
+                ]),
+                train_at: [12, 40, 120],
+            },
             settings: WorkerSettings {
                 partition,
                 checkpoint_ms,
@@ -215,7 +226,7 @@ impl Subject {
     /// A reader over a process's ports.
     pub(crate) fn reader(&self, ports: &Ports, active: Active) -> Reconstructor {
         let stream = &ports.streams[0];
-        let packs = Packs::new(Arc::clone(&ports.blobs), self.compression, [0; 16]);
+        let packs = Packs::new(Arc::clone(&ports.index), Arc::clone(&ports.blobs), self.compression, [0; 16]);
         Reconstructor {
             index: Arc::clone(&ports.index),
             packs: Arc::new(packs),
@@ -227,7 +238,8 @@ impl Subject {
         }
     }
 
-    fn components(&self, ports: &Ports, active: Active) -> Components {
+    /// All that a worker is made of, over a process's ports.
+    pub(crate) fn components(&self, ports: &Ports, active: Active) -> Components {
         let stream = &ports.streams[0];
         let reader = self.reader(ports, active);
         let store = SnapshotStore {

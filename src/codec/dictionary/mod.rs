@@ -9,7 +9,7 @@ mod scrub;
 mod trainer;
 
 pub use scrub::{AGGREGATES_MIN, TOKEN_LEN_MIN};
-pub use trainer::{MILESTONES, Privacy, Trainer};
+pub use trainer::{MILESTONES, Privacy, Trainer, Training};
 
 use crate::domain::error::{Error, Result};
 use crate::domain::ids::Digest;

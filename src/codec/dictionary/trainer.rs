@@ -15,6 +15,9 @@ pub const MILESTONES: [u64; 3] = [100, 1_000, 10_000];
 /// less.
 const SAMPLES_LEN_MAX: usize = 2 << 20;
 
+/// Samples that are kept, however short.
+const SAMPLES_MAX: usize = 20_000;
+
 /// Bytes of one body that are kept: a dictionary matters most at its start.
 const SAMPLE_LEN_MAX: usize = 16 << 10;
 
@@ -44,7 +47,17 @@ pub struct Trainer {
     /// One body in this many is kept.
     stride: u64,
     seen: u64,
+    milestones: [u64; 3],
     milestones_done: usize,
+}
+
+/// One training that is due: all that it needs, so that it can run anywhere.
+pub struct Training {
+    privacy: Privacy,
+    compression: Compression,
+    dictionary_len: usize,
+    samples: Vec<Sample>,
+    active: Option<Dictionary>,
 }
 
 impl Trainer {
@@ -63,6 +76,7 @@ impl Trainer {
             samples_len: 0,
             stride: 1,
             seen: 0,
+            milestones: MILESTONES,
             milestones_done: 0,
         }
     }
@@ -73,12 +87,18 @@ impl Trainer {
         Self { dictionary_len: len.min(DICTIONARY_LEN_MAX), ..self }
     }
 
+    /// The same, due at other numbers of samples.
+    #[must_use]
+    pub fn with_milestones(self, milestones: [u64; 3]) -> Self {
+        Self { milestones, ..self }
+    }
+
     /// Shows the trainer an uncompressed body. It keeps the start of every n-th, so that memory stays bounded
-    /// and all that was seen is represented alike.
+    /// and all that was seen is represented alike. After the last milestone it keeps nothing.
     pub fn add(&mut self, aggregate_id: &str, body: &[u8]) {
         let is_kept = self.seen.is_multiple_of(self.stride);
         self.seen += 1;
-        if !is_kept || body.is_empty() {
+        if !is_kept || body.is_empty() || self.milestones_done == self.milestones.len() {
             return;
         }
         let digest: [u8; 32] = Sha256::digest(aggregate_id).into();
@@ -86,7 +106,7 @@ impl Trainer {
         let bytes = &body[..body.len().min(SAMPLE_LEN_MAX)];
         self.samples.push(Sample { aggregate, bytes: bytes.into() });
         self.samples_len += bytes.len();
-        while self.samples_len > SAMPLES_LEN_MAX {
+        while self.samples_len > SAMPLES_LEN_MAX || self.samples.len() > SAMPLES_MAX {
             self.stride *= 2;
             let mut at = 0_usize;
             self.samples.retain(|_| {
@@ -106,22 +126,46 @@ impl Trainer {
     /// A milestone was passed since the last training.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        MILESTONES.get(self.milestones_done).is_some_and(|milestone| self.seen >= *milestone)
+        self.milestones.get(self.milestones_done).is_some_and(|milestone| self.seen >= *milestone)
     }
 
-    /// Trains a candidate and returns it if it stores held-out bodies in at least 3 % fewer bytes than
-    /// `active` (or than no dictionary). `None` also if there is too little to learn from, or nothing may be
-    /// learnt.
+    /// Trains now: [`Self::begin`] and [`Training::run`] in one.
+    pub fn train(&mut self, active: Option<&Dictionary>) -> Result<Option<Dictionary>> {
+        self.begin(active).run()
+    }
+
+    /// Hands over the training that is due, to be run where there is time.
+    pub fn begin(&mut self, active: Option<&Dictionary>) -> Training {
+        let is_passed = |milestone: &&u64| self.seen >= **milestone;
+        self.milestones_done = self.milestones.iter().filter(is_passed).count();
+        let samples = match self.milestones_done == self.milestones.len() {
+            true => std::mem::take(&mut self.samples),
+            false => self.samples.clone(),
+        };
+        Training {
+            privacy: self.privacy,
+            compression: self.compression,
+            dictionary_len: self.dictionary_len,
+            samples,
+            active: active.cloned(),
+        }
+    }
+}
+
+impl Training {
+    /// Trains a candidate and returns it if it stores held-out bodies in at least 3 % fewer bytes than the
+    /// active dictionary (or than none). `None` also if there is too little to learn from, or nothing may be
+    /// learnt. A pure function: equal samples give an equal dictionary.
     ///
     /// COST: one to two seconds for full sample memory; off the write path.
-    pub fn train(&mut self, active: Option<&Dictionary>) -> Result<Option<Dictionary>> {
-        self.milestones_done = MILESTONES.iter().filter(|milestone| self.seen >= **milestone).count();
+    pub fn run(mut self) -> Result<Option<Dictionary>> {
         self.samples.sort_by_key(|sample| sample.aggregate);
+        let samples = std::mem::take(&mut self.samples);
         let (held_out, training): (Vec<Sample>, Vec<Sample>) =
-            self.samples.iter().cloned().partition(|sample| sample.aggregate % HELD_OUT == 0);
+            samples.into_iter().partition(|sample| sample.aggregate % HELD_OUT == 0);
         let Some(candidate) = self.candidate(&training)? else { return Ok(None) };
         let with_candidate = self.stored_len(&held_out, Some(&candidate))?;
-        let with_active = self.stored_len(&held_out, active)?;
+        let with_active = self.stored_len(&held_out, self.active.as_ref())?;
         Ok((with_candidate * 100 <= with_active * 97 && with_active > 0).then_some(candidate))
     }
 

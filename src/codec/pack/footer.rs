@@ -280,6 +280,7 @@ fn read(bytes: &[u8], trailer: &Trailer) -> Result<Footer> {
         upto: rows(section::UPTO_VERSION)?,
         kind: rows(section::KIND)?,
         span: rows(section::VERSION_SPAN)?,
+        partition: rows(section::PARTITION)?,
     };
     let ids = read_ids(id_bytes, &types, &order)?;
     let (frame, body_len) = (rows(section::FRAME)?, rows(section::BODY_LEN)?);
@@ -313,7 +314,7 @@ fn read(bytes: &[u8], trailer: &Trailer) -> Result<Footer> {
             upto_version: Column::new(&order.upto),
             kind: Column::new(&order.kind),
             version_span: Column::new(&order.span),
-            partition: within(section::PARTITION, int.clone())?,
+            partition: Column::new(&order.partition),
             first_offset: column(section::FIRST_OFFSET)?,
             offset_span: column(section::OFFSET_SPAN)?,
             leader_epoch: within(section::LEADER_EPOCH, int)?,
@@ -356,29 +357,33 @@ struct OrderColumns {
     upto: Vec<i64>,
     kind: Vec<i64>,
     span: Vec<i64>,
+    partition: Vec<i64>,
 }
 
+/// Lineage, version, kind, base and partition, as they are compared.
+type Order = (u32, u64, u8, u64, i32);
+
 impl OrderColumns {
-    /// Lineage, version, kind and base of entry `at`, as they are compared.
-    fn at(&self, at: usize) -> Result<(u32, u64, u8, u64)> {
+    fn at(&self, at: usize) -> Result<Order> {
         let lineage = u32::try_from(self.lineage[at]);
         let kind = u8::try_from(self.kind[at]);
-        let (Ok(lineage), Ok(kind)) = (lineage, kind) else {
-            return Err(Error::corrupt("a lineage or a kind is out of range"));
+        let partition = i32::try_from(self.partition[at]);
+        let (Ok(lineage), Ok(kind), Ok(partition)) = (lineage, kind, partition) else {
+            return Err(Error::corrupt("a lineage, a kind or a partition is out of range"));
         };
         let (upto, span) = (self.upto[at] as u64, self.span[at] as u64);
         if span > upto {
             return Err(Error::corrupt(format!("a record of `{span}` versions up to `{upto}`")));
         }
         // D keeps its base as a distance; kinds of later versions define theirs.
-        Ok((lineage, upto, kind, if kind == b'D' { upto - span } else { span }))
+        Ok((lineage, upto, kind, if kind == b'D' { upto - span } else { span }, partition))
     }
 }
 
 fn read_ids(bytes: Vec<u8>, types: &[(Arc<str>, Range<usize>)], order: &OrderColumns) -> Result<Ids> {
     let mut groups = types.iter().map(|(_, range)| range.end);
     let mut group_end = 0;
-    let mut last: Option<(String, (u32, u64, u8, u64))> = None;
+    let mut last: Option<(String, Order)> = None;
     Ids::parse(bytes, order.upto.len(), |at, id| {
         if at == group_end {
             group_end = groups.next().unwrap_or(usize::MAX);

@@ -10,7 +10,7 @@
 //!
 //! Invariants:
 //! - frames tile the space between header and footer; the bodies of a frame tile it in footer order;
-//! - entries are strictly sorted by [`RecordId`], so `find` is a binary search;
+//! - entries are strictly sorted by [`RecordId`], then partition, so `find` is a binary search;
 //! - an entry's checksum covers whose record it is, so a locator to the wrong record fails even on intact
 //!   bytes;
 //! - the Merkle root depends on identities and bodies only, never on compression, place or time.
@@ -24,7 +24,7 @@
 //! | `footer` | [`Footer`]: parse and ask, without one object per entry |
 //! | `locator` | [`Locator`]: all that reading one entry needs, as one blob |
 //! | `merkle` | identity bytes, keyed checksum, leaf and root |
-//! | `reader`, `writer` | [`open_tail`], [`read_entry`], [`verify_pack`]; [`PackWriter`] |
+//! | `reader`, `writer` | [`open_tail`], [`read_entry`], [`Frames`], [`verify_pack`]; [`PackWriter`] |
 
 mod column;
 mod footer;
@@ -39,7 +39,7 @@ mod writer;
 pub use footer::Footer;
 pub use header::{Class, Header, TRAILER_LEN, Trailer, dictionary_name, pack_name};
 pub use locator::Locator;
-pub use reader::{Fault, OpenTail, PackReport, open_tail, read_entry, verify_pack};
+pub use reader::{Fault, Frames, OpenTail, PackReport, open_tail, read_entry, verify_pack};
 pub use writer::{BLOCK_LEN, FinishedEntry, FinishedPack, PackWriter};
 
 use crate::domain::error::{Error, Result};

@@ -51,12 +51,7 @@ pub fn read_entry(
     frame: &[u8],
     dictionary: Option<&Dictionary>,
 ) -> Result<Vec<u8>> {
-    if dictionary.map(Dictionary::id) != locator.dictionary {
-        return Err(match locator.dictionary {
-            Some(wanted) => Error::corrupt(format!("dictionary `{wanted}` is missing")),
-            None => Error::corrupt("a dictionary where none was used"),
-        });
-    }
+    check_dictionary(locator, dictionary)?;
     if frame.len() != locator.frame_len as usize {
         let (found, wanted) = (frame.len(), locator.frame_len);
         return Err(Error::corrupt(format!("a frame of `{found}` bytes where `{wanted}` were expected")));
@@ -73,6 +68,16 @@ pub fn read_entry(
         )));
     }
     Ok(raw)
+}
+
+fn check_dictionary(locator: &Locator, dictionary: Option<&Dictionary>) -> Result<()> {
+    if dictionary.map(Dictionary::id) == locator.dictionary {
+        return Ok(());
+    }
+    Err(match locator.dictionary {
+        Some(wanted) => Error::corrupt(format!("dictionary `{wanted}` is missing")),
+        None => Error::corrupt("a dictionary where none was used"),
+    })
 }
 
 fn part<'a>(raw: &'a [u8], locator: &Locator) -> Result<&'a [u8]> {
@@ -139,9 +144,9 @@ pub fn verify_pack(
     }
     let mut leaves = Vec::with_capacity(footer.len());
     let mut raw_len = 0;
-    let mut block = Block::default();
+    let mut frames_read = Frames::new(bytes);
     for at in 0..footer.len() {
-        match verify_entry(&footer, at, bytes, &dictionary, &mut block) {
+        match verify_entry(&footer, at, &dictionary, &mut frames_read) {
             Ok((leaf, len)) => {
                 leaves.push(leaf);
                 raw_len += len;
@@ -157,41 +162,57 @@ pub fn verify_pack(
     Ok(PackReport { class: footer.header().class, entries: footer.len(), frames, raw_len, faults })
 }
 
-/// The frame decoded last: neighbours share it.
-#[derive(Default)]
-struct Block {
+/// Bodies of a pack that is in memory. The frame decoded last is kept, so that a block is decoded once if its
+/// entries are asked for in footer order.
+pub struct Frames<'a> {
+    pack: &'a [u8],
+    /// Where the frame in `raw` starts; none starts at 0, where the header is.
     offset: u64,
     raw: Vec<u8>,
+}
+
+impl<'a> Frames<'a> {
+    /// The frames of this object.
+    #[must_use]
+    pub fn new(pack: &'a [u8]) -> Self {
+        Self { pack, offset: 0, raw: Vec::new() }
+    }
+
+    /// The body of one record. Fails like [`read_entry`].
+    pub fn body(
+        &mut self,
+        id: &RecordId,
+        locator: &Locator,
+        dictionary: Option<&Dictionary>,
+    ) -> Result<&[u8]> {
+        if self.offset != locator.frame_offset || self.raw.len() != locator.frame_raw_len as usize {
+            check_dictionary(locator, dictionary)?;
+            let range = locator.range();
+            let stored = self.pack.get(range.start as usize..range.end as usize).unwrap_or_default();
+            self.offset = 0;
+            self.raw = decode(locator.algorithm, stored, locator.frame_raw_len as usize, dictionary)?;
+            self.offset = locator.frame_offset;
+        }
+        let body = part(&self.raw, locator)?;
+        if merkle::keyed_crc(&identity(id), body) != locator.crc {
+            return Err(Error::corrupt(format!(
+                "the record at version `{}` fails its checksum",
+                id.upto_version
+            )));
+        }
+        Ok(body)
+    }
 }
 
 fn verify_entry(
     footer: &Footer,
     at: usize,
-    bytes: &[u8],
     dictionary: impl Fn(&Digest) -> Option<Dictionary>,
-    block: &mut Block,
+    frames: &mut Frames<'_>,
 ) -> Result<(Digest, u64)> {
-    let meta = footer.meta(at)?;
+    let id = footer.meta(at)?.id;
     let locator = footer.locator(at)?;
-    if block.offset != locator.frame_offset || block.raw.len() != locator.frame_raw_len as usize {
-        *block = Block::default();
-        let range = locator.range();
-        let stored = bytes.get(range.start as usize..range.end as usize).unwrap_or_default();
-        let known = locator.dictionary.map(|digest| {
-            let missing = || Error::corrupt(format!("dictionary `{digest}` is missing"));
-            dictionary(&digest).filter(|known| known.id() == digest).ok_or_else(missing)
-        });
-        let raw_len = locator.frame_raw_len as usize;
-        let raw = decode(locator.algorithm, stored, raw_len, known.transpose()?.as_ref())?;
-        *block = Block { offset: locator.frame_offset, raw };
-    }
-    let body = part(&block.raw, &locator)?;
-    let identity = identity(&meta.id);
-    if merkle::keyed_crc(&identity, body) != locator.crc {
-        return Err(Error::corrupt(format!(
-            "the record at version `{}` fails its checksum",
-            meta.id.upto_version
-        )));
-    }
-    Ok((merkle::leaf(&identity, body), body.len() as u64))
+    let known = locator.dictionary.and_then(|digest| dictionary(&digest));
+    let body = frames.body(&id, &locator, known.as_ref())?;
+    Ok((merkle::leaf(&identity(&id), body), body.len() as u64))
 }

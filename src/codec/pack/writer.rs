@@ -10,8 +10,8 @@ use super::{NAME_LEN_MAX, column, identity, ids, kind_code, merkle};
 use crate::codec::compress::{Encoded, Encoder};
 use crate::codec::wire::{put_bytes, put_varint};
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::ids::{Digest, PackId};
-use crate::domain::record::{RecordKind, RecordMeta};
+use crate::domain::ids::{Digest, PackId, PartitionNo};
+use crate::domain::record::{RecordId, RecordKind, RecordMeta};
 use sha2::{Digest as _, Sha256};
 
 /// Uncompressed bytes at which [`PackWriter::add_blocks`] starts a new block.
@@ -101,7 +101,7 @@ impl PackWriter {
     pub fn add(&mut self, meta: RecordMeta, body: &[u8], encoder: &mut Encoder) -> Result<usize> {
         check(&meta)?;
         let frame = encoder.encode(body)?;
-        self.push(meta, body);
+        self.push(meta, body, self.frames.len());
         self.frames.push(frame);
         Ok(self.entries.len() - 1)
     }
@@ -109,59 +109,62 @@ impl PackWriter {
     /// Adds many records, compressed together in one frame; their places follow each other in the given
     /// order.
     pub fn add_block(&mut self, records: Vec<(RecordMeta, Vec<u8>)>, encoder: &mut Encoder) -> Result<()> {
-        records.iter().try_for_each(|(meta, _)| check(meta))?;
-        if records.is_empty() {
-            return Ok(());
-        }
-        let mut sorted: Vec<_> = records.iter().collect();
-        sorted.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
-        let raw: Vec<u8> = sorted.into_iter().flat_map(|(_, body)| body).copied().collect();
-        let frame = encoder.encode(&raw)?;
-        records.into_iter().for_each(|(meta, body)| self.push(meta, &body));
-        self.frames.push(frame);
-        Ok(())
+        self.add_in_blocks(records, usize::MAX, encoder)
     }
 
     /// Adds many records in blocks of about [`BLOCK_LEN`] bytes of neighbouring records. Their places follow
-    /// each other in sorted order, whatever the given order.
-    pub fn add_blocks(
-        &mut self,
-        mut records: Vec<(RecordMeta, Vec<u8>)>,
-        encoder: &mut Encoder,
-    ) -> Result<()> {
-        records.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
-        let mut block = Vec::new();
-        let mut block_len = 0;
-        for (meta, body) in records {
-            block_len += body.len();
-            block.push((meta, body));
-            if block_len >= BLOCK_LEN {
-                self.add_block(std::mem::take(&mut block), encoder)?;
-                block_len = 0;
-            }
-        }
-        self.add_block(block, encoder)
+    /// each other in the given order.
+    pub fn add_blocks(&mut self, records: Vec<(RecordMeta, Vec<u8>)>, encoder: &mut Encoder) -> Result<()> {
+        self.add_in_blocks(records, BLOCK_LEN, encoder)
     }
 
-    /// The entry of a body in the frame that is pushed next.
-    fn push(&mut self, meta: RecordMeta, body: &[u8]) {
+    fn add_in_blocks(
+        &mut self,
+        records: Vec<(RecordMeta, Vec<u8>)>,
+        block_len: usize,
+        encoder: &mut Encoder,
+    ) -> Result<()> {
+        records.iter().try_for_each(|(meta, _)| check(meta))?;
+        let mut sorted: Vec<usize> = (0..records.len()).collect();
+        sorted.sort_by(|a, b| order(&records[*a].0).cmp(&order(&records[*b].0)));
+        let mut frame_of = vec![0; records.len()];
+        let mut frames = Vec::new();
+        let mut block = Vec::new();
+        for (nth, at) in sorted.iter().enumerate() {
+            frame_of[*at] = self.frames.len() + frames.len();
+            block.extend_from_slice(&records[*at].1);
+            if block.len() >= block_len || nth + 1 == sorted.len() {
+                frames.push(encoder.encode(&block)?);
+                block.clear();
+            }
+        }
+        for ((meta, body), frame) in records.into_iter().zip(frame_of) {
+            self.push(meta, &body, frame);
+        }
+        self.frames.append(&mut frames);
+        Ok(())
+    }
+
+    /// The entry of a body in this frame.
+    fn push(&mut self, meta: RecordMeta, body: &[u8], frame: usize) {
         let identity = identity(&meta.id);
         let crc = merkle::keyed_crc(&identity, body);
         let leaf = merkle::leaf(&identity, body);
-        self.entries.push(Pending { meta, frame: self.frames.len(), body_len: body.len(), crc, leaf });
+        self.entries.push(Pending { meta, frame, body_len: body.len(), crc, leaf });
     }
 
-    /// The object. Fails with `Internal` if one record was added twice.
+    /// The object. Fails with `Internal` if one record of one partition was added twice.
     pub fn finish(self) -> Result<FinishedPack> {
         let Self { mut header, entries, frames } = self;
-        let mut order: Vec<usize> = (0..entries.len()).collect();
-        order.sort_by(|a, b| entries[*a].meta.id.cmp(&entries[*b].meta.id));
-        if let Some(pair) = order.windows(2).find(|pair| entries[pair[0]].meta.id == entries[pair[1]].meta.id)
-        {
+        let order_of = |at: &usize| order(&entries[*at].meta);
+        let mut sorted: Vec<usize> = (0..entries.len()).collect();
+        sorted.sort_by(|a, b| order_of(a).cmp(&order_of(b)));
+        if let Some(pair) = sorted.windows(2).find(|pair| order_of(&pair[0]) == order_of(&pair[1])) {
             let detail =
                 format!("version `{}` of one record twice in a pack", entries[pair[0]].meta.id.upto_version);
             return Err(Error::new(ErrorKind::Internal, "corrupt", detail));
         }
+        let order = sorted;
         // New numbers of the frames: by first entry.
         let mut renumbered = vec![usize::MAX; frames.len()];
         let mut layout = Vec::with_capacity(frames.len());
@@ -192,6 +195,11 @@ impl PackWriter {
         let entries = places.into_iter().map(|at| finished[at].take().expect("each place is asked for once"));
         Ok(FinishedPack { id, class, bytes, entries: entries.collect(), sha256, merkle_root, raw_len })
     }
+}
+
+/// What entries are sorted by: one record may be there once for each partition that has its aggregate's id.
+fn order(meta: &RecordMeta) -> (&RecordId, PartitionNo) {
+    (&meta.id, meta.partition)
 }
 
 fn invert(permutation: &mut Vec<usize>) {

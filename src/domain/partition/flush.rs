@@ -3,7 +3,7 @@
 use super::slot::{Body, Flight, SlotId};
 use super::{Draining, Effect, EntryRef, FlightId, LiveCheckpoint, Now, Partition, Reply, Strategy};
 use crate::domain::aggregate::Aggregate;
-use crate::domain::ids::Version;
+use crate::domain::ids::{Offset, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::record::{QuarantineMark, StoredEvent};
 use crate::domain::row::Trigger;
@@ -24,6 +24,8 @@ pub struct SnapshotItem {
     pub pending: Vec<EntryRef>,
     /// The events that nothing durable covers.
     pub tail: Vec<StoredEvent>,
+    /// Offsets of the events from `row` on, for a full record whose events stay in the topic.
+    pub trail: Option<Vec<Offset>>,
     /// Write the events as an increment.
     pub increment: bool,
     /// Write the state as a full record.
@@ -177,7 +179,7 @@ impl Partition {
         live.trip = None;
         let replies = std::mem::take(&mut live.manual);
         let aggregate = live.aggregate.cooled_copy();
-        let (row, tail) = (live.row, live.tail.iter().cloned().collect());
+        let (row, tail, trail) = (live.row, live.tail.iter().cloned().collect(), live.trail.whole());
         let id = Arc::clone(&self.slots.get(slot).id);
         let has_row = self.slots.get(slot).live().is_some_and(|live| live.has_row);
         let pending = self.pending_entries(&id, has_row.then_some(row));
@@ -189,7 +191,7 @@ impl Partition {
         if mutant(Mutant::RetiredBeforeAck) {
             self.supersede(&id, version, marked);
         }
-        let item = SnapshotItem { id, trigger, aggregate, row, pending, tail, increment, full };
+        let item = SnapshotItem { id, trigger, aggregate, row, pending, tail, trail, increment, full };
         effects.push(Effect::Snapshot(flight, Box::new(item)));
         self.touch(slot);
     }
@@ -209,6 +211,9 @@ impl Partition {
         let covered =
             if mutant(Mutant::CleanThoughNewerFolded) { live.aggregate.version } else { stored.version };
         live.cover(covered, 0);
+        if self.settings.strategy == Strategy::Full {
+            live.trail.row_moved(live.row, covered, live.aggregate.version, &live.tail);
+        }
         live.row = covered;
         live.has_row = true;
         live.row_marked = stored.with_mark;

@@ -11,6 +11,7 @@
 //! | `flush.rs` | triggers, snapshots and checkpoints in flight |
 //! | `checkpoints.rs` | live checkpoints: what is pending, what is superseded, what can be retired |
 //! | `entries.rs` | the compact table of one checkpoint's entries |
+//! | `trail.rs` | the offsets of an aggregate's events since its newest row |
 //! | `watermark.rs` | uncovered offsets, the low watermark, commits |
 //!
 //! Words: an event is *uncovered* until a snapshot or checkpoint with it is acknowledged; the low watermark
@@ -23,6 +24,7 @@ mod flush;
 mod intake;
 mod residency;
 mod slot;
+mod trail;
 mod watermark;
 
 pub use checkpoints::{EntryRef, LiveCheckpoint};
@@ -30,6 +32,7 @@ pub use entries::{Entries, Entry};
 pub use flush::{CheckpointItem, SnapshotItem};
 pub use intake::Counts;
 pub use residency::{Load, Loaded};
+pub use trail::TRAIL_MAX;
 
 use super::aggregate::{Aggregate, Rules};
 use super::event::Decoded;

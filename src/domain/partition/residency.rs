@@ -1,7 +1,8 @@
 //! Which aggregates are in memory: loads, adoption of provisional rows, eviction.
 
 use super::slot::{Adoption, Body, Live, Loading, SlotId};
-use super::{Effect, FlightId, Now, Partition, Reply};
+use super::trail::Trail;
+use super::{Effect, FlightId, Now, Partition, Reply, Strategy};
 use crate::domain::aggregate::Aggregate;
 use crate::domain::ids::{Offset, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
@@ -28,6 +29,9 @@ pub struct Loaded {
     /// all above
     /// the oldest version that a pending entry starts from.
     pub rows: Vec<SnapshotRow>,
+    /// Offsets of its events since the newest row; none if there are more than
+    /// [`TRAIL_MAX`](super::TRAIL_MAX).
+    pub trail: Option<Vec<Offset>>,
 }
 
 impl Partition {
@@ -80,7 +84,7 @@ impl Partition {
     }
 
     fn bring_to_life(&mut self, id: &str, loaded: Loaded, first: Offset, effects: &mut Vec<Effect>) -> Live {
-        let Loaded { aggregate, rows } = loaded;
+        let Loaded { aggregate, rows, trail } = loaded;
         let newest = rows.iter().map(|row| row.version).max();
         let adoption = self.adopt_provisional(id, &rows, first, effects);
         let row = newest.unwrap_or_default();
@@ -91,6 +95,10 @@ impl Partition {
         let pending_bytes = self.pending_bytes(id, row);
         let mut live = Live::new(aggregate);
         live.row = row;
+        if self.settings.strategy == Strategy::Full {
+            let versions = live.aggregate.version.0.saturating_sub(row.0);
+            live.trail = Trail::new(trail.filter(|offsets| offsets.len() as u64 == versions));
+        }
         live.has_row = newest.is_some();
         live.row_marked = rows.iter().any(|row| row.quarantined);
         live.bytes_since_row = pending_bytes;

@@ -1,5 +1,6 @@
 //! One resident aggregate: waiting for its load, or live with its tail.
 
+use super::trail::Trail;
 use super::{FlightId, Reply};
 use crate::domain::aggregate::Aggregate;
 use crate::domain::event::Decoded;
@@ -89,6 +90,8 @@ pub(super) struct Live {
     pub(super) has_row: bool,
     /// That row tells of the quarantine.
     pub(super) row_marked: bool,
+    /// Offsets of the events since that row; absent unless the strategy is `full`.
+    pub(super) trail: Trail,
     /// Event bytes folded since that row.
     pub(super) bytes_since_row: u64,
     /// Bytes of the state at that row.
@@ -141,7 +144,9 @@ impl Slot {
             + self.id.len()
             + match &self.body {
                 Body::Loading(loading) => loading.parked_bytes,
-                Body::Live(live) => live.aggregate.heap_bytes() + live.tail_bytes + live.stuck_bytes,
+                Body::Live(live) => {
+                    live.aggregate.heap_bytes() + live.tail_bytes + live.stuck_bytes + live.trail.heap_bytes()
+                }
             }
     }
 
@@ -163,6 +168,9 @@ impl Slot {
         let Body::Live(live) = &self.body else { return };
         assert!(live.durable <= live.aggregate.version, "covered beyond what was folded");
         assert!(live.row <= live.durable, "the newest row is covered by definition");
+        if let Some(offsets) = live.trail.len() {
+            assert_eq!(offsets as u64, live.aggregate.version.0 - live.row.0, "one offset for each version");
+        }
         if let Some(first) = live.tail.front() {
             assert_eq!(first.version, live.durable.next(), "the tail starts where coverage ends");
             assert!(first.record.offset >= low, "LW has passed an uncovered event");
@@ -185,6 +193,7 @@ impl Live {
             row: Version(0),
             has_row: false,
             row_marked: false,
+            trail: Trail::default(),
             bytes_since_row: 0,
             full_row: Version(0),
             full_row_bytes: 0,
@@ -223,6 +232,7 @@ impl Live {
         self.tail_bytes += bytes + EVENT_BYTES;
         self.bytes_since_row += bytes as u64;
         self.bytes_since_full += bytes as u64;
+        self.trail.push(event.record.offset);
         self.tail.push_back(event);
     }
 

@@ -5,8 +5,9 @@
 
 use super::{From, Index};
 use crate::domain::chain::snapshot_id;
-use crate::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Version};
+use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};
 use crate::domain::outcome::PortResult;
+use crate::domain::record::Bytes;
 use crate::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use std::cmp::Reverse;
@@ -26,6 +27,7 @@ struct Tables {
     watermarks: BTreeMap<PartitionKey, BTreeMap<(u128, i32), WatermarkRow>>,
     aggregates: BTreeMap<Arc<str>, BTreeSet<(Arc<str>, PartitionNo)>>,
     dead_letters: BTreeMap<PartitionKey, BTreeMap<Offset, DeadLetter>>,
+    dictionaries: BTreeMap<Digest, Bytes>,
 }
 
 /// An index in memory.
@@ -182,6 +184,15 @@ impl Index for MemoryIndex {
         let tables = self.tables();
         let Some(letters) = tables.dead_letters.get(key) else { return answer(Vec::new()) };
         answer(letters.range(from..).take(limit).map(|(_, letter)| letter.clone()).collect())
+    }
+
+    fn put_dictionary(&self, id: Digest, bytes: Bytes) -> BoxFuture<'_, PortResult<()>> {
+        self.tables().dictionaries.entry(id).or_insert(bytes);
+        answer(())
+    }
+
+    fn dictionary(&self, id: Digest) -> BoxFuture<'_, PortResult<Option<Bytes>>> {
+        answer(self.tables().dictionaries.get(&id).cloned())
     }
 }
 

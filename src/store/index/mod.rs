@@ -15,8 +15,9 @@ pub(crate) mod suite;
 
 pub use memory::MemoryIndex;
 
-use crate::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
+use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
 use crate::domain::outcome::PortResult;
+use crate::domain::record::Bytes;
 use crate::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
 use futures_util::future::BoxFuture;
 
@@ -86,4 +87,8 @@ pub trait Index: Send + Sync {
         from: Offset,
         limit: usize,
     ) -> BoxFuture<'a, PortResult<Vec<DeadLetter>>>;
+    /// Writes a dictionary under the SHA-256 of its bytes; repeating it is harmless.
+    fn put_dictionary(&self, id: Digest, bytes: Bytes) -> BoxFuture<'_, PortResult<()>>;
+    /// The bytes of a dictionary as they are there (the caller verifies them); none if there is none.
+    fn dictionary(&self, id: Digest) -> BoxFuture<'_, PortResult<Option<Bytes>>>;
 }

@@ -7,7 +7,7 @@ use super::memory::MemoryIndex;
 use super::{From, Index};
 use crate::domain::chain::snapshot_id;
 use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
-use crate::domain::record::RawRecord;
+use crate::domain::record::{Bytes, RawRecord};
 use crate::domain::row::{
     CheckpointRow, DeadLetter, PartitionKey, RecordKind, SnapshotRow, Trigger, WatermarkRow,
 };
@@ -25,6 +25,7 @@ pub(crate) async fn all(index: &dyn Index) {
     watermarks_only_grow_for_each_topic_id_and_leader_epoch(index).await;
     aggregates_are_listed_in_byte_order_page_by_page(index).await;
     dead_letters_are_paged_and_of_two_the_later_epoch_is_kept(index).await;
+    dictionaries_come_back_under_their_digest(index).await;
     concurrent_writes_all_count(index).await;
     for seed in 1..=6 {
         agrees_with_the_twin(index, seed).await;
@@ -59,10 +60,14 @@ pub(crate) fn snapshot(key: &AggregateKey, lineage: u32, version: u64, pack: Pac
         leader_epoch: -1,
         effective_time: Timestamp(small * 100),
         created_at: Timestamp(1_700_000_000_000),
+        creation_ms: 12,
         trigger: Trigger::Events,
+        event_type: "Changed".into(),
+        chain: Digest([3; 32]),
         raw_bytes: version,
         stored_bytes: version / 3,
         state_digest: version.is_multiple_of(2).then_some(Digest([7; 32])),
+        state_bytes: version.is_multiple_of(2).then_some(version),
         deleted: version.is_multiple_of(5),
         quarantined: version.is_multiple_of(7),
         locator: vec![version as u8; 40],
@@ -79,7 +84,7 @@ fn watermark(key: &PartitionKey, topic_id: u128, leader_epoch: i32, offset: i64)
 }
 
 fn letter(key: &PartitionKey, offset: i64, leader_epoch: i32, detail: &str) -> DeadLetter {
-    let value: Option<std::sync::Arc<[u8]>> = (offset % 2 == 0).then(|| detail.as_bytes().into());
+    let value: Option<Bytes> = (offset % 2 == 0).then(|| detail.as_bytes().into());
     DeadLetter {
         key: key.clone(),
         offset: Offset(offset),
@@ -356,6 +361,17 @@ async fn dead_letters_are_paged_and_of_two_the_later_epoch_is_kept(index: &dyn I
             let read = index.dead_letters(&here, Offset(from), limit).await.unwrap();
             let rest = &expected[skipped..];
             assert_eq!(read, rest[..limit.min(rest.len())], "{limit} from {from}");
+        }
+    }
+}
+
+async fn dictionaries_come_back_under_their_digest(index: &dyn Index) {
+    for (n, len) in [(1, 0), (2, 1), (3, 110 << 10)] {
+        let bytes: Bytes = vec![n; len].into();
+        assert_eq!(index.dictionary(Digest([n; 32])).await, Ok(None));
+        for _ in 0..2 {
+            index.put_dictionary(Digest([n; 32]), bytes.clone()).await.unwrap();
+            assert_eq!(index.dictionary(Digest([n; 32])).await, Ok(Some(bytes.clone())));
         }
     }
 }

@@ -12,8 +12,9 @@ use crate::executor::{ProcessId, lock};
 use crate::rng::Rng;
 use crate::stats::Count;
 use futures_util::future::BoxFuture;
-use snapfold::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Version};
+use snapfold::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};
 use snapfold::domain::outcome::PortResult;
+use snapfold::domain::record::Bytes;
 use snapfold::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
 use snapfold::store::index::{From, Index};
 use std::collections::BTreeMap;
@@ -346,6 +347,17 @@ impl Index for SimIndex {
             let query = Query::DeadLetters(key.clone());
             let merged = self.ask("dead_letters", &key.topic, Some(key.partition), query).await?;
             Ok(merged.letters(key, from, limit))
+        })
+    }
+
+    fn put_dictionary(&self, id: Digest, bytes: Bytes) -> BoxFuture<'_, PortResult<()>> {
+        self.put("put_dictionary", "dictionary".into(), None, Cell::Dictionary(id, bytes))
+    }
+
+    fn dictionary(&self, id: Digest) -> BoxFuture<'_, PortResult<Option<Bytes>>> {
+        Box::pin(async move {
+            let merged = self.ask("dictionary", "dictionary", None, Query::Dictionary(id)).await?;
+            Ok(merged.dictionary(id))
         })
     }
 }

@@ -9,7 +9,8 @@
 //! largest wins. Nothing here knows a wall clock.
 
 use snapfold::domain::chain::snapshot_id;
-use snapfold::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Version};
+use snapfold::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};
+use snapfold::domain::record::Bytes;
 use snapfold::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
 use snapfold::store::index::From;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +38,8 @@ pub(crate) enum Cell {
     Aggregate(AggregateKey, PartitionNo),
     /// A dead letter.
     DeadLetter(Arc<DeadLetter>),
+    /// A dictionary.
+    Dictionary(Digest, Bytes),
 }
 
 /// What a read asks a replica for.
@@ -54,6 +57,8 @@ pub(crate) enum Query {
     Aggregates(Arc<str>),
     /// Dead letters of a partition.
     DeadLetters(PartitionKey),
+    /// One dictionary.
+    Dictionary(Digest),
 }
 
 type CheckpointCell = (i64, Option<Arc<CheckpointRow>>);
@@ -67,6 +72,7 @@ pub(crate) struct Replica {
     watermarks: BTreeMap<PartitionKey, BTreeMap<(u128, i32), Arc<WatermarkRow>>>,
     aggregates: BTreeMap<Arc<str>, BTreeSet<(Arc<str>, PartitionNo)>>,
     letters: BTreeMap<PartitionKey, BTreeMap<Offset, Arc<DeadLetter>>>,
+    dictionaries: BTreeMap<Digest, Bytes>,
 }
 
 impl Replica {
@@ -104,6 +110,10 @@ impl Replica {
                     *kept = letter.clone();
                 }
                 None
+            }
+            Cell::Dictionary(id, bytes) => {
+                let kept = self.dictionaries.entry(*id).or_insert_with(|| bytes.clone());
+                (kept != bytes).then(|| format!("dictionary {id} changed"))
             }
         }
     }
@@ -168,6 +178,10 @@ impl Replica {
                 let letters = self.letters.get(key).into_iter().flatten();
                 letters.map(|(_, letter)| Cell::DeadLetter(letter.clone())).collect()
             }
+            Query::Dictionary(id) => {
+                let bytes = self.dictionaries.get(id).into_iter();
+                bytes.map(|bytes| Cell::Dictionary(*id, bytes.clone())).collect()
+            }
         }
     }
 
@@ -187,6 +201,9 @@ impl Replica {
         }
         for key in other.letters.keys() {
             self.absorb_query(other, &Query::DeadLetters(key.clone()));
+        }
+        for id in other.dictionaries.keys() {
+            self.absorb_query(other, &Query::Dictionary(*id));
         }
     }
 
@@ -255,6 +272,11 @@ impl Replica {
         let none = BTreeMap::new();
         let letters = self.letters.get(key).unwrap_or(&none);
         letters.range(from..).take(limit).map(|(_, letter)| (**letter).clone()).collect()
+    }
+
+    /// A dictionary's bytes.
+    pub(crate) fn dictionary(&self, id: Digest) -> Option<Bytes> {
+        self.dictionaries.get(&id).cloned()
     }
 
     /// All snapshot rows.

@@ -1,0 +1,281 @@
+//! Records on their way into a pack: what they say, encoding, and the proof that what was encoded reads back.
+//!
+//! Invariants: nothing is written whose bytes were not decoded again and compared (rule 8); a pack is a
+//! function of its entries, settings and dictionaries, so encoding it again gives the same bytes.
+
+use super::flush::Flush;
+use super::packs::{Class, Packs};
+use crate::codec::body::{decode_full, decode_increment, encode_full, encode_increment};
+use crate::codec::compress::Encoder;
+use crate::codec::dictionary::Dictionary;
+use crate::codec::pack::{Frames, Header, Locator, PackWriter, pack_name};
+use crate::domain::aggregate::Aggregate;
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::ids::{AggregateKey, Digest, Offset, PackId, Timestamp};
+use crate::domain::partition::CheckpointItem;
+use crate::domain::record::{FullBody, IncrementBody, RecordId, RecordKind, RecordMeta};
+use crate::domain::row::{PartitionKey, SnapshotRow};
+use crate::domain::value::{Limits, Value};
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One record on its way into a pack.
+#[derive(Debug)]
+pub struct NewEntry {
+    /// What the footer and the row say of it.
+    pub meta: RecordMeta,
+    body: Body,
+    /// The body's bytes before compression.
+    raw: Vec<u8>,
+    /// Bytes of the canonical state, of a full record with a state.
+    state_bytes: Option<u64>,
+}
+
+#[derive(Debug)]
+enum Body {
+    Increment(IncrementBody),
+    Full(Box<FullBody>),
+}
+
+/// A pack that is ready to be written.
+pub struct Encoded {
+    /// Its id.
+    pub pack: PackId,
+    /// Its object's name.
+    pub name: String,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Where each entry is, in the order in which they were given.
+    pub places: Vec<Place>,
+}
+
+/// One entry of a pack that is ready to be written.
+#[derive(Debug)]
+pub struct Place {
+    meta: RecordMeta,
+    locator: Locator,
+    raw_bytes: u64,
+    state_bytes: Option<u64>,
+    /// Bytes in the pack.
+    pub stored_bytes: u64,
+}
+
+impl NewEntry {
+    /// An increment with these events.
+    ///
+    /// # Errors
+    /// `Invalid` if they cannot be stored as one.
+    pub fn increment(flush: &Flush, first_offset: Offset, body: IncrementBody) -> Result<Self> {
+        let meta = meta_of(flush, RecordKind::Increment, first_offset);
+        let raw = encode_increment(&body, &meta.id.key.id)?;
+        Ok(Self { meta, body: Body::Increment(body), raw, state_bytes: None })
+    }
+
+    /// A full record.
+    ///
+    /// # Errors
+    /// If the state is not the JSON it was folded to: a bug, found before it is stored.
+    pub fn full(flush: &Flush, first_offset: Offset) -> Result<Self> {
+        let mut meta = meta_of(flush, RecordKind::Full, first_offset);
+        let body = flush.item.aggregate.to_body();
+        let canonical = body.state.as_deref().map(canonical).transpose()?;
+        meta.state_digest = canonical.as_deref().map(|bytes| Digest(Sha256::digest(bytes).into()));
+        let state_bytes = canonical.map(|bytes| bytes.len() as u64);
+        meta.trail.clone_from(&flush.item.trail);
+        let raw = encode_full(&body);
+        Ok(Self { meta, body: Body::Full(Box::new(body)), raw, state_bytes })
+    }
+
+    /// A checkpoint's entry.
+    ///
+    /// # Errors
+    /// `Invalid` if its events cannot be stored as one record.
+    pub fn of_checkpoint(partition: &PartitionKey, kind: &Arc<str>, item: CheckpointItem) -> Result<Self> {
+        let entry = item.entry();
+        let meta = RecordMeta {
+            id: RecordId {
+                key: AggregateKey { kind: Arc::clone(kind), id: Arc::clone(&item.id) },
+                lineage: partition.lineage,
+                upto_version: entry.upto,
+                kind: RecordKind::Increment,
+                from_version: entry.from,
+            },
+            partition: partition.partition,
+            first_offset: entry.first_offset,
+            last_offset: entry.last_offset,
+            leader_epoch: item.events.last().map_or(-1, |event| event.record.leader_epoch),
+            effective_time: entry.effective_time,
+            chain: None,
+            state_digest: None,
+            is_deleted: false,
+            is_quarantined: entry.marked,
+            trail: None,
+        };
+        let body = IncrementBody { events: item.events, quarantine: item.mark };
+        let raw = encode_increment(&body, &meta.id.key.id)?;
+        Ok(Self { meta, body: Body::Increment(body), raw, state_bytes: None })
+    }
+
+    /// The bytes of its body before compression.
+    #[must_use]
+    pub fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+
+    /// True if these bytes are its body.
+    fn is(&self, raw: &[u8]) -> Result<bool> {
+        Ok(match &self.body {
+            Body::Increment(body) => decode_increment(raw, &self.meta.id.key.id)? == *body,
+            Body::Full(body) => decode_full(raw)? == **body,
+        })
+    }
+}
+
+fn meta_of(flush: &Flush, kind: RecordKind, first_offset: Offset) -> RecordMeta {
+    let (partition, item) = (&flush.partition, &flush.item);
+    let aggregate: &Aggregate = &item.aggregate;
+    let mark = aggregate.quarantine.as_ref().map(|mark| mark.offset);
+    RecordMeta {
+        id: RecordId {
+            key: AggregateKey { kind: Arc::clone(&flush.kind), id: Arc::clone(&item.id) },
+            lineage: partition.lineage,
+            upto_version: aggregate.version,
+            kind,
+            from_version: item.row,
+        },
+        partition: partition.partition,
+        first_offset,
+        last_offset: mark.unwrap_or_default().max(aggregate.offset),
+        leader_epoch: aggregate.leader_epoch,
+        effective_time: aggregate.effective_time,
+        chain: None,
+        state_digest: None,
+        is_deleted: aggregate.is_deleted(),
+        is_quarantined: aggregate.quarantine.is_some(),
+        trail: None,
+    }
+}
+
+/// The canonical form of a state: what `checksum` and `rawSize` of a snapshot are about.
+fn canonical(state: &[u8]) -> Result<Vec<u8>> {
+    let limits = Limits { max_bytes: usize::MAX, max_depth: Limits::DEPTH_MAX, max_members: usize::MAX };
+    let value = Value::parse(state, &limits);
+    let value =
+        value.map_err(|error| Error::new(ErrorKind::Internal, "corrupt", format!("own state: {error}")))?;
+    let mut bytes = Vec::with_capacity(state.len());
+    value.canonical(&mut bytes);
+    Ok(bytes)
+}
+
+impl Encoded {
+    /// The index row of one entry, which is a part of this flush.
+    #[must_use]
+    pub fn row(&self, place: &Place, flush: &Flush, created_at: Timestamp, creation_ms: u32) -> SnapshotRow {
+        let (meta, item) = (&place.meta, &flush.item);
+        SnapshotRow {
+            key: meta.id.key.clone(),
+            lineage: meta.id.lineage,
+            version: meta.id.upto_version,
+            pack: self.pack,
+            kind: meta.id.kind,
+            from_version: meta.id.from_version,
+            partition: meta.partition,
+            first_offset: meta.first_offset,
+            last_offset: meta.last_offset,
+            leader_epoch: meta.leader_epoch,
+            effective_time: meta.effective_time,
+            created_at,
+            creation_ms,
+            trigger: item.trigger,
+            event_type: item.aggregate.last_event_type.clone(),
+            chain: item.aggregate.chain,
+            raw_bytes: place.raw_bytes,
+            stored_bytes: place.stored_bytes,
+            state_digest: meta.state_digest,
+            state_bytes: place.state_bytes,
+            deleted: meta.is_deleted,
+            quarantined: meta.is_quarantined,
+            locator: place.locator.encode(),
+        }
+    }
+}
+
+/// Encoders of one pack by type and kind, each with its dictionary.
+type Encoders = BTreeMap<(Arc<str>, RecordKind), (Encoder, Option<Dictionary>)>;
+
+impl Packs {
+    /// Encodes a pack. What was written is read back and compared before anything may rely on it (rule 8).
+    ///
+    /// # Errors
+    /// `Invalid` if an entry cannot be stored, `Internal` if what was encoded does not read back.
+    pub fn encode(
+        &self,
+        class: Class,
+        pack: PackId,
+        created: Timestamp,
+        entries: &[NewEntry],
+    ) -> Result<Encoded> {
+        let version = concat!("snapfold ", env!("CARGO_PKG_VERSION"));
+        let mut writer = PackWriter::new(Header::new(class, pack, self.session, created, version));
+        let mut encoders = Encoders::new();
+        if class == Class::Checkpoint {
+            let records = entries.iter().map(|entry| (entry.meta.clone(), entry.raw.clone())).collect();
+            writer.add_blocks(records, &mut Encoder::new(self.compression(), None)?)?;
+        } else {
+            for entry in entries {
+                let (encoder, _) = self.encoder(&mut encoders, entry)?;
+                writer.add(entry.meta.clone(), &entry.raw, encoder)?;
+            }
+        }
+        let finished = writer.finish()?;
+        // Neighbours in the object share a block, which is decoded once for all of them.
+        let mut in_object: Vec<usize> = (0..finished.entries.len()).collect();
+        in_object.sort_by_key(|at| {
+            let locator = &finished.entries[*at].locator;
+            (locator.frame_offset, locator.body_start)
+        });
+        let mut frames = Frames::new(&finished.bytes);
+        for at in in_object {
+            // By order, not by record: an id that occurs in two partitions may have equal versions in both.
+            let (entry, done) = (&entries[at], &finished.entries[at]);
+            let of = (Arc::clone(&entry.meta.id.key.kind), entry.meta.id.kind);
+            let dictionary = encoders.get(&of).and_then(|(_, dictionary)| dictionary.as_ref());
+            let dictionary = dictionary.filter(|_| done.locator.dictionary.is_some());
+            let back = frames.body(&entry.meta.id, &done.locator, dictionary)?;
+            if done.meta != entry.meta || !entry.is(back)? {
+                return Err(internal("what was encoded does not read back"));
+            }
+        }
+        let places = entries.iter().zip(finished.entries).map(|(entry, done)| Place {
+            meta: done.meta,
+            locator: done.locator,
+            raw_bytes: entry.raw.len() as u64,
+            state_bytes: entry.state_bytes,
+            stored_bytes: done.stored_len,
+        });
+        let places = places.collect();
+        Ok(Encoded { pack, name: pack_name(class, pack), bytes: finished.bytes, places })
+    }
+
+    fn encoder<'e>(
+        &self,
+        encoders: &'e mut Encoders,
+        entry: &NewEntry,
+    ) -> Result<&'e mut (Encoder, Option<Dictionary>)> {
+        use std::collections::btree_map::Entry;
+        let of = (Arc::clone(&entry.meta.id.key.kind), entry.meta.id.kind);
+        match encoders.entry(of) {
+            Entry::Occupied(there) => Ok(there.into_mut()),
+            Entry::Vacant(free) => {
+                let dictionary = self.dictionaries.active(free.key());
+                let encoder = Encoder::new(self.compression(), dictionary.as_ref())?;
+                Ok(free.insert((encoder, dictionary)))
+            }
+        }
+    }
+}
+
+fn internal(detail: &str) -> Error {
+    Error::new(ErrorKind::Internal, "corrupt", detail)
+}
