@@ -6,13 +6,18 @@
 //!
 //! | file | owns |
 //! |---|---|
+//! | `local` | files below one folder (feature `runtime`) |
 //! | [`memory`] | the twin for tests and for stacks that may forget |
 //! | `suite` | what every implementation promises, as tests |
 
+#[cfg(feature = "runtime")]
+pub mod local;
 pub mod memory;
 #[cfg(test)]
 pub(crate) mod suite;
 
+#[cfg(feature = "runtime")]
+pub use local::LocalBlobs;
 pub use memory::MemoryBlobs;
 
 use crate::domain::outcome::{PortError, PortResult};

@@ -6,13 +6,18 @@
 //!
 //! | file | owns |
 //! |---|---|
+//! | `embedded` | one folder of one process (feature `runtime`) |
 //! | [`memory`] | the twin for tests and for stacks that may forget |
 //! | `suite` | what every implementation promises, as tests |
 
+#[cfg(feature = "runtime")]
+pub mod embedded;
 pub mod memory;
 #[cfg(test)]
 pub(crate) mod suite;
 
+#[cfg(feature = "runtime")]
+pub use embedded::EmbeddedIndex;
 pub use memory::MemoryIndex;
 
 use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
