@@ -387,14 +387,14 @@ mod tests {
         let told = run(3);
         assert_eq!(told, run(3));
         assert_ne!(told, run(4));
-        let count =
-            |word: &str, there| told.iter().filter(|(said, is)| said.contains(word) && *is == there).count();
-        assert!(count("done", true) > 200 && count("not done", false) > 5);
-        assert!(count("unknown", true) > 5 && count("unknown", false) > 5);
-        assert_eq!(
-            (count("refused", true), told.iter().filter(|(said, is)| said == "done" && !is).count()),
-            (0, 0)
-        );
+        let count = |word: &str, there: bool| {
+            told.iter().filter(|(said, is)| said.starts_with(word) && *is == there).count()
+        };
+        let [done, refused, unheard, lost] =
+            [("done", true), ("not", false), ("outcome", true), ("outcome", false)]
+                .map(|(word, there)| count(word, there));
+        assert!(done > 200 && refused > 5 && unheard > 5 && lost > 5, "{done} {refused} {unheard} {lost}");
+        assert_eq!((count("done", false), count("not", true)), (0, 0), "an answer that lies");
     }
 
     #[test]

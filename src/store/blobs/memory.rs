@@ -5,7 +5,7 @@
 
 use super::{Blob, Blobs, check_name};
 use crate::domain::outcome::{PortError, PortResult};
-use futures_util::future::{BoxFuture, FutureExt, ready};
+use futures_util::future::{BoxFuture, FutureExt, lazy};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::Bound;
@@ -52,23 +52,23 @@ fn clamp(at: u64, len: usize) -> usize {
 
 impl Blobs for MemoryBlobs {
     fn put_new<'a>(&'a self, name: &'a str, bytes: &'a [u8]) -> BoxFuture<'a, PortResult<()>> {
-        ready(self.put(name, bytes)).boxed()
+        lazy(|_| self.put(name, bytes)).boxed()
     }
 
     fn get_range<'a>(&'a self, name: &'a str, start: u64, len: u64) -> BoxFuture<'a, PortResult<Blob>> {
-        let range = |object: Arc<[u8]>| {
+        let range = move |object: Arc<[u8]>| {
             let end = clamp(start.saturating_add(len), object.len());
             object[clamp(start, object.len())..end].to_vec()
         };
-        ready(self.object(name).map(range)).boxed()
+        lazy(move |_| self.object(name).map(range)).boxed()
     }
 
     fn get_tail<'a>(&'a self, name: &'a str, len: u64) -> BoxFuture<'a, PortResult<(Blob, u64)>> {
-        let tail = |object: Arc<[u8]>| {
+        let tail = move |object: Arc<[u8]>| {
             let start = object.len() - clamp(len, object.len());
             (object[start..].to_vec(), object.len() as u64)
         };
-        ready(self.object(name).map(tail)).boxed()
+        lazy(move |_| self.object(name).map(tail)).boxed()
     }
 
     fn list<'a>(
@@ -81,17 +81,21 @@ impl Blobs for MemoryBlobs {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        let objects = self.objects();
-        let names = objects.range::<str, _>((start, Bound::Unbounded)).map(|(name, _)| name);
-        let named = names.take_while(|name| name.starts_with(prefix)).take(limit);
-        ready(Ok(named.cloned().collect())).boxed()
+        lazy(move |_| {
+            let objects = self.objects();
+            let names = objects.range::<str, _>((start, Bound::Unbounded)).map(|(name, _)| name);
+            Ok(names.take_while(|name| name.starts_with(prefix)).take(limit).cloned().collect())
+        })
+        .boxed()
     }
 
     fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<()>> {
-        let deleted = check_name(name).map(|()| {
+        lazy(move |_| {
+            check_name(name)?;
             self.objects().remove(name);
-        });
-        ready(deleted).boxed()
+            Ok(())
+        })
+        .boxed()
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) async fn all(blobs: &dyn Blobs) {
     of_many_writers_of_one_name_exactly_one_succeeds(blobs).await;
     what_is_not_there_is_missing(blobs).await;
     deleting_is_idempotent_and_frees_the_name(blobs).await;
+    a_call_that_is_never_polled_does_nothing(blobs).await;
     names_are_listed_in_byte_order_page_by_page(blobs).await;
     names_that_lead_elsewhere_are_refused(blobs).await;
     large_objects_come_back(blobs).await;
@@ -90,6 +91,13 @@ async fn deleting_is_idempotent_and_frees_the_name(blobs: &dyn Blobs) {
     assert_eq!(blobs.list("delete/", None, 9).await, Ok(vec!["delete/b".to_owned()]));
     put(blobs, "delete/a", b"3").await;
     assert_eq!(blobs.get_range("delete/a", 0, 1).await, Ok(b"3".to_vec()));
+}
+
+async fn a_call_that_is_never_polled_does_nothing(blobs: &dyn Blobs) {
+    put(blobs, "unpolled/a", b"1").await;
+    drop(blobs.put_new("unpolled/b", b"2"));
+    drop(blobs.delete("unpolled/a"));
+    assert_eq!(blobs.list("unpolled/", None, 9).await, Ok(vec!["unpolled/a".to_owned()]));
 }
 
 async fn names_are_listed_in_byte_order_page_by_page(blobs: &dyn Blobs) {

@@ -9,11 +9,11 @@ use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, Partitio
 use crate::domain::outcome::PortResult;
 use crate::domain::record::Bytes;
 use crate::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
-use futures_util::future::{BoxFuture, FutureExt, ready};
+use futures_util::future::{BoxFuture, FutureExt, lazy};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 /// Newest version first, copies of one version by pack.
 type Newest = BTreeMap<(Reverse<Version>, PackId), SnapshotRow>;
@@ -43,14 +43,13 @@ impl MemoryIndex {
         Self::default()
     }
 
-    fn tables(&self) -> MutexGuard<'_, Tables> {
-        self.tables.lock().expect("no panic while it is held")
+    /// One call: nothing happens before it is polled, and then all of it.
+    fn call<'a, T: Send + 'a>(
+        &'a self,
+        call: impl FnOnce(&mut Tables) -> T + Send + 'a,
+    ) -> BoxFuture<'a, PortResult<T>> {
+        lazy(move |_| Ok(call(&mut self.tables.lock().expect("no panic while it is held")))).boxed()
     }
-}
-
-/// An answer that is there already.
-fn answer<'a, T: Send + 'a>(answer: T) -> BoxFuture<'a, PortResult<T>> {
-    ready(Ok(answer)).boxed()
 }
 
 /// Of two dead letters of one offset (after a truncation another record may have it) every index keeps the same.
@@ -78,14 +77,46 @@ fn walk(rows: &Newest, from: From, limit: usize) -> Vec<SnapshotRow> {
     rows.values().skip_while(|row| !is_start(row)).take(limit).cloned().collect()
 }
 
+impl Tables {
+    fn put_snapshot(&mut self, row: SnapshotRow) {
+        let id = snapshot_id(&row.key, row.lineage, row.version);
+        self.snapshot_ids.insert(id, (row.key.clone(), row.lineage, row.version));
+        let rows = self.snapshots.entry((row.key.clone(), row.lineage)).or_default();
+        rows.entry((Reverse(row.version), row.pack)).or_insert(row);
+    }
+
+    fn put_watermark(&mut self, row: WatermarkRow) {
+        let rows = self.watermarks.entry(row.key.clone()).or_default();
+        let kept = rows.entry((row.topic_id, row.leader_epoch)).or_insert_with(|| row.clone());
+        if row.low_watermark > kept.low_watermark {
+            *kept = row;
+        }
+    }
+
+    fn put_dead_letter(&mut self, letter: DeadLetter) {
+        let letters = self.dead_letters.entry(letter.key.clone()).or_default();
+        let kept = letters.entry(letter.offset).or_insert_with(|| letter.clone());
+        if outranks(&letter, kept) {
+            *kept = letter;
+        }
+    }
+
+    fn aggregates(&self, kind: &str, after: Option<&str>, limit: usize) -> Vec<(AggregateKey, PartitionNo)> {
+        let Some((kind, known)) = self.aggregates.get_key_value(kind) else { return Vec::new() };
+        let start = after.map_or(Bound::Unbounded, |id| Bound::Excluded((id.into(), PartitionNo(i32::MAX))));
+        let listed = known.range((start, Bound::Unbounded)).take(limit);
+        listed.map(|(id, at)| (AggregateKey { kind: kind.clone(), id: id.clone() }, *at)).collect()
+    }
+
+    fn dead_letters(&self, key: &PartitionKey, from: Offset, limit: usize) -> Vec<DeadLetter> {
+        let Some(letters) = self.dead_letters.get(key) else { return Vec::new() };
+        letters.range(from..).take(limit).map(|(_, letter)| letter.clone()).collect()
+    }
+}
+
 impl Index for MemoryIndex {
     fn put_snapshot(&self, row: SnapshotRow) -> BoxFuture<'_, PortResult<()>> {
-        let mut tables = self.tables();
-        let id = snapshot_id(&row.key, row.lineage, row.version);
-        tables.snapshot_ids.insert(id, (row.key.clone(), row.lineage, row.version));
-        let rows = tables.snapshots.entry((row.key.clone(), row.lineage)).or_default();
-        rows.entry((Reverse(row.version), row.pack)).or_insert(row);
-        answer(())
+        self.call(|tables| tables.put_snapshot(row))
     }
 
     fn snapshots<'a>(
@@ -95,50 +126,47 @@ impl Index for MemoryIndex {
         from: From,
         limit: usize,
     ) -> BoxFuture<'a, PortResult<Vec<SnapshotRow>>> {
-        let tables = self.tables();
-        let rows = tables.snapshots.get(&(key.clone(), lineage));
-        answer(rows.map_or_else(Vec::new, |rows| walk(rows, from, limit)))
+        self.call(move |tables| {
+            let rows = tables.snapshots.get(&(key.clone(), lineage));
+            rows.map_or_else(Vec::new, |rows| walk(rows, from, limit))
+        })
     }
 
     fn snapshot_by_id(
         &self,
         id: [u8; 16],
     ) -> BoxFuture<'_, PortResult<Option<(AggregateKey, Lineage, Version)>>> {
-        answer(self.tables().snapshot_ids.get(&id).cloned())
+        self.call(move |tables| tables.snapshot_ids.get(&id).cloned())
     }
 
     fn put_checkpoint(&self, row: CheckpointRow) -> BoxFuture<'_, PortResult<()>> {
-        let mut tables = self.tables();
-        let rows = tables.checkpoints.entry(row.key.clone()).or_default();
-        rows.entry(row.pack).or_insert(Some(row));
-        answer(())
+        self.call(|tables| {
+            let rows = tables.checkpoints.entry(row.key.clone()).or_default();
+            rows.entry(row.pack).or_insert(Some(row));
+        })
     }
 
     fn delete_checkpoint<'a>(&'a self, key: &'a PartitionKey, pack: PackId) -> BoxFuture<'a, PortResult<()>> {
-        self.tables().checkpoints.entry(key.clone()).or_default().insert(pack, None);
-        answer(())
+        self.call(move |tables| {
+            tables.checkpoints.entry(key.clone()).or_default().insert(pack, None);
+        })
     }
 
     fn checkpoints<'a>(&'a self, key: &'a PartitionKey) -> BoxFuture<'a, PortResult<Vec<CheckpointRow>>> {
-        let tables = self.tables();
-        answer(
-            tables.checkpoints.get(key).into_iter().flat_map(BTreeMap::values).flatten().cloned().collect(),
-        )
+        self.call(|tables| {
+            let rows = tables.checkpoints.get(key).into_iter();
+            rows.flat_map(BTreeMap::values).flatten().cloned().collect()
+        })
     }
 
     fn put_watermark(&self, row: WatermarkRow) -> BoxFuture<'_, PortResult<()>> {
-        let mut tables = self.tables();
-        let rows = tables.watermarks.entry(row.key.clone()).or_default();
-        let kept = rows.entry((row.topic_id, row.leader_epoch)).or_insert_with(|| row.clone());
-        if row.low_watermark > kept.low_watermark {
-            *kept = row;
-        }
-        answer(())
+        self.call(|tables| tables.put_watermark(row))
     }
 
     fn watermarks<'a>(&'a self, key: &'a PartitionKey) -> BoxFuture<'a, PortResult<Vec<WatermarkRow>>> {
-        let tables = self.tables();
-        answer(tables.watermarks.get(key).into_iter().flat_map(BTreeMap::values).cloned().collect())
+        self.call(|tables| {
+            tables.watermarks.get(key).into_iter().flat_map(BTreeMap::values).cloned().collect()
+        })
     }
 
     fn put_aggregate<'a>(
@@ -146,9 +174,10 @@ impl Index for MemoryIndex {
         key: &'a AggregateKey,
         partition: PartitionNo,
     ) -> BoxFuture<'a, PortResult<()>> {
-        let mut tables = self.tables();
-        tables.aggregates.entry(key.kind.clone()).or_default().insert((key.id.clone(), partition));
-        answer(())
+        self.call(move |tables| {
+            let known = tables.aggregates.entry(key.kind.clone()).or_default();
+            known.insert((key.id.clone(), partition));
+        })
     }
 
     fn aggregates<'a>(
@@ -157,22 +186,11 @@ impl Index for MemoryIndex {
         after: Option<&'a str>,
         limit: usize,
     ) -> BoxFuture<'a, PortResult<Vec<(AggregateKey, PartitionNo)>>> {
-        let tables = self.tables();
-        let Some((kind, known)) = tables.aggregates.get_key_value(kind) else { return answer(Vec::new()) };
-        let start = after.map_or(Bound::Unbounded, |id| Bound::Excluded((id.into(), PartitionNo(i32::MAX))));
-        let listed = known.range((start, Bound::Unbounded)).take(limit);
-        let listed = listed.map(|(id, at)| (AggregateKey { kind: kind.clone(), id: id.clone() }, *at));
-        answer(listed.collect())
+        self.call(move |tables| tables.aggregates(kind, after, limit))
     }
 
     fn put_dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, PortResult<()>> {
-        let mut tables = self.tables();
-        let letters = tables.dead_letters.entry(letter.key.clone()).or_default();
-        let kept = letters.entry(letter.offset).or_insert_with(|| letter.clone());
-        if outranks(&letter, kept) {
-            *kept = letter;
-        }
-        answer(())
+        self.call(|tables| tables.put_dead_letter(letter))
     }
 
     fn dead_letters<'a>(
@@ -181,18 +199,17 @@ impl Index for MemoryIndex {
         from: Offset,
         limit: usize,
     ) -> BoxFuture<'a, PortResult<Vec<DeadLetter>>> {
-        let tables = self.tables();
-        let Some(letters) = tables.dead_letters.get(key) else { return answer(Vec::new()) };
-        answer(letters.range(from..).take(limit).map(|(_, letter)| letter.clone()).collect())
+        self.call(move |tables| tables.dead_letters(key, from, limit))
     }
 
     fn put_dictionary(&self, id: Digest, bytes: Bytes) -> BoxFuture<'_, PortResult<()>> {
-        self.tables().dictionaries.entry(id).or_insert(bytes);
-        answer(())
+        self.call(move |tables| {
+            tables.dictionaries.entry(id).or_insert(bytes);
+        })
     }
 
     fn dictionary(&self, id: Digest) -> BoxFuture<'_, PortResult<Option<Bytes>>> {
-        answer(self.tables().dictionaries.get(&id).cloned())
+        self.call(move |tables| tables.dictionaries.get(&id).cloned())
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) async fn all(index: &dyn Index) {
     aggregates_are_listed_in_byte_order_page_by_page(index).await;
     dead_letters_are_paged_and_of_two_the_later_epoch_is_kept(index).await;
     dictionaries_come_back_under_their_digest(index).await;
+    a_call_that_is_never_polled_does_nothing(index).await;
     concurrent_writes_all_count(index).await;
     for seed in 1..=6 {
         agrees_with_the_twin(index, seed).await;
@@ -374,6 +375,20 @@ async fn dictionaries_come_back_under_their_digest(index: &dyn Index) {
             assert_eq!(index.dictionary(Digest([n; 32])).await, Ok(Some(bytes.clone())));
         }
     }
+}
+
+async fn a_call_that_is_never_polled_does_nothing(index: &dyn Index) {
+    let (key, log) = (key("unpolled", "a"), log("unpolled", 1, 1));
+    drop(index.put_snapshot(snapshot(&key, 1, 1, pack(1))));
+    drop(index.put_checkpoint(checkpoint(&log, pack(1), 1)));
+    drop(index.put_watermark(watermark(&log, 1, 1, 1)));
+    drop(index.put_aggregate(&key, PartitionNo(1)));
+    drop(index.put_dead_letter(letter(&log, 1, 1, "d")));
+    assert_eq!(index.snapshots(&key, Lineage(1), From::Newest, 9).await, Ok(vec![]));
+    assert_eq!(index.checkpoints(&log).await, Ok(vec![]));
+    assert_eq!(index.watermarks(&log).await, Ok(vec![]));
+    assert_eq!(index.aggregates("unpolled", None, 9).await, Ok(vec![]));
+    assert_eq!(index.dead_letters(&log, Offset(0), 9).await, Ok(vec![]));
 }
 
 async fn concurrent_writes_all_count(index: &dyn Index) {
