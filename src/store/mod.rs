@@ -6,15 +6,19 @@
 //! | [`blobs`] | the `Blobs` port: immutable objects |
 //! | [`dictionaries`] | which dictionaries are in use, learning them, fetching them |
 //! | [`encode`] | records on their way into a pack |
+//! | [`faulty`] | seeded faults in front of either port, for tests |
 //! | [`flush`] | `SnapshotStore`: the order of writes, deadlines, abandoned flushes |
 //! | [`index`] | the `Index` port: rows |
+//! | [`lineages`] | which lineage of a topic is active |
 //! | [`packs`] | reading records and footers |
 
 pub mod blobs;
 pub mod dictionaries;
 pub mod encode;
+pub mod faulty;
 pub mod flush;
 pub mod index;
+pub mod lineages;
 pub mod packs;
 
 pub use flush::SnapshotStore;

@@ -1,10 +1,24 @@
 //! The `Index` port: rows that say which facts exist and where their bytes are.
 //!
-//! *Order*: single-row writes, no transactions, no "latest" pointer. *If it fails*: see `outcome`; every
-//!   write is
+//! *Order*: single-row writes, no transactions, no "latest" pointer. *If it fails*: see `outcome`; every write is
 //! idempotent. Reads are quorum reads: what a write was acknowledged for, every later read sees; a write that
-//! was not
-//! acknowledged may be seen by one read and not by the next. An error is never told as "absent".
+//! was not acknowledged may be seen by one read and not by the next. An error is never told as "absent".
+//!
+//! | file | owns |
+//! |---|---|
+//! | `embedded` | one folder of one process (feature `runtime`) |
+//! | [`memory`] | the twin for tests and for stacks that may forget |
+//! | `suite` | what every implementation promises, as tests |
+
+#[cfg(feature = "runtime")]
+pub mod embedded;
+pub mod memory;
+#[cfg(test)]
+pub(crate) mod suite;
+
+#[cfg(feature = "runtime")]
+pub use embedded::EmbeddedIndex;
+pub use memory::MemoryIndex;
 
 use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
 use crate::domain::outcome::PortResult;
@@ -39,6 +53,11 @@ pub trait Index: Send + Sync {
         from: From,
         limit: usize,
     ) -> BoxFuture<'a, PortResult<Vec<SnapshotRow>>>;
+    /// The snapshot whose public id this is (`domain::chain::snapshot_id`): every row written can be found so.
+    fn snapshot_by_id(
+        &self,
+        id: [u8; 16],
+    ) -> BoxFuture<'_, PortResult<Option<(AggregateKey, Lineage, Version)>>>;
     /// Writes one checkpoint row; its write time derives from its pack id.
     fn put_checkpoint(&self, row: CheckpointRow) -> BoxFuture<'_, PortResult<()>>;
     /// Deletes one checkpoint row, whether it is there or not; the deletion's write time is the row's plus

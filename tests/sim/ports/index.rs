@@ -324,6 +324,16 @@ impl Index for SimIndex {
         })
     }
 
+    fn snapshot_by_id(
+        &self,
+        id: [u8; 16],
+    ) -> BoxFuture<'_, PortResult<Option<(AggregateKey, Lineage, Version)>>> {
+        Box::pin(async move {
+            let merged = self.ask("snapshot_by_id", "snapshot", None, Query::SnapshotId(id)).await?;
+            Ok(merged.named(id))
+        })
+    }
+
     fn put_checkpoint(&self, row: CheckpointRow) -> BoxFuture<'_, PortResult<()>> {
         let (topic, partition) = (row.key.topic.clone(), Some(row.key.partition));
         let cell = Cell::Checkpoint {

@@ -8,6 +8,7 @@
 //! watermarks the
 //! largest wins. Nothing here knows a wall clock.
 
+use snapfold::domain::chain::snapshot_id;
 use snapfold::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};
 use snapfold::domain::record::Bytes;
 use snapfold::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
@@ -46,6 +47,8 @@ pub(crate) enum Cell {
 pub(crate) enum Query {
     /// Snapshot rows of an aggregate.
     Snapshots(AggregateKey, Lineage),
+    /// Snapshot rows with a public id.
+    SnapshotId([u8; 16]),
     /// Checkpoint rows and deletions of a partition.
     Checkpoints(PartitionKey),
     /// Low watermarks of a partition.
@@ -142,6 +145,11 @@ impl Replica {
             Query::Snapshots(key, lineage) => {
                 let rows = self.snapshots.get(&(key.clone(), *lineage)).into_iter().flatten();
                 rows.map(|(_, row)| Cell::Snapshot(row.clone())).collect()
+            }
+            Query::SnapshotId(id) => {
+                let rows = self.snapshots.values().flat_map(BTreeMap::values);
+                let named = rows.filter(|row| snapshot_id(&row.key, row.lineage, row.version) == *id);
+                named.map(|row| Cell::Snapshot(row.clone())).collect()
             }
             Query::Checkpoints(key) => {
                 let shared = Arc::new(key.clone());
@@ -245,6 +253,12 @@ impl Replica {
         let mut down: Vec<&Arc<SnapshotRow>> = rows.values().collect();
         down.sort_by_key(|row| (std::cmp::Reverse(row.version), row.pack));
         down.into_iter().skip_while(|row| !starts(row)).take(limit).map(|row| (**row).clone()).collect()
+    }
+
+    /// The snapshot with a public id, as the port's `snapshot_by_id` answers.
+    pub(crate) fn named(&self, id: [u8; 16]) -> Option<(AggregateKey, Lineage, Version)> {
+        let named = self.all_snapshots().find(|row| snapshot_id(&row.key, row.lineage, row.version) == id);
+        named.map(|row| (row.key.clone(), row.lineage, row.version))
     }
 
     /// Live checkpoints of a partition, oldest pack first.

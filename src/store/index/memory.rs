@@ -1,0 +1,225 @@
+//! An index in memory: the twin that passes the same suite as the durable ones, and the model of what they do.
+//!
+//! *Order*: one lock, so every call is atomic. *If it fails*: never. *What may leak*: all of it, when the process
+//! ends. A deletion stays known for ever, so that a late repetition of the write it deleted stays deleted.
+
+use super::{From, Index};
+use crate::domain::chain::snapshot_id;
+use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};
+use crate::domain::outcome::PortResult;
+use crate::domain::record::Bytes;
+use crate::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
+use futures_util::future::{BoxFuture, FutureExt, lazy};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex};
+
+/// Newest version first, copies of one version by pack.
+type Newest = BTreeMap<(Reverse<Version>, PackId), SnapshotRow>;
+
+#[derive(Default)]
+struct Tables {
+    snapshots: BTreeMap<(AggregateKey, Lineage), Newest>,
+    snapshot_ids: BTreeMap<[u8; 16], (AggregateKey, Lineage, Version)>,
+    /// None for a checkpoint that was deleted.
+    checkpoints: BTreeMap<PartitionKey, BTreeMap<PackId, Option<CheckpointRow>>>,
+    watermarks: BTreeMap<PartitionKey, BTreeMap<(u128, i32), WatermarkRow>>,
+    aggregates: BTreeMap<Arc<str>, BTreeSet<(Arc<str>, PartitionNo)>>,
+    dead_letters: BTreeMap<PartitionKey, BTreeMap<Offset, DeadLetter>>,
+    dictionaries: BTreeMap<Digest, Bytes>,
+}
+
+/// An index in memory.
+#[derive(Default)]
+pub struct MemoryIndex {
+    tables: Mutex<Tables>,
+}
+
+impl MemoryIndex {
+    /// An empty index.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One call: nothing happens before it is polled, and then all of it.
+    fn call<'a, T: Send + 'a>(
+        &'a self,
+        call: impl FnOnce(&mut Tables) -> T + Send + 'a,
+    ) -> BoxFuture<'a, PortResult<T>> {
+        lazy(move |_| Ok(call(&mut self.tables.lock().expect("no panic while it is held")))).boxed()
+    }
+}
+
+/// Of two dead letters of one offset (after a truncation another record may have it) every index keeps the same.
+pub(super) fn outranks(new: &DeadLetter, kept: &DeadLetter) -> bool {
+    fn rank(letter: &DeadLetter) -> (i32, &str, &str) {
+        (letter.record.leader_epoch, &letter.code, &letter.detail)
+    }
+    rank(new) > rank(kept)
+}
+
+fn walk(rows: &Newest, from: From, limit: usize) -> Vec<SnapshotRow> {
+    if let From::Above(version) = from {
+        let newer = rows.range(..(Reverse(version), PackId::default())).map(|(_, row)| row);
+        // Upwards by version, but the copies of one version stay in the order of their packs.
+        let mut above: Vec<&SnapshotRow> = newer.collect();
+        above.sort_by_key(|row| (row.version, row.pack));
+        return above.into_iter().take(limit).cloned().collect();
+    }
+    let is_start = |row: &SnapshotRow| match from {
+        From::Newest | From::Above(_) => true,
+        From::AtOrBelow(version) => row.version <= version,
+        From::TimeAtOrBefore(time) => row.effective_time <= time,
+        From::OffsetAtOrBelow(offset) => row.last_offset <= offset,
+    };
+    rows.values().skip_while(|row| !is_start(row)).take(limit).cloned().collect()
+}
+
+impl Tables {
+    fn put_snapshot(&mut self, row: SnapshotRow) {
+        let id = snapshot_id(&row.key, row.lineage, row.version);
+        self.snapshot_ids.insert(id, (row.key.clone(), row.lineage, row.version));
+        let rows = self.snapshots.entry((row.key.clone(), row.lineage)).or_default();
+        rows.entry((Reverse(row.version), row.pack)).or_insert(row);
+    }
+
+    fn put_watermark(&mut self, row: WatermarkRow) {
+        let rows = self.watermarks.entry(row.key.clone()).or_default();
+        let kept = rows.entry((row.topic_id, row.leader_epoch)).or_insert_with(|| row.clone());
+        if row.low_watermark > kept.low_watermark {
+            *kept = row;
+        }
+    }
+
+    fn put_dead_letter(&mut self, letter: DeadLetter) {
+        let letters = self.dead_letters.entry(letter.key.clone()).or_default();
+        let kept = letters.entry(letter.offset).or_insert_with(|| letter.clone());
+        if outranks(&letter, kept) {
+            *kept = letter;
+        }
+    }
+
+    fn aggregates(&self, kind: &str, after: Option<&str>, limit: usize) -> Vec<(AggregateKey, PartitionNo)> {
+        let Some((kind, known)) = self.aggregates.get_key_value(kind) else { return Vec::new() };
+        let start = after.map_or(Bound::Unbounded, |id| Bound::Excluded((id.into(), PartitionNo(i32::MAX))));
+        let listed = known.range((start, Bound::Unbounded)).take(limit);
+        listed.map(|(id, at)| (AggregateKey { kind: kind.clone(), id: id.clone() }, *at)).collect()
+    }
+
+    fn dead_letters(&self, key: &PartitionKey, from: Offset, limit: usize) -> Vec<DeadLetter> {
+        let Some(letters) = self.dead_letters.get(key) else { return Vec::new() };
+        letters.range(from..).take(limit).map(|(_, letter)| letter.clone()).collect()
+    }
+}
+
+impl Index for MemoryIndex {
+    fn put_snapshot(&self, row: SnapshotRow) -> BoxFuture<'_, PortResult<()>> {
+        self.call(|tables| tables.put_snapshot(row))
+    }
+
+    fn snapshots<'a>(
+        &'a self,
+        key: &'a AggregateKey,
+        lineage: Lineage,
+        from: From,
+        limit: usize,
+    ) -> BoxFuture<'a, PortResult<Vec<SnapshotRow>>> {
+        self.call(move |tables| {
+            let rows = tables.snapshots.get(&(key.clone(), lineage));
+            rows.map_or_else(Vec::new, |rows| walk(rows, from, limit))
+        })
+    }
+
+    fn snapshot_by_id(
+        &self,
+        id: [u8; 16],
+    ) -> BoxFuture<'_, PortResult<Option<(AggregateKey, Lineage, Version)>>> {
+        self.call(move |tables| tables.snapshot_ids.get(&id).cloned())
+    }
+
+    fn put_checkpoint(&self, row: CheckpointRow) -> BoxFuture<'_, PortResult<()>> {
+        self.call(|tables| {
+            let rows = tables.checkpoints.entry(row.key.clone()).or_default();
+            rows.entry(row.pack).or_insert(Some(row));
+        })
+    }
+
+    fn delete_checkpoint<'a>(&'a self, key: &'a PartitionKey, pack: PackId) -> BoxFuture<'a, PortResult<()>> {
+        self.call(move |tables| {
+            tables.checkpoints.entry(key.clone()).or_default().insert(pack, None);
+        })
+    }
+
+    fn checkpoints<'a>(&'a self, key: &'a PartitionKey) -> BoxFuture<'a, PortResult<Vec<CheckpointRow>>> {
+        self.call(|tables| {
+            let rows = tables.checkpoints.get(key).into_iter();
+            rows.flat_map(BTreeMap::values).flatten().cloned().collect()
+        })
+    }
+
+    fn put_watermark(&self, row: WatermarkRow) -> BoxFuture<'_, PortResult<()>> {
+        self.call(|tables| tables.put_watermark(row))
+    }
+
+    fn watermarks<'a>(&'a self, key: &'a PartitionKey) -> BoxFuture<'a, PortResult<Vec<WatermarkRow>>> {
+        self.call(|tables| {
+            tables.watermarks.get(key).into_iter().flat_map(BTreeMap::values).cloned().collect()
+        })
+    }
+
+    fn put_aggregate<'a>(
+        &'a self,
+        key: &'a AggregateKey,
+        partition: PartitionNo,
+    ) -> BoxFuture<'a, PortResult<()>> {
+        self.call(move |tables| {
+            let known = tables.aggregates.entry(key.kind.clone()).or_default();
+            known.insert((key.id.clone(), partition));
+        })
+    }
+
+    fn aggregates<'a>(
+        &'a self,
+        kind: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> BoxFuture<'a, PortResult<Vec<(AggregateKey, PartitionNo)>>> {
+        self.call(move |tables| tables.aggregates(kind, after, limit))
+    }
+
+    fn put_dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, PortResult<()>> {
+        self.call(|tables| tables.put_dead_letter(letter))
+    }
+
+    fn dead_letters<'a>(
+        &'a self,
+        key: &'a PartitionKey,
+        from: Offset,
+        limit: usize,
+    ) -> BoxFuture<'a, PortResult<Vec<DeadLetter>>> {
+        self.call(move |tables| tables.dead_letters(key, from, limit))
+    }
+
+    fn put_dictionary(&self, id: Digest, bytes: Bytes) -> BoxFuture<'_, PortResult<()>> {
+        self.call(move |tables| {
+            tables.dictionaries.entry(id).or_insert(bytes);
+        })
+    }
+
+    fn dictionary(&self, id: Digest) -> BoxFuture<'_, PortResult<Option<Bytes>>> {
+        self.call(move |tables| tables.dictionaries.get(&id).cloned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::suite;
+    use super::*;
+
+    #[test]
+    fn the_memory_index_keeps_the_promises_of_the_port() {
+        suite::all(&MemoryIndex::new()).now_or_never().expect("memory answers at once");
+    }
+}

@@ -1,0 +1,255 @@
+//! Which lineage of a topic is active: a log of activations in the object store, one small object each, created
+//! only if nobody else did (rules 2 and 5 of DESIGN section 4). Nothing is ever changed or deleted.
+//!
+//! `v1/lineages/<topic>/<number>` says: from here on, records of this topic id are folded with this fingerprint into
+//! this lineage. The active lineage of a topic id is that of its last activation. One (topic id, fingerprint) has
+//! one lineage for ever: a mapping that is rolled back continues where it stood.
+//!
+//! *Order*: an activation is acknowledged before anybody folds by it. Two workers that activate at once try the same
+//! number; one of them loses, looks again, and finds what it wanted or is refused.
+//! *If it fails*: a write that may have happened is repeated; that it is there already then means it was ours, or
+//! one that says the same. After a few tries the error goes to the caller, who may ask again.
+//! *If cancelled*: activated or not; asking again tells. *What may leak*: nothing.
+
+use super::blobs::Blobs;
+use super::unavailable;
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::ids::{Digest, Lineage};
+use crate::domain::outcome::PortError;
+
+/// What came of asking for a lineage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Activated {
+    /// This lineage is active and has the fingerprint that was asked for.
+    Ready(Lineage),
+    /// Another fingerprint is active, or became so meanwhile: refuse to work, and say what.
+    Changed {
+        /// What is active, what was asked for, and what to do.
+        what: String,
+    },
+}
+
+/// One activation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Activation {
+    /// Topic name.
+    pub topic: String,
+    /// Kafka's id of the topic.
+    pub topic_id: u128,
+    /// What its records are folded with from here on.
+    pub fingerprint: Digest,
+    /// The lineage of (topic id, fingerprint).
+    pub lineage: Lineage,
+}
+
+/// How often a call that failed is repeated at once.
+const TRIES: usize = 4;
+const PAGE: usize = 1_000;
+/// No activation is longer than that, so nothing longer is read.
+const OBJECT_BYTES_MAX: u64 = 4_096;
+const FORMAT: &str = "snapfold lineage 1";
+
+/// Makes sure that the lineage of (topic id, fingerprint) is the active one of the topic id. A topic (id) without any
+/// gets its first; where another fingerprint is active, `new_lineage` decides.
+///
+/// # Errors
+/// `Unavailable` if the store does not answer, `Corrupt` if an activation is damaged.
+pub async fn activate(
+    blobs: &dyn Blobs,
+    topic: &str,
+    topic_id: u128,
+    fingerprint: Digest,
+    new_lineage: bool,
+) -> Result<Activated> {
+    let (mut history, mut first_seen) = (Vec::new(), None);
+    loop {
+        // Activations never change, so only what is new is read.
+        read_on(blobs, topic, &mut history).await?;
+        let ours: Vec<&Activation> = history.iter().filter(|known| known.topic_id == topic_id).collect();
+        // The permission is for what was active when it was given, not for what comes in between.
+        let may_change = new_lineage && ours.len() == *first_seen.get_or_insert(ours.len());
+        match ours.last() {
+            Some(active) if active.fingerprint == fingerprint => return Ok(Activated::Ready(active.lineage)),
+            Some(active) if !may_change => {
+                return Ok(Activated::Changed { what: changed(active, fingerprint, new_lineage) });
+            }
+            _ => {}
+        }
+        let known = ours.iter().find(|known| known.fingerprint == fingerprint).map(|known| known.lineage);
+        let last = history.iter().map(|known| known.lineage).max().unwrap_or_default();
+        let lineage = known.unwrap_or(Lineage(last.0 + 1));
+        let next = Activation { topic: topic.to_owned(), topic_id, fingerprint, lineage };
+        if create(blobs, &name(topic, history.len() + 1), &next).await? == Created::Ours {
+            return Ok(Activated::Ready(lineage));
+        }
+    }
+}
+
+/// All activations of a topic, oldest first.
+///
+/// # Errors
+/// As [`activate`].
+pub async fn history(blobs: &dyn Blobs, topic: &str) -> Result<Vec<Activation>> {
+    let mut history = Vec::new();
+    read_on(blobs, topic, &mut history).await?;
+    Ok(history)
+}
+
+fn changed(active: &Activation, wanted: Digest, new_lineage: bool) -> String {
+    let Activation { topic, topic_id, fingerprint, lineage } = active;
+    let advice = if new_lineage {
+        "another worker activated it meanwhile: give all workers the same reducer and mapping"
+    } else {
+        "use the reducer and mapping of the active lineage, or start with `--new-lineage` to fold the topic again \
+         with these"
+    };
+    format!(
+        "topic `{topic}` (id `{topic_id:032x}`) is folded with fingerprint `{fingerprint}` (lineage {lineage}), this \
+         worker has `{wanted}`: {advice}"
+    )
+}
+
+#[derive(PartialEq, Eq)]
+enum Created {
+    Ours,
+    Others,
+}
+
+/// Creates an object, or finds out that there is one, and whether it says the same.
+async fn create(blobs: &dyn Blobs, name: &str, activation: &Activation) -> Result<Created> {
+    let bytes = activation.encode();
+    let mut last = PortError::Missing;
+    for _ in 0..TRIES {
+        match blobs.put_new(name, bytes.as_bytes()).await {
+            Ok(()) => return Ok(Created::Ours),
+            Err(PortError::Exists) => {
+                let same = read(blobs, name).await? == *activation;
+                return Ok(if same { Created::Ours } else { Created::Others });
+            }
+            Err(error @ PortError::Permanent(_)) => {
+                return Err(unavailable(&format!("write `{name}`"), &error));
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(unavailable(&format!("write `{name}`"), &last))
+}
+
+/// Reads the activations after those that are known.
+async fn read_on(blobs: &dyn Blobs, topic: &str, history: &mut Vec<Activation>) -> Result<()> {
+    let folder = folder(topic);
+    loop {
+        let after = name(topic, history.len());
+        let names = list(blobs, &folder, &after).await?;
+        for found in &names {
+            // A hole would mean that somebody deleted one: which lineage is active is then a guess.
+            let expected = name(topic, history.len() + 1);
+            if *found != expected {
+                let what = format!("`{found}` is there and `{expected}` is not: restore it from a backup");
+                return Err(Error::corrupt(what).context("read lineages"));
+            }
+            let activation = read(blobs, found).await?;
+            if activation.topic != topic {
+                let what =
+                    format!("`{found}` is about topic `{}`: restore it from a backup", activation.topic);
+                return Err(Error::corrupt(what).context("read lineages"));
+            }
+            history.push(activation);
+        }
+        if names.len() < PAGE {
+            return Ok(());
+        }
+    }
+}
+
+async fn list(blobs: &dyn Blobs, folder: &str, after: &str) -> Result<Vec<String>> {
+    let mut last = PortError::Missing;
+    for _ in 0..TRIES {
+        match blobs.list(folder, Some(after), PAGE).await {
+            Ok(names) => return Ok(names),
+            Err(error) => last = error,
+        }
+    }
+    Err(unavailable(&format!("list `{folder}`"), &last))
+}
+
+/// One activation; damage on the way is read again before it counts.
+async fn read(blobs: &dyn Blobs, name: &str) -> Result<Activation> {
+    let doing = || format!("read `{name}`");
+    let mut last = Error::corrupt("no read");
+    for _ in 0..TRIES {
+        match blobs.get_range(name, 0, OBJECT_BYTES_MAX).await {
+            Ok(bytes) => match Activation::decode(&bytes) {
+                Some(activation) => return Ok(activation),
+                None => last = damaged(&bytes).context(&doing()),
+            },
+            Err(error) => last = unavailable(&doing(), &error),
+        }
+    }
+    Err(last)
+}
+
+fn damaged(bytes: &[u8]) -> Error {
+    let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    match std::str::from_utf8(first) {
+        Ok(format) if format != FORMAT && format.starts_with("snapfold lineage ") => Error::new(
+            ErrorKind::Invalid,
+            "lineage-changed",
+            format!("it is a `{format}`, this version reads `{FORMAT}`: use the newer snapfold"),
+        ),
+        _ => Error::corrupt("it disagrees with its checksum: restore it from a backup"),
+    }
+}
+
+/// Topic names are `[a-zA-Z0-9._-]`, but no part of an object's name may start with a dot.
+fn folder(topic: &str) -> String {
+    let mut folder = String::from("v1/lineages/topic-");
+    for byte in topic.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'-' => folder.push(char::from(byte)),
+            other => folder.push_str(&format!("%{other:02x}")),
+        }
+    }
+    folder + "/"
+}
+
+fn name(topic: &str, number: usize) -> String {
+    format!("{}{number:010}", folder(topic))
+}
+
+impl Activation {
+    /// Lines of words, so that it can be read without a tool; the last is the CRC32C of those before it.
+    fn encode(&self) -> String {
+        let Self { topic, topic_id, fingerprint, lineage } = self;
+        let lines = format!(
+            "{FORMAT}\ntopic {topic}\ntopic-id {topic_id:032x}\nfingerprint {fingerprint}\nlineage {lineage}\n"
+        );
+        let checksum = crc32c::crc32c(lines.as_bytes());
+        format!("{lines}crc32c {checksum:08x}\n")
+    }
+
+    /// None for anything but what [`Self::encode`] wrote.
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let mut lines = text.split('\n').skip(1);
+        let mut value = |key: &str| lines.next()?.strip_prefix(key)?.strip_prefix(' ').map(str::to_owned);
+        let (topic, topic_id, fingerprint) = (value("topic")?, value("topic-id")?, value("fingerprint")?);
+        let mut digest = [0; 32];
+        if fingerprint.len() != 64 || !fingerprint.is_ascii() {
+            return None;
+        }
+        for (byte, at) in digest.iter_mut().zip((0..64).step_by(2)) {
+            *byte = u8::from_str_radix(&fingerprint[at..at + 2], 16).ok()?;
+        }
+        let decoded = Self {
+            topic,
+            topic_id: u128::from_str_radix(&topic_id, 16).ok()?,
+            fingerprint: Digest(digest),
+            lineage: Lineage(value("lineage")?.parse().ok()?),
+        };
+        (decoded.encode() == text).then_some(decoded)
+    }
+}
+
+#[cfg(test)]
+mod tests;

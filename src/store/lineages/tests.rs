@@ -1,0 +1,149 @@
+//! Workers agree about the active lineage, whatever the store does to their calls.
+
+use super::*;
+use crate::store::blobs::MemoryBlobs;
+use crate::store::faulty::{Faults, FaultyBlobs};
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::thread;
+
+const OLD: Digest = Digest([1; 32]);
+const NEW: Digest = Digest([2; 32]);
+const OTHER: Digest = Digest([3; 32]);
+
+fn ask(blobs: &dyn Blobs, topic_id: u128, fingerprint: Digest, new_lineage: bool) -> Activated {
+    let asked = activate(blobs, "orders", topic_id, fingerprint, new_lineage).now_or_never();
+    asked.expect("memory answers at once").expect("memory does not fail")
+}
+
+fn ready(lineage: u32) -> Activated {
+    Activated::Ready(Lineage(lineage))
+}
+
+#[test]
+fn the_first_lineage_is_one_and_asking_again_changes_nothing() {
+    let blobs = MemoryBlobs::new();
+    for new_lineage in [false, true, true, false] {
+        assert_eq!(ask(&blobs, 7, OLD, new_lineage), ready(1));
+    }
+    let history = history(&blobs, "orders").now_or_never().unwrap().unwrap();
+    let first = Activation { topic: "orders".into(), topic_id: 7, fingerprint: OLD, lineage: Lineage(1) };
+    assert_eq!(history, [first]);
+}
+
+#[test]
+fn a_changed_fingerprint_is_refused_naming_both_unless_it_is_asked_for() {
+    let blobs = MemoryBlobs::new();
+    assert_eq!(ask(&blobs, 7, OLD, false), ready(1));
+    let Activated::Changed { what } = ask(&blobs, 7, NEW, false) else { panic!("it is another fingerprint") };
+    for part in [&OLD.to_string(), &NEW.to_string(), "`orders`", "lineage 1", "--new-lineage"] {
+        assert!(what.contains(part), "`{part}` is not in: {what}");
+    }
+    assert_eq!(ask(&blobs, 7, NEW, true), ready(2));
+    assert_eq!(ask(&blobs, 7, NEW, false), ready(2));
+    assert!(matches!(ask(&blobs, 7, OLD, false), Activated::Changed { .. }), "1 is active no more");
+    // Rolled back: the same pair is the same lineage.
+    assert_eq!(ask(&blobs, 7, OLD, true), ready(1));
+    assert_eq!(ask(&blobs, 7, OTHER, true), ready(3));
+}
+
+#[test]
+fn a_topic_that_is_created_again_starts_a_new_lineage() {
+    let blobs = MemoryBlobs::new();
+    assert_eq!(ask(&blobs, 7, OLD, false), ready(1));
+    assert_eq!(ask(&blobs, 8, OLD, false), ready(2));
+    assert_eq!(ask(&blobs, 7, OLD, false), ready(1));
+    assert_eq!(ask(&blobs, 9, NEW, false), ready(3));
+}
+
+#[test]
+fn topics_do_not_meet() {
+    let blobs = MemoryBlobs::new();
+    for topic in ["a", "a.b", ".a", "a/b", "..", "a b", "a%20b", "ä", "topic-a", "a1"] {
+        for fingerprint in [OLD, NEW] {
+            let first = activate(&blobs, topic, 1, fingerprint, true).now_or_never().unwrap();
+            assert_eq!(first, Ok(ready(1 + u32::from(fingerprint == NEW))), "{topic}");
+        }
+    }
+}
+
+#[test]
+fn every_flipped_bit_and_every_cut_of_an_activation_is_found() {
+    let activation =
+        Activation { topic: "orders".into(), topic_id: 7, fingerprint: OLD, lineage: Lineage(3) };
+    let bytes = activation.encode().into_bytes();
+    assert_eq!(Activation::decode(&bytes), Some(activation));
+    for bit in 0..bytes.len() * 8 {
+        let mut damaged = bytes.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(Activation::decode(&damaged), None, "bit {bit}");
+    }
+    assert!((0..bytes.len()).all(|len| Activation::decode(&bytes[..len]).is_none()));
+}
+
+#[test]
+fn damage_holes_and_newer_formats_are_told() {
+    for (number, bytes, told) in [
+        (2, &b"garbage"[..], "restore it from a backup"),
+        (3, b"x", "is not: restore it"),
+        (2, b"snapfold lineage 2\n", "use the newer snapfold"),
+    ] {
+        let blobs = MemoryBlobs::new();
+        assert_eq!(ask(&blobs, 7, OLD, false), ready(1));
+        blobs.put_new(&name("orders", number), bytes).now_or_never().unwrap().unwrap();
+        let error = activate(&blobs, "orders", 7, OLD, false).now_or_never().unwrap().unwrap_err();
+        assert!(error.detail.contains(told), "{error}");
+    }
+}
+
+/// Goal: whoever is told `Ready` of one topic id is told the same, and that is what is active afterwards.
+/// Method: threads at once, over a store that refuses, loses answers, and lands writes late.
+#[test]
+fn workers_that_activate_at_once_agree() {
+    for seed in 0..300 {
+        let inner = Arc::new(MemoryBlobs::new());
+        if seed % 3 > 0 {
+            assert_eq!(ask(&*inner, 7, OTHER, false), ready(1));
+        }
+        let wanted = [OLD, if seed % 2 == 0 { OLD } else { NEW }];
+        let workers: Vec<_> = (0..4_u64)
+            .map(|worker| {
+                let faults = if seed < 50 { Faults::none() } else { Faults::some() };
+                let blobs = FaultyBlobs::new(inner.clone(), faults, seed * 4 + worker);
+                thread::spawn(move || {
+                    let wanted = wanted[worker as usize % 2];
+                    let activated = activate(&blobs, "orders", 7, wanted, true).now_or_never();
+                    (wanted, activated.expect("memory answers at once"))
+                })
+            })
+            .collect();
+        let asked: Vec<_> = workers.into_iter().map(|worker| worker.join().expect("no panic")).collect();
+        let told: BTreeSet<_> = asked
+            .iter()
+            .filter_map(|(wanted, activated)| match activated {
+                Ok(Activated::Ready(lineage)) => Some((*wanted, *lineage)),
+                _ => None,
+            })
+            .collect();
+        if seed < 50 {
+            assert!(asked.iter().all(|(_, activated)| activated.is_ok()), "seed {seed}: {asked:?}");
+            assert!(!told.is_empty(), "seed {seed}: somebody wins");
+        }
+        let history = history(&*inner, "orders").now_or_never().unwrap().unwrap();
+        let pairs: BTreeSet<_> = history.iter().map(|known| (known.lineage, known.fingerprint)).collect();
+        let lineages: BTreeSet<_> = history.iter().map(|known| known.lineage).collect();
+        assert_eq!(pairs.len(), lineages.len(), "seed {seed}: a lineage of two fingerprints");
+        for (fingerprint, lineage) in told {
+            assert!(pairs.contains(&(lineage, fingerprint)), "seed {seed}: told and not there");
+        }
+    }
+}
+
+#[test]
+fn many_workers_of_one_mind_all_get_the_same_lineage() {
+    let blobs = MemoryBlobs::new();
+    let asked = join_all((0..50).map(|_| activate(&blobs, "orders", 7, OLD, false))).now_or_never();
+    assert!(asked.expect("memory answers at once").iter().all(|activated| *activated == Ok(ready(1))));
+}
