@@ -16,7 +16,7 @@ use crate::domain::ids::{Offset, PartitionNo};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::kafka::LogBounds;
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset as Position, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
@@ -167,7 +167,16 @@ fn positions(
 /// Kafka's id of a topic. Brokers before 2.8 have none: there, a name derived from cluster and topic stands in
 /// for it, and a topic that is deleted and created again is noticed by its offsets only.
 pub(super) fn topic_id(client: &Client, topic: &str, timeout: Duration) -> KafkaResult<u128> {
-    let id = ffi::topic_id(client.client(), topic, timeout)?;
+    // Any broker knows it. Left to itself librdkafka asks the controller, which the mock cluster has none of.
+    let metadata = client.fetch_metadata(Some(topic), timeout)?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let found = found.ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition))?;
+    if let Some(code) = found.error() {
+        return Err(KafkaError::MetadataFetch(code.into()));
+    }
+    let leader = found.partitions().iter().map(|partition| partition.leader()).find(|leader| *leader >= 0);
+    let leader = leader.ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::LeaderNotAvailable))?;
+    let id = ffi::topic_id(client.client(), topic, leader, timeout)?;
     if id != 0 {
         return Ok(id);
     }

@@ -11,6 +11,7 @@
 
 use super::bounds::{Board, watch};
 use super::failure::{Effect, log, log_error, now, outcome};
+use super::ffi;
 use super::log::TopicLog;
 use super::mailbox::{Mailbox, Member};
 use super::queue::{Key, Slot};
@@ -22,7 +23,7 @@ use crate::domain::outcome::{PortError, PortResult};
 use crate::kafka::{ConsumerSettings, Group, GroupEvent, Log};
 use futures_channel::oneshot;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset as Position, TopicPartitionList};
@@ -505,7 +506,7 @@ impl Membership {
             added = added.and(list.add_partition_offset(&key.0, key.1, Position::Offset(offset.0)));
             open.insert(key, answers);
         }
-        match added.and_then(|()| self.consumer.commit(&list, CommitMode::Async)) {
+        match added.and_then(|()| ffi::commit(self.consumer.client(), &list)) {
             Ok(()) => self.committing = Some((now() + COMMIT_TIMEOUT, open)),
             Err(error) => {
                 let failed = outcome("commit", &error, Effect::None);

@@ -82,10 +82,11 @@ impl<T> Drop for Freed<T> {
     }
 }
 
-/// Kafka's id of a topic; 0 if the broker is too old to have any. Blocks at most `timeout`.
+/// Kafka's id of a topic, as one broker knows it; 0 if that is too old to have any. Blocks at most `timeout`.
 pub(super) fn topic_id<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
+    broker: i32,
     timeout: Duration,
 ) -> KafkaResult<u128> {
     let name = CString::new(topic)?;
@@ -104,7 +105,9 @@ pub(super) fn topic_id<C: ClientContext>(
         let options =
             Freed(sys::rd_kafka_AdminOptions_new(rk, operation), sys::rd_kafka_AdminOptions_destroy);
         let mut text = [0; 128];
-        sys::rd_kafka_AdminOptions_set_request_timeout(options.0, timeout, text.as_mut_ptr(), text.len());
+        let (text, len) = (text.as_mut_ptr(), text.len());
+        sys::rd_kafka_AdminOptions_set_request_timeout(options.0, timeout, text, len);
+        sys::rd_kafka_AdminOptions_set_broker(options.0, broker, text, len);
         let queue = Freed(sys::rd_kafka_queue_new(rk), sys::rd_kafka_queue_destroy);
         sys::rd_kafka_DescribeTopics(rk, topics.0, options.0, queue.0);
         // The request has its own time-out; the second is for an answer that comes with it.
@@ -141,6 +144,21 @@ pub(super) fn topic_id<C: ClientContext>(
         let low = sys::rd_kafka_Uuid_least_significant_bits(id).cast_unsigned();
         Ok(u128::from(high) << 64 | u128::from(low))
     }
+}
+
+/// Asks for a commit, whose answer comes to the context's `commit_callback`. The crate's own asynchronous commit
+/// has no answer: librdkafka gives one only to a C callback or to a queue that is named.
+pub(super) fn commit<C: ClientContext>(client: &Client<C>, list: &TopicPartitionList) -> KafkaResult<()> {
+    // SAFETY: the client outlives the call; the list is copied; the queue is counted, and freed here.
+    let status = unsafe {
+        let rk = client.native_ptr();
+        let queue = Freed(sys::rd_kafka_queue_get_consumer(rk), sys::rd_kafka_queue_destroy);
+        if queue.0.is_null() {
+            return Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownGroup));
+        }
+        sys::rd_kafka_commit_queue(rk, list.ptr(), queue.0, None, null_mut())
+    };
+    if status.is_error() { Err(KafkaError::ConsumerCommit(status.into())) } else { Ok(()) }
 }
 
 /// How long the mock cluster of a client waits for more members when a group is formed.
