@@ -1,4 +1,55 @@
-//! The log. Here: the `Log` port that everything else sees of Kafka.
+//! The log: the ports that everything else sees of Kafka, and their adapters over librdkafka.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `mod.rs` | the ports `Log`, `Group`, `Records` |
+//! | `settings.rs` | every librdkafka setting and its reason; what a user may not override |
+//! | `consumer.rs` | `Consumer`: the group's only client, its thread, assigning, revoking, committing |
+//! | `mailbox.rs` | what one topic's worker hears of the group |
+//! | `queue.rs` | the queue of one assigned partition, as `Records` |
+//! | `bounds.rs` | where partitions begin and end, kept fresh in the background |
+//! | `reader.rs` | clients that read a stretch of a partition without joining the group |
+//! | `log.rs` | one topic as `Log` |
+//! | `producer.rs`, `dead_letter.rs` | writing records: for `dev`, for tests, for a topic of dead letters |
+//! | `broker.rs` | `MockBroker`: librdkafka's mock cluster |
+//! | `failure.rs` | librdkafka's errors as outcomes; its log lines as ours |
+//! | `ffi.rs` | the calls that the crate `rdkafka` does not wrap; the only unsafe code |
+
+#[cfg(feature = "runtime")]
+mod bounds;
+#[cfg(feature = "runtime")]
+mod broker;
+#[cfg(feature = "runtime")]
+mod consumer;
+#[cfg(feature = "runtime")]
+mod dead_letter;
+#[cfg(feature = "runtime")]
+mod failure;
+#[cfg(feature = "runtime")]
+mod ffi;
+#[cfg(feature = "runtime")]
+mod log;
+#[cfg(feature = "runtime")]
+mod mailbox;
+#[cfg(feature = "runtime")]
+mod producer;
+#[cfg(feature = "runtime")]
+mod queue;
+#[cfg(feature = "runtime")]
+mod reader;
+#[cfg(feature = "runtime")]
+mod settings;
+
+#[cfg(feature = "runtime")]
+pub use broker::{MockBroker, MockFailure, MockRequest};
+#[cfg(feature = "runtime")]
+pub use consumer::Consumer;
+#[cfg(feature = "runtime")]
+pub use dead_letter::DeadLetterTopic;
+#[cfg(feature = "runtime")]
+pub use producer::{Delivery, Outgoing, Producer, ProducerSettings};
+#[cfg(feature = "runtime")]
+pub use settings::ConsumerSettings;
 
 use crate::domain::ids::{Offset, PartitionNo};
 use crate::domain::outcome::PortResult;
@@ -20,6 +71,8 @@ pub struct LogBounds {
 
 /// Reads of one topic and the group's committed offsets. Implementations: librdkafka; the simulator's.
 pub trait Log: Send + Sync {
+    /// How many partitions the topic has.
+    fn partition_count(&self) -> BoxFuture<'_, PortResult<u32>>;
     /// Bounds of a partition now.
     fn bounds(&self, partition: PartitionNo) -> BoxFuture<'_, PortResult<LogBounds>>;
     /// Records from `from` on, in offset order, at least one unless `from` is at or past `to` or the end;

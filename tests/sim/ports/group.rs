@@ -72,6 +72,11 @@ impl Coordinator {
         coordinator
     }
 
+    /// How many partitions the topic has.
+    pub(crate) fn partitions(&self) -> i32 {
+        self.partitions
+    }
+
     /// The port, for one process; it joins with its first call.
     pub(crate) fn port(&self, log: SimLog) -> SimGroup {
         SimGroup { coordinator: self.clone(), log }

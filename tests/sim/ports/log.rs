@@ -62,6 +62,11 @@ impl SimLog {
 }
 
 impl Log for SimLog {
+    fn partition_count(&self) -> BoxFuture<'_, PortResult<u32>> {
+        let count = u32::try_from(self.group.partitions()).unwrap_or(0);
+        Box::pin(self.look("partition_count", PartitionNo(0), move |_, _| Ok(count)))
+    }
+
     fn bounds(&self, partition: PartitionNo) -> BoxFuture<'_, PortResult<LogBounds>> {
         Box::pin(self.look("bounds", partition, move |broker, topic| broker.bounds(topic, partition)))
     }
