@@ -9,7 +9,7 @@
 //! reaches back
 //! that far. V2 every row seen bounds the fold: a state at or past a row's offset has at least its version.
 
-use super::{AsOf, Provenance, Reconstructor};
+use super::{AsOf, Epochs, Provenance, Reconstructor, reach};
 use crate::domain::aggregate::{Aggregate, Folded};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, Offset, Timestamp, Version};
@@ -73,6 +73,8 @@ pub(super) struct Assembly<'a> {
     stopped: Option<Timestamp>,
     /// Pieces that could not be read or did not join.
     unfolded: Vec<Piece>,
+    /// Of the events that came from checkpoints.
+    entries_reached: Epochs,
 }
 
 impl<'a> Assembly<'a> {
@@ -95,7 +97,12 @@ impl<'a> Assembly<'a> {
             provenance,
             stopped: None,
             unfolded: Vec::new(),
+            entries_reached: Epochs::new(),
         }
+    }
+
+    pub(super) fn entries_reached(&self) -> &Epochs {
+        &self.entries_reached
     }
 
     pub(super) fn finish(self) -> (Aggregate, Provenance) {
@@ -250,6 +257,9 @@ impl<'a> Assembly<'a> {
             }
             if ignore_from.is_some_and(|from| event.record.offset >= from) {
                 return Ok(());
+            }
+            if matches!(piece.source, Source::Entry(_)) {
+                reach(&mut self.entries_reached, event.record.leader_epoch, event.record.offset);
             }
             let decoded = self.reader.decoder.decode(event.record);
             let time = decoded.time();
