@@ -9,7 +9,7 @@
 //! reaches back
 //! that far. V2 every row seen bounds the fold: a state at or past a row's offset has at least its version.
 
-use super::{AsOf, Provenance, Reconstructor};
+use super::{AsOf, Epochs, Provenance, Reconstructor, reach};
 use crate::domain::aggregate::{Aggregate, Folded};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, Offset, Timestamp, Version};
@@ -76,6 +76,8 @@ pub(super) struct Assembly<'a> {
     unfolded: Vec<Piece>,
     /// Versions and offsets of the events folded last, [`TRAIL_MAX`] at most.
     trail: VecDeque<(Version, Offset)>,
+    /// Of the events that came from checkpoints.
+    entries_reached: Epochs,
 }
 
 impl<'a> Assembly<'a> {
@@ -99,6 +101,7 @@ impl<'a> Assembly<'a> {
             stopped: None,
             unfolded: Vec::new(),
             trail: VecDeque::new(),
+            entries_reached: Epochs::new(),
         }
     }
 
@@ -115,6 +118,10 @@ impl<'a> Assembly<'a> {
         }
         self.trail.push_back((self.aggregate.version, offset));
         self.provenance.events += 1;
+    }
+
+    pub(super) fn entries_reached(&self) -> &Epochs {
+        &self.entries_reached
     }
 
     pub(super) fn finish(self) -> (Aggregate, Provenance) {
@@ -269,6 +276,9 @@ impl<'a> Assembly<'a> {
             }
             if ignore_from.is_some_and(|from| event.record.offset >= from) {
                 return Ok(());
+            }
+            if matches!(piece.source, Source::Entry(_)) {
+                reach(&mut self.entries_reached, event.record.leader_epoch, event.record.offset);
             }
             let decoded = self.reader.decoder.decode(event.record);
             let time = decoded.time();

@@ -139,8 +139,8 @@ impl Reconstructor {
     /// `limit` (the first event that its owner will fold) on.
     ///
     /// # Errors
-    /// `Unavailable` if a port failed; `Conflict` if the log was cut below a snapshot; `Gone` or `Corrupt` if what is there cannot be read and the log has
-    /// forgotten it.
+    /// `Unavailable` if a port failed; `Conflict` if the log was cut below a snapshot; `Gone` or `Corrupt`
+    /// if what is there cannot be read and the log has forgotten it.
     pub async fn load(
         &self,
         partition: &PartitionKey,
@@ -150,12 +150,13 @@ impl Reconstructor {
     ) -> Result<Loaded> {
         let oldest = pending.iter().map(|entry| entry.from).min();
         let rows = self.rows_down(key, partition, From::Newest, oldest).await?;
-        self.check_epochs(partition, &rows).await?;
+        self.check_epochs(partition, &epochs_of(&rows)).await?;
         let pieces = Piece::all(&rows, pending);
         let mut assembly = Assembly::new(self, partition, key, AsOf::Head, limit);
         assembly.run(&rows, pieces).await?;
         assembly.reach_limit(&rows).await?;
         let trail = assembly.trail_after(rows.iter().map(|row| row.version).max().unwrap_or_default());
+        self.check_epochs(partition, assembly.entries_reached()).await?;
         let (aggregate, provenance) = assembly.finish();
         self.health.damaged_records.fetch_add(provenance.damaged, Ordering::Relaxed);
         Ok(Loaded { aggregate, rows, trail })
@@ -273,22 +274,16 @@ impl Reconstructor {
         Err(Error::new(ErrorKind::Conflict, "lineage-changed", "the topic was deleted and created again"))
     }
 
-    /// Rule 12: a row may tell of events that an unclean election took away before the watermark reached them;
-    /// others have their offsets now, and the watermark may have passed those. Then the log is not the one
-    /// that was folded.
-    async fn check_epochs(&self, partition: &PartitionKey, rows: &[SnapshotRow]) -> Result<()> {
-        // The epoch of a marked row is that of the event before its mark.
-        let plain = rows.iter().filter(|row| row.leader_epoch >= 0 && !row.quarantined);
-        let mut reached: BTreeMap<i32, Offset> = BTreeMap::new();
-        for row in plain.filter(|_| !mutant(Mutant::TruncationUnchecked)) {
-            let last = reached.entry(row.leader_epoch).or_default();
-            *last = row.last_offset.max(*last);
-        }
-        for (epoch, last) in reached {
-            let end = self.log.epoch_end(partition.partition, epoch).await;
+    /// Rule 12: what is stored may tell of events that an unclean election took away before the watermark
+    /// reached them; others have their offsets now, and the watermark may have passed those. Then the log is
+    /// not the one that was folded.
+    async fn check_epochs(&self, partition: &PartitionKey, reached: &Epochs) -> Result<()> {
+        for (epoch, last) in reached.iter().filter(|_| !mutant(Mutant::TruncationUnchecked)) {
+            let end = self.log.epoch_end(partition.partition, *epoch).await;
             let end = end.map_err(|error| unavailable("read the end of a leader epoch", &error))?;
-            if end <= last {
-                let detail = format!("the log was cut at {end}, a snapshot has its event at {last}");
+            if end <= *last {
+                let detail =
+                    format!("the log was cut at {end}, but the event at {last} was folded and stored");
                 return Err(Error::new(ErrorKind::Conflict, "lineage-changed", detail));
             }
         }
@@ -313,11 +308,12 @@ impl Reconstructor {
             Some(rows) => rows,
             None => self.rows_for(key, partition, as_of).await?,
         };
-        self.check_epochs(partition, &rows).await?;
+        self.check_epochs(partition, &epochs_of(&rows)).await?;
         let pieces = Piece::all(&rows, &pending);
         let mut assembly = Assembly::new(self, partition, key, as_of, view.low_watermark);
         assembly.run(&rows, pieces).await?;
         assembly.tail(&rows).await?;
+        self.check_epochs(partition, assembly.entries_reached()).await?;
         let stopped = assembly.stopped();
         let (aggregate, provenance) = assembly.finish();
         self.health.damaged_records.fetch_add(provenance.damaged, Ordering::Relaxed);
@@ -409,6 +405,25 @@ impl Reconstructor {
         }
         self.rows_down(key, partition, From::AtOrBelow(Version(below.0 - 1)), None).await
     }
+}
+
+/// Leader epochs and the highest offset that was reached under each.
+type Epochs = BTreeMap<i32, Offset>;
+
+fn reach(epochs: &mut Epochs, epoch: i32, offset: Offset) {
+    if epoch >= 0 {
+        let last = epochs.entry(epoch).or_default();
+        *last = offset.max(*last);
+    }
+}
+
+/// The epoch of a marked row is that of the event before its mark, so its offset says nothing.
+fn epochs_of(rows: &[SnapshotRow]) -> Epochs {
+    let mut epochs = Epochs::new();
+    for row in rows.iter().filter(|row| !row.quarantined) {
+        reach(&mut epochs, row.leader_epoch, row.last_offset);
+    }
+    epochs
 }
 
 /// What live checkpoints hold of an aggregate, for a reader whose view has this low watermark.

@@ -76,8 +76,8 @@ fn drawn(world: &Parts, judge: &Judge) -> Option<Question> {
     Some(Question { id, as_of, partition, then, of_owner: false, healed: false })
 }
 
-/// Every version of every aggregate and a share of the moments between, asked of rest and log by nobody's worker when all is quiet; and
-/// every dead letter.
+/// Every version of every aggregate and a share of the moments between, asked of rest and log by nobody's
+/// worker when all is quiet; and every dead letter.
 pub(crate) fn final_check(world: &World, subject: &Subject, fleet: &Fleet, judge: &Arc<Mutex<Judge>>) {
     fleet.gather(world);
     let active = *lock(&fleet.active);
@@ -123,7 +123,8 @@ pub(crate) fn final_check(world: &World, subject: &Subject, fleet: &Fleet, judge
 }
 
 /// Every event that became none is recorded (rule 9), with the ledger's reason. More may be there than the
-/// ledger has where poison is skipped, for the ledger keeps no letters then; or where a log that was cut, or damage, made other history for a while.
+/// ledger has: where poison is skipped, for the ledger keeps no letters then; and where a log that was cut,
+/// or damage, made other history for a while.
 fn check_dead_letters(world: &World, subject: &Subject, active: Active, judge: &Mutex<Judge>) {
     let stream = &world.setup.streams[0];
     let excused = world.broker.records_cut() > 0 || world.bucket.is_damaged();

@@ -193,6 +193,13 @@ impl Replica {
         let mut only = Self::default();
         match query {
             Query::Snapshots(key, lineage) => only.snapshots = one(&self.snapshots, &(key.clone(), *lineage)),
+            Query::SnapshotId(id) => {
+                let named = |(key, cells): (&(AggregateKey, Lineage), &SnapshotCells)| {
+                    let is_it = |version: &Version| snapshot_id(&key.0, key.1, *version) == *id;
+                    cells.keys().any(|(version, _)| is_it(version)).then(|| (key.clone(), cells.clone()))
+                };
+                only.snapshots = self.snapshots.iter().find_map(named).into_iter().collect();
+            }
             Query::Checkpoints(key) => only.checkpoints = one(&self.checkpoints, key),
             Query::Watermarks(key) => only.watermarks = one(&self.watermarks, key),
             Query::Aggregates(kind) => only.aggregates = one(&self.aggregates, kind),
