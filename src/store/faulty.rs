@@ -1,9 +1,10 @@
-//! Seeded faults in front of any index or object store: what a network does to calls, for tests that need the real
-//! adapters. (The simulator has its own, richer ones.)
+//! Seeded faults in front of any index or object store: what a network does to calls, for tests that need
+//! the real adapters. (The simulator has its own, richer ones.)
 //!
-//! Every call draws one fate from the seed and the number of the call: it happens and is answered; it is refused and
-//! did not happen; it happens or not, and nobody hears of it; it is a write that lands later, before one of the next
-//! calls. Reads of objects may come back damaged or cut. Calls in one order meet the same fates on every run.
+//! Every call draws one fate from the seed and the number of the call: it happens and is answered; it is
+//! refused and did not happen; it happens or not, and nobody hears of it; it is a write that lands later,
+//! before one of the next calls. Reads of objects may come back damaged or cut. Calls in one order meet the
+//! same fates on every run.
 //!
 //! *If cancelled*: the fate is drawn; a call that was to happen may not.
 

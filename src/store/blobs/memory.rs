@@ -1,7 +1,7 @@
 //! Objects in memory: the twin that passes the same suite as the durable ones.
 //!
-//! *Order*: one lock, so every call is atomic. *If it fails*: only for what no implementation takes. *What may
-//! leak*: all of it, when the process ends.
+//! *Order*: one lock, so every call is atomic. *If it fails*: only for what no implementation takes. *What
+//! may leak*: all of it, when the process ends.
 
 use super::{Blob, Blobs, check_name};
 use crate::domain::outcome::{PortError, PortResult};

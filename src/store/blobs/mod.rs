@@ -28,8 +28,8 @@ pub type Blob = Vec<u8>;
 
 /// Objects. Implementations: memory, local directory, S3; the simulator's.
 pub trait Blobs: Send + Sync {
-    /// Writes a new object, whole or not at all; `Exists` if there is one of that name (perhaps our own earlier
-    /// try: the caller compares).
+    /// Writes a new object, whole or not at all; `Exists` if there is one of that name (perhaps our own
+    /// earlier try: the caller compares).
     fn put_new<'a>(&'a self, name: &'a str, bytes: &'a [u8]) -> BoxFuture<'a, PortResult<()>>;
     /// `len` bytes from `start`; fewer only where the object ends.
     fn get_range<'a>(&'a self, name: &'a str, start: u64, len: u64) -> BoxFuture<'a, PortResult<Blob>>;
@@ -51,8 +51,9 @@ const NAME_BYTES_MAX: usize = 1_024;
 /// Longest part of a name in bytes: what file systems take.
 const PART_BYTES_MAX: usize = 255;
 
-/// Refuses what is no name of an object: names are relative paths of plain parts, so that every implementation
-/// takes the same ones and none leads out of its folder. Parts that start with a dot belong to implementations.
+/// Refuses what is no name of an object: names are relative paths of plain parts, so that every
+/// implementation takes the same ones and none leads out of its folder. Parts that start with a dot belong
+/// to implementations.
 ///
 /// # Errors
 /// `Permanent`, saying what is wrong.

@@ -1,7 +1,9 @@
-//! An index in memory: the twin that passes the same suite as the durable ones, and the model of what they do.
+//! An index in memory: the twin that passes the same suite as the durable ones, and the model of what they
+//! do.
 //!
-//! *Order*: one lock, so every call is atomic. *If it fails*: never. *What may leak*: all of it, when the process
-//! ends. A deletion stays known for ever, so that a late repetition of the write it deleted stays deleted.
+//! *Order*: one lock, so every call is atomic. *If it fails*: never. *What may leak*: all of it, when the
+//! process ends. A deletion stays known for ever, so that a late repetition of the write it deleted stays
+//! deleted.
 
 use super::{From, Index};
 use crate::domain::chain::snapshot_id;
@@ -52,7 +54,8 @@ impl MemoryIndex {
     }
 }
 
-/// Of two dead letters of one offset (after a truncation another record may have it) every index keeps the same.
+/// Of two dead letters of one offset (after a truncation another record may have it) every index keeps the
+/// same.
 pub(super) fn outranks(new: &DeadLetter, kept: &DeadLetter) -> bool {
     fn rank(letter: &DeadLetter) -> (i32, &str, &str) {
         (letter.record.leader_epoch, &letter.code, &letter.detail)

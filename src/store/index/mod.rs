@@ -1,8 +1,9 @@
 //! The `Index` port: rows that say which facts exist and where their bytes are.
 //!
-//! *Order*: single-row writes, no transactions, no "latest" pointer. *If it fails*: see `outcome`; every write is
-//! idempotent. Reads are quorum reads: what a write was acknowledged for, every later read sees; a write that
-//! was not acknowledged may be seen by one read and not by the next. An error is never told as "absent".
+//! *Order*: single-row writes, no transactions, no "latest" pointer. *If it fails*: see `outcome`; every
+//! write is idempotent. Reads are quorum reads: what a write was acknowledged for, every later read sees; a
+//! write that was not acknowledged may be seen by one read and not by the next. An error is never told as
+//! "absent".
 //!
 //! | file | owns |
 //! |---|---|
@@ -53,7 +54,8 @@ pub trait Index: Send + Sync {
         from: From,
         limit: usize,
     ) -> BoxFuture<'a, PortResult<Vec<SnapshotRow>>>;
-    /// The snapshot whose public id this is (`domain::chain::snapshot_id`): every row written can be found so.
+    /// The snapshot whose public id this is (`domain::chain::snapshot_id`): every row written can be found
+    /// so.
     fn snapshot_by_id(
         &self,
         id: [u8; 16],

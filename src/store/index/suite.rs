@@ -1,5 +1,5 @@
-//! What every index promises, as tests that each implementation runs: promises by hand in [`all`], and the same
-//! random writes into the subject and into the memory twin in [`agrees_with_the_twin`].
+//! What every index promises, as tests that each implementation runs: promises by hand in [`all`], and the
+//! same random writes into the subject and into the memory twin in [`agrees_with_the_twin`].
 //!
 //! Keys are prefixed per promise, so that a subject may keep rows of earlier runs of other promises.
 
@@ -168,7 +168,8 @@ async fn copies_of_one_version_come_together_and_limits_cut_anywhere(index: &dyn
     assert_eq!(walked(index, &key, From::OffsetAtOrBelow(Offset(40)), 2).await, down[..2]);
 }
 
-/// Ids that an encoding may confuse: separators, NUL, prefixes of each other, long, and every plane of Unicode.
+/// Ids that an encoding may confuse: separators, NUL, prefixes of each other, long, and every plane of
+/// Unicode.
 pub(crate) fn ids() -> Vec<String> {
     let mut ids: Vec<String> = [
         "a",

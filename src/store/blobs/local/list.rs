@@ -1,7 +1,8 @@
 //! Names of objects in byte order, from a tree of folders.
 //!
-//! SUBTLE: a folder sorts as its name with the `/` that follows it in its objects' names: `a-b` before `a/c`, `a0`
-//! after it. COST: a page reads each folder it touches whole; only a page's own folders are touched.
+//! SUBTLE: a folder sorts as its name with the `/` that follows it in its objects' names: `a-b` before
+//! `a/c`, `a0` after it. COST: a page reads each folder it touches whole; only a page's own folders are
+//! touched.
 
 use std::fs::read_dir;
 use std::io;

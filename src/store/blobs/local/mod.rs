@@ -4,15 +4,17 @@
 //! |---|---|
 //! | [`list`] | names in byte order, from folders that have none |
 //!
-//! *Order*: bytes go to a file in `.writing`, fsync, then a hard link gives it its name, which fails if the name
-//! is taken (a rename would replace), then fsync of the folders. So a name is there with all its bytes or not at
-//! all, whenever the process or the machine dies, and the first writer of a name wins.
-//! *If it fails*: before the link nothing happened; from the link on the outcome is unknown until it is repeated.
-//! *If cancelled*: as if it failed. *What may leak*: files in `.writing`; opening the folder removes those that no
-//! living process holds. Folders that became empty stay.
+//! *Order*: bytes go to a file in `.writing`, fsync, then a hard link gives it its name, which fails if the
+//! name is taken (a rename would replace), then fsync of the folders. So a name is there with all its bytes
+//! or not at all, whenever the process or the machine dies, and the first writer of a name wins.
+//! *If it fails*: before the link nothing happened; from the link on the outcome is unknown until it is
+//! repeated.
+//! *If cancelled*: as if it failed. *What may leak*: files in `.writing`; opening the folder removes those
+//! that no living process holds. Folders that became empty stay.
 //!
-//! COST: a small range read is one hop to a thread for blocking work and open, pread, close: the hop costs more
-//! than the three calls, so files are not kept open (a kept file would also hide a deletion by somebody else).
+//! COST: a small range read is one hop to a thread for blocking work and open, pread, close: the hop costs
+//! more than the three calls, so files are not kept open (a kept file would also hide a deletion by somebody
+//! else).
 
 mod list;
 
@@ -45,7 +47,8 @@ impl LocalBlobs {
     /// Opens the objects below a folder, creating it where there is none.
     ///
     /// # Errors
-    /// If the folder cannot be written, its file system has no hard links, or a newer version of snapfold wrote it.
+    /// If the folder cannot be written, its file system has no hard links, or a newer version of snapfold
+    /// wrote it.
     pub fn open(path: &Path) -> Result<Self> {
         let told = |detail: String| {
             let kind = ErrorKind::Invalid;
@@ -174,8 +177,8 @@ impl LocalBlobs {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(PortError::Exists),
             Err(error) => return Err(self.failed(&error)),
         };
-        // INVARIANT: also an object that was there already is durable when that is told: it may be an earlier try
-        // of the same writer that died here.
+        // INVARIANT: also an object that was there already is durable when that is told: it may be an
+        // earlier try of the same writer that died here.
         let folder = path.parent().expect("an object is below the root");
         sync_folder(folder).map_err(|error| {
             PortError::Unknown(format!("objects in `{}`: fsync of a folder: {error}", self.root.display()))

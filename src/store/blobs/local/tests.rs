@@ -40,7 +40,8 @@ async fn objects_are_there_after_reopening_and_the_writings_of_the_dead_are_swep
     assert_eq!(again.list("", None, 9).await, Ok(vec!["a/b".to_owned()]));
 }
 
-/// Goal: a writer that is cancelled anywhere leaves a whole object or none. Method: poll it a few times, drop it.
+/// Goal: a writer that is cancelled anywhere leaves a whole object or none. Method: poll it a few times,
+/// drop it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_write_leaves_a_whole_object_or_none() {
     let folder = folder();

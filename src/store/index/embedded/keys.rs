@@ -1,9 +1,9 @@
 //! Keys of the embedded index: bytes whose order is the order of the rows.
 //!
 //! The logical order is that of the CQL tables: lineage and version descending (so that the newest row of an
-//! aggregate is the first of its prefix), everything else ascending. Texts are escaped, not length-prefixed, so
-//! that they sort by their own bytes: a NUL becomes `00 FF`, the end is `00 01` (the idea is FoundationDB's tuple
-//! layer). Signed numbers have their sign bit flipped, descending ones all bits.
+//! aggregate is the first of its prefix), everything else ascending. Texts are escaped, not length-prefixed,
+//! so that they sort by their own bytes: a NUL becomes `00 FF`, the end is `00 01` (the idea is
+//! FoundationDB's tuple layer). Signed numbers have their sign bit flipped, descending ones all bits.
 //!
 //! Invariant: no key of one text is a prefix of the key of another, whatever bytes the texts hold.
 

@@ -1,17 +1,19 @@
-//! The index in one folder of one process: an LSM tree (fjall, see docs/adr/0005) with the logical tables of the
-//! CQL index in one ordered key space.
+//! The index in one folder of one process: an LSM tree (fjall, see docs/adr/0005) with the logical tables of
+//! the CQL index in one ordered key space.
 //!
 //! | file | owns |
 //! |---|---|
 //! | [`keys`] | keys whose byte order is the order of the rows |
 //! | [`writer`] | group commit: the only thread that writes |
 //!
-//! *Order*: a write is acknowledged after the fsync of its batch; a read then sees it. *If it fails*: damage (a
-//! checksum of the tree, of a row, or a row under another's key) is `Permanent` and says so; it is never "absent".
-//! *If cancelled*: a queued write happens all the same. *What may leak*: nothing; a batch is whole or not there.
+//! *Order*: a write is acknowledged after the fsync of its batch; a read then sees it. *If it fails*: damage
+//! (a checksum of the tree, of a row, or a row under another's key) is `Permanent` and says so; it is never
+//! "absent".
+//! *If cancelled*: a queued write happens all the same. *What may leak*: nothing; a batch is whole or not
+//! there.
 //!
-//! COST: reads run on the thread that asks, a few microseconds with a warm cache, one read of the disk without.
-//! A walk by time or offset reads the rows above its start too, about two microseconds each.
+//! COST: reads run on the thread that asks, a few microseconds with a warm cache, one read of the disk
+//! without. A walk by time or offset reads the rows above its start too, about two microseconds each.
 
 mod keys;
 mod writer;
@@ -56,8 +58,8 @@ struct Rows {
 }
 
 impl EmbeddedIndex {
-    /// Opens the index in a folder of this machine, creating it where there is none. `cache_bytes` bounds the cache
-    /// of blocks; buffers of writes come on top, up to about 100 MiB.
+    /// Opens the index in a folder of this machine, creating it where there is none. `cache_bytes` bounds
+    /// the cache of blocks; buffers of writes come on top, up to about 100 MiB.
     ///
     /// # Errors
     /// If another process uses the folder, if it is damaged, or if a newer version of snapfold wrote it.
@@ -139,8 +141,8 @@ fn failed(error: &fjall::Error) -> PortError {
     }
 }
 
-/// SUBTLE: the storage engine checks its blocks by checksum, but not every length and invariant beyond; where a
-/// damaged file makes it panic, that is damage too, and must not take the process down.
+/// SUBTLE: the storage engine checks its blocks by checksum, but not every length and invariant beyond;
+/// where a damaged file makes it panic, that is damage too, and must not take the process down.
 fn guarded<T>(work: impl FnOnce() -> PortResult<T>) -> PortResult<T> {
     let done = catch_unwind(AssertUnwindSafe(work));
     done.unwrap_or_else(|_| Err(damaged(&"the storage engine gave up on it")))

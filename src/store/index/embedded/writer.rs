@@ -1,10 +1,10 @@
 //! The one writer of the embedded index: whatever is queued becomes one batch, and is acknowledged after its
 //! fsync. With many flushes in flight one fsync serves them all, and with one it costs one.
 //!
-//! *Order*: writes take effect in the order in which they were queued. Being alone, the writer may read a row and
-//! then replace it (watermarks, dead letters, deletions).
-//! *If it fails*: a failed batch has an unknown outcome and stops the index: after a failed fsync nobody knows what
-//! the disk has, so everything later is refused until a restart reads the journal again.
+//! *Order*: writes take effect in the order in which they were queued. Being alone, the writer may read a
+//! row and then replace it (watermarks, dead letters, deletions).
+//! *If it fails*: a failed batch has an unknown outcome and stops the index: after a failed fsync nobody
+//! knows what the disk has, so everything later is refused until a restart reads the journal again.
 //! *If cancelled*: a queued write happens all the same.
 
 use super::keys::{self, Key};
@@ -25,8 +25,8 @@ const QUEUE_BYTES_MAX: usize = 16 << 20;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// What a waiting write costs besides its bytes.
 const WRITE_OVERHEAD_BYTES: usize = 256;
-/// How long a deletion is remembered, measured from one pack's minting to another's. A flush, and with it every
-/// repetition of a write, ends ten minutes after its pack was minted.
+/// How long a deletion is remembered, measured from one pack's minting to another's. A flush, and with it
+/// every repetition of a write, ends ten minutes after its pack was minted.
 const RETIRED_KEPT_MS: i64 = 24 * 60 * 60 * 1_000;
 /// Outdated deletions forgotten per checkpoint written: more than come with it.
 const FORGOTTEN_PER_WRITE: usize = 8;
@@ -131,7 +131,8 @@ fn run(rows: &Rows, mut requests: mpsc::UnboundedReceiver<Request>) {
             let _ = done.send(outcome.clone());
         }
         if has_failed {
-            // What is queued behind it gets the same answer from its dropped channel; later writes are refused.
+            // What is queued behind it gets the same answer from its dropped channel; later writes are
+            // refused.
             return;
         }
     }

@@ -1,14 +1,14 @@
-//! Which lineage of a topic is active: a log of activations in the object store, one small object each, created
-//! only if nobody else did (rules 2 and 5 of DESIGN section 4). Nothing is ever changed or deleted.
+//! Which lineage of a topic is active: a log of activations in the object store, one small object each,
+//! created only if nobody else did (rules 2 and 5 of DESIGN section 4). Nothing is ever changed or deleted.
 //!
-//! `v1/lineages/<topic>/<number>` says: from here on, records of this topic id are folded with this fingerprint into
-//! this lineage. The active lineage of a topic id is that of its last activation. One (topic id, fingerprint) has
-//! one lineage for ever: a mapping that is rolled back continues where it stood.
+//! `v1/lineages/<topic>/<number>` says: from here on, records of this topic id are folded with this
+//! fingerprint into this lineage. The active lineage of a topic id is that of its last activation. One
+//! (topic id, fingerprint) has one lineage for ever: a mapping that is rolled back continues where it stood.
 //!
-//! *Order*: an activation is acknowledged before anybody folds by it. Two workers that activate at once try the same
-//! number; one of them loses, looks again, and finds what it wanted or is refused.
-//! *If it fails*: a write that may have happened is repeated; that it is there already then means it was ours, or
-//! one that says the same. After a few tries the error goes to the caller, who may ask again.
+//! *Order*: an activation is acknowledged before anybody folds by it. Two workers that activate at once try
+//! the same number; one of them loses, looks again, and finds what it wanted or is refused.
+//! *If it fails*: a write that may have happened is repeated; that it is there already then means it was
+//! ours, or one that says the same. After a few tries the error goes to the caller, who may ask again.
 //! *If cancelled*: activated or not; asking again tells. *What may leak*: nothing.
 
 use super::blobs::Blobs;
@@ -49,8 +49,8 @@ const PAGE: usize = 1_000;
 const OBJECT_BYTES_MAX: u64 = 4_096;
 const FORMAT: &str = "snapfold lineage 1";
 
-/// Makes sure that the lineage of (topic id, fingerprint) is the active one of the topic id. A topic (id) without any
-/// gets its first; where another fingerprint is active, `new_lineage` decides.
+/// Makes sure that the lineage of (topic id, fingerprint) is the active one of the topic id. A topic (id)
+/// without any gets its first; where another fingerprint is active, `new_lineage` decides.
 ///
 /// # Errors
 /// `Unavailable` if the store does not answer, `Corrupt` if an activation is damaged.
