@@ -16,8 +16,12 @@ pub mod codec;
 #[cfg(feature = "runtime")]
 pub mod config;
 pub mod domain;
+#[cfg(feature = "runtime")]
+pub mod http;
 pub mod kafka;
 pub mod lookup;
 pub mod reconstruct;
 pub mod store;
+#[cfg(feature = "runtime")]
+pub mod telemetry;
 pub mod worker;

@@ -54,8 +54,7 @@ pub trait Index: Send + Sync {
         from: From,
         limit: usize,
     ) -> BoxFuture<'a, PortResult<Vec<SnapshotRow>>>;
-    /// The snapshot whose public id this is (`domain::chain::snapshot_id`): every row written can be found
-    /// so.
+    /// The snapshot whose public id this is (`domain::chain::snapshot_id`): every row written can be found so.
     fn snapshot_by_id(
         &self,
         id: [u8; 16],

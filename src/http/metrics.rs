@@ -1,0 +1,114 @@
+//! `/metrics`, and what workers say of themselves as samples of the metrics of `telemetry`.
+
+use super::Shared;
+use super::problem::Problem;
+use super::query::Query;
+use crate::domain::partition::Counts;
+use crate::telemetry::metrics::{self as table, Metric, Metrics, Sample};
+use crate::worker::{Handle, Status};
+use axum::extract::State;
+use axum::http::{HeaderValue, Uri, header};
+use axum::response::{IntoResponse, Response};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Triggers in the order of their variants, as `Counts::snapshots` has them.
+const TRIGGERS: [&str; 8] = ["events", "age", "bytes", "manual", "schedule", "memory", "debt", "adaptive"];
+
+pub(super) async fn scrape(State(shared): State<Shared>, uri: Uri) -> Result<Response, Problem> {
+    Query::parse(&uri, &[])?;
+    let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    Ok(([(header::CONTENT_TYPE, format)], (shared.app.metrics)()).into_response())
+}
+
+/// What the scrape shows: everything that was measured, the workers as they are now, and what `others` adds.
+pub fn source(
+    metrics: Arc<Metrics>,
+    workers: BTreeMap<Arc<str>, Handle>,
+    others: impl Fn() -> Vec<Sample> + Send + Sync + 'static,
+) -> Arc<dyn Fn() -> String + Send + Sync> {
+    Arc::new(move || {
+        let mut samples = others();
+        for (stream, worker) in &workers {
+            samples.extend(of_worker(stream, worker));
+        }
+        metrics.observe(samples);
+        metrics.render()
+    })
+}
+
+/// What a worker says of itself.
+#[must_use]
+pub fn of_worker(stream: &str, worker: &Handle) -> Vec<Sample> {
+    let statuses = worker.statuses.lock().expect("no panic while the map is held");
+    statuses.iter().flat_map(|(number, status)| of_partition(stream, number.0, status)).collect()
+}
+
+fn of_partition(stream: &str, partition: i32, status: &Status) -> Vec<Sample> {
+    let number = partition.to_string();
+    let stands_still = status.halted.is_some() || status.refused.is_some();
+    let now = |metric: &'static Metric, value: f64| Sample::now(metric, &[stream, &number], value);
+    let mut samples = vec![
+        now(&table::PARTITION_OWNED, 1.0),
+        now(&table::PARTITION_POSITION, status.position.0 as f64),
+        now(&table::PARTITION_LOW_WATERMARK, status.low_watermark.0 as f64),
+        now(&table::PARTITION_RESIDENTS, status.residents as f64),
+        now(&table::PARTITION_MEMORY, status.memory_bytes as f64),
+        now(&table::PARTITION_LIVE_CHECKPOINTS, status.live_checkpoints as f64),
+        now(&table::PARTITION_HALTED, f64::from(u8::from(stands_still))),
+    ];
+    // Only the stream is a label of totals, so that their number does not grow with that of partitions.
+    let origin = u64::from(partition.unsigned_abs());
+    for (metric, total) in totals(&status.counts) {
+        samples.push(Sample::total(metric, &[stream], origin, total));
+    }
+    for (trigger, total) in TRIGGERS.into_iter().zip(status.counts.snapshots) {
+        samples.push(Sample::total(&table::SNAPSHOTS, &[stream, trigger], origin, total));
+    }
+    samples
+}
+
+fn totals(counts: &Counts) -> [(&'static Metric, u64); 15] {
+    [
+        (&table::RECORDS, counts.records),
+        (&table::EVENTS_FOLDED, counts.folded),
+        (&table::EVENTS_SKIPPED, counts.skipped),
+        (&table::EVENTS_REPLAYED, counts.replayed),
+        (&table::EVENTS_DUPLICATE, counts.duplicates),
+        (&table::EVENTS_CONFLICTING, counts.conflicts),
+        (&table::DEAD_LETTERS, counts.dead_letters),
+        (&table::AGGREGATES_QUARANTINED, counts.quarantined),
+        (&table::AGGREGATE_LOADS, counts.loads),
+        (&table::AGGREGATE_EVICTIONS, counts.evictions),
+        (&table::SNAPSHOTS_ABANDONED, counts.snapshots_abandoned),
+        (&table::CHECKPOINTS, counts.checkpoints),
+        (&table::CHECKPOINTS_ABANDONED, counts.checkpoints_abandoned),
+        (&table::CHECKPOINTS_RETIRED, counts.checkpoints_retired),
+        (&table::ADOPTIONS, counts.adoptions),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::{Offset, PartitionNo};
+
+    #[test]
+    fn a_partition_shows_its_gauges_and_adds_to_the_totals_of_its_stream() {
+        let worker = Handle::default();
+        let counts = Counts { records: 7, snapshots: [1, 2, 0, 0, 0, 0, 0, 0], ..Counts::default() };
+        let status = Status { position: Offset(42), counts, ..Status::default() };
+        worker.statuses.lock().unwrap().insert(PartitionNo(4), status.clone());
+        worker.statuses.lock().unwrap().insert(PartitionNo(5), status);
+        let (measured, recorder) = Metrics::build();
+        let source = source(Arc::new(measured), BTreeMap::from([("order".into(), worker)]), Vec::new);
+        let text = metrics::with_local_recorder(&recorder, || source());
+        for line in [
+            "snapfold_partition_position_offset{stream=\"order\",partition=\"4\"} 42",
+            "snapfold_consumed_records_total{stream=\"order\"} 14",
+            "snapfold_stored_snapshots_total{stream=\"order\",trigger=\"age\"} 4",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line}\n{text}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The HTTP API: one file per resource, over `lookup`.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `mod.rs` | `App`, the routes, serving |
+//! | `edge.rs` | what every request passes: ids, bounds, panics, problems, timing, metrics |
+//! | `path.rs` | parts of the path: streams, ids, versions |
+//! | `query.rs` | the parameters of a query, strictly |
+//! | `cursor.rs` | where a list goes on |
+//! | `problem.rs` | refusals and faults as problems |
+//! | `codes.rs` | every code, its status and its page |
+//! | `json.rs` | writes JSON |
+//! | `encode.rs` | the bodies of answers |
+//! | `aggregates.rs` `state.rs` `events.rs` `snapshots.rs` `diff.rs` `verify.rs` `dead_letters.rs` | the resources |
+//! | `health.rs` | liveness, start-up, readiness |
+//! | `metrics.rs` | figures of workers, the scrape |
+//!
+//! INVARIANT: no bytes of a request make the routing or the reading of its path and query panic.
+//! *If cancelled*: a client that goes away drops its question; reads have no effects.
+
+mod aggregates;
+pub mod codes;
+mod cursor;
+mod dead_letters;
+mod diff;
+mod edge;
+mod encode;
+mod events;
+mod health;
+mod json;
+pub mod metrics;
+mod path;
+mod problem;
+mod query;
+mod snapshots;
+mod state;
+mod verify;
+
+pub use health::Readiness;
+
+use crate::lookup::Streams;
+use crate::worker::Handle;
+use axum::Router;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::ListenerExt;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// What the API needs of the process it runs in.
+#[derive(Clone)]
+pub struct App {
+    /// Questions, by aggregate type.
+    pub streams: Arc<Streams>,
+    /// The topic of each type.
+    pub topics: BTreeMap<Arc<str>, Arc<str>>,
+    /// The workers, by aggregate type.
+    pub workers: BTreeMap<Arc<str>, Handle>,
+    /// The text of the scrape; see [`metrics::source`].
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Whether requests should come here.
+    pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
+}
+
+struct Inner {
+    app: App,
+    ids: edge::RequestIds,
+    /// It has been ready once.
+    is_started: AtomicBool,
+}
+
+type Shared = Arc<Inner>;
+
+/// All routes.
+pub fn router(app: App) -> Router {
+    let shared =
+        Arc::new(Inner { app, ids: edge::RequestIds::default(), is_started: AtomicBool::new(false) });
+    finish(routes(), shared)
+}
+
+fn routes() -> Router<Shared> {
+    Router::new()
+        .route("/v1/aggregates", get(aggregates::list))
+        .route("/v1/aggregates/{type}/{id}", get(aggregates::head))
+        .route("/v1/aggregates/{type}/{id}/state", get(state::get))
+        .route("/v1/aggregates/{type}/{id}/events", get(events::list))
+        .route("/v1/aggregates/{type}/{id}/events/{version}", get(events::one))
+        .route("/v1/aggregates/{type}/{id}/snapshots", get(snapshots::list))
+        .route("/v1/aggregates/{type}/{id}/snapshots/latest", get(snapshots::latest))
+        .route("/v1/aggregates/{type}/{id}/snapshots/{version}", get(snapshots::one))
+        .route("/v1/aggregates/{type}/{id}/snapshots/{version}/blob", get(snapshots::blob))
+        .route("/v1/aggregates/{type}/{id}/diff", get(diff::get))
+        .route("/v1/aggregates/{type}/{id}/verify", post(verify::post))
+        .route("/v1/snapshots/{snapshotId}", get(snapshots::by_id))
+        .route("/v1/dead-letters", get(dead_letters::list))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/startupz", get(health::started))
+        .route("/metrics", get(metrics::scrape))
+}
+
+/// The routes with what is around them.
+fn finish(routes: Router<Shared>, shared: Shared) -> Router {
+    routes
+        .fallback(path::unknown)
+        .method_not_allowed_fallback(path::wrong_method)
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), edge::edge))
+        .with_state(shared)
+}
+
+/// Serves until `shutdown` completes, then finishes the requests that are running.
+///
+/// # Errors
+/// What the listener reports.
+pub async fn serve(
+    listener: tokio::net::TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let listener = listener.tap_io(|stream| {
+        // Answers are small and complete: waiting for more only delays them.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps Nagle's algorithm");
+        }
+    });
+    axum::serve(listener, router).with_graceful_shutdown(shutdown).await
+}
+
+/// An answer in JSON.
+fn answer(body: Vec<u8>) -> Response {
+    let json = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, json)], body).into_response()
+}
+
+#[cfg(test)]
+mod tests;

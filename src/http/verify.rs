@@ -1,0 +1,31 @@
+//! `POST …/verify`: stored records against checksums, chain and fold, and against the topic on demand.
+
+use super::edge::{BODY_BYTES_MAX, too_long};
+use super::encode;
+use super::path::Path;
+use super::problem::Problem;
+use super::query::Query;
+use super::{Shared, answer};
+use crate::lookup::VerifyMode;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::Uri;
+use axum::response::Response;
+
+pub(super) async fn post(
+    State(shared): State<Shared>,
+    path: Path,
+    uri: Uri,
+    body: Body,
+) -> Result<Response, Problem> {
+    let query = Query::parse(&uri, &["version", "mode"])?;
+    let (version, mode) = (query.version("version")?, query.choice("mode", &["checksum", "replay"])?);
+    let bytes = axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| too_long())?;
+    if !bytes.trim_ascii().is_empty() && bytes.trim_ascii() != b"{}" {
+        let problem = Problem::new("bad-body", "the route takes no body");
+        return Err(problem.hint("write `version` and `mode` into the query"));
+    }
+    let target = path.target(&shared)?;
+    let how = if mode == "replay" { VerifyMode::Replay } else { VerifyMode::Checksum };
+    Ok(answer(encode::verified(mode, &target.lookup.verify(&target.id, version, how).await?)))
+}

@@ -1,0 +1,307 @@
+//! Every metric in one table: name, kind, labels, help, buckets. `docs/METRICS.md` is made from it.
+//!
+//! What happens in a request is recorded when it happens. What a part of the process counts for itself is observed at
+//! each scrape, as plain [`Sample`]s. A total whose origin starts again (a partition that moved away and came back)
+//! goes on from where it was: totals never fall.
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+/// One metric.
+#[derive(Debug)]
+pub struct Metric {
+    /// `snapfold_<noun>_<unit>`, and `_total` for what only grows.
+    pub name: &'static str,
+    /// Whether it grows, moves or is distributed.
+    pub kind: Kind,
+    /// Names of its labels.
+    pub labels: &'static [&'static str],
+    /// A sentence for people.
+    pub help: &'static str,
+}
+
+/// What a metric's value may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows.
+    Total,
+    /// It is what it is now.
+    Now,
+    /// Seconds, in the buckets of [`SECONDS`].
+    Seconds,
+}
+
+/// Upper bounds of the buckets of every histogram, in seconds: from an answer out of memory to a long replay.
+pub const SECONDS: &[f64] =
+    &[0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+macro_rules! metrics {
+    ($($id:ident $kind:ident $name:literal [$($label:literal)*] $help:literal)*) => {
+        $(
+            #[doc = $help]
+            pub static $id: Metric =
+                Metric { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };
+        )*
+        /// The table.
+        pub static METRICS: &[&Metric] = &[$(&$id),*];
+    };
+}
+
+metrics! {
+    BUILD Now "snapfold_build_info" ["version"] "Always 1; the label is the version of the program"
+    HTTP_REQUESTS Total "snapfold_http_requests_total" ["route" "method" "status"] "Requests answered, by template of the route"
+    HTTP_REQUEST_SECONDS Seconds "snapfold_http_request_seconds" ["route"] "Time from a request's head to its answer"
+    HTTP_PANICS Total "snapfold_http_panics_total" [] "Requests whose handler panicked: each is a mistake of the program"
+    PARTITION_OWNED Now "snapfold_partition_owned" ["stream" "partition"] "1 while this worker owns the partition, 0 after it has gone"
+    PARTITION_POSITION Now "snapfold_partition_position_offset" ["stream" "partition"] "Next offset to fold; the end of the log minus this is the lag"
+    PARTITION_LOW_WATERMARK Now "snapfold_partition_low_watermark_offset" ["stream" "partition"] "First offset that neither a snapshot nor a checkpoint covers"
+    PARTITION_RESIDENTS Now "snapfold_partition_resident_aggregates" ["stream" "partition"] "Aggregates in memory"
+    PARTITION_MEMORY Now "snapfold_partition_memory_bytes" ["stream" "partition"] "Bytes that states, tails and tables of checkpoints take"
+    PARTITION_LIVE_CHECKPOINTS Now "snapfold_partition_live_checkpoints" ["stream" "partition"] "Checkpoints that a reader has to consult"
+    PARTITION_HALTED Now "snapfold_partition_halted" ["stream" "partition"] "1 while the partition stands still; `/readyz?verbose` says why"
+    RECORDS Total "snapfold_consumed_records_total" ["stream"] "Records taken from the log"
+    EVENTS_FOLDED Total "snapfold_folded_events_total" ["stream"] "Events that became a version"
+    EVENTS_SKIPPED Total "snapfold_skipped_events_total" ["stream"] "Of the folded events, those that were poison and left the state as it was"
+    EVENTS_REPLAYED Total "snapfold_replayed_events_total" ["stream"] "Events that a loaded state held already"
+    EVENTS_DUPLICATE Total "snapfold_duplicate_events_total" ["stream"] "Events whose version or id was folded before"
+    EVENTS_CONFLICTING Total "snapfold_conflicting_events_total" ["stream"] "Duplicates with other bytes than the event that was folded"
+    DEAD_LETTERS Total "snapfold_dead_letters_total" ["stream"] "Events recorded as dead letters"
+    AGGREGATES_QUARANTINED Total "snapfold_quarantined_aggregates_total" ["stream"] "Aggregates that were quarantined"
+    AGGREGATE_LOADS Total "snapfold_aggregate_loads_total" ["stream"] "Aggregates loaded from rest before their next event"
+    AGGREGATE_EVICTIONS Total "snapfold_aggregate_evictions_total" ["stream"] "Aggregates removed from memory to keep within the limit"
+    SNAPSHOTS Total "snapfold_stored_snapshots_total" ["stream" "trigger"] "Snapshots acknowledged"
+    SNAPSHOTS_ABANDONED Total "snapfold_abandoned_snapshots_total" ["stream"] "Snapshots given up; their events stay dirty"
+    CHECKPOINTS Total "snapfold_stored_checkpoints_total" ["stream"] "Checkpoints acknowledged"
+    CHECKPOINTS_ABANDONED Total "snapfold_abandoned_checkpoints_total" ["stream"] "Checkpoints given up; their events stay dirty"
+    CHECKPOINTS_RETIRED Total "snapfold_retired_checkpoints_total" ["stream"] "Checkpoints superseded by snapshots"
+    ADOPTIONS Total "snapfold_adopted_rows_total" ["stream"] "Provisional rows written again before the low watermark passed them"
+    CACHE_HITS Total "snapfold_cache_hits_total" ["stream"] "Questions for which the cache kept a state"
+    CACHE_MISSES Total "snapfold_cache_misses_total" ["stream"] "Questions for which it kept none"
+    CACHE_BYTES Now "snapfold_cache_bytes" ["stream"] "Bytes of kept states"
+    DAMAGED_RECORDS Total "snapfold_damaged_records_total" ["stream"] "Stored records that could not be read and gave way to others"
+    STALE_LISTS Total "snapfold_stale_checkpoint_lists_total" ["stream"] "Reads that started again because a listed checkpoint was gone"
+}
+
+/// The value of a metric at a scrape.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    metric: &'static Metric,
+    labels: Vec<String>,
+    value: Observed,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Observed {
+    /// What one origin has counted since it started.
+    Total {
+        origin: u64,
+        total: u64,
+    },
+    Now(f64),
+}
+
+impl Sample {
+    /// A value as it is now; values of labels in the order of the table.
+    #[must_use]
+    pub fn now(metric: &'static Metric, labels: &[&str], value: f64) -> Self {
+        Self { metric, labels: owned(metric, labels), value: Observed::Now(value) }
+    }
+
+    /// What one of several origins with these labels has counted since it started.
+    #[must_use]
+    pub fn total(metric: &'static Metric, labels: &[&str], origin: u64, total: u64) -> Self {
+        Self { metric, labels: owned(metric, labels), value: Observed::Total { origin, total } }
+    }
+
+    fn named(&self) -> Vec<(&'static str, String)> {
+        self.metric.labels.iter().copied().zip(self.labels.iter().cloned()).collect()
+    }
+}
+
+fn owned(metric: &Metric, labels: &[&str]) -> Vec<String> {
+    assert_eq!(metric.labels.len(), labels.len(), "`{}` has other labels", metric.name);
+    labels.iter().map(|label| (*label).to_owned()).collect()
+}
+
+/// The recorder of the process and what it has observed so far.
+pub struct Metrics {
+    handle: PrometheusHandle,
+    seen: Mutex<Seen>,
+}
+
+type Series = (&'static str, Vec<String>);
+
+#[derive(Default)]
+struct Seen {
+    totals: BTreeMap<(Series, u64), u64>,
+    gauges: BTreeSet<Series>,
+}
+
+impl Metrics {
+    /// A recorder that is not installed.
+    #[must_use]
+    pub fn build() -> (Self, PrometheusRecorder) {
+        let mut builder = PrometheusBuilder::new();
+        for metric in METRICS.iter().filter(|metric| metric.kind == Kind::Seconds) {
+            builder = builder
+                .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), SECONDS)
+                .expect("the buckets of the table are not empty");
+        }
+        let recorder = builder.build_recorder();
+        let metrics = Self { handle: recorder.handle(), seen: Mutex::default() };
+        metrics::with_local_recorder(&recorder, || {
+            METRICS.iter().for_each(|metric| describe(metric));
+            let labels = [("version", env!("CARGO_PKG_VERSION"))];
+            metrics::gauge!(BUILD.name, &labels).set(1.0);
+        });
+        (metrics, recorder)
+    }
+
+    /// Makes it the recorder of the process.
+    ///
+    /// # Errors
+    /// A sentence, if the process has one already.
+    pub fn install() -> Result<Self, String> {
+        let (metrics, recorder) = Self::build();
+        metrics::set_global_recorder(recorder).map_err(|error| format!("install metrics: {error}"))?;
+        Ok(metrics)
+    }
+
+    /// Takes samples over. A gauge that was among the last ones and is not among these becomes 0: its partition has
+    /// gone.
+    ///
+    /// # Panics
+    /// If another observation panicked.
+    pub fn observe(&self, samples: impl IntoIterator<Item = Sample>) {
+        let mut seen = self.seen.lock().expect("no panic while the samples are held");
+        let mut gauges = BTreeSet::new();
+        for sample in samples {
+            let (labels, series) = (sample.named(), (sample.metric.name, sample.labels));
+            match sample.value {
+                Observed::Now(value) => {
+                    metrics::gauge!(series.0, &labels).set(value);
+                    gauges.insert(series);
+                }
+                Observed::Total { origin, total } => {
+                    let last = seen.totals.insert((series.clone(), origin), total).unwrap_or(0);
+                    let more = if total < last { total } else { total - last };
+                    metrics::counter!(series.0, &labels).increment(more);
+                }
+            }
+        }
+        for (name, labels) in seen.gauges.difference(&gauges) {
+            let names =
+                METRICS.iter().find(|metric| metric.name == *name).map_or(&[][..], |metric| metric.labels);
+            let labels: Vec<(&str, String)> = names.iter().copied().zip(labels.iter().cloned()).collect();
+            metrics::gauge!(*name, &labels).set(0.0);
+        }
+        seen.gauges = gauges;
+    }
+
+    /// The text of a scrape.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Folds what histograms have collected into their buckets. To be called every few seconds: without it they keep
+    /// every single value until the next scrape.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+}
+
+fn describe(metric: &'static Metric) {
+    match metric.kind {
+        Kind::Total => metrics::describe_counter!(metric.name, metric.help),
+        Kind::Now => metrics::describe_gauge!(metric.name, metric.help),
+        Kind::Seconds => metrics::describe_histogram!(metric.name, metrics::Unit::Seconds, metric.help),
+    }
+}
+
+/// The table as Markdown, as it is kept in `docs/METRICS.md`.
+#[must_use]
+pub fn reference() -> String {
+    let mut out = String::from(
+        "# Metrics\n\nServed at `/metrics` in the Prometheus text format. This file is generated from the table in\n\
+        `src/telemetry/metrics.rs`. Totals are per worker process; `route` is the template of a route, never a path.\n\n\
+        | metric | type | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for metric in METRICS {
+        let kind = match metric.kind {
+            Kind::Total => "counter",
+            Kind::Now => "gauge",
+            Kind::Seconds => "histogram",
+        };
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        out += &format!("| `{}` | {kind} | {} | {} |\n", metric.name, labels.join(", "), metric.help);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_in_the_repository_is_the_one_that_the_table_makes() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/METRICS.md");
+        if std::env::var_os("SNAPFOLD_BLESS").is_some() {
+            std::fs::write(path, reference()).expect("the reference can be written");
+        }
+        let kept = std::fs::read_to_string(path).expect("docs/METRICS.md is part of the repository");
+        assert!(kept == reference(), "write it anew: SNAPFOLD_BLESS=1 cargo test --lib telemetry::metrics");
+    }
+
+    #[test]
+    fn names_say_their_kind_and_are_there_once() {
+        for (at, metric) in METRICS.iter().enumerate() {
+            assert!(metric.name.starts_with("snapfold_"), "{}", metric.name);
+            assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Total, "{}", metric.name);
+            assert_eq!(metric.name.ends_with("_seconds"), metric.kind == Kind::Seconds, "{}", metric.name);
+            assert!(METRICS[at + 1..].iter().all(|other| other.name != metric.name), "{}", metric.name);
+        }
+    }
+
+    fn observed(rounds: Vec<Vec<Sample>>) -> String {
+        let (metrics, recorder) = Metrics::build();
+        metrics::with_local_recorder(&recorder, || {
+            rounds.into_iter().for_each(|round| metrics.observe(round))
+        });
+        metrics.render()
+    }
+
+    #[test]
+    fn totals_go_on_where_an_origin_starts_again_and_gauges_of_the_gone_are_zero() {
+        let records = |origin, total| Sample::total(&RECORDS, &["order"], origin, total);
+        let text = observed(vec![
+            vec![records(0, 10), records(1, 5), Sample::now(&PARTITION_OWNED, &["order", "0"], 1.0)],
+            vec![records(0, 12), records(1, 2), Sample::now(&PARTITION_OWNED, &["order", "1"], 1.0)],
+        ]);
+        for line in [
+            "snapfold_consumed_records_total{stream=\"order\"} 19",
+            "snapfold_partition_owned{stream=\"order\",partition=\"0\"} 0",
+            "snapfold_partition_owned{stream=\"order\",partition=\"1\"} 1",
+            "# HELP snapfold_consumed_records_total Records taken from the log",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn histograms_have_the_buckets_of_the_table() {
+        let (metrics, recorder) = Metrics::build();
+        metrics::with_local_recorder(&recorder, || {
+            metrics::histogram!(HTTP_REQUEST_SECONDS.name, "route" => "/v1/x").record(0.004);
+        });
+        metrics.upkeep();
+        let text = metrics.render();
+        for line in [
+            "snapfold_http_request_seconds_bucket{route=\"/v1/x\",le=\"0.0025\"} 0",
+            "snapfold_http_request_seconds_bucket{route=\"/v1/x\",le=\"0.005\"} 1",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line}\n{text}");
+        }
+    }
+}
