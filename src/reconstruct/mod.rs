@@ -24,7 +24,7 @@ pub use live::{HeadAnswer, LiveHeads};
 use crate::domain::aggregate::{Aggregate, Rules};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Decode;
-use crate::domain::ids::{AggregateKey, Offset, Timestamp, Version};
+use crate::domain::ids::{AggregateKey, Offset, PackId, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::{EntryRef, LiveCheckpoint, Loaded};
 use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
@@ -33,13 +33,14 @@ use crate::store::index::{From, Index};
 use crate::store::packs::Packs;
 use crate::store::unavailable;
 use assemble::{Assembly, Piece};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Rows fetched in one go on the walk down to a base.
 const ROWS_PAGE: usize = 32;
-/// How often a read starts again because the list of checkpoints it saw was stale.
-const STALE_RETRIES: usize = 3;
+/// How often a read starts again because the log's start followed a low watermark that moved meanwhile.
+const MOVED_RETRIES: usize = 3;
 
 /// Which moment is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,27 +150,19 @@ impl Reconstructor {
     /// As for `load`; `Unavailable` also where rows and log disagree at this moment.
     pub async fn state(&self, partition: &PartitionKey, key: &AggregateKey, as_of: AsOf) -> Result<Found> {
         let mut last =
-            Error::new(ErrorKind::Unavailable, "dependency-down", "the list of checkpoints is stale");
-        for _ in 0..STALE_RETRIES {
+            Error::new(ErrorKind::Unavailable, "dependency-down", "no view of the partition was read");
+        for _ in 0..MOVED_RETRIES {
             let early_rows = if mutant(Mutant::SnapshotsBeforeList) {
                 Some(self.rows_for(key, partition, as_of).await?)
             } else {
                 None
             };
-            let view = match self.view(partition).await {
-                Ok(view) => view,
-                Err(error) if error.code == "stale-list" => {
-                    self.health.stale_lists.fetch_add(1, Ordering::Relaxed);
-                    last = Error::new(ErrorKind::Unavailable, "dependency-down", error.detail);
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
+            let view = self.view(partition).await?;
             match self.state_in(&view, partition, key, as_of, early_rows).await {
                 // The log's start may have followed a low watermark that has moved on since the view was
                 // read.
                 Err(error) if error.kind == ErrorKind::Gone && self.has_moved(&view, partition).await? => {
-                    last = error
+                    last = Error::new(ErrorKind::Unavailable, "not-caught-up", error.detail);
                 }
                 answer => return answer,
             }
@@ -186,8 +179,26 @@ impl Reconstructor {
     /// The low watermark, and after it the live checkpoints.
     ///
     /// # Errors
-    /// `Unavailable` if a port failed; code `stale-list` if a listed checkpoint is gone (L2: start again).
+    /// `Unavailable` if a port failed.
     pub async fn view(&self, partition: &PartitionKey) -> Result<View> {
+        // L2: a list that names a pack which is not there is stale, start again. G1: a row's deletion is
+        // acknowledged before its pack is deleted, so a list read *after* the pack was missed that still
+        // names it tells of a loss; then no list will ever be better.
+        let mut missed = BTreeSet::new();
+        loop {
+            if let Some(view) = self.view_unless_stale(partition, &mut missed).await? {
+                return Ok(view);
+            }
+            self.health.stale_lists.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// None if the list was stale: `missed` has more packs than before.
+    async fn view_unless_stale(
+        &self,
+        partition: &PartitionKey,
+        missed: &mut BTreeSet<PackId>,
+    ) -> Result<Option<View>> {
         let early_list = if mutant(Mutant::WatermarkAfterList) {
             Some(
                 self.index
@@ -217,20 +228,20 @@ impl Reconstructor {
         for row in listed {
             match self.packs.checkpoint(&row).await {
                 Ok(checkpoint) => checkpoints.push(checkpoint),
-                Err(error) if error.kind == ErrorKind::Corrupt => {
+                Err(error) if error.kind == ErrorKind::NotFound && missed.insert(row.pack) => {
+                    if !mutant(Mutant::MissingPackIgnored) {
+                        return Ok(None);
+                    }
+                }
+                Err(error) if matches!(error.kind, ErrorKind::Corrupt | ErrorKind::NotFound) => {
                     // Its entries are unknown, its offsets are not: as if the watermark had not passed them.
                     self.health.damaged_records.fetch_add(1, Ordering::Relaxed);
                     low_watermark = low_watermark.min(row.first_offset);
                 }
-                Err(error) if error.kind == ErrorKind::NotFound => {
-                    if !mutant(Mutant::MissingPackIgnored) {
-                        return Err(Error::new(ErrorKind::Unavailable, "stale-list", error.detail));
-                    }
-                }
                 Err(error) => return Err(error),
             }
         }
-        Ok(View { low_watermark, checkpoints })
+        Ok(Some(View { low_watermark, checkpoints }))
     }
 
     /// Rows of one incarnation of a topic say nothing about another.

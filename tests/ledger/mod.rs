@@ -77,6 +77,11 @@ impl Ledger {
         Self { spec, headers, reducer, aggregates, dead_letters, halted }
     }
 
+    /// Forgets every record.
+    pub(crate) fn restart(&mut self) {
+        (self.aggregates, self.dead_letters, self.halted) = Default::default();
+    }
+
     /// Takes the next record of its partition.
     pub(crate) fn push(&mut self, record: Record) -> Taken {
         if self.halted.contains(&record.partition) {
@@ -243,6 +248,11 @@ impl Ledger {
 
     pub(crate) fn versions(&self, id: &str) -> &[VersionFact] {
         self.aggregates.get(id).map_or(&[], |aggregate| &aggregate.versions)
+    }
+
+    /// Why and since when it stands still.
+    pub(crate) fn quarantined(&self, id: &str) -> Option<&Quarantine> {
+        self.aggregates.get(id).and_then(|aggregate| aggregate.quarantined.as_ref())
     }
 
     pub(crate) fn dead_letters(&self) -> &[DeadLetter] {

@@ -310,6 +310,11 @@ impl Sim {
         self.core().stats.add(what, 1);
     }
 
+    /// Counts `n` of `what`.
+    pub(crate) fn count_more(&self, what: Count, n: u64) {
+        self.core().stats.add(what, n);
+    }
+
     /// The counters so far.
     pub(crate) fn stats(&self) -> Stats {
         let core = self.core();

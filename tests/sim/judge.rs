@@ -1,181 +1,160 @@
-//! The judge: compares every answer of the subject with the ledger.
+//! The judge: says of every answer whether the ledger has the same, and of every error whether it may be.
+//!
+//! *What is allowed*: an answer that is right in everything it tells. `Unavailable` while the world fails.
+//! "Gone" with strategy `full` between snapshots, once retention has passed the events that follow on the
+//! newest acknowledged snapshot before the moment asked for. In a seed whose stored packs are damaged: an
+//! explicit error, or an aggregate that says it stands still as `unreadable`; but only where the log does not
+//! reach back to the partition's first event. Never a wrong state.
 
-use crate::executor::lock;
-use crate::ledger::{Answer, Expected, Ledger, Record, Selector, hex};
-use crate::subject::{Active, Fleet, Subject};
-use crate::world::{Parts, World};
+use crate::ledger::{self, Answer, Expected, Ledger, Record, Selector, hex};
+use crate::ports::broker::JournalEntry;
+use crate::stats::Count;
+use crate::subject::{Active, Subject};
+use crate::world::Parts;
 use snapfold::domain::aggregate::Aggregate;
 use snapfold::domain::error::{Error, ErrorKind};
 use snapfold::domain::ids::{AggregateKey, Offset, PartitionNo, Timestamp, Version};
 use snapfold::domain::partition::Strategy;
-use snapfold::domain::row::PartitionKey;
+use snapfold::domain::record::{Bytes, QuarantineMark};
+use snapfold::domain::row::SnapshotRow;
 use snapfold::domain::value::{Limits, Value};
-use snapfold::lookup::Source;
 use snapfold::reconstruct::{AsOf, Found};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+/// The mark of an aggregate of which nothing that is there can be read.
+const UNREADABLE: &str = "unreadable";
 
 /// The ledger of the active lineage, kept up to the journal.
 pub(crate) struct Judge {
     subject: Subject,
     kind: &'static str,
+    topic: &'static str,
     ledger: Ledger,
     of: Active,
     /// Journal entries that the ledger has seen.
     seen: usize,
-    /// Records that were in the journal when the log was cut last.
+    /// Records that the log had lost to truncations when it was looked at last.
     cut: usize,
     /// The same when the lineage started.
     cut_before: usize,
-    pub(crate) compared: u64,
+    /// The log was cut and the ledger has not been made anew.
+    stale: bool,
+    /// Where each aggregate lives.
+    places: BTreeMap<String, PartitionNo>,
+    /// What was worked out already.
+    known: BTreeMap<String, BTreeMap<u64, Arc<Known>>>,
+}
+
+/// What the ledger says of one version, and the product's digest of the ledger's text.
+struct Known {
+    answer: Answer,
+    digest: String,
+}
+
+/// What was true when a question was asked: an answer may come from later, never from before.
+#[derive(Clone, Debug)]
+pub(crate) struct Then {
+    pub(crate) head: u64,
+    pub(crate) quarantined: bool,
+    /// Full snapshots whose rows were acknowledged.
+    pub(crate) fulls: Vec<Arc<SnapshotRow>>,
+}
+
+/// One question and what was true when it was asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Question {
+    pub(crate) id: String,
+    pub(crate) as_of: AsOf,
+    pub(crate) partition: PartitionNo,
+    pub(crate) then: Then,
+    /// The owner answers for its position, which may lie behind the log's end.
+    pub(crate) of_owner: bool,
+    /// Nothing fails any more: errors are no excuse.
+    pub(crate) healed: bool,
 }
 
 impl Judge {
     pub(crate) fn new(subject: &Subject, world: &Parts, of: Active) -> Self {
-        let kind = world.setup.streams[0].kind;
+        let spec = &world.setup.streams[0];
         Self {
             subject: subject.clone(),
-            kind,
-            ledger: subject.ledger(kind),
+            kind: spec.kind,
+            topic: spec.topic,
+            ledger: subject.ledger(spec.kind),
             of,
             seen: 0,
             cut: 0,
             cut_before: 0,
-            compared: 0,
+            stale: false,
+            places: BTreeMap::new(),
+            known: BTreeMap::new(),
         }
     }
 
-    /// Reads on in the journal; starts anew where the lineage is another or the log was cut.
-    pub(crate) fn catch_up(&mut self, world: &Parts, active: Active) {
-        let cut =
-            world.broker.with_journal(|journal| journal.iter().filter(|e| e.truncated_at.is_some()).count());
+    /// Looks at the journal; false while the log is torn, when nothing can be judged: it was cut since the
+    /// lineage started, so until the operator has seen it there are two truths.
+    pub(crate) fn follow(&mut self, world: &Parts, active: Active) -> bool {
+        let cut = world.broker.records_cut();
         if active != self.of {
             self.cut_before = cut;
         }
-        if active != self.of || cut != self.cut {
-            self.ledger = self.subject.ledger(self.kind);
-            (self.of, self.cut, self.seen) = (active, cut, 0);
+        self.stale |= active != self.of || cut != self.cut;
+        (self.of, self.cut) = (active, cut);
+        if cut != self.cut_before {
+            return false;
+        }
+        self.catch_up(world);
+        true
+    }
+
+    /// Reads on in the journal, from its start where the lineage is another or the log was cut.
+    pub(crate) fn catch_up(&mut self, world: &Parts) {
+        if std::mem::take(&mut self.stale) {
+            self.ledger.restart();
+            self.places.clear();
+            self.known.clear();
+            self.seen = 0;
         }
         world.broker.with_journal(|journal| {
             for entry in &journal[self.seen..] {
-                if entry.topic_id == active.topic_id && entry.truncated_at.is_none() {
-                    let record = &entry.record;
-                    self.ledger.push(Record {
-                        partition: entry.partition.0,
-                        offset: record.offset.0,
-                        record_time_ms: record.record_time.0,
-                        key: record.key.as_ref().map(|key| key.to_vec()),
-                        value: record.value.as_ref().map(|value| value.to_vec()),
-                        headers: record
-                            .headers
-                            .iter()
-                            .map(|(name, value)| {
-                                (name.to_string(), value.as_ref().map(|value| value.to_vec()))
-                            })
-                            .collect(),
-                    });
+                if entry.topic_id != self.of.topic_id {
+                    continue;
+                }
+                if let Some(id) = entry.aggregate.as_deref().filter(|id| !self.places.contains_key(*id)) {
+                    self.places.insert(id.to_owned(), entry.partition);
+                }
+                if entry.truncated_at.is_none() {
+                    self.ledger.push(record_of(entry));
                 }
             }
             self.seen = journal.len();
         });
     }
 
+    /// Everything that has had a record, with its partition.
+    pub(crate) fn places(&self) -> &BTreeMap<String, PartitionNo> {
+        &self.places
+    }
+
+    /// Versions of an aggregate.
     pub(crate) fn head(&self, id: &str) -> u64 {
         self.ledger.head(id)
     }
 
-    /// The log was cut since the lineage started: until the operator has seen it, there are two truths.
-    pub(crate) fn is_torn(&self) -> bool {
-        self.cut != self.cut_before
-    }
-
-    /// Whether an answer to `selector` is right; `head_then` is the head when it was asked.
-    pub(crate) fn judge(
-        &mut self,
-        id: &str,
-        as_of: AsOf,
-        found: &Found,
-        head_then: Option<u64>,
-    ) -> Result<(), String> {
-        self.compared += 1;
-        let say = |what: String| Err(format!("{id} {as_of:?}: {what}"));
-        match found {
-            Found::State(aggregate, _) => {
-                if aggregate.version == Version(0) {
-                    return match self.ledger.expect(id, Selector::Head) {
-                        Expected::NoGoodVersion(_) => Ok(()),
-                        other => say(format!(
-                            "a quarantine before version 1 where the ledger has {}",
-                            brief(&other)
-                        )),
-                    };
-                }
-                let expected = self.ledger.expect(id, Selector::Version(aggregate.version.0));
-                let Expected::State(answer) = expected else {
-                    return say(format!(
-                        "version {} where the ledger has {}",
-                        aggregate.version,
-                        brief(&expected)
-                    ));
-                };
-                compare(aggregate, &answer).or_else(say)?;
-                self.judge_choice(id, as_of, &answer, head_then).or_else(say)
-            }
-            Found::Unknown if head_then == Some(0) => Ok(()),
-            Found::BeyondHead(head) if head_then.is_some_and(|then| head.0 >= then) => Ok(()),
-            Found::BeforeFirst(first) => match self.ledger.versions(id).first() {
-                Some(fact) if fact.effective_time_ms == first.0 => Ok(()),
-                _ => say(format!("before the first event at {first}")),
-            },
-            other => say(format!("{other:?} where the head was {head_then:?}")),
+    /// What must be known of an aggregate from now on.
+    pub(crate) fn now(&self, world: &Parts, id: &str) -> Then {
+        let key = AggregateKey { kind: self.kind.into(), id: id.into() };
+        Then {
+            head: self.ledger.head(id),
+            quarantined: self.ledger.quarantined(id).is_some(),
+            fulls: world.index.acked_fulls(&key, self.of.lineage),
         }
-    }
-
-    /// Whether this version is the one that was asked for.
-    fn judge_choice(
-        &self,
-        id: &str,
-        as_of: AsOf,
-        answer: &Answer,
-        head_then: Option<u64>,
-    ) -> Result<(), String> {
-        let next = self.ledger.versions(id).iter().find(|fact| fact.version == answer.version + 1);
-        let next_existed = head_then.is_some_and(|head| answer.version < head);
-        match as_of {
-            AsOf::Head if head_then.is_some_and(|head| answer.version < head) => {
-                Err(format!("head {} from the past, it was {head_then:?} already", answer.version))
-            }
-            AsOf::Version(version) if version.0 != answer.version => {
-                Err(format!("version {}", answer.version))
-            }
-            AsOf::Time(time)
-                if answer.effective_time_ms > time.0
-                    || (next_existed && next.is_some_and(|next| next.effective_time_ms <= time.0)) =>
-            {
-                Err(format!("version {} is not the last one at that time", answer.version))
-            }
-            AsOf::Offset(offset)
-                if answer.offset > offset.0
-                    || (next_existed && next.is_some_and(|next| next.record.offset <= offset.0)) =>
-            {
-                Err(format!("version {} is not the last one at that offset", answer.version))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// With strategy `full` the versions between snapshots are the topic's to keep: gone with its retention.
-    fn may_be_gone(&self, error: &Error, as_of: AsOf) -> bool {
-        error.kind == ErrorKind::Gone && self.subject.strategy == Strategy::Full && as_of != AsOf::Head
-    }
-
-    pub(crate) fn ids(&self) -> Vec<String> {
-        self.ledger.aggregates().map(str::to_owned).collect()
     }
 
     /// Every question that has one answer: head, every version and one beyond, every boundary time, every
     /// offset.
-    fn questions(&self, id: &str) -> Vec<AsOf> {
+    pub(crate) fn questions(&self, id: &str) -> Vec<AsOf> {
         let versions = self.ledger.versions(id);
         let mut questions = vec![AsOf::Head];
         questions.extend((1..=versions.len() as u64 + 1).map(|version| AsOf::Version(Version(version))));
@@ -183,152 +162,207 @@ impl Judge {
         questions.extend(versions.iter().map(|fact| AsOf::Offset(Offset(fact.record.offset))));
         questions
     }
+
+    /// Dead letters that must be there: partition, offset, code.
+    pub(crate) fn dead_letters(&self) -> &[ledger::DeadLetter] {
+        self.ledger.dead_letters()
+    }
+
+    /// Whether this is an answer that the question may get.
+    pub(crate) fn judge(
+        &mut self,
+        world: &Parts,
+        asked: &Question,
+        answer: Result<&Found, &Error>,
+    ) -> Result<(), String> {
+        match answer {
+            Ok(found) => self.judge_found(world, asked, found),
+            Err(error) => self.judge_error(world, asked, error),
+        }
+        .map_err(|what| format!("{} {:?}: {what}", asked.id, asked.as_of))
+    }
+
+    fn judge_error(&self, world: &Parts, asked: &Question, error: &Error) -> Result<(), String> {
+        let passing = matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Conflict);
+        if passing && !asked.healed {
+            return Ok(());
+        }
+        if error.kind == ErrorKind::Gone {
+            world.sim.count(Count::GoneAnswer);
+        }
+        if error.kind == ErrorKind::Gone && self.may_be_gone(world, asked) {
+            return Ok(());
+        }
+        let damage = matches!(error.kind, ErrorKind::Gone | ErrorKind::Corrupt | ErrorKind::Unavailable);
+        if damage && self.may_be_unreadable(world, asked) {
+            world.sim.count(Count::DamageExcuse);
+            return Ok(());
+        }
+        Err(format!("{error:?}"))
+    }
+
+    /// With strategy `full` the versions between snapshots are the topic's to keep. They are gone once the log
+    /// starts beyond the event that follows on the snapshot before them, where nothing newer leads on.
+    fn may_be_gone(&self, world: &Parts, asked: &Question) -> bool {
+        if self.subject.strategy != Strategy::Full || asked.as_of == AsOf::Head {
+            return false;
+        }
+        let before = |row: &&Arc<SnapshotRow>| match asked.as_of {
+            AsOf::Head => true,
+            AsOf::Version(version) => row.version <= version,
+            AsOf::Time(time) => row.effective_time <= time,
+            AsOf::Offset(offset) => row.last_offset <= offset,
+        };
+        let base = asked.then.fulls.iter().filter(before).map(|row| row.version).max().unwrap_or_default();
+        if asked.as_of == AsOf::Version(base) {
+            return false;
+        }
+        let facts = self.ledger.versions(&asked.id);
+        let from = facts.iter().find(|fact| fact.version == base.0).map_or(0, |fact| fact.record.offset + 1);
+        let start = world.broker.bounds(self.topic, asked.partition).map_or(0, |bounds| bounds.start.0);
+        let key = AggregateKey { kind: self.kind.into(), id: asked.id.as_str().into() };
+        start > from && world.index.newest_seen(&key, self.of.lineage) > base
+    }
+
+    /// Whether damage to what is stored may have taken something away for good.
+    fn may_be_unreadable(&self, world: &Parts, asked: &Question) -> bool {
+        let start = world.broker.bounds(self.topic, asked.partition).map_or(0, |bounds| bounds.start.0);
+        start > 0 && world.bucket.is_damaged()
+    }
+
+    fn judge_found(&mut self, world: &Parts, asked: &Question, found: &Found) -> Result<(), String> {
+        world.sim.count(if asked.healed { Count::FinalAnswer } else { Count::ChaosAnswer });
+        let head_then = (!asked.of_owner).then_some(asked.then.head);
+        match found {
+            Found::State(aggregate, _) => self.judge_state(world, asked, aggregate),
+            Found::Unknown if asked.then.head == 0 && !asked.then.quarantined => Ok(()),
+            Found::BeyondHead(head) if head_then.is_some_and(|then| head.0 >= then) => Ok(()),
+            Found::BeforeFirst(first) => match self.ledger.versions(&asked.id).first() {
+                Some(fact) if fact.effective_time_ms == first.0 => Ok(()),
+                _ => Err(format!("before the first event at {first}")),
+            },
+            Found::BeyondHead(_) if self.may_be_unreadable(world, asked) => {
+                world.sim.count(Count::DamageExcuse);
+                Ok(())
+            }
+            other => Err(format!("{other:?} where it was {:?}", asked.then)),
+        }
+    }
+
+    fn judge_state(&mut self, world: &Parts, asked: &Question, aggregate: &Aggregate) -> Result<(), String> {
+        let mark = aggregate.quarantine.as_ref();
+        let excused = mark.is_some_and(|mark| &*mark.code == UNREADABLE) && self.may_be_unreadable(world, asked);
+        if excused {
+            world.sim.count(Count::DamageExcuse);
+        } else {
+            self.judge_mark(asked, aggregate.version, mark)?;
+        }
+        if aggregate.version == Version(0) {
+            let alone = excused || (mark.is_some() && self.ledger.head(&asked.id) == 0);
+            return if alone { Ok(()) } else { Err("version 0 without a reason".to_owned()) };
+        }
+        let known = self.known(&asked.id, aggregate.version)?;
+        compare(aggregate, &known)?;
+        if excused { Ok(()) } else { self.judge_choice(asked, &known.answer) }
+    }
+
+    /// A mark must be the ledger's; at the head it must not be missing.
+    fn judge_mark(&self, asked: &Question, at: Version, mark: Option<&QuarantineMark>) -> Result<(), String> {
+        let theirs = self.ledger.quarantined(&asked.id);
+        let equal = |ours: &QuarantineMark, theirs: &ledger::Quarantine| {
+            (&*ours.code, ours.version.0, ours.offset.0, ours.since.0)
+                == (theirs.code, theirs.version, theirs.offset, theirs.since_ms)
+                && at == ours.version
+        };
+        let due = asked.as_of == AsOf::Head && asked.then.quarantined && !asked.of_owner;
+        match (mark, theirs) {
+            (None, _) if !due => Ok(()),
+            (Some(ours), Some(theirs)) if equal(ours, theirs) => Ok(()),
+            _ => Err(format!("version {at}: the mark is {mark:?}, the ledger has {theirs:?}")),
+        }
+    }
+
+    /// Whether this version is the one that was asked for.
+    fn judge_choice(&self, asked: &Question, answer: &Answer) -> Result<(), String> {
+        let next = usize::try_from(answer.version).ok().and_then(|at| self.ledger.versions(&asked.id).get(at));
+        let head_then = (!asked.of_owner).then_some(asked.then.head);
+        let next_existed = head_then.is_some_and(|head| answer.version < head);
+        let wrong = match asked.as_of {
+            AsOf::Head => next_existed,
+            AsOf::Version(version) => version.0 != answer.version,
+            AsOf::Time(time) => {
+                answer.effective_time_ms > time.0
+                    || (next_existed && next.is_some_and(|next| next.effective_time_ms <= time.0))
+            }
+            AsOf::Offset(offset) => {
+                answer.offset > offset.0
+                    || (next_existed && next.is_some_and(|next| next.record.offset <= offset.0))
+            }
+        };
+        if wrong {
+            return Err(format!("version {} is not the one; the head was {head_then:?}", answer.version));
+        }
+        Ok(())
+    }
+
+    fn known(&mut self, id: &str, version: Version) -> Result<Arc<Known>, String> {
+        if let Some(known) = self.known.get(id).and_then(|versions| versions.get(&version.0)) {
+            return Ok(Arc::clone(known));
+        }
+        let answer = match self.ledger.expect(id, Selector::Version(version.0)) {
+            Expected::State(answer) => *answer,
+            other => return Err(format!("version {version} where the ledger has {other:?}")),
+        };
+        let state = Value::parse(answer.state_text.as_bytes(), &Limits::default());
+        let digest = state.map_err(|error| error.to_string())?.digest().to_string();
+        let known = Arc::new(Known { answer, digest });
+        self.known.entry(id.to_owned()).or_default().insert(version.0, Arc::clone(&known));
+        Ok(known)
+    }
 }
 
-fn brief(expected: &Expected) -> String {
-    let mut text = format!("{expected:?}");
-    text.truncate(120);
-    text
+fn record_of(entry: &JournalEntry) -> Record {
+    let record = &entry.record;
+    let header = |(name, value): &(Box<str>, Option<Bytes>)| {
+        (name.to_string(), value.as_ref().map(|value| value.to_vec()))
+    };
+    Record {
+        partition: entry.partition.0,
+        offset: record.offset.0,
+        record_time_ms: record.record_time.0,
+        key: record.key.as_ref().map(|key| key.to_vec()),
+        value: record.value.as_ref().map(|value| value.to_vec()),
+        headers: record.headers.iter().map(header).collect(),
+    }
 }
 
-fn compare(aggregate: &Aggregate, answer: &Answer) -> Result<(), String> {
+/// All that an answer tells, against the ledger. The digest is the product's own, of the same text.
+fn compare(aggregate: &Aggregate, known: &Known) -> Result<(), String> {
+    let answer = &known.answer;
     let json = aggregate.state.to_json();
     let text = json.as_deref().map_or("null", |json| std::str::from_utf8(json).unwrap_or("not UTF-8"));
-    let state = Value::parse(text.as_bytes(), &Limits::default()).map_err(|error| error.to_string())?;
-    let pairs = [
-        ("state", text.to_owned(), answer.state_text.clone()),
-        ("digest", state.digest().to_string(), answer.state_digest.clone()),
-        ("chain", hex(&aggregate.chain.0), answer.chain.clone()),
-        ("offset", aggregate.offset.to_string(), answer.offset.to_string()),
-        ("effective time", aggregate.effective_time.to_string(), answer.effective_time_ms.to_string()),
-        ("deleted", aggregate.is_deleted().to_string(), answer.deleted.to_string()),
-    ];
-    for (what, ours, theirs) in pairs {
-        if ours != theirs {
-            return Err(format!("version {}: {what} is {ours}, the ledger has {theirs}", answer.version));
-        }
+    let differ = |what: &str, ours: &dyn std::fmt::Debug, theirs: &dyn std::fmt::Debug| {
+        Err(format!("version {}: {what} is {ours:?}, the ledger has {theirs:?}", answer.version))
+    };
+    if text != answer.state_text {
+        return differ("state", &text, &answer.state_text);
+    }
+    if known.digest != answer.state_digest {
+        return differ("digest", &known.digest, &answer.state_digest);
+    }
+    let chain = hex(&aggregate.chain.0);
+    if chain != answer.chain {
+        return differ("chain", &chain, &answer.chain);
+    }
+    let ours = (aggregate.offset.0, aggregate.effective_time.0, aggregate.is_deleted());
+    let theirs = (answer.offset, answer.effective_time_ms, answer.deleted);
+    if ours != theirs {
+        return differ("(offset, effective time, deleted)", &ours, &theirs);
+    }
+    let ours = (&*aggregate.last_event_type, aggregate.last_event_id.as_deref());
+    let theirs = (answer.last_event_type.as_deref().unwrap_or_default(), answer.last_event_id.as_deref());
+    if ours != theirs {
+        return differ("last event", &ours, &theirs);
     }
     Ok(())
-}
-
-/// Where an aggregate lives, by the journal.
-pub(crate) fn partitions(world: &Parts, topic_id: u128) -> BTreeMap<String, PartitionNo> {
-    world.broker.with_journal(|journal| {
-        let mine = journal.iter().filter(|entry| entry.topic_id == topic_id);
-        mine.filter_map(|entry| Some((entry.aggregate.as_ref()?.to_string(), entry.partition))).collect()
-    })
-}
-
-/// One random question from one random live worker, judged when it is answered.
-pub(crate) fn ask_one(world: &Parts, fleet: &Fleet, judge: &Arc<Mutex<Judge>>) {
-    let active = *lock(&fleet.active);
-    let workers = lock(&fleet.workers);
-    let able: Vec<_> =
-        workers.iter().filter(|(process, of, ..)| *of == active && world.sim.is_alive(*process)).collect();
-    if able.is_empty() {
-        return;
-    }
-    lock(judge).catch_up(world, active);
-    let ids = lock(judge).ids();
-    if ids.is_empty() {
-        return;
-    }
-    let (worker, id, draw, spread) = world
-        .sim
-        .draw(|rng| (rng.index(able.len()), rng.pick(&ids).clone(), rng.below(10), rng.below(1_000)));
-    let (process, _, _, lookup) = able[worker];
-    let (head, facts) = {
-        let judge = lock(judge);
-        (judge.head(&id), judge.questions(&id))
-    };
-    let as_of = if draw < 4 { AsOf::Head } else { facts[usize::try_from(spread).unwrap_or(0) % facts.len()] };
-    let Some(partition) = partitions(world, active.topic_id).get(&id).copied() else { return };
-    let stream = &world.setup.streams[0];
-    let partition = PartitionKey { topic: stream.topic.into(), partition, lineage: active.lineage };
-    let key = AggregateKey { kind: stream.kind.into(), id: id.as_str().into() };
-    let (lookup, world_too, fleet, judge) = (lookup.clone(), world.clone(), fleet.clone(), Arc::clone(judge));
-    world.sim.spawn(*process, async move {
-        let answer = lookup.state(&partition, &key, as_of).await;
-        let now = *lock(&fleet.active);
-        let mut judge = lock(&judge);
-        judge.catch_up(&world_too, now);
-        if now != active || judge.is_torn() || crate::subject::topic_id(&world_too) != active.topic_id {
-            return;
-        }
-        let verdict = match answer {
-            Ok(answer) => {
-                // An owner answers for its position, which may lie behind the log's end.
-                let then = if answer.source == Source::Memory { None } else { Some(head) };
-                judge.judge(&id, as_of, &answer.found, then)
-            }
-            Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Conflict) => Ok(()),
-            Err(error) if judge.may_be_gone(&error, as_of) => Ok(()),
-            Err(error) => Err(format!("{id} {as_of:?}: {error}")),
-        };
-        if let Err(violation) = verdict {
-            if std::env::var_os("SNAPFOLD_SIM_SEED").is_some() {
-                tell(&world_too, &id);
-            }
-            world_too.sim.violation(format!("an answer is wrong: {violation}"));
-        }
-    });
-}
-
-/// Every question about every aggregate, asked of rest and log by nobody's worker when all is quiet.
-pub(crate) fn final_check(world: &World, subject: &Subject, fleet: &Fleet, judge: &Arc<Mutex<Judge>>) {
-    let active = *lock(&fleet.active);
-    lock(judge).catch_up(world, active);
-    let places = partitions(world, active.topic_id);
-    let ids = lock(judge).ids();
-    for id in ids {
-        let Some(partition) = places.get(&id).copied() else { continue };
-        let stream = &world.setup.streams[0];
-        let partition = PartitionKey { topic: stream.topic.into(), partition, lineage: active.lineage };
-        let key = AggregateKey { kind: stream.kind.into(), id: id.as_str().into() };
-        let (head, questions) = {
-            let judge = lock(judge);
-            (judge.head(&id), judge.questions(&id))
-        };
-        let subject = subject.clone();
-        let asked = questions.clone();
-        let answers = world.ask(600_000, move |ports| async move {
-            let reader = subject.reader(&ports, active);
-            let mut answers = Vec::new();
-            for as_of in asked {
-                answers.push(reader.state(&partition, &key, as_of).await);
-            }
-            answers
-        });
-        let Some(answers) = answers else {
-            return world.sim.violation(format!("{id}: no answer in the end"));
-        };
-        for (as_of, answer) in questions.into_iter().zip(answers) {
-            let verdict = match answer {
-                Ok(found) => lock(judge).judge(&id, as_of, &found, Some(head)),
-                Err(error) if lock(judge).may_be_gone(&error, as_of) => Ok(()),
-                Err(error) => Err(format!("{id} {as_of:?}: {error}")),
-            };
-            if let Err(violation) = verdict {
-                return world.sim.violation(format!("in the end: {violation}"));
-            }
-        }
-    }
-}
-/// The journal of one aggregate, for people.
-pub(crate) fn tell(world: &Parts, id: &str) {
-    world.broker.with_journal(|journal| {
-        for entry in journal.iter().filter(|entry| entry.aggregate.as_deref() == Some(id)) {
-            let value = entry.record.value.as_deref().map(|v| String::from_utf8_lossy(v).into_owned());
-            eprintln!(
-                "{} {:?} v{:?} at {} cut {:?} topic {:x} {:?}",
-                entry.record.offset,
-                entry.note,
-                entry.version,
-                entry.at,
-                entry.truncated_at,
-                entry.topic_id,
-                value
-            );
-        }
-    });
 }

@@ -11,6 +11,7 @@
 //! | `nemesis` | what goes wrong by itself |
 //! | `world` | one world and its phases: chaos, heal, settle, ask, finish |
 //! | `stats` | what happened, over all seeds |
+//! | `judge`, `questions` | what is asked, and whether the answer is right |
 //! | `runner` | many seeds on two threads |
 //! | `checks` | tests of the world itself |
 
@@ -26,6 +27,7 @@ mod nemesis;
 mod plan;
 mod ports;
 mod protocol;
+mod questions;
 mod rng;
 mod runner;
 mod stats;

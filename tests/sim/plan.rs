@@ -176,7 +176,7 @@ impl FaultPlan {
     }
 
     fn draw_processes(plan: &mut Self, rng: &mut Rng) {
-        plan.kill_every_ms = every(rng, 80, 800, 5_000);
+        plan.kill_every_ms = every(rng, 85, 400, 4_000);
         plan.restart_ms = rng.between(10, 2_000);
         plan.pause_every_ms = every(rng, 60, 800, 5_000);
         plan.pause_ms = rng.between(50, 4_000);

@@ -1,18 +1,64 @@
 //! Seeds of the protocol: chaos with questions, then everything heals, settles, and every answer is compared.
 
 use crate::executor::lock;
-use crate::judge::{Judge, ask_one, final_check};
+use crate::judge::Judge;
+use crate::plan::FaultPlan;
 use crate::ports::producer::StreamSpec;
+use crate::questions::{ask_one, final_check};
+use crate::rng::Rng;
 use crate::runner::{self, Case, Seeds};
 use crate::subject::{Fleet, Subject};
 use crate::world::{Outcome, Parts, Setup, World};
+use snapfold::codec::pack::Class;
 use snapfold::domain::ids::{Offset, PartitionNo};
 use std::sync::{Arc, Mutex};
 
 /// Virtual milliseconds of chaos.
 const CHAOS_MS: u64 = 12_000;
+/// Virtual milliseconds between two questions.
+const ASK_EVERY_MS: u64 = 40;
 /// Virtual milliseconds in which everything must settle.
 const SETTLE_MS: u64 = 60_000;
+
+/// What may be damaged where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Damageable {
+    Nothing,
+    /// Snapshots of both classes.
+    Snapshots,
+    /// Checkpoints, too. Then nothing is forgotten by the log: events whose only copy was a lost checkpoint
+    /// would be gone, and a lineage that starts in the middle of a log has another history than the ledger's.
+    All,
+}
+
+impl Damageable {
+    fn drawn(seed: u64) -> Self {
+        match Rng::new(seed ^ 0xda_3a9e).below(100) {
+            0..65 => Self::Nothing,
+            65..83 => Self::Snapshots,
+            _ => Self::All,
+        }
+    }
+
+    fn prefixes(self) -> Vec<String> {
+        let prefix = |class: Class| format!("v1/{}/", class.name());
+        match self {
+            Self::Nothing => Vec::new(),
+            Self::Snapshots => vec![prefix(Class::Full), prefix(Class::History)],
+            Self::All => vec![prefix(Class::Full), prefix(Class::History), prefix(Class::Checkpoint)],
+        }
+    }
+
+    fn tune(self, plan: &mut FaultPlan) {
+        if self != Self::Nothing {
+            // Twice as often as the plan would: an object that nobody reads again shows nothing.
+            plan.damage_every_ms = if plan.damage_every_ms > 0 { plan.damage_every_ms / 2 } else { 1_000 };
+        }
+        if self == Self::All {
+            plan.retention_every_ms = 0;
+        }
+    }
+}
 
 fn every(world: &Parts, ms: u64, deed: Arc<dyn Fn(&Parts) + Send + Sync>) {
     let (this, sim) = (world.clone(), world.sim.clone());
@@ -47,6 +93,8 @@ fn is_quiet(world: &World, fleet: &Fleet) -> bool {
 pub(crate) fn play(case: Case) -> Outcome {
     let subject = Subject::drawn(case.seed, case.versions);
     let mut setup = Setup::orders(case.versions);
+    let damage = Damageable::drawn(case.seed);
+    setup.damageable = damage.prefixes();
     setup.verbose = case.verbose;
     setup.streams = vec![StreamSpec { shape: subject.shape, ..setup.streams[0].clone() }];
     // A lineage that starts in the middle of a log has another history than the ledger's, so logs that are
@@ -56,6 +104,7 @@ pub(crate) fn play(case: Case) -> Outcome {
         if plan.truncation_every_ms > 0 || plan.recreation_every_ms > 0 {
             plan.retention_every_ms = 0;
         }
+        damage.tune(plan);
     });
     let fleet = Fleet::new(&world);
     let active = *lock(&fleet.active);
@@ -64,7 +113,7 @@ pub(crate) fn play(case: Case) -> Outcome {
     let operator = fleet.clone();
     every(&world, 300, Arc::new(move |world| operator.operate(world)));
     let (asker, asked) = (fleet.clone(), Arc::clone(&judge));
-    every(&world, 60, Arc::new(move |world| ask_one(world, &asker, &asked)));
+    every(&world, ASK_EVERY_MS, Arc::new(move |world| ask_one(world, &asker, &asked)));
     let violated =
         |world: &World| if world.sim.violations().is_empty() { Ok(()) } else { Err("stop".to_owned()) };
     world.chaos(CHAOS_MS, &mut |world| violated(world));

@@ -109,10 +109,14 @@ fn one(case: Case, twice: bool, run: &(impl Fn(Case) -> Outcome + Sync), verdict
     let failures = match attempt() {
         Ok(outcome) => {
             let mut failures = outcome.violations.clone();
-            if twice && !matches!(attempt(), Ok(again) if again.trace_hash == outcome.trace_hash) {
+            let same =
+                twice && matches!(attempt(), Ok(again) if again.trace_hash == outcome.trace_hash);
+            if twice && !same {
                 failures.push("the same seed left another trace: something is not deterministic".to_owned());
             }
-            lock(verdict).totals.add(&outcome.stats);
+            let mut verdict = lock(verdict);
+            verdict.totals.add(&outcome.stats);
+            verdict.totals.twice += u64::from(same);
             failures
         }
         Err(panic) => vec![format!("panic: {}", panic_text(&*panic))],
@@ -145,9 +149,11 @@ impl Verdict {
         }
     }
 
-    /// Prints, and fails the test if any seed failed.
+    /// Prints, and fails the test if any seed failed, or if too little was tried for that to mean much.
     pub(crate) fn expect_clean(&self, test: &str) {
         self.print(test);
         assert!(self.failures.is_empty(), "{} of {} runs failed", self.failures.len(), self.totals.seeds);
+        let below = self.totals.below_floors();
+        assert!(below.is_empty(), "too rare: {}", below.join("; "));
     }
 }

@@ -74,7 +74,74 @@ counts! {
     Recreation "topics created again"
     Retention "retention moves"
     RetentionPastWatermark "retention moves past a low watermark"
+    Flush "packs written"
+    CheckpointWritten "checkpoints written"
+    CheckpointRetired "checkpoints retired"
+    SnapshotWritten "snapshots written"
+    DeadLettered "dead letters"
+    Load "loads"
+    Eviction "evictions"
+    Quarantine "quarantines"
+    Adoption "provisional rows adopted"
+    ChaosAnswer "answers compared, asked during chaos"
+    FinalAnswer "answers compared, asked at the end"
+    VersionCompared "versions compared at the end"
+    GoneAnswer "answers that said gone"
+    DamageExcuse "answers that only stored damage excuses"
 }
+
+/// What a seed may suffer: each must have been tried in enough seeds.
+pub(crate) const FAULTS: &[Count] = &[
+    Count::Duplicate,
+    Count::OutOfOrder,
+    Count::Poison,
+    Count::Tombstone,
+    Count::Conflict,
+    Count::MissingVersion,
+    Count::OffsetGap,
+    Count::Kill,
+    Count::Pause,
+    Count::Stall,
+    Count::ClockSkew,
+    Count::ClockJump,
+    Count::SessionTimeout,
+    Count::Expelled,
+    Count::RevokeTimeout,
+    Count::LateNotice,
+    Count::Overlap,
+    Count::ZombieCommit,
+    Count::CommitRefused,
+    Count::CommitWentBack,
+    Count::Slow,
+    Count::Hung,
+    Count::IndexRefused,
+    Count::IndexUnheard,
+    Count::IndexLost,
+    Count::IndexLate,
+    Count::PartialWrite,
+    Count::ReplicaLate,
+    Count::ReplicaLost,
+    Count::RumourRead,
+    Count::ReadRepair,
+    Count::BlobRefused,
+    Count::BlobUnheard,
+    Count::BlobLost,
+    Count::BlobLate,
+    Count::BlobExists,
+    Count::BitFlip,
+    Count::TruncatedRead,
+    Count::DamageFlip,
+    Count::DamageLoss,
+    Count::LogRefused,
+    Count::LogUnheard,
+    Count::LogLost,
+    Count::LogLate,
+    Count::EpochBump,
+    Count::Truncation,
+    Count::TruncatedBelowWatermark,
+    Count::Recreation,
+    Count::Retention,
+];
 
 /// Counters of one seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,11 +167,27 @@ impl Stats {
     }
 }
 
+/// Runs from which on averages are compared with their floors.
+const SEEDS_FOR_MEANS: u64 = 80;
+/// Runs from which on shares are.
+const SEEDS_FOR_SHARES: u64 = 200;
+/// Every fault must have happened in this share of the seeds, in percent.
+const SHARE_FLOOR: f64 = 10.0;
+/// How often things must happen in a seed on average.
+const MEAN_FLOORS: [(Count, f64); 4] = [
+    (Count::Kill, 5.0),
+    (Count::Flush, 50.0),
+    (Count::ChaosAnswer, 100.0),
+    (Count::FinalAnswer, 200.0),
+];
+
 /// Sums over seeds, and in how many seeds each thing happened at all.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
     /// Seeds counted.
     pub(crate) seeds: u64,
+    /// Of those, runs that were made twice and left the same trace.
+    pub(crate) twice: u64,
     sums: Stats,
     seeds_with: Stats,
 }
@@ -122,6 +205,31 @@ impl Totals {
     /// Sum over the seeds.
     pub(crate) fn sum(&self, what: Count) -> u64 {
         self.sums.of(what)
+    }
+
+    /// Mean over the seeds.
+    pub(crate) fn mean(&self, what: Count) -> f64 {
+        self.sum(what) as f64 / self.seeds.max(1) as f64
+    }
+
+    /// What was tried too rarely for the verdict "clean" to mean much; averages are asked for from
+    /// [`SEEDS_FOR_MEANS`] runs on, shares from [`SEEDS_FOR_SHARES`].
+    pub(crate) fn below_floors(&self) -> Vec<String> {
+        let mut short = Vec::new();
+        if self.seeds >= SEEDS_FOR_MEANS {
+            let low = MEAN_FLOORS.iter().filter(|(what, floor)| self.mean(*what) < *floor);
+            short.extend(low.map(|(what, floor)| {
+                format!("{what:?}: {:.1} per seed, the floor is {floor}", self.mean(*what))
+            }));
+            if self.twice * 20 < self.seeds {
+                short.push(format!("{} of {} runs were made twice", self.twice, self.seeds));
+            }
+        }
+        if self.seeds >= SEEDS_FOR_SHARES {
+            let rare = FAULTS.iter().filter(|what| self.share(**what) < SHARE_FLOOR);
+            short.extend(rare.map(|what| format!("{what:?}: in {:.1} % of the seeds", self.share(*what))));
+        }
+        short
     }
 
     /// Share of seeds, in percent, in which it happened at least once.
@@ -142,10 +250,9 @@ impl fmt::Display for Totals {
         )?;
         for (what, name) in COUNTS {
             let sum = self.sum(*what);
-            let per_seed = sum as f64 / self.seeds.max(1) as f64;
-            writeln!(f, "{name:<46} {sum:>12} {per_seed:>10.2} {:>9.1}", self.share(*what))?;
+            writeln!(f, "{name:<46} {sum:>12} {:>10.2} {:>9.1}", self.mean(*what), self.share(*what))?;
         }
-        Ok(())
+        writeln!(f, "{:<46} {:>12}", "runs made twice with the same trace", self.twice)
     }
 }
 
@@ -162,5 +269,22 @@ mod tests {
         assert_eq!((totals.seeds, totals.sum(Count::Kill)), (2, 3));
         assert!((totals.share(Count::Kill) - 50.0).abs() < 1e-9);
         assert!(totals.to_string().contains("kills"), "{totals}");
+    }
+
+    #[test]
+    fn what_is_tried_too_rarely_is_named() {
+        let mut rich = Stats::default();
+        COUNTS.iter().for_each(|(what, _)| rich.add(*what, 1_000));
+        let mut totals = Totals::default();
+        (0..SEEDS_FOR_SHARES - 20).for_each(|_| totals.add(&Stats::default()));
+        (0..20).for_each(|_| totals.add(&rich));
+        totals.twice = 10;
+        assert_eq!(totals.below_floors(), Vec::<String>::new());
+        totals.add(&Stats::default());
+        let below = totals.below_floors();
+        assert_eq!(below.len(), FAULTS.len() + 1, "{below:?}");
+        assert!(below[0].contains("made twice") && below[1].contains("Duplicate"), "{below:?}");
+        (0..SEEDS_FOR_SHARES * 99).for_each(|_| totals.add(&Stats::default()));
+        assert!(totals.below_floors()[0].contains("Kill"), "{:?}", totals.below_floors());
     }
 }

@@ -5,15 +5,16 @@ use crate::ledger::{self, Ledger, Map, Spec};
 use crate::ports::payload::Shape;
 use crate::ports::producer::VersionMode;
 use crate::rng::Rng;
+use crate::stats::Count;
 use crate::world::{Boot, Parts, Ports};
 use futures_util::future::{BoxFuture, abortable, pending};
 use snapfold::codec::compress::{Algorithm, Compression};
 use snapfold::codec::event_json::JsonDecoder;
 use snapfold::domain::aggregate::{OnPoison, Rules, Versions};
 use snapfold::domain::event::Decode;
-use snapfold::domain::ids::Lineage;
+use snapfold::domain::ids::{Lineage, PartitionNo};
 use snapfold::domain::mapping::{Mapping, Place};
-use snapfold::domain::partition::{Settings, Strategy};
+use snapfold::domain::partition::{Counts, Settings, Strategy};
 use snapfold::domain::value::Limits;
 use snapfold::lookup::Lookup;
 use snapfold::reconstruct::Reconstructor;
@@ -21,6 +22,7 @@ use snapfold::store::SnapshotStore;
 use snapfold::store::flush::FlushLimits;
 use snapfold::store::packs::Packs;
 use snapfold::worker::{Components, Handle, Spawn, Worker, WorkerSettings};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 /// Longest state in a simulated stream.
@@ -53,6 +55,7 @@ pub(crate) type Running = (ProcessId, Active, Handle, Lookup);
 pub(crate) struct Fleet {
     pub(crate) active: Arc<Mutex<Active>>,
     pub(crate) workers: Arc<Mutex<Vec<Running>>>,
+    told: Arc<Mutex<BTreeMap<(ProcessId, PartitionNo), Counts>>>,
 }
 
 struct SimSpawn {
@@ -271,13 +274,30 @@ impl Fleet {
     /// No worker yet; lineage 1 of the topic as it is.
     pub(crate) fn new(world: &Parts) -> Self {
         let active = Active { lineage: Lineage(1), topic_id: topic_id(world) };
-        Self { active: Arc::new(Mutex::new(active)), workers: Arc::default() }
+        Self { active: Arc::new(Mutex::new(active)), workers: Arc::default(), told: Arc::default() }
+    }
+
+    /// Adds what the partitions have counted since this was asked last. Their counts start anew with every
+    /// assignment and vanish with their worker, so this is asked often, and before the dead are forgotten.
+    pub(crate) fn gather(&self, world: &Parts) {
+        let mut told = lock(&self.told);
+        for (process, _, handle, _) in lock(&self.workers).iter() {
+            let statuses = handle.statuses.lock().expect("no panic while it is held");
+            for (partition, status) in statuses.iter() {
+                let before = told.insert((*process, *partition), status.counts.clone()).unwrap_or_default();
+                let (now, before) = (figures(&status.counts), figures(&before));
+                for ((what, now), (_, before)) in now.into_iter().zip(before) {
+                    world.sim.count_more(what, if now < before { now } else { now - before });
+                }
+            }
+        }
     }
 
     /// What an operator does who reads the status: where a partition stands still because its log is another
     /// one, a new
     /// lineage is started and all workers with it.
     pub(crate) fn operate(&self, world: &Parts) {
+        self.gather(world);
         let active = *lock(&self.active);
         let lives = world.workers();
         lock(&self.workers).retain(|(process, ..)| lives.contains(process));
@@ -295,8 +315,17 @@ impl Fleet {
     }
 }
 
+fn figures(counts: &Counts) -> [(Count, u64); 4] {
+    [
+        (Count::Load, counts.loads),
+        (Count::Eviction, counts.evictions),
+        (Count::Quarantine, counts.quarantined),
+        (Count::Adoption, counts.adoptions),
+    ]
+}
+
 /// Kafka's id of the topic as it is.
 pub(crate) fn topic_id(world: &Parts) -> u128 {
     let spec = &world.setup.streams[0];
-    world.broker.bounds(spec.topic, snapfold::domain::ids::PartitionNo(0)).map_or(0, |bounds| bounds.topic_id)
+    world.broker.bounds(spec.topic, PartitionNo(0)).map_or(0, |bounds| bounds.topic_id)
 }

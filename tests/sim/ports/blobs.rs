@@ -13,6 +13,9 @@ use snapfold::store::blobs::{Blob, Blobs};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+/// Reads in a row that the wire may spoil: one less than a reader tries.
+const SPOILT_MAX: u32 = 2;
+
 /// How a stored object was damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Damage {
@@ -26,6 +29,8 @@ pub(crate) enum Damage {
 struct Objects {
     stored: BTreeMap<String, Arc<[u8]>>,
     damaged: Vec<(String, Damage)>,
+    // How many reads in a row of one object the wire has spoilt for one process.
+    spoilt: BTreeMap<(ProcessId, String), u32>,
 }
 
 /// The bucket of the world; clones share it.
@@ -49,6 +54,11 @@ impl Bucket {
     /// All objects with their bytes: for invariants.
     pub(crate) fn objects(&self) -> BTreeMap<String, Arc<[u8]>> {
         lock(&self.objects).stored.clone()
+    }
+
+    /// True if anything was damaged.
+    pub(crate) fn is_damaged(&self) -> bool {
+        !lock(&self.objects).damaged.is_empty()
     }
 
     /// What was damaged, and how.
@@ -81,6 +91,16 @@ impl Bucket {
         Some(name)
     }
 
+    fn may_spoil(&self, process: ProcessId, name: &str) -> bool {
+        let mut objects = lock(&self.objects);
+        let spoilt = objects.spoilt.entry((process, name.to_owned())).or_default();
+        *spoilt += 1;
+        if *spoilt > SPOILT_MAX {
+            *spoilt = 0;
+        }
+        *spoilt > 0
+    }
+
     fn flip(&self, bytes: &mut [u8]) {
         if !bytes.is_empty() {
             let (at, bit) = self.gate.sim.draw(|rng| (rng.index(bytes.len()), rng.below(8)));
@@ -88,10 +108,17 @@ impl Bucket {
         }
     }
 
-    /// What the wire does to bytes that were read.
-    fn wire(&self, bytes: &mut Vec<u8>) {
+    /// What the wire does to bytes that were read. Never more than [`SPOILT_MAX`] times in a row to one
+    /// reader of one object: what never comes through is damage at rest, which the seed must know of.
+    fn wire(&self, process: ProcessId, name: &str, bytes: &mut Vec<u8>) {
         let (flip, cut) = self.gate.plan(|plan| (plan.bit_flip, plan.truncated_read));
         let (flips, cuts) = self.gate.sim.draw(|rng| (rng.hits(flip), rng.hits(cut)));
+        if (flips || cuts) && !self.may_spoil(process, name) {
+            return;
+        }
+        if !(flips || cuts) {
+            lock(&self.objects).spoilt.remove(&(process, name.to_owned()));
+        }
         if flips && !bytes.is_empty() {
             self.gate.sim.count(Count::BitFlip);
             self.flip(bytes);
@@ -137,6 +164,7 @@ impl Blobs for SimBlobs {
                     return Err(PortError::Exists);
                 }
                 bucket.gate.sim.note("stored", bytes.len() as u64, 0);
+                bucket.gate.sim.count(Count::Flush);
                 objects.stored.insert(owned, bytes);
                 Ok(())
             };
@@ -150,7 +178,7 @@ impl Blobs for SimBlobs {
             let from = clamp(start, all.len());
             let to = clamp(start.saturating_add(len), all.len());
             let mut bytes = all[from..to].to_vec();
-            self.bucket.wire(&mut bytes);
+            self.bucket.wire(self.process, name, &mut bytes);
             Ok(bytes)
         })
     }
@@ -159,7 +187,7 @@ impl Blobs for SimBlobs {
         Box::pin(async move {
             let all = self.bytes("get_tail", name).await?;
             let mut bytes = all[all.len() - clamp(len, all.len())..].to_vec();
-            self.bucket.wire(&mut bytes);
+            self.bucket.wire(self.process, name, &mut bytes);
             Ok((bytes, all.len() as u64))
         })
     }

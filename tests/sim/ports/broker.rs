@@ -105,6 +105,7 @@ struct State {
     watches: BTreeMap<(Arc<str>, PartitionNo), Watch>,
     committed: BTreeMap<(Arc<str>, PartitionNo), Offset>,
     journal: Vec<JournalEntry>,
+    cut: usize,
     topics_made: u128,
 }
 
@@ -326,6 +327,7 @@ impl Broker {
         let mut entries = Vec::new();
         for journal_at in gone.into_iter().rev() {
             state.journal[journal_at].truncated_at = Some(now);
+            state.cut += 1;
             entries.push(state.journal[journal_at].clone());
             self.gate.sim.count(Count::TruncatedRecord);
         }
@@ -349,6 +351,11 @@ impl Broker {
         state.changed(topic, partition);
         self.gate.sim.count(Count::Retention);
         self.gate.sim.note("retain", start.unsigned_abs(), u64::from(partition.0.unsigned_abs()));
+    }
+
+    /// How many records were ever cut off.
+    pub(crate) fn records_cut(&self) -> usize {
+        lock(&self.state).cut
     }
 
     /// Looks at the journal, in the order of appending.

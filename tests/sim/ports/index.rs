@@ -12,11 +12,11 @@ use crate::executor::{ProcessId, lock};
 use crate::rng::Rng;
 use crate::stats::Count;
 use futures_util::future::BoxFuture;
-use snapfold::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo};
+use snapfold::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Version};
 use snapfold::domain::outcome::PortResult;
-use snapfold::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
+use snapfold::domain::row::{CheckpointRow, DeadLetter, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
 use snapfold::store::index::{From, Index};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 const REPLICAS: usize = 3;
@@ -27,7 +27,14 @@ struct Cells {
     replicas: [Replica; REPLICAS],
     acked_marks: BTreeMap<(PartitionKey, u128), Offset>,
     acked: Option<Vec<Cell>>,
+    // Facts whose writer heard that they are there.
+    rows: BTreeMap<(AggregateKey, Lineage), BTreeMap<(Version, PackId), Arc<SnapshotRow>>>,
+    checkpoints: BTreeMap<(PartitionKey, PackId), Retired>,
+    letters: BTreeSet<(PartitionKey, Offset)>,
 }
+
+/// Whether the deletion of a checkpoint row was acknowledged as well.
+type Retired = bool;
 
 /// The index of the world; clones share it.
 #[derive(Clone)]
@@ -89,13 +96,54 @@ impl Cluster {
         lock(&self.cluster).replicas.iter().filter(|replica| replica.holds(cell)).count()
     }
 
+    /// Full snapshots of an aggregate whose rows were acknowledged.
+    pub(crate) fn acked_fulls(&self, key: &AggregateKey, lineage: Lineage) -> Vec<Arc<SnapshotRow>> {
+        let cluster = lock(&self.cluster);
+        let rows = cluster.rows.get(&(key.clone(), lineage)).into_iter().flatten();
+        rows.map(|(_, row)| row.clone()).filter(|row| row.kind == RecordKind::Full).collect()
+    }
+
+    /// Version of the newest full snapshot row of an aggregate that any replica holds.
+    pub(crate) fn newest_seen(&self, key: &AggregateKey, lineage: Lineage) -> Version {
+        let cluster = lock(&self.cluster);
+        let walks = cluster.replicas.iter().flat_map(|replica| {
+            replica.walk(key, lineage, From::Newest, usize::MAX)
+        });
+        let fulls = walks.filter(|row| row.kind == RecordKind::Full);
+        fulls.map(|row| row.version).max().unwrap_or_default()
+    }
+
     fn acknowledge(&self, cell: &Cell) {
         let mut cluster = lock(&self.cluster);
-        if let Cell::Watermark(row) = cell {
-            let mark = cluster.acked_marks.entry((row.key.clone(), row.topic_id)).or_default();
-            *mark = row.low_watermark.max(*mark);
-        }
+        let first = match cell {
+            Cell::Watermark(row) => {
+                let mark = cluster.acked_marks.entry((row.key.clone(), row.topic_id)).or_default();
+                *mark = row.low_watermark.max(*mark);
+                None
+            }
+            Cell::Snapshot(row) => {
+                let rows = cluster.rows.entry((row.key.clone(), row.lineage)).or_default();
+                let first = rows.insert((row.version, row.pack), row.clone()).is_none();
+                first.then_some(Count::SnapshotWritten)
+            }
+            Cell::Checkpoint { key, pack, row: Some(_), .. } => {
+                let known = cluster.checkpoints.len();
+                cluster.checkpoints.entry(((**key).clone(), *pack)).or_default();
+                (cluster.checkpoints.len() > known).then_some(Count::CheckpointWritten)
+            }
+            Cell::Checkpoint { key, pack, row: None, .. } => {
+                let retired = cluster.checkpoints.entry(((**key).clone(), *pack)).or_default();
+                (!std::mem::replace(retired, true)).then_some(Count::CheckpointRetired)
+            }
+            Cell::DeadLetter(letter) => {
+                let first = cluster.letters.insert((letter.key.clone(), letter.offset));
+                first.then_some(Count::DeadLettered)
+            }
+            Cell::Aggregate(..) => None,
+        };
         cluster.acked.iter_mut().for_each(|acked| acked.push(cell.clone()));
+        drop(cluster);
+        first.into_iter().for_each(|count| self.gate.sim.count(count));
     }
 
     /// When each replica gets a write: before the answer, later, or never.
