@@ -455,7 +455,8 @@ impl Rules {
         if *aggregate.last_event_type != *event_type {
             aggregate.last_event_type = event_type.into();
         }
-        aggregate.last_event_id = decoded.event_id().map(Box::from);
+        let forgotten = decoded.content.is_err() && mutant(Mutant::PoisonForgetsEventId);
+        aggregate.last_event_id = decoded.event_id().filter(|_| !forgotten).map(Box::from);
         if let (Versions::CountedOnce, Some(id)) = (self.versions, &aggregate.last_event_id) {
             if aggregate.recent_event_ids.len() == RECENT_EVENT_IDS_MAX {
                 aggregate.recent_event_ids.remove(0);

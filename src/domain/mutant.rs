@@ -1,11 +1,22 @@
-//! Protocol mutants: one-line wrong versions of single rules, which the simulator must catch. They are
-//! run-time switches
-//! in the bare build only (the simulator's build); with `runtime` every question is the constant `false`.
+//! Protocol mutants: one-line wrong versions of single rules, which the simulator must catch
+//! (`tests/sim/mutants.rs`). They are run-time switches in the bare build only (the simulator's build); with
+//! `runtime` every question is the constant `false`.
 
-/// One wrong version of one rule; the doc comment says what is wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Mutant {
+macro_rules! mutants {
+    ($($(#[$says:meta])* $name:ident,)*) => {
+        /// One wrong version of one rule; the doc comment says what is wrong.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Mutant { $($(#[$says])* $name,)* }
+
+        impl Mutant {
+            /// All of them: a mutant that is not in this list cannot exist.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+        }
+    };
+}
+
+mutants! {
     /// The position is committed instead of the low watermark.
     CommitPosition,
     /// The low watermark is the last uncovered offset instead of the first.
@@ -88,6 +99,14 @@ pub enum Mutant {
     TruncationUnchecked,
     /// States of a revoked partition are used when it comes back.
     MemoryKeptOnRevoke,
+    /// Entries wholly beyond an assignment's start count as superseded, because its owner folds them again.
+    EntriesBeyondStartDropped,
+    /// Poison that takes a version does not enter the window of event ids.
+    PoisonForgetsEventId,
+    /// A full row is written before the increment that ends at it.
+    FullRowBeforeIncrement,
+    /// A batch is folded though the log was cut after it was read (rule 12).
+    BatchNotVerified,
 }
 
 #[cfg(not(feature = "runtime"))]

@@ -183,6 +183,9 @@ impl SnapshotStore {
         // Increments' rows before full ones: a full row that is seen means that its events' row is
         // acknowledged.
         rows.sort_by_key(|(kind, _)| *kind);
+        if mutant(Mutant::FullRowBeforeIncrement) {
+            rows.reverse();
+        }
         for (_, row) in rows {
             let put = || {
                 let put = self.index.put_snapshot(row.clone());

@@ -18,11 +18,13 @@
 #![expect(dead_code, reason = "directed scenarios and the mutants' report will use the rest of the world")]
 
 mod checks;
+mod directed;
 mod executor;
 mod judge;
 #[path = "../ledger/mod.rs"]
 #[expect(dead_code, reason = "the simulator does not ask the ledger everything")]
 mod ledger;
+mod mutants;
 mod nemesis;
 mod plan;
 mod ports;

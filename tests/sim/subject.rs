@@ -148,6 +148,42 @@ impl Subject {
         }
     }
 
+    /// A subject of which nothing happens by itself but checkpoints, every 100 ms: for directed scenarios.
+    pub(crate) fn staged(versions: VersionMode) -> Self {
+        let strategy = Strategy::Incremental { full_every: 2 };
+        let partition = Settings {
+            events_max: u64::MAX,
+            age_ms_max: 1 << 40,
+            bytes_max: 1 << 40,
+            write_amplification_permille: 0,
+            strategy,
+            memory_bytes_max: 1 << 20,
+            loads_max: 4,
+            snapshots_max: 4,
+            live_bytes_max: u64::MAX,
+            hot_max: 4,
+        };
+        Self {
+            versions,
+            shape: Shape::Rules,
+            on_poison: OnPoison::Quarantine,
+            strategy,
+            compression: Compression { algorithm: Algorithm::None, level: 1, threshold: 64 },
+            settings: WorkerSettings {
+                partition,
+                checkpoint_ms: 100,
+                linger_ms: 0,
+                linger_items: 1,
+                flushes: 1,
+                tick_ms: 20,
+                records_max: 50,
+                retry_ms: 20,
+                revoke_ms: 100,
+            },
+            limits: FlushLimits { deadline_ms: 1 << 40, retry_ms: 20 },
+        }
+    }
+
     fn places(&self) -> [(&'static str, Vec<&'static str>); 6] {
         let version = if self.versions == VersionMode::Given { vec!["/version"] } else { vec![] };
         [

@@ -69,8 +69,12 @@ impl Live {
         // SUBTLE: entries beyond the start are not used (L1), but they count like all others. Their writer
         // may have moved
         // the low watermark past them after we read it; until our own rows cover their events, only they do.
-        let superseded = vec![false; checkpoint.entries.len()];
-        let left = superseded.len();
+        let dropped = |entry: Entry<'_>| {
+            let beyond = ignore_from.is_some_and(|start| entry.first_offset >= start);
+            beyond && mutant(Mutant::EntriesBeyondStartDropped)
+        };
+        let superseded: Vec<bool> = checkpoint.entries.iter().map(dropped).collect();
+        let left = superseded.iter().filter(|gone| !**gone).count();
         Self { checkpoint, ignore_from, superseded, left, walked: 0, retired: false }
     }
 

@@ -273,11 +273,25 @@ impl Partition {
                 });
             }
         }
+        if mutant(Mutant::CommitBeforeCheckpointRow) {
+            self.cover_unwritten(&covers, now.monotonic_ms);
+        }
         if !items.is_empty() {
             self.checkpoint_flight =
                 Some(CheckpointFlight { id: flight, started_ms: now.monotonic_ms, covers });
         }
         effects.push(Effect::Checkpoint(flight, items));
+    }
+
+    /// Counts events as covered that were just handed over: what only a mutant does.
+    fn cover_unwritten(&mut self, covers: &[(Arc<str>, Version, bool)], since_ms: u64) {
+        for (id, version, with_mark) in covers {
+            let Some(slot) = self.slots.find(id) else { continue };
+            let Some(live) = self.slots.get_mut(slot).live_mut() else { continue };
+            live.cover(*version, since_ms);
+            live.mark_uncovered &= !with_mark;
+            self.touch(slot);
+        }
     }
 
     pub(super) fn checkpoint_stored(

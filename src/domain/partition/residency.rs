@@ -207,6 +207,18 @@ impl Partition {
         }
     }
 
+    /// Takes over the clean states that a former assignment left in memory: what only a mutant does, because
+    /// others may have owned the partition in between.
+    pub(crate) fn keep_memory(&mut self, former: Self) {
+        for slot in former.slots.into_slots() {
+            if matches!(&slot.body, Body::Live(live) if may_evict(live)) {
+                let kept = self.slots.insert(&slot.id);
+                self.slots.get_mut(kept).body = slot.body;
+                self.touch(kept);
+            }
+        }
+    }
+
     /// Brings the books of a slot up to date after any change to it.
     pub(super) fn touch(&mut self, slot: SlotId) {
         let entry = self.slots.get_mut(slot);

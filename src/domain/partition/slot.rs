@@ -307,6 +307,10 @@ impl Slots {
         self.bytes = self.bytes - before + bytes;
     }
 
+    pub(super) fn into_slots(self) -> impl Iterator<Item = Slot> {
+        self.slots.into_iter().flatten()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (SlotId, &Slot)> {
         (0u32..).zip(&self.slots).filter_map(|(at, slot)| Some((SlotId(at), slot.as_ref()?)))
     }

@@ -31,6 +31,7 @@ struct Cells {
     rows: BTreeMap<(AggregateKey, Lineage), BTreeMap<(Version, PackId), Arc<SnapshotRow>>>,
     checkpoints: BTreeMap<(PartitionKey, PackId), Retired>,
     letters: BTreeSet<(PartitionKey, Offset)>,
+    spared: Option<usize>,
 }
 
 /// Whether the deletion of a checkpoint row was acknowledged as well.
@@ -89,6 +90,12 @@ impl Cluster {
         let acked = cluster.acked.iter().flatten();
         let holders = |cell: &Cell| cluster.replicas.iter().filter(|replica| replica.holds(cell)).count();
         (acked.clone().count(), acked.filter(|cell| holders(cell) < 2).cloned().collect())
+    }
+
+    /// From now on every read leaves out this replica, and so sees or does not see what is on the last one:
+    /// for directed scenarios.
+    pub(crate) fn spare(&self, replica: usize) {
+        lock(&self.cluster).spared = Some(replica);
     }
 
     /// How many replicas hold a cell.
@@ -162,7 +169,8 @@ impl Cluster {
             for (replica, time) in times.iter_mut().enumerate() {
                 let before = rng.between(course.sent, course.answer - 1);
                 *time = match fate {
-                    Fate::Refused | Fate::Lost => None,
+                    Fate::Refused | Fate::Lost | Fate::Stuck => None,
+                    Fate::Rumour => (replica == REPLICAS - 1).then_some(before),
                     Fate::Hung | Fate::Late => match rng.below(3) {
                         0 => None,
                         1 => Some(later(rng)),
@@ -187,7 +195,9 @@ impl Cluster {
             counts.push(Count::PartialWrite);
         }
         counts.into_iter().for_each(|count| sim.count(count));
-        sim.draw(|rng| rng.shuffle(&mut times));
+        if fate != Fate::Rumour {
+            sim.draw(|rng| rng.shuffle(&mut times));
+        }
         times
     }
 
@@ -216,7 +226,8 @@ impl Cluster {
     async fn read(&self, op: &Op<'_>, query: Query) -> PortResult<Replica> {
         let course = self.gate.course(op);
         let sim = &self.gate.sim;
-        let spared = sim.draw(|rng| rng.index(REPLICAS));
+        let drawn = sim.draw(|rng| rng.index(REPLICAS));
+        let spared = lock(&self.cluster).spared.unwrap_or(drawn);
         let seen: Arc<Mutex<Vec<Vec<Cell>>>> = Arc::default();
         if course.fate == Fate::Answered {
             for replica in (0..REPLICAS).filter(|replica| *replica != spared) {

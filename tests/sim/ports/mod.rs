@@ -77,6 +77,11 @@ pub(crate) enum Fate {
     Late,
     /// Done or not; the caller hears "unknown" after a long time.
     Hung,
+    /// Only scripted. The caller hears "unknown"; of an index write the last replica has it, now, and no
+    /// other.
+    Rumour,
+    /// Only scripted. Not done, and the caller hears so little after so long a time that it waits for ever.
+    Stuck,
 }
 
 /// What becomes of one call, and when.
@@ -172,7 +177,7 @@ impl Gate {
 
     fn count(&self, op: &Op<'_>, course: &Course) {
         let count = match (course.fate, op.port) {
-            (Fate::Answered, _) => None,
+            (Fate::Answered | Fate::Rumour | Fate::Stuck, _) => None,
             (Fate::Hung, _) => Some(Count::Hung),
             (Fate::Unheard, Port::Index) => Some(Count::IndexUnheard),
             (Fate::Unheard, Port::Blobs) => Some(Count::BlobUnheard),
@@ -188,7 +193,7 @@ impl Gate {
             (Fate::Lost | Fate::Late, Port::Log) => Some(Count::LogLost),
         };
         count.into_iter().for_each(|count| self.sim.count(count));
-        if course.fate != Fate::Hung && course.answer > course.sent + 20 {
+        if !matches!(course.fate, Fate::Hung | Fate::Stuck) && course.answer > course.sent + 20 {
             self.sim.count(Count::Slow);
         }
     }
@@ -243,7 +248,11 @@ fn draw_course(rng: &mut Rng, sent: u64, scripted: Option<Fate>, faults: CallFau
     let fate = scripted.unwrap_or_else(|| draw_fate(rng, faults));
     let slow = rng.hits(faults.slow);
     let took = if slow { rng.between(21, 3_000) } else { rng.between(1, 20) };
-    let answer = sent + if fate == Fate::Hung { hang_ms.max(1) } else { took };
+    let answer = match fate {
+        Fate::Hung => sent + hang_ms.max(1),
+        Fate::Stuck => sent + 1_000_000_000,
+        _ => sent + took,
+    };
     let effect = match fate {
         // Before the answer, never in the same instant: timers of one instant fire in any order.
         Fate::Answered | Fate::Unheard => Some(rng.between(sent, answer - 1)),
@@ -251,7 +260,7 @@ fn draw_course(rng: &mut Rng, sent: u64, scripted: Option<Fate>, faults: CallFau
         Fate::Late => {
             Some(answer + if rng.percent(50) { rng.between(0, 50) } else { rng.between(50, 6_000) })
         }
-        Fate::Refused | Fate::Lost => None,
+        Fate::Refused | Fate::Lost | Fate::Rumour | Fate::Stuck => None,
     };
     Course { fate, sent, effect, answer }
 }

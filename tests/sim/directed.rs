@@ -1,0 +1,397 @@
+//! Directed scenarios: for mutants that random seeds meet too rarely. Each is clean without its mutant and
+//! fails with it.
+//!
+//! *The stage*: one partition, one aggregate `a`, workers that do nothing by themselves but checkpoints, and
+//! fates that are written down call by call. What only one replica has (a rumour) is on the last replica, so
+//! that reads which spare replica 0 see it and reads which spare replica 2 do not.
+
+use crate::executor::{ProcessId, lock};
+use crate::judge::Judge;
+use crate::plan::FaultPlan;
+use crate::ports::Fate;
+use crate::ports::blobs::Damage;
+use crate::ports::broker::{Draft, Note};
+use crate::ports::producer::{StreamSpec, VersionMode};
+use crate::questions::final_check;
+use crate::subject::{Active, Fleet, Subject};
+use crate::world::{Outcome, Ports, Setup, World};
+use snapfold::domain::ids::{AggregateKey, Offset, PartitionNo, Version};
+use snapfold::domain::mutant::Mutant;
+use snapfold::domain::row::{PartitionKey, WatermarkRow};
+use snapfold::reconstruct::{AsOf, Found};
+use snapfold::worker::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// One scenario, for one mutant.
+pub(crate) struct Scenario {
+    /// What is staged.
+    pub(crate) name: &'static str,
+    /// Whom it catches.
+    pub(crate) mutant: Mutant,
+    /// Stages it.
+    pub(crate) play: fn() -> Outcome,
+}
+
+macro_rules! scenarios {
+    ($($mutant:ident by $play:ident,)*) => {
+        const SCENARIOS: &[Scenario] =
+            &[$(Scenario { name: stringify!($play), mutant: Mutant::$mutant, play: $play }),*];
+    };
+}
+
+scenarios! {
+    AnySeenRowSupersedes by rumour_over_a_checkpoint,
+    SnapshotRowNotAdopted by rumour_ahead_of_the_start,
+    AdoptionHoldIgnored by rumour_that_is_never_adopted,
+    IncrementOnUnadoptedRow by increment_on_a_rumour,
+    UseCheckpointBeyondWatermark by rumour_of_a_checkpoint,
+    EntriesBeyondStartDropped by watermark_that_comes_late,
+    CommitPastDeadLetter by dead_letter_that_is_refused,
+    ConflictsUnnoticed by two_events_of_one_version,
+    DanglingRowGivesUp by lost_packs_and_a_whole_log,
+    MissingPackIgnored by lost_checkpoint,
+    RowsSeenDoNotBound by lost_packs_and_a_cut_log,
+    StaleOwnerBelieved by owner_from_the_past,
+}
+
+/// The scenario of a mutant that seeds are too rare for.
+pub(crate) fn scenario_of(mutant: Mutant) -> Option<&'static Scenario> {
+    SCENARIOS.iter().find(|scenario| scenario.mutant == mutant)
+}
+
+const TOPIC: &str = "orders";
+const HERE: PartitionNo = PartitionNo(0);
+/// The replica that all reads leave out so that they see rumours.
+const SEEING_RUMOURS: usize = 0;
+/// The same, so that they do not.
+const DEAF_TO_RUMOURS: usize = 2;
+
+/// Whose calls of a method have which fate, and how many of them.
+type Rule = (ProcessId, &'static str, Fate, usize);
+
+struct Stage {
+    world: World,
+    subject: Subject,
+    fleet: Fleet,
+    judge: Arc<Mutex<Judge>>,
+    rules: Arc<Mutex<Vec<Rule>>>,
+    made: AtomicU64,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let subject = Subject::staged(VersionMode::Given);
+        let mut setup = Setup::orders(VersionMode::Given);
+        setup.streams =
+            vec![StreamSpec { partitions: 1, aggregates: 1, shape: subject.shape, ..setup.streams[0].clone() }];
+        let plan = FaultPlan { read_repair: false, ..FaultPlan::calm() };
+        let world = World::planned(1, setup, plan);
+        let fleet = Fleet::new(&world);
+        let active = *lock(&fleet.active);
+        let judge = Arc::new(Mutex::new(Judge::new(&subject, &world, active)));
+        let rules: Arc<Mutex<Vec<Rule>>> = Arc::default();
+        let book = Arc::clone(&rules);
+        world.script(Some(Box::new(move |op| {
+            let mut rules = lock(&book);
+            let rule = rules.iter_mut().find(|(who, what, _, left)| {
+                (*who, *what) == (op.process, op.what) && *left > 0
+            })?;
+            rule.3 -= 1;
+            Some(rule.2)
+        })));
+        Self { world, subject, fleet, judge, rules, made: AtomicU64::new(0) }
+    }
+
+    /// Starts a worker; it owns the partition once nobody else does.
+    fn worker(&self, name: &str) -> ProcessId {
+        let ports = self.world.process(name);
+        let process = ports.process;
+        self.world.sim.spawn(process, (self.subject.boot(&self.fleet))(ports));
+        process
+    }
+
+    /// From now on, `times` calls of `what` by a worker have this fate.
+    fn rule(&self, worker: ProcessId, what: &'static str, fate: Fate, times: usize) {
+        lock(&self.rules).push((worker, what, fate, times));
+    }
+
+    fn always(&self, worker: ProcessId, what: &'static str, fate: Fate) {
+        self.rule(worker, what, fate, usize::MAX);
+    }
+
+    fn append(&self, version: u64, sku: &str) {
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let value = format!(
+            r#"{{"id":"e-{number}","type":"ItemAdded","aggregateId":"a","version":{version},"timestamp":"2023-11-14T22:13:20Z","data":{{"sku":"{sku}","qty":1,"price":1}}}}"#
+        );
+        let draft = self.world.broker.draft("a", &value);
+        let draft = Draft { note: Note::Event, version: Some(version), ..draft };
+        self.world.broker.append(TOPIC, HERE, draft).expect("the topic is there");
+    }
+
+    /// Events of `a` with these versions, and time to fold them and to write a checkpoint.
+    fn events(&self, versions: std::ops::RangeInclusive<u64>) {
+        versions.for_each(|version| self.append(version, "s1"));
+        self.world.idle(1_500);
+    }
+
+    /// Asks a worker for a snapshot of `a`, and gives it time.
+    fn snapshot(&self, worker: ProcessId) {
+        let (sender, _) = futures_channel::oneshot::channel();
+        let workers = lock(&self.fleet.workers);
+        let (_, _, handle, _) = workers.iter().find(|(process, ..)| *process == worker).expect("it runs");
+        assert!(handle.send(HERE, Command::Snapshot("a".into(), sender)), "it owns the partition");
+        drop(workers);
+        self.world.idle(500);
+    }
+
+    /// Lets retention take all that it may take.
+    fn forget(&self) {
+        self.world.broker.retain(TOPIC, HERE, self.world.protected(TOPIC, HERE));
+    }
+
+    fn lose(&self, class: &str) {
+        while self.world.bucket.damage(&format!("v1/{class}/"), Damage::Loss).is_some() {}
+    }
+
+    fn active(&self) -> Active {
+        *lock(&self.fleet.active)
+    }
+
+    fn partition(&self) -> PartitionKey {
+        PartitionKey { topic: TOPIC.into(), partition: HERE, lineage: self.active().lineage }
+    }
+
+    fn key(&self) -> AggregateKey {
+        AggregateKey { kind: self.world.setup.streams[0].kind.into(), id: "a".into() }
+    }
+
+    /// A write of a low watermark by somebody who is not on the stage (any more).
+    fn watermark(&self, low_watermark: i64) {
+        let row = WatermarkRow {
+            key: self.partition(),
+            topic_id: self.active().topic_id,
+            leader_epoch: 0,
+            low_watermark: Offset(low_watermark),
+        };
+        let put = |ports: Ports| async move { ports.index.put_watermark(row).await };
+        self.world.ask(1_000, put).expect("it is answered").expect("nothing fails");
+    }
+
+    /// The head of `a` from rest, where an error counts as no answer.
+    fn head(&self) -> Option<Found> {
+        let (subject, active) = (self.subject.clone(), self.active());
+        let (partition, key) = (self.partition(), self.key());
+        let asked = self.world.ask(600_000, move |ports| async move {
+            subject.reader(&ports, active).state(&partition, &key, AsOf::Head).await.ok()
+        });
+        asked.expect("it is answered")
+    }
+
+    /// A head that was durable must not be replaced by an older one; no answer is fine.
+    fn not_below(&self, version: u64, found: Option<&Found>) {
+        let below = match found {
+            None => false,
+            Some(Found::State(aggregate, _)) => aggregate.version < Version(version),
+            Some(_) => true,
+        };
+        if below {
+            self.world.sim.violation(format!("the head was {version} and is {found:?}"));
+        }
+    }
+
+    /// The end: every question about `a`, by reads that see no rumour.
+    fn ask_all(self) -> Outcome {
+        self.world.index.spare(DEAF_TO_RUMOURS);
+        final_check(&self.world, &self.subject, &self.fleet, &self.judge);
+        self.world.finish()
+    }
+}
+
+/// A dying owner's snapshot row reaches one replica, below LW and over a checkpoint. The next owner sees it,
+/// and later nobody does.
+fn rumour_over_a_checkpoint() -> Outcome {
+    let stage = Stage::new();
+    let dying = stage.worker("dying");
+    stage.events(1..=3);
+    stage.always(dying, "put_snapshot", Fate::Rumour);
+    stage.snapshot(dying);
+    stage.world.sim.kill(dying);
+    stage.world.index.spare(SEEING_RUMOURS);
+    stage.worker("next");
+    stage.events(4..=4);
+    stage.forget();
+    stage.ask_all()
+}
+
+/// The same where no checkpoint was written: the row lies beyond the next owner's start.
+fn rumour_ahead_of_the_start() -> Outcome {
+    let stage = Stage::new();
+    stage_rumour_ahead(&stage);
+    stage.worker("next");
+    stage.world.idle(2_000);
+    stage.forget();
+    stage.ask_all()
+}
+
+/// The same, and the adoption does not end: LW must not pass what only the rumour covers.
+fn rumour_that_is_never_adopted() -> Outcome {
+    let stage = Stage::new();
+    stage_rumour_ahead(&stage);
+    let next = stage.worker("next");
+    stage.always(next, "put_snapshot", Fate::Stuck);
+    stage.world.idle(2_000);
+    stage.forget();
+    stage.ask_all()
+}
+
+fn stage_rumour_ahead(stage: &Stage) {
+    let dying = stage.worker("dying");
+    stage.always(dying, "put_checkpoint", Fate::Lost);
+    stage.always(dying, "put_snapshot", Fate::Rumour);
+    stage.events(1..=3);
+    stage.snapshot(dying);
+    stage.world.sim.kill(dying);
+    stage.world.index.spare(SEEING_RUMOURS);
+}
+
+/// An increment that starts from a rumour would supersede the checkpoint below it.
+fn increment_on_a_rumour() -> Outcome {
+    let stage = Stage::new();
+    let dying = stage.worker("dying");
+    stage.events(1..=3);
+    stage.always(dying, "put_snapshot", Fate::Rumour);
+    stage.snapshot(dying);
+    stage.world.sim.kill(dying);
+    stage.world.index.spare(SEEING_RUMOURS);
+    let next = stage.worker("next");
+    // The adoption; what is written after it is acknowledged.
+    stage.rule(next, "put_snapshot", Fate::Stuck, 1);
+    stage.events(4..=4);
+    stage.snapshot(next);
+    stage.forget();
+    stage.ask_all()
+}
+
+/// A dying owner's checkpoint row reaches one replica, and LW not the index.
+fn rumour_of_a_checkpoint() -> Outcome {
+    let stage = Stage::new();
+    let dying = stage.worker("dying");
+    stage.always(dying, "put_checkpoint", Fate::Rumour);
+    stage.events(1..=3);
+    stage.world.sim.kill(dying);
+    stage.world.index.spare(SEEING_RUMOURS);
+    stage.worker("next");
+    stage.world.idle(2_000);
+    stage.forget();
+    stage.ask_all()
+}
+
+/// A dying owner's checkpoint is acknowledged; its LW comes only after the next owner has started below it.
+fn watermark_that_comes_late() -> Outcome {
+    let stage = Stage::new();
+    let dying = stage.worker("dying");
+    stage.always(dying, "put_watermark", Fate::Stuck);
+    stage.events(1..=3);
+    stage.world.sim.kill(dying);
+    let next = stage.worker("next");
+    stage.always(next, "put_checkpoint", Fate::Lost);
+    stage.world.idle(2_000);
+    stage.watermark(3);
+    stage.ask_all()
+}
+
+/// No dead letter can be written: LW stays before the poison.
+fn dead_letter_that_is_refused() -> Outcome {
+    let stage = Stage::new();
+    let worker = stage.worker("worker");
+    stage.always(worker, "put_dead_letter", Fate::Refused);
+    stage.events(1..=2);
+    let poison = stage.world.broker.draft("nobody", "{not json");
+    let poison = Draft { aggregate: None, ..poison };
+    let at = stage.world.broker.append(TOPIC, HERE, poison).expect("the topic is there");
+    stage.world.idle(1_500);
+    let acked = stage.world.index.acked_watermark(TOPIC, HERE, stage.active().topic_id);
+    let letters = stage.world.index.union().letters(&stage.partition(), at, 1);
+    if letters.is_empty() && acked.is_some_and(|acked| acked > at) {
+        stage.world.sim.violation(format!("LW {acked:?} has passed poison at {at} that nobody recorded"));
+    }
+    stage.ask_all()
+}
+
+/// A version comes again with other bytes while the first is in memory: that is a finding.
+fn two_events_of_one_version() -> Outcome {
+    let stage = Stage::new();
+    let worker = stage.worker("worker");
+    stage.always(worker, "put_checkpoint", Fate::Lost);
+    stage.events(1..=2);
+    stage.append(2, "s2");
+    stage.world.idle(1_000);
+    let letters = stage.world.index.union().letters(&stage.partition(), Offset(0), 10);
+    if !letters.iter().any(|letter| &*letter.code == "conflict") {
+        stage.world.sim.violation("a conflict of versions was not reported".to_owned());
+    }
+    stage.ask_all()
+}
+
+/// All snapshots are lost, the log is not: every question has its answer.
+fn lost_packs_and_a_whole_log() -> Outcome {
+    let stage = Stage::new();
+    let worker = stage.worker("worker");
+    stage.events(1..=2);
+    stage.snapshot(worker);
+    stage.events(3..=4);
+    stage.snapshot(worker);
+    stage.lose("full");
+    stage.lose("history");
+    stage.ask_all()
+}
+
+/// A live checkpoint is lost: what it held is not answered for.
+fn lost_checkpoint() -> Outcome {
+    let stage = Stage::new();
+    stage.worker("worker");
+    stage.events(1..=3);
+    stage.lose("checkpoint");
+    stage.not_below(3, stage.head().as_ref());
+    stage.world.finish()
+}
+
+/// Snapshots are lost and the log was cut: the rows still tell how far the head had come.
+fn lost_packs_and_a_cut_log() -> Outcome {
+    let stage = Stage::new();
+    let worker = stage.worker("worker");
+    stage.events(1..=5);
+    stage.snapshot(worker);
+    stage.world.idle(1_000);
+    stage.world.sim.kill(worker);
+    stage.lose("full");
+    stage.lose("history");
+    stage.world.broker.truncate(TOPIC, HERE, Offset(3));
+    stage.not_below(5, stage.head().as_ref());
+    stage.world.finish()
+}
+
+/// An owner that hears nothing any more answers from memory, while another has moved LW on.
+fn owner_from_the_past() -> Outcome {
+    let stage = Stage::new();
+    let owner = stage.worker("owner");
+    stage.events(1..=3);
+    stage.always(owner, "next", Fate::Lost);
+    stage.always(owner, "bounds", Fate::Lost);
+    stage.events(4..=5);
+    stage.watermark(5);
+    let workers = lock(&stage.fleet.workers).clone();
+    let lookup = workers.into_iter().map(|(_, _, _, lookup)| lookup).next().expect("one worker");
+    let (partition, key) = (stage.partition(), stage.key());
+    let answer: Arc<Mutex<Option<Found>>> = Arc::default();
+    let slot = Arc::clone(&answer);
+    stage.world.sim.spawn(owner, async move {
+        let found = lookup.state(&partition, &key, AsOf::Head).await;
+        *lock(&slot) = found.ok().map(|answer| answer.found);
+    });
+    stage.world.idle(1_000);
+    stage.not_below(5, lock(&answer).as_ref());
+    stage.world.finish()
+}
