@@ -2,7 +2,7 @@
 //! offset enters
 //! it, so it survives mirroring. Integers are big-endian; `lp(x)` = u32 length + bytes, 0xFFFFFFFF for null.
 
-use super::ids::{Digest, Version};
+use super::ids::{AggregateKey, Digest, Lineage, Version};
 use super::record::RawRecord;
 use sha2::{Digest as _, Sha256};
 
@@ -47,6 +47,19 @@ pub fn genesis(kind: &str, id: &str) -> Digest {
     lp(&mut hash, Some(kind.as_bytes()));
     lp(&mut hash, Some(id.as_bytes()));
     done(hash)
+}
+
+/// The public id of the snapshot of a version: copies in several packs are one snapshot and have one id.
+#[must_use]
+pub fn snapshot_id(key: &AggregateKey, lineage: Lineage, version: Version) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    lp(&mut hash, Some(key.kind.as_bytes()));
+    lp(&mut hash, Some(key.id.as_bytes()));
+    hash.update(lineage.0.to_be_bytes());
+    hash.update(version.0.to_be_bytes());
+    let mut id = [0; 16];
+    id.copy_from_slice(&hash.finalize()[..16]);
+    id
 }
 
 /// The link at `version`, from the link before it and the event's digest.

@@ -20,6 +20,8 @@ pub struct LogBounds {
 
 /// Reads of one topic and the group's committed offsets. Implementations: librdkafka; the simulator's.
 pub trait Log: Send + Sync {
+    /// How many partitions the topic has.
+    fn partition_count(&self) -> BoxFuture<'_, PortResult<u32>>;
     /// Bounds of a partition now.
     fn bounds(&self, partition: PartitionNo) -> BoxFuture<'_, PortResult<LogBounds>>;
     /// Records from `from` on, in offset order, at least one unless `from` is at or past `to` or the end;

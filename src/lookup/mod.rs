@@ -1,80 +1,104 @@
-//! Questions about one aggregate: the owner's memory where it has the answer, rest and the log where it has
-//! not.
+//! Questions about aggregates: the owner's memory where it has the answer, rest and the log where it has not.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `mod.rs` | `Lookup` and what it needs, `Streams` |
+//! | `answer.rs` | what may be asked and what is answered |
 //!
 //! *If it fails*: an owner that does not answer, or answers from the past, costs time, never truth.
 
-use crate::domain::aggregate::Aggregate;
-use crate::domain::error::Result;
-use crate::domain::ids::{AggregateKey, Offset};
-use crate::domain::mutant::{Mutant, mutant};
-use crate::domain::row::PartitionKey;
-use crate::reconstruct::{AsOf, Found, LiveHeads, Provenance, Reconstructor};
-use crate::store::unavailable;
+mod answer;
+
+pub use crate::reconstruct::Provenance;
+pub use answer::{
+    Answer, Asked, Diff, Durable, EventView, Finding, Freshness, HeadView, ListItem, Refusal, Selector,
+    SnapshotFilter, SnapshotMeta, Source, StoredBlob, Verified, VerifyMode, Which,
+};
+
+use crate::clock::Clock;
+use crate::domain::ids::{Lineage, Offset, PartitionNo, Version};
+use crate::domain::row::DeadLetter;
+use crate::reconstruct::{LiveHeads, Reconstructor};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Which source an answer came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The owner's memory.
-    Memory,
-    /// Snapshots and events, from rest and from the log.
-    Rest(Provenance),
-}
-
-/// An answer and where it came from.
-#[derive(Debug)]
-pub struct Answer {
-    /// What was found.
-    pub found: Found,
-    /// Where.
-    pub source: Source,
+/// Everything that answers about one stream need.
+#[derive(Clone)]
+pub struct Components {
+    /// Rest and the log.
+    pub reader: Reconstructor,
+    /// The owners.
+    pub owners: Arc<dyn LiveHeads>,
+    /// Time, for waiting.
+    pub clock: Arc<dyn Clock>,
+    /// The stream's topic.
+    pub topic: Arc<str>,
+    /// The active lineage.
+    pub lineage: Lineage,
 }
 
 /// Answers questions about aggregates of one stream.
 #[derive(Clone)]
 pub struct Lookup {
-    /// Rest and the log.
-    pub reader: Reconstructor,
-    /// The owners.
-    pub owners: Arc<dyn LiveHeads>,
+    parts: Arc<Components>,
+}
+
+/// The streams of a process, by aggregate type.
+#[derive(Clone, Default)]
+pub struct Streams {
+    /// One `Lookup` for each type.
+    pub by_type: BTreeMap<Arc<str>, Arc<Lookup>>,
 }
 
 impl Lookup {
-    /// The aggregate as of a moment.
-    ///
-    /// # Errors
-    /// As `Reconstructor::state`.
-    pub async fn state(&self, partition: &PartitionKey, key: &AggregateKey, as_of: AsOf) -> Result<Answer> {
-        if as_of == AsOf::Head
-            && let Some(head) = self.owners_head(partition, key).await?
-        {
-            let found = Found::State(head, Provenance::default());
-            return Ok(Answer { found, source: Source::Memory });
-        }
-        let found = self.reader.state(partition, key, as_of).await?;
-        let source = match &found {
-            Found::State(_, provenance) => Source::Rest(*provenance),
-            Found::Unknown | Found::BeyondHead(_) | Found::BeforeFirst(_) => {
-                Source::Rest(Provenance::default())
-            }
-        };
-        Ok(Answer { found, source })
+    pub fn new(parts: Components) -> Self {
+        Self { parts: Arc::new(parts) }
     }
-
-    /// O1: the low watermark first, then the owner; an answer from below it comes from an owner that is none
-    /// any more.
-    async fn owners_head(
+    pub async fn state(&self, id: &str, selector: Selector, freshness: Freshness) -> Asked<Answer> {
+        Err(Refusal::UnknownAggregate)
+    }
+    pub async fn head(&self, id: &str) -> Asked<HeadView> {
+        Err(Refusal::UnknownAggregate)
+    }
+    pub async fn events(
         &self,
-        partition: &PartitionKey,
-        key: &AggregateKey,
-    ) -> Result<Option<Box<Aggregate>>> {
-        let rows = self.reader.index.watermarks(partition).await;
-        let rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
-        let low_watermark = rows.iter().map(|row| row.low_watermark).max().unwrap_or(Offset(0));
-        let Some(answer) = self.owners.head(partition.partition, Arc::clone(&key.id)).await else {
-            return Ok(None);
-        };
-        let stale = answer.position < low_watermark && !mutant(Mutant::StaleOwnerBelieved);
-        Ok(answer.aggregate.filter(|_| !stale))
+        id: &str,
+        from: Version,
+        to: Option<Version>,
+        descending: bool,
+        limit: usize,
+    ) -> Asked<Vec<EventView>> {
+        Err(Refusal::UnknownAggregate)
+    }
+    pub async fn snapshots(&self, id: &str, filter: SnapshotFilter) -> Asked<Vec<SnapshotMeta>> {
+        Err(Refusal::UnknownAggregate)
+    }
+    pub async fn snapshot(&self, id: &str, which: Which) -> Asked<(SnapshotMeta, Answer)> {
+        Err(Refusal::UnknownAggregate)
+    }
+    pub async fn blob(&self, id: &str, version: Version) -> Asked<StoredBlob> {
+        Err(Refusal::UnknownAggregate)
+    }
+    pub async fn aggregates(&self, prefix: &str, after: Option<&str>, limit: usize) -> Asked<Vec<ListItem>> {
+        Err(Refusal::UnknownAggregate)
+    }
+    pub async fn diff(&self, id: &str, from: Selector, to: Selector) -> Asked<Diff> {
+        Err(Refusal::UnknownAggregate)
+    }
+    pub async fn verify(&self, id: &str, version: Option<Version>, mode: VerifyMode) -> Asked<Verified> {
+        Err(Refusal::UnknownAggregate)
+    }
+    pub async fn dead_letters(
+        &self,
+        after: Option<(PartitionNo, Offset)>,
+        limit: usize,
+    ) -> Asked<Vec<DeadLetter>> {
+        Err(Refusal::UnknownAggregate)
+    }
+}
+
+impl Streams {
+    pub async fn snapshot_by_id(&self, id: &str) -> Asked<(SnapshotMeta, Answer)> {
+        Err(Refusal::UnknownAggregate)
     }
 }

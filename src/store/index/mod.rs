@@ -38,6 +38,11 @@ pub trait Index: Send + Sync {
         from: From,
         limit: usize,
     ) -> BoxFuture<'a, PortResult<Vec<SnapshotRow>>>;
+    /// The snapshot whose public id this is (`domain::chain::snapshot_id`): every row written can be found so.
+    fn snapshot_by_id(
+        &self,
+        id: [u8; 16],
+    ) -> BoxFuture<'_, PortResult<Option<(AggregateKey, Lineage, Version)>>>;
     /// Writes one checkpoint row; its write time derives from its pack id.
     fn put_checkpoint(&self, row: CheckpointRow) -> BoxFuture<'_, PortResult<()>>;
     /// Deletes one checkpoint row, whether it is there or not; the deletion's write time is the row's plus

@@ -113,9 +113,8 @@ impl Cluster {
     /// Version of the newest full snapshot row of an aggregate that any replica holds.
     pub(crate) fn newest_seen(&self, key: &AggregateKey, lineage: Lineage) -> Version {
         let cluster = lock(&self.cluster);
-        let walks = cluster.replicas.iter().flat_map(|replica| {
-            replica.walk(key, lineage, From::Newest, usize::MAX)
-        });
+        let walks =
+            cluster.replicas.iter().flat_map(|replica| replica.walk(key, lineage, From::Newest, usize::MAX));
         let fulls = walks.filter(|row| row.kind == RecordKind::Full);
         fulls.map(|row| row.version).max().unwrap_or_default()
     }
