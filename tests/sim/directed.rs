@@ -83,12 +83,8 @@ impl Stage {
     fn new() -> Self {
         let subject = Subject::staged(VersionMode::Given);
         let mut setup = Setup::orders(VersionMode::Given);
-        setup.streams = vec![StreamSpec {
-            partitions: 1,
-            aggregates: 1,
-            shape: subject.shape,
-            ..setup.streams[0].clone()
-        }];
+        setup.streams =
+            vec![StreamSpec { partitions: 1, aggregates: 1, shape: subject.shape, ..setup.streams[0].clone() }];
         let plan = FaultPlan { read_repair: false, ..FaultPlan::calm() };
         let world = World::planned(1, setup, plan);
         let fleet = Fleet::new(&world);
@@ -98,9 +94,9 @@ impl Stage {
         let book = Arc::clone(&rules);
         world.script(Some(Box::new(move |op| {
             let mut rules = lock(&book);
-            let rule = rules
-                .iter_mut()
-                .find(|(who, what, _, left)| (*who, *what) == (op.process, op.what) && *left > 0)?;
+            let rule = rules.iter_mut().find(|(who, what, _, left)| {
+                (*who, *what) == (op.process, op.what) && *left > 0
+            })?;
             rule.3 -= 1;
             Some(rule.2)
         })));

@@ -251,8 +251,7 @@ impl Judge {
 
     fn judge_state(&mut self, world: &Parts, asked: &Question, aggregate: &Aggregate) -> Result<(), String> {
         let mark = aggregate.quarantine.as_ref();
-        let excused =
-            mark.is_some_and(|mark| &*mark.code == UNREADABLE) && self.may_be_unreadable(world, asked);
+        let excused = mark.is_some_and(|mark| &*mark.code == UNREADABLE) && self.may_be_unreadable(world, asked);
         if excused {
             world.sim.count(Count::DamageExcuse);
         } else {
@@ -285,8 +284,7 @@ impl Judge {
 
     /// Whether this version is the one that was asked for.
     fn judge_choice(&self, asked: &Question, answer: &Answer) -> Result<(), String> {
-        let next =
-            usize::try_from(answer.version).ok().and_then(|at| self.ledger.versions(&asked.id).get(at));
+        let next = usize::try_from(answer.version).ok().and_then(|at| self.ledger.versions(&asked.id).get(at));
         let head_then = (!asked.of_owner).then_some(asked.then.head);
         let next_existed = head_then.is_some_and(|head| answer.version < head);
         let wrong = match asked.as_of {

@@ -57,7 +57,8 @@ fn drawn(world: &Parts, judge: &Judge) -> Option<Question> {
     if places.is_empty() {
         return None;
     }
-    let (at, draw, spread) = world.sim.draw(|rng| (rng.index(places.len()), rng.below(10), rng.below(1_000)));
+    let (at, draw, spread) =
+        world.sim.draw(|rng| (rng.index(places.len()), rng.below(10), rng.below(1_000)));
     let (id, partition) = places.iter().nth(at)?;
     let as_of = if draw < 4 {
         AsOf::Head
@@ -152,7 +153,12 @@ fn tell(world: &Parts, id: &str) {
             let value = entry.record.value.as_deref().map(|v| String::from_utf8_lossy(v).into_owned());
             eprintln!(
                 "{} {:?} v{:?} at {} cut {:?} topic {:x} {value:?}",
-                entry.record.offset, entry.note, entry.version, entry.at, entry.truncated_at, entry.topic_id
+                entry.record.offset,
+                entry.note,
+                entry.version,
+                entry.at,
+                entry.truncated_at,
+                entry.topic_id
             );
         }
     });

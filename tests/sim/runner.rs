@@ -109,7 +109,8 @@ fn one(case: Case, twice: bool, run: &(impl Fn(Case) -> Outcome + Sync), verdict
     let failures = match attempt() {
         Ok(outcome) => {
             let mut failures = outcome.violations.clone();
-            let same = twice && matches!(attempt(), Ok(again) if again.trace_hash == outcome.trace_hash);
+            let same =
+                twice && matches!(attempt(), Ok(again) if again.trace_hash == outcome.trace_hash);
             if twice && !same {
                 failures.push("the same seed left another trace: something is not deterministic".to_owned());
             }

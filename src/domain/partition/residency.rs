@@ -30,6 +30,41 @@ pub struct Loaded {
     pub rows: Vec<SnapshotRow>,
 }
 
+/// What a partition's memory says of one aggregate.
+#[derive(Debug)]
+pub enum Residence {
+    /// It, as of the position.
+    Here(Box<Aggregate>),
+    /// It is being loaded, cannot be read, or was loaded from beyond the position.
+    Unsure,
+    /// Nothing: all of its events below the position are in snapshots and live checkpoints, acknowledged.
+    Absent,
+}
+
+/// Which aggregates of a partition's memory are wanted.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// What their ids start with.
+    pub prefix: Arc<str>,
+    /// Only ids after this one.
+    pub after: Option<Arc<str>>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// One aggregate in memory, as lists tell it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resident {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Its version.
+    pub version: Version,
+    /// Effective time of that version.
+    pub effective_time: Timestamp,
+    /// It is deleted.
+    pub deleted: bool,
+}
+
 impl Partition {
     /// Asks for the load of a slot that waits for one, if loads are not all taken.
     pub(super) fn ask_load(&mut self, slot: SlotId, effects: &mut Vec<Effect>) {
@@ -173,11 +208,33 @@ impl Partition {
     }
 
     pub(super) fn tell_head(&mut self, id: &str, reply: Reply, effects: &mut Vec<Effect>) {
-        let live = self.slots.find(id).and_then(|slot| self.slots.get(slot).live());
-        // A state ahead of the position is a true fact too, but not what "head as of this position" means.
-        let usable = live.filter(|live| !live.unreadable && live.aggregate.offset < self.position);
-        let head = usable.map(|live| Box::new(live.aggregate.clone()));
-        effects.push(Effect::HeadIs(reply, head, self.position));
+        let residence = match self.slots.find(id).map(|slot| self.slots.get(slot).live()) {
+            None => Residence::Absent,
+            // A state ahead of the position is a true fact too, but not what "head as of this position" means.
+            Some(Some(live)) if !live.unreadable && live.aggregate.offset < self.position => {
+                Residence::Here(Box::new(live.aggregate.clone()))
+            }
+            Some(_) => Residence::Unsure,
+        };
+        effects.push(Effect::HeadIs(reply, residence, self.position));
+    }
+
+    pub(super) fn list(&self, listing: &Listing) -> Vec<Resident> {
+        let after = listing.after.as_deref();
+        let live = self.slots.after(after.unwrap_or_default().max(&listing.prefix));
+        let wanted = live
+            .take_while(|slot| slot.id.starts_with(&*listing.prefix))
+            .filter(|slot| after.is_none_or(|after| &*slot.id > after));
+        let known = wanted.filter_map(|slot| {
+            let aggregate = &slot.live().filter(|live| !live.unreadable)?.aggregate;
+            (aggregate.version > Version(0)).then(|| Resident {
+                id: Arc::clone(&slot.id),
+                version: aggregate.version,
+                effective_time: aggregate.effective_time,
+                deleted: aggregate.is_deleted(),
+            })
+        });
+        known.take(listing.limit).collect()
     }
 
     /// Trips an aggregate whether it is in memory or not.

@@ -307,6 +307,12 @@ impl Slots {
         self.bytes = self.bytes - before + bytes;
     }
 
+    /// Slots in id order, from this id on.
+    pub(super) fn after<'a>(&'a self, id: &str) -> impl Iterator<Item = &'a Slot> {
+        let range = (std::ops::Bound::Included(id), std::ops::Bound::Unbounded);
+        self.by_id.range::<str, _>(range).map(|(_, slot)| self.get(*slot))
+    }
+
     pub(super) fn into_slots(self) -> impl Iterator<Item = Slot> {
         self.slots.into_iter().flatten()
     }

@@ -113,8 +113,9 @@ impl Cluster {
     /// Version of the newest full snapshot row of an aggregate that any replica holds.
     pub(crate) fn newest_seen(&self, key: &AggregateKey, lineage: Lineage) -> Version {
         let cluster = lock(&self.cluster);
-        let walks =
-            cluster.replicas.iter().flat_map(|replica| replica.walk(key, lineage, From::Newest, usize::MAX));
+        let walks = cluster.replicas.iter().flat_map(|replica| {
+            replica.walk(key, lineage, From::Newest, usize::MAX)
+        });
         let fulls = walks.filter(|row| row.kind == RecordKind::Full);
         fulls.map(|row| row.version).max().unwrap_or_default()
     }
@@ -317,6 +318,17 @@ impl Index for SimIndex {
             let query = Query::Snapshots(key.clone(), lineage);
             let merged = self.ask("snapshots", &key.id, None, query).await?;
             Ok(merged.walk(key, lineage, from, limit))
+        })
+    }
+
+    fn snapshot_by_id(
+        &self,
+        id: [u8; 16],
+    ) -> BoxFuture<'_, PortResult<Option<(AggregateKey, Lineage, Version)>>> {
+        Box::pin(async move {
+            let merged = self.ask("snapshot_by_id", "snapshots", None, Query::SnapshotId(id)).await?;
+            let named = merged.all_snapshots().map(|row| (row.key.clone(), row.lineage, row.version));
+            Ok(named.min())
         })
     }
 

@@ -62,6 +62,19 @@ impl SimLog {
 }
 
 impl Log for SimLog {
+    fn partition_count(&self) -> BoxFuture<'_, PortResult<u32>> {
+        Box::pin(async move {
+            let (broker, topic) = (self.broker.clone(), self.topic.clone());
+            let op = Op { partition: None, ..self.op("partition_count", Access::Read, PartitionNo(0)) };
+            let count = move || {
+                let found = broker.topics().into_iter().find(|(name, _)| *name == topic);
+                let count = found.and_then(|(_, count)| u32::try_from(count).ok());
+                count.ok_or_else(|| PortError::Permanent(format!("no topic `{topic}`")))
+            };
+            self.gate.perform(&op, count).await
+        })
+    }
+
     fn bounds(&self, partition: PartitionNo) -> BoxFuture<'_, PortResult<LogBounds>> {
         Box::pin(self.look("bounds", partition, move |broker, topic| broker.bounds(topic, partition)))
     }

@@ -43,6 +43,8 @@ pub(crate) enum Cell {
 pub(crate) enum Query {
     /// Snapshot rows of an aggregate.
     Snapshots(AggregateKey, Lineage),
+    /// Snapshot rows by their public id.
+    SnapshotId([u8; 16]),
     /// Checkpoint rows and deletions of a partition.
     Checkpoints(PartitionKey),
     /// Low watermarks of a partition.
@@ -64,6 +66,10 @@ pub(crate) struct Replica {
     watermarks: BTreeMap<PartitionKey, BTreeMap<(u128, i32), Arc<WatermarkRow>>>,
     aggregates: BTreeMap<Arc<str>, BTreeSet<(Arc<str>, PartitionNo)>>,
     letters: BTreeMap<PartitionKey, BTreeMap<Offset, Arc<DeadLetter>>>,
+}
+
+fn public_id(row: &SnapshotRow) -> [u8; 16] {
+    snapfold::domain::chain::snapshot_id(&row.key, row.lineage, row.version)
 }
 
 impl Replica {
@@ -132,6 +138,10 @@ impl Replica {
             Query::Snapshots(key, lineage) => {
                 let rows = self.snapshots.get(&(key.clone(), *lineage)).into_iter().flatten();
                 rows.map(|(_, row)| Cell::Snapshot(row.clone())).collect()
+            }
+            Query::SnapshotId(id) => {
+                let rows = self.all_snapshots().filter(|row| public_id(row) == *id);
+                rows.map(|row| Cell::Snapshot(Arc::new(row.clone()))).collect()
             }
             Query::Checkpoints(key) => {
                 let shared = Arc::new(key.clone());
