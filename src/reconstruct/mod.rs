@@ -144,7 +144,7 @@ impl Reconstructor {
     /// `limit` (where the assignment started) on.
     ///
     /// # Errors
-    /// `Unavailable` if a port failed; `Gone` or `Corrupt` if what is there cannot be read and the log has
+    /// `Unavailable` if a port failed; `Conflict` if the log was cut below a snapshot; `Gone` or `Corrupt` if what is there cannot be read and the log has
     /// forgotten it.
     pub async fn load(
         &self,
@@ -155,6 +155,7 @@ impl Reconstructor {
     ) -> Result<Loaded> {
         let oldest = pending.iter().map(|entry| entry.from).min();
         let rows = self.rows_down(key, partition, From::Newest, oldest).await?;
+        self.check_epochs(partition, &rows, limit).await?;
         let pieces = Piece::all(&rows, pending);
         let mut assembly = Assembly::new(self, partition, key, Ask::of(AsOf::Head), limit);
         assembly.run(&rows, pieces).await?;
@@ -242,6 +243,32 @@ impl Reconstructor {
             return Ok(());
         }
         Err(Error::new(ErrorKind::Conflict, "lineage-changed", "the topic was deleted and created again"))
+    }
+
+    /// Rule 12: a row beyond the low watermark may tell of events that an unclean election took away before
+    /// the watermark reached them. Then the log is not the one that was folded.
+    pub(super) async fn check_epochs(
+        &self,
+        partition: &PartitionKey,
+        rows: &[SnapshotRow],
+        low_watermark: Offset,
+    ) -> Result<()> {
+        // The epoch of a marked row is that of the event before its mark.
+        let ahead = rows.iter().filter(|row| row.last_offset >= low_watermark && !row.quarantined);
+        let mut reached: BTreeMap<i32, Offset> = BTreeMap::new();
+        for row in ahead.filter(|row| row.leader_epoch >= 0 && !mutant(Mutant::TruncationUnchecked)) {
+            let last = reached.entry(row.leader_epoch).or_default();
+            *last = row.last_offset.max(*last);
+        }
+        for (epoch, last) in reached {
+            let end = self.log.epoch_end(partition.partition, epoch).await;
+            let end = end.map_err(|error| unavailable("read the end of a leader epoch", &error))?;
+            if end <= last {
+                let detail = format!("the log was cut at {end}, a snapshot has its event at {last}");
+                return Err(Error::new(ErrorKind::Conflict, "lineage-changed", detail));
+            }
+        }
+        Ok(())
     }
 
     /// Rows from a start downwards to the newest full one, or the first; further down to `oldest` if given.

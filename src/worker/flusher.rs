@@ -7,6 +7,7 @@
 //! channel closed, which means the same.
 
 use super::{Command, Components, Handle};
+use crate::domain::error::Result;
 use crate::domain::ids::PartitionNo;
 use crate::domain::partition::LiveCheckpoint;
 use crate::store::flush::{CheckpointPart, Flush, Stored};
@@ -16,7 +17,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::sync::Arc;
 
 /// One snapshot to be written, and who waits for it: no answer means abandoned.
-pub(super) type SnapshotRequest = (Flush, oneshot::Sender<Option<Stored>>);
+pub(super) type SnapshotRequest = (Flush, oneshot::Sender<Result<Stored>>);
 
 /// What a partition hands over for a checkpoint, and where it waits for the end of it.
 #[derive(Debug)]
@@ -108,7 +109,7 @@ async fn flush(components: Components, batch: Vec<SnapshotRequest>) {
     for (outcome, waiter) in outcomes.into_iter().zip(waiters) {
         // A partition that was revoked meanwhile does not wait any more; what was written is true all the
         // same.
-        let _ = waiter.send(outcome.ok());
+        let _ = waiter.send(outcome);
     }
 }
 

@@ -351,6 +351,9 @@ impl Task {
                         let poison = Poison::new("unreadable", error.detail);
                         return Some(Input::Loaded(Load { id, result: Err(poison) }));
                     }
+                    Err(error) if error.kind == ErrorKind::Conflict => {
+                        return Some(Input::Halt(Poison::new("log-truncated", error.detail)));
+                    }
                     Err(_) => components.clock.sleep(components.settings.retry_ms).await,
                 }
             }
@@ -364,14 +367,18 @@ impl Task {
         let clock = Arc::clone(&self.components.clock);
         let pause = self.components.settings.retry_ms;
         self.io.push(Box::pin(async move {
-            match answer.await.ok().flatten() {
-                Some(stored) => Some(Input::SnapshotStored { flight, full_bytes: stored.full_bytes }),
-                None => {
-                    // What failed at once must not be tried again at once.
-                    clock.sleep(pause).await;
-                    Some(Input::SnapshotAbandoned(flight))
+            let lost = match answer.await {
+                Ok(Ok(stored)) => {
+                    return Some(Input::SnapshotStored { flight, full_bytes: stored.full_bytes });
                 }
-            }
+                Ok(Err(error)) if matches!(error.kind, ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                    Input::SnapshotUnreadable(flight)
+                }
+                Ok(Err(_)) | Err(_) => Input::SnapshotAbandoned(flight),
+            };
+            // What failed at once must not be tried again at once.
+            clock.sleep(pause).await;
+            Some(lost)
         }));
     }
 

@@ -8,6 +8,7 @@
 
 use crate::ledger::{self, Answer, Expected, Ledger, Record, Selector, hex};
 use crate::ports::broker::JournalEntry;
+use crate::rng::Rng;
 use crate::stats::Count;
 use crate::subject::{Active, Subject};
 use crate::world::Parts;
@@ -152,6 +153,23 @@ impl Judge {
         }
     }
 
+    /// As `questions`, but of times and offsets only `most` random ones of each kind.
+    pub(crate) fn some_questions(&self, id: &str, most: usize, rng: &mut Rng) -> Vec<AsOf> {
+        let kind = |as_of: &AsOf| match as_of {
+            AsOf::Head | AsOf::Version(_) => 0,
+            AsOf::Time(_) => 1,
+            AsOf::Offset(_) => 2,
+        };
+        let mut questions = self.questions(id);
+        rng.shuffle(&mut questions);
+        let mut taken = [0; 3];
+        questions.retain(|as_of| {
+            taken[kind(as_of)] += 1;
+            kind(as_of) == 0 || taken[kind(as_of)] <= most
+        });
+        questions
+    }
+
     /// Every question that has one answer: head, every version and one beyond, every boundary time, every
     /// offset.
     pub(crate) fn questions(&self, id: &str) -> Vec<AsOf> {
@@ -251,7 +269,8 @@ impl Judge {
 
     fn judge_state(&mut self, world: &Parts, asked: &Question, aggregate: &Aggregate) -> Result<(), String> {
         let mark = aggregate.quarantine.as_ref();
-        let excused = mark.is_some_and(|mark| &*mark.code == UNREADABLE) && self.may_be_unreadable(world, asked);
+        let excused =
+            mark.is_some_and(|mark| &*mark.code == UNREADABLE) && self.may_be_unreadable(world, asked);
         if excused {
             world.sim.count(Count::DamageExcuse);
         } else {
@@ -270,8 +289,8 @@ impl Judge {
     fn judge_mark(&self, asked: &Question, at: Version, mark: Option<&QuarantineMark>) -> Result<(), String> {
         let theirs = self.ledger.quarantined(&asked.id);
         let equal = |ours: &QuarantineMark, theirs: &ledger::Quarantine| {
-            (&*ours.code, ours.version.0, ours.offset.0, ours.since.0)
-                == (theirs.code, theirs.version, theirs.offset, theirs.since_ms)
+            (family(&ours.code), ours.version.0, ours.offset.0, ours.since.0)
+                == (family(theirs.code), theirs.version, theirs.offset, theirs.since_ms)
                 && at == ours.version
         };
         let due = asked.as_of == AsOf::Head && asked.then.quarantined && !asked.of_owner;
@@ -284,7 +303,8 @@ impl Judge {
 
     /// Whether this version is the one that was asked for.
     fn judge_choice(&self, asked: &Question, answer: &Answer) -> Result<(), String> {
-        let next = usize::try_from(answer.version).ok().and_then(|at| self.ledger.versions(&asked.id).get(at));
+        let next =
+            usize::try_from(answer.version).ok().and_then(|at| self.ledger.versions(&asked.id).get(at));
         let head_then = (!asked.of_owner).then_some(asked.then.head);
         let next_existed = head_then.is_some_and(|head| answer.version < head);
         let wrong = match asked.as_of {
@@ -318,6 +338,17 @@ impl Judge {
         let known = Arc::new(Known { answer, digest });
         self.known.entry(id.to_owned()).or_default().insert(version.0, Arc::clone(&known));
         Ok(known)
+    }
+}
+
+/// What product and ledger call by different names, or name by the first of several faults of one record.
+pub(crate) fn family(code: &str) -> &str {
+    match code {
+        "no-key-and-value" | "no-aggregate-id" | "bad-aggregate-id" | "null-record" => "no-aggregate",
+        "bad-json" | "event-too-large" => "undecodable",
+        "no-event-type" | "bad-version" | "bad-time" | "bad-event-id" => "bad-type",
+        _ if code.starts_with("reducer-") => "reducer",
+        _ => code,
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Environment: `SNAPFOLD_SIM_SEEDS` how many seeds, `SNAPFOLD_SIM_FIRST` the first of them,
 //! `SNAPFOLD_SIM_SEED` one seed
-//! alone, with its trace printed (run with `-- --nocapture`).
+//! alone, with its trace printed (run with `-- --nocapture`), `SNAPFOLD_SIM_VERSIONS` `given` or `counted` alone.
 
 use crate::ports::producer::VersionMode;
 use crate::stats::Totals;
@@ -82,6 +82,11 @@ const TWICE_EVERY: u64 = 7;
 #[expect(clippy::disallowed_methods, reason = "the speed of the simulator is measured by a real clock")]
 pub(crate) fn run(seeds: Seeds, run: impl Fn(Case) -> Outcome + Sync) -> Verdict {
     let (next, verdict) = (AtomicU64::new(0), Mutex::new(Verdict::default()));
+    let only = match std::env::var("SNAPFOLD_SIM_VERSIONS").as_deref() {
+        Ok("given") => Some(VersionMode::Given),
+        Ok("counted") => Some(VersionMode::Counted),
+        _ => None,
+    };
     let started = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -92,6 +97,9 @@ pub(crate) fn run(seeds: Seeds, run: impl Fn(Case) -> Outcome + Sync) -> Verdict
                         return;
                     }
                     let versions = if number % 2 == 0 { VersionMode::Given } else { VersionMode::Counted };
+                    if only.is_some_and(|only| only != versions) {
+                        continue;
+                    }
                     let case = Case { seed: seeds.first + number / 2, versions, verbose: seeds.verbose };
                     one(case, number % TWICE_EVERY == 0 && !seeds.verbose, &run, &verdict);
                 }
@@ -109,8 +117,7 @@ fn one(case: Case, twice: bool, run: &(impl Fn(Case) -> Outcome + Sync), verdict
     let failures = match attempt() {
         Ok(outcome) => {
             let mut failures = outcome.violations.clone();
-            let same =
-                twice && matches!(attempt(), Ok(again) if again.trace_hash == outcome.trace_hash);
+            let same = twice && matches!(attempt(), Ok(again) if again.trace_hash == outcome.trace_hash);
             if twice && !same {
                 failures.push("the same seed left another trace: something is not deterministic".to_owned());
             }

@@ -174,12 +174,8 @@ const SEEDS_FOR_SHARES: u64 = 200;
 /// Every fault must have happened in this share of the seeds, in percent.
 const SHARE_FLOOR: f64 = 10.0;
 /// How often things must happen in a seed on average.
-const MEAN_FLOORS: [(Count, f64); 4] = [
-    (Count::Kill, 5.0),
-    (Count::Flush, 50.0),
-    (Count::ChaosAnswer, 100.0),
-    (Count::FinalAnswer, 200.0),
-];
+const MEAN_FLOORS: [(Count, f64); 4] =
+    [(Count::Kill, 5.0), (Count::Flush, 50.0), (Count::ChaosAnswer, 100.0), (Count::FinalAnswer, 200.0)];
 
 /// Sums over seeds, and in how many seeds each thing happened at all.
 #[derive(Clone, Debug, Default)]

@@ -167,6 +167,7 @@ impl Partition {
         }
         let (increment, full) = match self.settings.strategy {
             Strategy::Full => (false, true),
+            Strategy::Incremental { .. } if live.whole && version > Version(0) => (false, true),
             Strategy::Incremental { full_every } => {
                 let earned = self.settings.write_amplification_permille * live.full_row_bytes;
                 let due =
@@ -216,6 +217,7 @@ impl Partition {
         live.bytes_since_row = live.tail.iter().map(|event| event.record.bytes() as u64).sum();
         live.state_bytes_at_row = live.aggregate.state.bytes_bound() as u64;
         if stored.full {
+            live.whole = false;
             live.full_row = stored.version;
             live.full_row_bytes = full_bytes.unwrap_or(0);
             live.increments_since_full = 0;
@@ -243,6 +245,19 @@ impl Partition {
         let lost = live.flight.take().expect("the flight of this slot");
         live.manual.extend(lost.replies);
         self.want_snapshot(slot, lost.trigger, effects);
+    }
+
+    /// The state is whole, its latest events are not: the snapshot is a full record without them. The versions
+    /// between can be told as long as the log holds their events; the alternative would be to hold the low
+    /// watermark, and all who wait for it, for ever.
+    pub(super) fn snapshot_unreadable(&mut self, flight: FlightId, effects: &mut Vec<Effect>) {
+        let slot = self.flights.get(&flight).and_then(|id| self.slots.find(id));
+        if let Some(slot) = slot
+            && let Some(live) = self.slots.get_mut(slot).live_mut()
+        {
+            live.whole = true;
+        }
+        self.snapshot_abandoned(flight, effects);
     }
 
     /// Hands over everything that is dirty and not being snapshotted anyway. Always answers with one

@@ -109,8 +109,12 @@ pub enum Input {
         /// Stored bytes of the full record, if one was written.
         full_bytes: Option<u64>,
     },
+    /// The log is not the one that was folded: stop.
+    Halt(Poison),
     /// A snapshot was given up: nothing about it is certain.
     SnapshotAbandoned(FlightId),
+    /// A snapshot was given up because what checkpoints hold of its events is damaged.
+    SnapshotUnreadable(FlightId),
     /// A checkpoint's row of this partition is acknowledged.
     CheckpointStored(FlightId, LiveCheckpoint),
     /// A checkpoint was given up.
@@ -145,7 +149,8 @@ pub enum Effect {
         /// Entries of live checkpoints that no snapshot supersedes, in version order.
         pending: Vec<EntryRef>,
     },
-    /// Write a snapshot: packs, then rows; answer `SnapshotStored` or `SnapshotAbandoned`.
+    /// Write a snapshot: packs, then rows; answer `SnapshotStored`, `SnapshotAbandoned` or
+    /// `SnapshotUnreadable`.
     Snapshot(FlightId, Box<SnapshotItem>),
     /// Write a checkpoint: pack, then this partition's row; answer `CheckpointStored` or
     /// `CheckpointAbandoned`.
@@ -251,7 +256,9 @@ impl Partition {
             Input::Records(records) => self.take_records(records, now, effects),
             Input::Loaded(load) => self.take_load(load, now, effects),
             Input::SnapshotStored { flight, full_bytes } => self.snapshot_stored(flight, full_bytes, effects),
+            Input::Halt(poison) => self.halt_from_outside(poison),
             Input::SnapshotAbandoned(flight) => self.snapshot_abandoned(flight, effects),
+            Input::SnapshotUnreadable(flight) => self.snapshot_unreadable(flight, effects),
             Input::CheckpointStored(flight, live) => self.checkpoint_stored(flight, live, effects),
             Input::CheckpointAbandoned(flight) => self.checkpoint_abandoned(flight),
             Input::Adopted(flight) => self.adopted(flight, effects),

@@ -96,6 +96,9 @@ impl Partition {
         let Some(slot) = self.slots.find(&load.id) else { return };
         let Body::Loading(loading) = &mut self.slots.get_mut(slot).body else { return };
         let loading = std::mem::take(loading);
+        if load.result.is_err() && loading.parked.is_empty() {
+            return self.leave_unread(slot, loading, effects);
+        }
         let first = loading.parked.front().map_or(self.position, |decoded| decoded.record.offset);
         let live = match load.result {
             Ok(loaded) => self.bring_to_life(&load.id, *loaded, first, effects),
@@ -115,7 +118,10 @@ impl Partition {
     }
 
     fn bring_to_life(&mut self, id: &str, loaded: Loaded, first: Offset, effects: &mut Vec<Effect>) -> Live {
-        let Loaded { aggregate, rows } = loaded;
+        let Loaded { aggregate, mut rows } = loaded;
+        // A row ahead of what could be folded is damaged, or follows on one that we do not see. Nothing may
+        // rest on it: its events are folded again, and covered again.
+        rows.retain(|row| row.version <= aggregate.version);
         let newest = rows.iter().map(|row| row.version).max();
         let adoption = self.adopt_provisional(id, &rows, first, effects);
         let row = newest.unwrap_or_default();
@@ -176,6 +182,17 @@ impl Partition {
         self.supersede(&id, adoption.version, adoption.with_mark);
         self.touch(slot);
         self.try_snapshot(slot, effects);
+    }
+
+    /// Nothing can be read of an aggregate that no event waits for: so nothing needs to be decided yet. What
+    /// checkpoints hold of it stays live.
+    fn leave_unread(&mut self, slot: SlotId, loading: Loading, effects: &mut Vec<Effect>) {
+        let refusal = Err("the aggregate cannot be read".to_owned());
+        effects
+            .extend(loading.replies.into_iter().map(|reply| Effect::SnapshotTaken(reply, refusal.clone())));
+        let listed = self.slots.get(slot).listed;
+        self.watermark.relist(slot, listed, None);
+        self.slots.remove(slot);
     }
 
     /// Nothing that is there of this aggregate can be read: it stands still, marked, and its events become

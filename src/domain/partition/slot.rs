@@ -109,6 +109,8 @@ pub(super) struct Live {
     pub(super) queued: bool,
     /// Nothing that rest holds of it can be read; it only carries its mark.
     pub(super) unreadable: bool,
+    /// The next snapshot is a full record alone: the events since the last row cannot all be read back.
+    pub(super) whole: bool,
     /// Events that could not be folded because the partition halts before the first of them.
     pub(super) stuck: VecDeque<Decoded>,
     pub(super) stuck_bytes: usize,
@@ -196,6 +198,7 @@ impl Live {
             trip: None,
             queued: false,
             unreadable: false,
+            whole: false,
             stuck: VecDeque::new(),
             stuck_bytes: 0,
             aggregate,

@@ -21,7 +21,8 @@ fn holders(world: &World, low_watermark: i64) -> usize {
 }
 
 fn put(world: &World, low_watermark: i64) -> Result<(), PortError> {
-    let put = |ports: crate::world::Ports| async move { ports.index.put_watermark(mark(low_watermark)).await };
+    let put =
+        |ports: crate::world::Ports| async move { ports.index.put_watermark(mark(low_watermark)).await };
     call(world, 60_000, put).expect("a call ends within a minute")
 }
 
@@ -65,7 +66,11 @@ fn each_fate_of_a_write_does_what_it_says() {
         for low_watermark in 1..=30 {
             let outcome = put(&world, low_watermark);
             assert_eq!(matches!(outcome, Err(PortError::Unknown(_))), heard_unknown, "{fate:?}: {outcome:?}");
-            assert_eq!(matches!(outcome, Err(PortError::NotDone(_))), !heard_unknown, "{fate:?}: {outcome:?}");
+            assert_eq!(
+                matches!(outcome, Err(PortError::NotDone(_))),
+                !heard_unknown,
+                "{fate:?}: {outcome:?}"
+            );
             let at_once = holders(&world, low_watermark);
             world.idle(10_000);
             let ever = holders(&world, low_watermark);

@@ -105,9 +105,12 @@ fn a_true_state_of_another_moment_is_wrong() {
     let (before, after) = (court.answer(first), court.answer(second));
     let Found::State(at, _) = &after else { panic!("a state: {after:?}") };
     let offset = AsOf::Offset(at.offset);
-    for (as_of, right, wrong) in
-        [(first, &before, &after), (second, &after, &before), (offset, &after, &before), (AsOf::Head, &after, &before)]
-    {
+    for (as_of, right, wrong) in [
+        (first, &before, &after),
+        (second, &after, &before),
+        (offset, &after, &before),
+        (AsOf::Head, &after, &before),
+    ] {
         assert_eq!(court.verdict(as_of, right), Ok(()), "{as_of:?}");
         assert!(court.verdict(as_of, wrong).is_err(), "{as_of:?}");
     }

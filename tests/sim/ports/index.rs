@@ -113,9 +113,8 @@ impl Cluster {
     /// Version of the newest full snapshot row of an aggregate that any replica holds.
     pub(crate) fn newest_seen(&self, key: &AggregateKey, lineage: Lineage) -> Version {
         let cluster = lock(&self.cluster);
-        let walks = cluster.replicas.iter().flat_map(|replica| {
-            replica.walk(key, lineage, From::Newest, usize::MAX)
-        });
+        let walks =
+            cluster.replicas.iter().flat_map(|replica| replica.walk(key, lineage, From::Newest, usize::MAX));
         let fulls = walks.filter(|row| row.kind == RecordKind::Full);
         fulls.map(|row| row.version).max().unwrap_or_default()
     }
@@ -228,24 +227,25 @@ impl Cluster {
         let sim = &self.gate.sim;
         let drawn = sim.draw(|rng| rng.index(REPLICAS));
         let spared = lock(&self.cluster).spared.unwrap_or(drawn);
-        let seen: Arc<Mutex<Vec<Vec<Cell>>>> = Arc::default();
+        let seen: Arc<Mutex<Vec<Replica>>> = Arc::default();
         if course.fate == Fate::Answered {
             for replica in (0..REPLICAS).filter(|replica| *replica != spared) {
                 let time = sim.draw(|rng| rng.between(course.sent, course.answer - 1));
                 let (cluster, query, seen) = (self.cluster.clone(), query.clone(), seen.clone());
                 sim.at(time, move || {
-                    let cells = lock(&cluster).replicas[replica].collect(&query);
+                    let cells = lock(&cluster).replicas[replica].only(&query);
                     lock(&seen).push(cells);
                 });
             }
         }
         sim.sleep_until(course.answer).await;
-        let seen = std::mem::take(&mut *lock(&seen));
-        let mut merged = Replica::default();
-        for cell in seen.iter().flatten() {
-            merged.apply(cell).into_iter().for_each(|changed| sim.violation(changed));
-        }
-        if seen.len() == 2 && seen[0] != seen[1] {
+        let mut seen = std::mem::take(&mut *lock(&seen));
+        let other = seen.pop().unwrap_or_default();
+        let mut merged = seen.pop().unwrap_or_default();
+        if merged != other {
+            for cell in other.collect(&query) {
+                merged.apply(&cell).into_iter().for_each(|changed| sim.violation(changed));
+            }
             sim.count(Count::RumourRead);
             self.repair(spared, &merged.collect(&query));
         }

@@ -173,6 +173,22 @@ impl Replica {
         }
     }
 
+    /// A replica of those cells alone.
+    pub(crate) fn only(&self, query: &Query) -> Self {
+        fn one<K: Ord + Clone, V: Clone>(from: &BTreeMap<K, V>, key: &K) -> BTreeMap<K, V> {
+            from.get_key_value(key).map(|(key, cells)| (key.clone(), cells.clone())).into_iter().collect()
+        }
+        let mut only = Self::default();
+        match query {
+            Query::Snapshots(key, lineage) => only.snapshots = one(&self.snapshots, &(key.clone(), *lineage)),
+            Query::Checkpoints(key) => only.checkpoints = one(&self.checkpoints, key),
+            Query::Watermarks(key) => only.watermarks = one(&self.watermarks, key),
+            Query::Aggregates(kind) => only.aggregates = one(&self.aggregates, kind),
+            Query::DeadLetters(key) => only.letters = one(&self.letters, key),
+        }
+        only
+    }
+
     /// Applies every cell of `other`.
     pub(crate) fn absorb(&mut self, other: &Self) {
         for (key, lineage) in other.snapshots.keys() {
