@@ -41,6 +41,8 @@ mutants! {
     SnapshotRowNotAdopted,
     /// A row that was merely read supersedes checkpoint entries (A1).
     AnySeenRowSupersedes,
+    /// A provisional row supersedes checkpoint entries when a later checkpoint is acknowledged.
+    UnadoptedRowSupersedes,
     /// Events that a provisional row covers do not hold the low watermark.
     AdoptionHoldIgnored,
     /// An increment may start from a row that is not acknowledged yet.

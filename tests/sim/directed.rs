@@ -15,6 +15,7 @@ use crate::ports::producer::{StreamSpec, VersionMode};
 use crate::questions::final_check;
 use crate::subject::{Active, Fleet, Subject};
 use crate::world::{Outcome, Ports, Setup, World};
+use snapfold::domain::aggregate::OnPoison;
 use snapfold::domain::ids::{AggregateKey, Offset, PartitionNo, Version};
 use snapfold::domain::mutant::Mutant;
 use snapfold::domain::row::{PartitionKey, WatermarkRow};
@@ -44,7 +45,9 @@ scenarios! {
     AnySeenRowSupersedes by rumour_over_a_checkpoint,
     SnapshotRowNotAdopted by rumour_ahead_of_the_start,
     AdoptionHoldIgnored by rumour_that_is_never_adopted,
+    NoReplaySkip by rumour_that_is_never_adopted,
     IncrementOnUnadoptedRow by increment_on_a_rumour,
+    UnadoptedRowSupersedes by checkpoint_over_a_rumour,
     UseCheckpointBeyondWatermark by rumour_of_a_checkpoint,
     EntriesBeyondStartDropped by watermark_that_comes_late,
     CommitPastDeadLetter by dead_letter_that_is_refused,
@@ -53,6 +56,13 @@ scenarios! {
     MissingPackIgnored by lost_checkpoint,
     RowsSeenDoNotBound by lost_packs_and_a_cut_log,
     StaleOwnerBelieved by owner_from_the_past,
+    MarkForgotten by quarantine_that_only_a_checkpoint_tells,
+    PoisonForgetsEventId by poison_that_comes_twice,
+    SnapshotTimeoutIsSuccess by snapshot_row_that_is_lost,
+    CheckpointTimeoutIsSuccess by checkpoint_row_that_is_lost,
+    CheckpointRowBeforePack by pack_that_never_comes,
+    FullRowBeforeIncrement by death_between_two_rows,
+    BatchNotVerified by log_cut_behind_a_batch,
 }
 
 /// The scenario of a mutant that seeds are too rare for.
@@ -70,37 +80,52 @@ const DEAF_TO_RUMOURS: usize = 2;
 /// Whose calls of a method have which fate, and how many of them.
 type Rule = (ProcessId, &'static str, Fate, usize);
 
+/// What is done at the next call of a method, before it.
+type Deed = (&'static str, Box<dyn FnOnce() + Send>);
+
 struct Stage {
     world: World,
     subject: Subject,
     fleet: Fleet,
     judge: Arc<Mutex<Judge>>,
     rules: Arc<Mutex<Vec<Rule>>>,
+    once: Arc<Mutex<Option<Deed>>>,
     made: AtomicU64,
 }
 
 impl Stage {
     fn new() -> Self {
-        let subject = Subject::staged(VersionMode::Given);
-        let mut setup = Setup::orders(VersionMode::Given);
-        setup.streams =
-            vec![StreamSpec { partitions: 1, aggregates: 1, shape: subject.shape, ..setup.streams[0].clone() }];
+        Self::of(Subject::staged(VersionMode::Given))
+    }
+
+    fn of(subject: Subject) -> Self {
+        let mut setup = Setup::orders(subject.versions);
+        setup.streams = vec![StreamSpec {
+            partitions: 1,
+            aggregates: 1,
+            shape: subject.shape,
+            ..setup.streams[0].clone()
+        }];
         let plan = FaultPlan { read_repair: false, ..FaultPlan::calm() };
         let world = World::planned(1, setup, plan);
         let fleet = Fleet::new(&world);
         let active = *lock(&fleet.active);
         let judge = Arc::new(Mutex::new(Judge::new(&subject, &world, active)));
         let rules: Arc<Mutex<Vec<Rule>>> = Arc::default();
-        let book = Arc::clone(&rules);
+        let once: Arc<Mutex<Option<Deed>>> = Arc::default();
+        let (book, deed) = (Arc::clone(&rules), Arc::clone(&once));
         world.script(Some(Box::new(move |op| {
+            if let Some((_, deed)) = lock(&deed).take_if(|(what, _)| *what == op.what) {
+                deed();
+            }
             let mut rules = lock(&book);
-            let rule = rules.iter_mut().find(|(who, what, _, left)| {
-                (*who, *what) == (op.process, op.what) && *left > 0
-            })?;
+            let rule = rules
+                .iter_mut()
+                .find(|(who, what, _, left)| (*who, *what) == (op.process, op.what) && *left > 0)?;
             rule.3 -= 1;
             Some(rule.2)
         })));
-        Self { world, subject, fleet, judge, rules, made: AtomicU64::new(0) }
+        Self { world, subject, fleet, judge, rules, once, made: AtomicU64::new(0) }
     }
 
     /// Starts a worker; it owns the partition once nobody else does.
@@ -123,7 +148,8 @@ impl Stage {
     fn append(&self, version: u64, sku: &str) {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
         let value = format!(
-            r#"{{"id":"e-{number}","type":"ItemAdded","aggregateId":"a","version":{version},"timestamp":"2023-11-14T22:13:20Z","data":{{"sku":"{sku}","qty":1,"price":1}}}}"#
+            r#"{{"id":"e-{number}","type":"ItemAdded","aggregateId":"a","version":{version},
+                "timestamp":"2023-11-14T22:13:20Z","data":{{"sku":"{sku}","qty":1,"price":1}}}}"#
         );
         let draft = self.world.broker.draft("a", &value);
         let draft = Draft { note: Note::Event, version: Some(version), ..draft };
@@ -394,4 +420,116 @@ fn owner_from_the_past() -> Outcome {
     stage.world.idle(1_000);
     stage.not_below(5, lock(&answer).as_ref());
     stage.world.finish()
+}
+
+/// A new owner's checkpoint is acknowledged while the rumour it started from is still being adopted: the
+/// checkpoint below the rumour stays.
+fn checkpoint_over_a_rumour() -> Outcome {
+    let stage = Stage::new();
+    let dying = stage.worker("dying");
+    stage.events(1..=3);
+    stage.always(dying, "put_snapshot", Fate::Rumour);
+    stage.snapshot(dying);
+    stage.world.sim.kill(dying);
+    stage.world.index.spare(SEEING_RUMOURS);
+    let next = stage.worker("next");
+    stage.always(next, "put_snapshot", Fate::Stuck);
+    stage.events(4..=4);
+    stage.forget();
+    stage.ask_all()
+}
+
+/// A gap quarantines `a`, which only a checkpoint tells the next owner. Events and mark come in one entry: an
+/// entry without either is one that the codec refuses.
+fn quarantine_that_only_a_checkpoint_tells() -> Outcome {
+    let stage = Stage::new();
+    let first = stage.worker("first");
+    stage.append(1, "s1");
+    stage.append(2, "s1");
+    stage.events(5..=5);
+    stage.world.sim.kill(first);
+    stage.forget();
+    stage.worker("next");
+    stage.events(3..=3);
+    stage.ask_all()
+}
+
+/// Poison takes a version where it is skipped; the same record again is a duplicate.
+fn poison_that_comes_twice() -> Outcome {
+    let mut subject = Subject::staged(VersionMode::Counted);
+    subject.on_poison = OnPoison::Skip;
+    let stage = Stage::of(subject);
+    stage.worker("worker");
+    stage.events(1..=2);
+    let poison = r#"{"id":"e-p","type":"Noted","aggregateId":"a","timestamp":"yesterday","data":{}}"#;
+    for _ in 0..2 {
+        let poison = stage.world.broker.draft("a", poison);
+        stage.world.broker.append(TOPIC, HERE, poison).expect("the topic is there");
+    }
+    stage.events(3..=3);
+    stage.ask_all()
+}
+
+/// A snapshot's rows are never written, and nobody says so: the checkpoint below stays.
+fn snapshot_row_that_is_lost() -> Outcome {
+    let stage = Stage::new();
+    let worker = stage.worker("worker");
+    stage.events(1..=3);
+    stage.always(worker, "put_snapshot", Fate::Lost);
+    stage.snapshot(worker);
+    stage.forget();
+    stage.ask_all()
+}
+
+/// The same for a checkpoint's row: LW stays.
+fn checkpoint_row_that_is_lost() -> Outcome {
+    let stage = Stage::new();
+    let worker = stage.worker("worker");
+    stage.always(worker, "put_checkpoint", Fate::Lost);
+    stage.events(1..=3);
+    stage.forget();
+    stage.ask_all()
+}
+
+/// A worker dies before a checkpoint's pack is there: no row names it.
+fn pack_that_never_comes() -> Outcome {
+    let stage = Stage::new();
+    let worker = stage.worker("worker");
+    stage.always(worker, "put_new", Fate::Stuck);
+    stage.events(1..=3);
+    stage.world.sim.kill(worker);
+    stage.ask_all()
+}
+
+/// A worker dies after the first of a flush's two rows: the increment's, or its events would go with the
+/// checkpoint that the full row supersedes.
+fn death_between_two_rows() -> Outcome {
+    let stage = Stage::new();
+    let dying = stage.worker("dying");
+    stage.events(1..=2);
+    stage.snapshot(dying);
+    stage.events(3..=4);
+    stage.rule(dying, "put_snapshot", Fate::Answered, 1);
+    stage.always(dying, "put_snapshot", Fate::Stuck);
+    stage.snapshot(dying);
+    stage.world.sim.kill(dying);
+    stage.worker("next");
+    stage.events(5..=5);
+    stage.forget();
+    stage.ask_all()
+}
+
+/// The log is cut after a batch was read, and goes on with other events.
+fn log_cut_behind_a_batch() -> Outcome {
+    let stage = Stage::new();
+    stage.worker("worker");
+    stage.events(1..=3);
+    let broker = stage.world.broker.clone();
+    let cut = move || drop(broker.truncate(TOPIC, HERE, Offset(3)));
+    *lock(&stage.once) = Some(("bounds", Box::new(cut)));
+    stage.events(4..=5);
+    stage.append(4, "s2");
+    stage.append(5, "s2");
+    stage.world.idle(1_500);
+    stage.ask_all()
 }

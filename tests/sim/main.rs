@@ -13,17 +13,21 @@
 //! | `stats` | what happened, over all seeds |
 //! | `judge`, `questions` | what is asked, and whether the answer is right |
 //! | `runner` | many seeds on two threads |
+//! | `mutants` | the test that every wrong protocol is caught, and its table |
+//! | `directed` | scenarios for the mutants that seeds meet too rarely |
 //! | `checks` | tests of the world itself |
 
-#![expect(dead_code, reason = "directed scenarios and the mutants' report will use the rest of the world")]
+#![expect(dead_code, reason = "a test may need any part of the world")]
 
 mod checks;
+#[cfg(not(feature = "runtime"))]
 mod directed;
 mod executor;
 mod judge;
 #[path = "../ledger/mod.rs"]
 #[expect(dead_code, reason = "the simulator does not ask the ledger everything")]
 mod ledger;
+#[cfg(not(feature = "runtime"))]
 mod mutants;
 mod nemesis;
 mod plan;

@@ -336,7 +336,9 @@ impl Partition {
             let covered = if mutant(Mutant::PendingThoughNewerFolded) { newest } else { version };
             live.cover(covered.min(newest), stored.started_ms);
             live.mark_uncovered &= !with_mark;
-            let row = live.has_row.then_some((live.row, live.row_marked));
+            // INVARIANT(4): a snapshot acknowledged meanwhile supersedes; a row still being adopted does not.
+            let relied_on = live.adoption.is_none() || mutant(Mutant::UnadoptedRowSupersedes);
+            let row = (live.has_row && relied_on).then_some((live.row, live.row_marked));
             if let Some((row, row_marked)) = row {
                 self.supersede(&id, row, row_marked);
             }
