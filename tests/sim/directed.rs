@@ -19,6 +19,8 @@ use snapfold::domain::aggregate::OnPoison;
 use snapfold::domain::ids::{AggregateKey, Offset, PartitionNo, Version};
 use snapfold::domain::mutant::Mutant;
 use snapfold::domain::row::{PartitionKey, WatermarkRow};
+use crate::surface::found;
+use snapfold::lookup::{Freshness, Selector};
 use snapfold::reconstruct::{AsOf, Found};
 use snapfold::worker::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -410,12 +412,11 @@ fn owner_from_the_past() -> Outcome {
     stage.watermark(5);
     let workers = lock(&stage.fleet.workers).clone();
     let lookup = workers.into_iter().map(|(_, _, _, lookup)| lookup).next().expect("one worker");
-    let (partition, key) = (stage.partition(), stage.key());
     let answer: Arc<Mutex<Option<Found>>> = Arc::default();
     let slot = Arc::clone(&answer);
     stage.world.sim.spawn(owner, async move {
-        let found = lookup.state(&partition, &key, AsOf::Head).await;
-        *lock(&slot) = found.ok().map(|answer| answer.found);
+        let outcome = lookup.state("a", Selector::Head, Freshness::default()).await;
+        *lock(&slot) = found(&outcome).ok();
     });
     stage.world.idle(1_000);
     stage.not_below(5, lock(&answer).as_ref());

@@ -138,6 +138,26 @@ impl Judge {
         &self.places
     }
 
+    /// All that the ledger says of an aggregate, by version.
+    pub(crate) fn facts(&self, id: &str) -> &[ledger::VersionFact] {
+        self.ledger.versions(id)
+    }
+
+    /// Which incarnation of the topic is judged.
+    pub(crate) fn topic_id(&self) -> u128 {
+        self.of.topic_id
+    }
+
+    /// How the seed stores snapshots.
+    pub(crate) fn strategy(&self) -> Strategy {
+        self.subject.strategy
+    }
+
+    /// Where the log of an aggregate's partition starts.
+    pub(crate) fn log_start(&self, world: &Parts, asked: &Question) -> i64 {
+        world.broker.bounds(self.topic, asked.partition).map_or(0, |bounds| bounds.start.0)
+    }
+
     /// Versions of an aggregate.
     pub(crate) fn head(&self, id: &str) -> u64 {
         self.ledger.head(id)
@@ -243,7 +263,7 @@ impl Judge {
     }
 
     /// Whether damage to what is stored may have taken something away for good.
-    fn may_be_unreadable(&self, world: &Parts, asked: &Question) -> bool {
+    pub(crate) fn may_be_unreadable(&self, world: &Parts, asked: &Question) -> bool {
         let start = world.broker.bounds(self.topic, asked.partition).map_or(0, |bounds| bounds.start.0);
         start > 0 && world.bucket.is_damaged()
     }

@@ -12,6 +12,7 @@
 //! | `world` | one world and its phases: chaos, heal, settle, ask, finish |
 //! | `stats` | what happened, over all seeds |
 //! | `judge`, `questions` | what is asked, and whether the answer is right |
+//! | `surface` | events, lists, snapshots, head versions, and whether they are right |
 //! | `runner` | many seeds on two threads |
 //! | `mutants` | the test that every wrong protocol is caught, and its table |
 //! | `directed` | scenarios for the mutants that seeds meet too rarely |
@@ -38,4 +39,5 @@ mod rng;
 mod runner;
 mod stats;
 mod subject;
+mod surface;
 mod world;

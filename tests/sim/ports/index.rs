@@ -327,8 +327,11 @@ impl Index for SimIndex {
     ) -> BoxFuture<'_, PortResult<Option<(AggregateKey, Lineage, Version)>>> {
         Box::pin(async move {
             let merged = self.ask("snapshot_by_id", "snapshots", None, Query::SnapshotId(id)).await?;
-            let named = merged.all_snapshots().map(|row| (row.key.clone(), row.lineage, row.version));
-            Ok(named.min())
+            let named = merged.collect(&Query::SnapshotId(id)).into_iter().find_map(|cell| match cell {
+                Cell::Snapshot(row) => Some((row.key.clone(), row.lineage, row.version)),
+                _ => None,
+            });
+            Ok(named)
         })
     }
 

@@ -181,6 +181,11 @@ impl Replica {
         let mut only = Self::default();
         match query {
             Query::Snapshots(key, lineage) => only.snapshots = one(&self.snapshots, &(key.clone(), *lineage)),
+            Query::SnapshotId(id) => {
+                let named = |rows: &&SnapshotCells| rows.values().any(|row| public_id(row) == *id);
+                let found = self.snapshots.iter().find(|(_, rows)| named(rows));
+                only.snapshots = found.map(|(key, _)| one(&self.snapshots, key)).unwrap_or_default();
+            }
             Query::Checkpoints(key) => only.checkpoints = one(&self.checkpoints, key),
             Query::Watermarks(key) => only.watermarks = one(&self.watermarks, key),
             Query::Aggregates(kind) => only.aggregates = one(&self.aggregates, kind),
