@@ -4,7 +4,8 @@
 //! what only the log holds is folded by an owner in a moment. *Order*: per partition the owner, then the
 //! checkpoints, then rows: what is evicted, or superseded, meanwhile is found further on.
 
-use super::{Asked, ListItem, Lookup};
+use super::{Asked, ListItem, Lookup, Refusal};
+use crate::domain::error::{Error, ErrorKind};
 use crate::domain::ids::{AggregateKey, Offset, PartitionNo, Version};
 use crate::domain::partition::{Listing, Resident};
 use crate::domain::row::{DeadLetter, PartitionKey};
@@ -53,6 +54,10 @@ impl Lookup {
             }
             let _turn = self.admit().await?;
             let view = self.reader().view(&log).await?;
+            if !view.is_whole {
+                let detail = "a live checkpoint cannot be read, so the list would not be complete";
+                return Err(Refusal::Failed(Error::new(ErrorKind::Unavailable, "dependency-down", detail)));
+            }
             for checkpoint in &view.checkpoints {
                 let from = checkpoint.entries.from_id(after.unwrap_or_default().max(prefix));
                 let wanted = from
@@ -100,7 +105,8 @@ impl Lookup {
                 ids.insert(key.id);
             }
         }
-        let start = after.filter(|after| *after >= prefix).or(Some(prefix).filter(|prefix| !prefix.is_empty()));
+        let start =
+            after.filter(|after| *after >= prefix).or(Some(prefix).filter(|prefix| !prefix.is_empty()));
         let known = reader.index.aggregates(&reader.rules.kind, start, listing.limit).await;
         let known = known.map_err(|error| unavailable("list aggregates", &error))?;
         ids.extend(known.into_iter().map(|(key, _)| key.id).filter(|id| id.starts_with(prefix)));
@@ -108,11 +114,7 @@ impl Lookup {
     }
 
     /// The newest version at rest; none if there is no version.
-    async fn at_rest(
-        &self,
-        views: &Views,
-        id: &Arc<str>,
-    ) -> Asked<Option<ListItem>> {
+    async fn at_rest(&self, views: &Views, id: &Arc<str>) -> Asked<Option<ListItem>> {
         let key = self.key(id);
         let holds = |view: &View| view.checkpoints.iter().any(|live| live.entries.find(id).is_some());
         let in_checkpoints = views.values().find(|(_, view)| holds(view));

@@ -78,10 +78,16 @@ fn murmur2(data: &[u8]) -> u32 {
     hash ^ (hash >> 15)
 }
 
+#[derive(Default)]
+struct Places {
+    known: BTreeMap<Arc<str>, PartitionNo>,
+    order: VecDeque<Arc<str>>,
+}
+
 /// Partitions that were found, the oldest forgotten first. An aggregate never moves within a lineage.
 pub(super) struct Memo {
     places_max: usize,
-    places: Mutex<(BTreeMap<Arc<str>, PartitionNo>, VecDeque<Arc<str>>)>,
+    places: Mutex<Places>,
 }
 
 impl Memo {
@@ -90,20 +96,19 @@ impl Memo {
     }
 
     fn get(&self, id: &str) -> Option<PartitionNo> {
-        self.places.lock().expect("no panic while the memo is held").0.get(id).copied()
+        self.places.lock().expect("no panic while the memo is held").known.get(id).copied()
     }
 
     fn keep(&self, id: &Arc<str>, partition: PartitionNo) {
         let mut places = self.places.lock().expect("no panic while the memo is held");
-        let (known, order) = &mut *places;
-        if self.places_max == 0 || known.insert(Arc::clone(id), partition).is_some() {
+        if self.places_max == 0 || places.known.insert(Arc::clone(id), partition).is_some() {
             return;
         }
-        order.push_back(Arc::clone(id));
-        if order.len() > self.places_max
-            && let Some(oldest) = order.pop_front()
+        places.order.push_back(Arc::clone(id));
+        if places.order.len() > self.places_max
+            && let Some(oldest) = places.order.pop_front()
         {
-            known.remove(&oldest);
+            places.known.remove(&oldest);
         }
     }
 }
@@ -160,7 +165,10 @@ impl Lookup {
             return Ok(true);
         }
         // What the owner has folded and does not hold is covered: the checkpoints and rows would tell of it.
-        let from = if let Owner::Absent(position) = owner { position } else { view.low_watermark };
+        let from = match owner {
+            Owner::Absent(position) if view.is_whole => position,
+            _ => view.low_watermark,
+        };
         self.is_in_log(&log, key, from).await
     }
 

@@ -40,7 +40,8 @@ pub fn snapshot_id_text(id: [u8; 16]) -> String {
 pub fn snapshot_id_bytes(text: &str) -> Option<[u8; 16]> {
     let values = text.bytes().map(|letter| ALPHABET.iter().position(|known| *known == letter));
     let values: Vec<u128> = values.map(|value| value.map(|value| value as u128)).collect::<Option<_>>()?;
-    let (last, rest) = values.split_last().filter(|(last, rest)| rest.len() == ID_LETTERS - 1 && *last & 3 == 0)?;
+    let (last, rest) =
+        values.split_last().filter(|(last, rest)| rest.len() == ID_LETTERS - 1 && *last & 3 == 0)?;
     let bits = rest.iter().fold(0, |bits: u128, value| bits << 5 | value);
     Some((bits << 3 | last >> 2).to_be_bytes())
 }

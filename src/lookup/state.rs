@@ -160,7 +160,7 @@ impl Lookup {
                 let newest = self.reader().newest(log, key).await?;
                 let version = newest.version();
                 let is_short = freshness.min_version.is_some_and(|min| version < min);
-                if version > Version(0) && !newest.marked && !is_short {
+                if version > Version(0) && newest.is_whole && !newest.marked && !is_short {
                     return Ok(Head { version, mark: None });
                 }
             }

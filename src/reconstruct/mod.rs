@@ -136,6 +136,8 @@ pub struct View {
     pub low_watermark: Offset,
     /// Live checkpoints.
     pub checkpoints: Vec<LiveCheckpoint>,
+    /// False if one that is listed cannot be read: what it holds is left to the log.
+    pub is_whole: bool,
 }
 
 impl Reconstructor {
@@ -217,7 +219,7 @@ impl Reconstructor {
             true => self.health.cached_list(partition, listed),
             false => listed,
         };
-        let mut checkpoints = Vec::new();
+        let (mut checkpoints, mut is_whole) = (Vec::new(), true);
         for row in listed {
             match self.packs.checkpoint(&row).await {
                 Ok(checkpoint) => checkpoints.push(checkpoint),
@@ -230,11 +232,12 @@ impl Reconstructor {
                     // Its entries are unknown, its offsets are not: as if the watermark had not passed them.
                     self.health.damaged_records.fetch_add(1, Ordering::Relaxed);
                     low_watermark = low_watermark.min(row.first_offset);
+                    is_whole = false;
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(Some(View { low_watermark, checkpoints }))
+        Ok(Some(View { low_watermark, checkpoints, is_whole }))
     }
 
     /// Rows of one incarnation of a topic say nothing about another.

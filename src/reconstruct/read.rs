@@ -71,6 +71,8 @@ pub struct Newest {
     pub entry: Option<Version>,
     /// Something at that version tells of a quarantine.
     pub marked: bool,
+    /// False if a live checkpoint cannot be read, which may know of more.
+    pub is_whole: bool,
     /// Effective time of the newest version.
     pub effective_time: Timestamp,
     /// Whether it is deleted; none where only the events would tell.
@@ -177,23 +179,36 @@ impl Reconstructor {
             (AsOf::Offset(offset), None) => From::OffsetAtOrBelow(offset),
         };
         let mut rows = self.rows_down(key, partition, from, None).await?;
+        if from != From::Newest {
+            self.rows_up(key, partition, ask, &mut rows).await?;
+        }
+        rows.sort_by_key(|row| std::cmp::Reverse((row.version, row.pack)));
+        Ok(rows)
+    }
+
+    /// The rows above those that are there: one page, which holds the piece that leads up to a moment; for
+    /// events all up to the moment.
+    async fn rows_up(
+        &self,
+        key: &AggregateKey,
+        partition: &PartitionKey,
+        ask: &Ask,
+        rows: &mut Vec<SnapshotRow>,
+    ) -> Result<()> {
         let mut known = rows.iter().map(|row| row.version).max().unwrap_or_default();
-        while from != From::Newest {
+        loop {
             let above = self.index.snapshots(key, partition.lineage, From::Above(known), ROWS_PAGE).await;
             let above = above.map_err(|error| unavailable("read snapshot rows", &error))?;
             let is_last = above.len() < ROWS_PAGE || ask.events_from.is_none();
             // A page may end inside a version: what is left of it comes with the next page.
             let ends = above.last().map_or(known, |row| row.version);
-            let split = above.first().is_some_and(|row| row.version < ends) && !is_last;
-            known = if split { Version(ends.0 - 1) } else { ends };
+            let is_split = above.first().is_some_and(|row| row.version < ends);
+            known = if is_split { Version(ends.0 - 1) } else { ends };
             rows.extend(above);
-            // The page that passes the moment holds the piece that leads up to it.
             if is_last || matches!(ask.as_of, AsOf::Version(wanted) if known > wanted) {
-                break;
+                return Ok(());
             }
         }
-        rows.sort_by_key(|row| std::cmp::Reverse((row.version, row.pack)));
-        Ok(rows)
     }
 
     /// The newest version that rows and live checkpoints know of, whatever the low watermark: each is a fact.
@@ -222,6 +237,7 @@ impl Reconstructor {
             row: row.map(|row| row.version),
             entry: None,
             marked: row.is_some_and(|row| row.quarantined),
+            is_whole: view.is_whole,
             effective_time: row.map_or(Timestamp(i64::MIN), |row| row.effective_time),
             deleted: row.map(|row| row.deleted),
         };
@@ -314,7 +330,9 @@ fn told(assembled: Assembled, as_of: AsOf, low_watermark: Offset) -> Read {
         && aggregate.quarantine.is_none();
     let found = match (too_much, as_of, aggregate.version) {
         (Some(events), ..) => Found::TooMuch(events),
-        (None, AsOf::Version(version), head) if head > Version(0) && head < version => Found::BeyondHead(head),
+        (None, AsOf::Version(version), head) if head > Version(0) && head < version => {
+            Found::BeyondHead(head)
+        }
         (None, _, Version(0)) => match stopped {
             Some(first) => Found::BeforeFirst(first),
             None if aggregate.quarantine.is_some() => Found::State(Box::new(aggregate), provenance),

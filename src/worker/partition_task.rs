@@ -14,7 +14,8 @@ use crate::domain::ids::{AggregateKey, Offset, PartitionNo, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::PortError;
 use crate::domain::partition::{
-    CheckpointItem, Counts, Effect, EntryRef, FlightId, Input, Listing, Load, Now, Partition, Reply, SnapshotItem,
+    CheckpointItem, Counts, Effect, EntryRef, FlightId, Input, Listing, Load, Now, Partition, Reply,
+    SnapshotItem,
 };
 use crate::domain::poison::Poison;
 use crate::domain::record::RawRecord;

@@ -324,6 +324,18 @@ impl Subject {
     ) -> Lookup {
         let settings =
             LookupSettings { reads_max: self.reads_max, partitioner: self.partitioner, ..Default::default() };
+        self.lookup_with(ports, active, reader, owners, settings)
+    }
+
+    /// The same within other bounds.
+    pub(crate) fn lookup_with(
+        &self,
+        ports: &Ports,
+        active: Active,
+        reader: Reconstructor,
+        owners: Arc<dyn LiveHeads>,
+        settings: LookupSettings,
+    ) -> Lookup {
         Lookup::new(lookup::Components {
             reader,
             owners,

@@ -176,7 +176,8 @@ fn events_fit(judge: &Judge, told: &Told, events: &[EventView], excused: bool) -
     if events.len() < least || events.len() > span(facts.len() as u64) {
         return Err(format!("{} events, at least {least}", events.len()));
     }
-    let ascending: Vec<&EventView> = if descending { events.iter().rev().collect() } else { events.iter().collect() };
+    let ascending: Vec<&EventView> =
+        if descending { events.iter().rev().collect() } else { events.iter().collect() };
     let follow = ascending.windows(2).all(|pair| pair[0].version.next() == pair[1].version);
     let starts = descending || ascending.first().is_none_or(|event| event.version.0 == from);
     let ends = !descending || ascending.last().is_none_or(|event| event.version.0 <= to);
@@ -189,12 +190,14 @@ fn events_fit(judge: &Judge, told: &Told, events: &[EventView], excused: bool) -
         };
         let record = &event.event.record;
         let ours = (record.offset.0, hex(&event.event.digest.0), event.effective_time.0, event.skipped);
-        let theirs =
-            (fact.record.offset, hex(&fact.event_digest), fact.effective_time_ms, fact.skipped);
+        let theirs = (fact.record.offset, hex(&fact.event_digest), fact.effective_time_ms, fact.skipped);
         let same = record.value.as_deref() == fact.record.value.as_deref()
             && event.partition.0 == fact.record.partition;
         if ours != theirs || !same {
-            return Err(format!("the event of version {} is {ours:?}, the ledger has {theirs:?}", event.version));
+            return Err(format!(
+                "the event of version {} is {ours:?}, the ledger has {theirs:?}",
+                event.version
+            ));
         }
     }
     Ok(())
@@ -203,14 +206,17 @@ fn events_fit(judge: &Judge, told: &Told, events: &[EventView], excused: bool) -
 fn snapshots_fit(judge: &Judge, told: &Told, snapshots: &[SnapshotMeta]) -> Result<(), String> {
     let Wish::Snapshots(filter) = told.wish else { return Err("snapshots were not asked for".to_owned()) };
     let versions: Vec<Version> = snapshots.iter().map(|meta| meta.row.version).collect();
-    let ordered = versions.windows(2).all(|pair| if filter.descending { pair[0] > pair[1] } else { pair[0] < pair[1] });
+    let ordered =
+        versions.windows(2).all(|pair| if filter.descending { pair[0] > pair[1] } else { pair[0] < pair[1] });
     if !ordered || versions.len() > filter.limit {
         return Err(format!("{versions:?} are not in order, or too many"));
     }
     let inside = |version: Version| {
         filter.from_version.is_none_or(|from| version >= from)
             && filter.to_version.is_none_or(|to| version <= to)
-            && filter.after.is_none_or(|after| if filter.descending { version < after } else { version > after })
+            && filter
+                .after
+                .is_none_or(|after| if filter.descending { version < after } else { version > after })
     };
     for meta in snapshots {
         snapshot_fits(judge, told, meta)?;
@@ -220,7 +226,9 @@ fn snapshots_fit(judge: &Judge, told: &Told, snapshots: &[SnapshotMeta]) -> Resu
     }
     let full = versions.len() == filter.limit;
     let missing = told.asked.then.fulls.iter().map(|row| row.version).find(|version| {
-        let past = versions.last().is_some_and(|last| if filter.descending { version < last } else { version > last });
+        let past = versions
+            .last()
+            .is_some_and(|last| if filter.descending { version < last } else { version > last });
         inside(*version) && !versions.contains(version) && version.0 > 0 && !(full && past)
     });
     missing.map_or(Ok(()), |version| Err(format!("the snapshot of version {version} is missing")))
@@ -228,14 +236,19 @@ fn snapshots_fit(judge: &Judge, told: &Told, snapshots: &[SnapshotMeta]) -> Resu
 
 fn snapshot_fits(judge: &Judge, told: &Told, meta: &SnapshotMeta) -> Result<(), String> {
     let row = &meta.row;
-    let fact = usize::try_from(row.version.0).ok().and_then(|at| judge.facts(&told.asked.id).get(at.checked_sub(1)?));
+    let fact = usize::try_from(row.version.0)
+        .ok()
+        .and_then(|at| judge.facts(&told.asked.id).get(at.checked_sub(1)?));
     let Some(fact) = fact else { return Err(format!("a snapshot of version {}", row.version)) };
     let ours = (row.effective_time.0, row.deleted, row.partition.0);
     let theirs = (fact.effective_time_ms, fact.deleted, fact.record.partition);
     let known = snapfold::lookup::snapshot_id_bytes(&meta.id);
     let id = snapfold::domain::chain::snapshot_id(&row.key, row.lineage, row.version);
     if ours != theirs || known != Some(id) {
-        return Err(format!("the snapshot of version {} is {ours:?}, the ledger has {theirs:?}", row.version));
+        return Err(format!(
+            "the snapshot of version {} is {ours:?}, the ledger has {theirs:?}",
+            row.version
+        ));
     }
     Ok(())
 }
@@ -273,14 +286,18 @@ fn aggregates_fit(judge: &Judge, told: &Told, items: &[ListItem], damaged: bool)
         **durable > 0 && id.starts_with('a') && listed.get(id.as_str()).is_none_or(|listed| listed < durable)
     });
     match short {
-        Some((id, durable)) if !damaged => Err(format!("{id} was durable at {durable}, listed {:?}", listed.get(id.as_str()))),
+        Some((id, durable)) if !damaged => {
+            Err(format!("{id} was durable at {durable}, listed {:?}", listed.get(id.as_str())))
+        }
         _ => Ok(()),
     }
 }
 
 /// Where nothing is damaged nothing is found, but what the producer did: other bytes under a version that was.
 fn verified_fits(told: &Told, verified: &Verified, damaged: bool) -> Result<(), String> {
-    let harmless = |code: &str| matches!((code, told.wish), ("conflict" | "history-gone", Wish::Verify(VerifyMode::Replay)));
+    let harmless = |code: &str| {
+        matches!((code, told.wish), ("conflict" | "history-gone", Wish::Verify(VerifyMode::Replay)))
+    };
     match verified.problems.iter().find(|problem| !harmless(problem.code)) {
         Some(problem) if !damaged => Err(format!("{problem:?}")),
         _ => Ok(()),
@@ -299,7 +316,9 @@ fn refusal_fits(
         Refusal::UnknownAggregate => *head == 0,
         Refusal::NoSnapshot => fulls.iter().all(|row| row.version == Version(0)),
         Refusal::VersionBeyondHead { head } => match told.wish {
-            Wish::Events { from, .. } => head.0 < from && (excused || head.0 >= told.durable()) && head.0 <= judge.head(&told.asked.id),
+            Wish::Events { from, .. } => {
+                head.0 < from && (excused || head.0 >= told.durable()) && head.0 <= judge.head(&told.asked.id)
+            }
             _ => false,
         },
         Refusal::HistoryGone { earliest } => {
@@ -308,8 +327,11 @@ fn refusal_fits(
                 Wish::Events { from, .. } => from.max(1),
                 _ => 1,
             };
-            let later = earliest.is_none_or(|earliest| earliest.0 >= fact && earliest.0 <= judge.head(&told.asked.id) + 1);
-            later && (excused || (judge.strategy() == Strategy::Full && judge.log_start(world, &told.asked) > 0))
+            let later = earliest
+                .is_none_or(|earliest| earliest.0 >= fact && earliest.0 <= judge.head(&told.asked.id) + 1);
+            later
+                && (excused
+                    || (judge.strategy() == Strategy::Full && judge.log_start(world, &told.asked) > 0))
         }
         Refusal::NotCaughtUp { .. } => !told.asked.healed,
         Refusal::Failed(error) => match error.kind {

@@ -268,7 +268,9 @@ impl Partition {
             Input::TakeCheckpoint => self.take_checkpoint(now, effects),
             Input::SnapshotNow(id, reply) => self.snapshot_now(&id, reply, effects),
             Input::Head(id, reply) => self.tell_head(&id, reply, effects),
-            Input::List(listing, reply) => effects.push(Effect::Listed(reply, self.list(&listing), self.position)),
+            Input::List(listing, reply) => {
+                effects.push(Effect::Listed(reply, self.list(&listing), self.position))
+            }
             Input::Drain => self.drain(now, effects),
         }
         self.retire_superseded(effects);
