@@ -1,30 +1,15 @@
 //! Directed scenarios: for mutants that random seeds meet too rarely. Each is clean without its mutant and
-//! fails with it.
-//!
-//! *The stage*: one partition, one aggregate `a`, workers that do nothing by themselves but checkpoints, and
-//! fates that are written down call by call. What only one replica has (a rumour) is on the last replica, so
-//! that reads which spare replica 0 see it and reads which spare replica 2 do not.
+//! fails with it. What they are played on is in `stage`.
 
-use crate::executor::{ProcessId, lock};
-use crate::judge::Judge;
-use crate::plan::FaultPlan;
 use crate::ports::Fate;
-use crate::ports::blobs::Damage;
-use crate::ports::broker::{Draft, Note};
-use crate::ports::producer::{StreamSpec, VersionMode};
-use crate::questions::final_check;
-use crate::subject::{Active, Fleet, Subject};
-use crate::surface::found;
-use crate::world::{Outcome, Ports, Setup, World};
+use crate::ports::broker::Draft;
+use crate::ports::producer::VersionMode;
+use crate::stage::{HERE, SEEING_RUMOURS, Stage, TOPIC};
+use crate::subject::Subject;
+use crate::world::Outcome;
 use snapfold::domain::aggregate::OnPoison;
-use snapfold::domain::ids::{AggregateKey, Offset, PartitionNo, Version};
+use snapfold::domain::ids::Offset;
 use snapfold::domain::mutant::Mutant;
-use snapfold::domain::row::{PartitionKey, WatermarkRow};
-use snapfold::lookup::{Freshness, Selector};
-use snapfold::reconstruct::{AsOf, Found};
-use snapfold::worker::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 /// One scenario, for one mutant.
 pub(crate) struct Scenario {
@@ -70,171 +55,6 @@ scenarios! {
 /// The scenario of a mutant that seeds are too rare for.
 pub(crate) fn scenario_of(mutant: Mutant) -> Option<&'static Scenario> {
     SCENARIOS.iter().find(|scenario| scenario.mutant == mutant)
-}
-
-const TOPIC: &str = "orders";
-const HERE: PartitionNo = PartitionNo(0);
-/// The replica that all reads leave out so that they see rumours.
-const SEEING_RUMOURS: usize = 0;
-/// The same, so that they do not.
-const DEAF_TO_RUMOURS: usize = 2;
-
-/// Whose calls of a method have which fate, and how many of them.
-type Rule = (ProcessId, &'static str, Fate, usize);
-
-/// What is done at the next call of a method, before it.
-type Deed = (&'static str, Box<dyn FnOnce() + Send>);
-
-struct Stage {
-    world: World,
-    subject: Subject,
-    fleet: Fleet,
-    judge: Arc<Mutex<Judge>>,
-    rules: Arc<Mutex<Vec<Rule>>>,
-    once: Arc<Mutex<Option<Deed>>>,
-    made: AtomicU64,
-}
-
-impl Stage {
-    fn new() -> Self {
-        Self::of(Subject::staged(VersionMode::Given))
-    }
-
-    fn of(subject: Subject) -> Self {
-        let mut setup = Setup::orders(subject.versions);
-        setup.streams = vec![StreamSpec {
-            partitions: 1,
-            aggregates: 1,
-            shape: subject.shape,
-            ..setup.streams[0].clone()
-        }];
-        let plan = FaultPlan { read_repair: false, ..FaultPlan::calm() };
-        let world = World::planned(1, setup, plan);
-        let fleet = Fleet::new(&world);
-        let active = *lock(&fleet.active);
-        let judge = Arc::new(Mutex::new(Judge::new(&subject, &world, active)));
-        let rules: Arc<Mutex<Vec<Rule>>> = Arc::default();
-        let once: Arc<Mutex<Option<Deed>>> = Arc::default();
-        let (book, deed) = (Arc::clone(&rules), Arc::clone(&once));
-        world.script(Some(Box::new(move |op| {
-            if let Some((_, deed)) = lock(&deed).take_if(|(what, _)| *what == op.what) {
-                deed();
-            }
-            let mut rules = lock(&book);
-            let rule = rules
-                .iter_mut()
-                .find(|(who, what, _, left)| (*who, *what) == (op.process, op.what) && *left > 0)?;
-            rule.3 -= 1;
-            Some(rule.2)
-        })));
-        Self { world, subject, fleet, judge, rules, once, made: AtomicU64::new(0) }
-    }
-
-    /// Starts a worker; it owns the partition once nobody else does.
-    fn worker(&self, name: &str) -> ProcessId {
-        let ports = self.world.process(name);
-        let process = ports.process;
-        self.world.sim.spawn(process, (self.subject.boot(&self.fleet))(ports));
-        process
-    }
-
-    /// From now on, `times` calls of `what` by a worker have this fate.
-    fn rule(&self, worker: ProcessId, what: &'static str, fate: Fate, times: usize) {
-        lock(&self.rules).push((worker, what, fate, times));
-    }
-
-    fn always(&self, worker: ProcessId, what: &'static str, fate: Fate) {
-        self.rule(worker, what, fate, usize::MAX);
-    }
-
-    fn append(&self, version: u64, sku: &str) {
-        let number = self.made.fetch_add(1, Ordering::Relaxed);
-        let value = format!(
-            r#"{{"id":"e-{number}","type":"ItemAdded","aggregateId":"a","version":{version},
-                "timestamp":"2023-11-14T22:13:20Z","data":{{"sku":"{sku}","qty":1,"price":1}}}}"#
-        );
-        let draft = self.world.broker.draft("a", &value);
-        let draft = Draft { note: Note::Event, version: Some(version), ..draft };
-        self.world.broker.append(TOPIC, HERE, draft).expect("the topic is there");
-    }
-
-    /// Events of `a` with these versions, and time to fold them and to write a checkpoint.
-    fn events(&self, versions: std::ops::RangeInclusive<u64>) {
-        versions.for_each(|version| self.append(version, "s1"));
-        self.world.idle(1_500);
-    }
-
-    /// Asks a worker for a snapshot of `a`, and gives it time.
-    fn snapshot(&self, worker: ProcessId) {
-        let (sender, _) = futures_channel::oneshot::channel();
-        let workers = lock(&self.fleet.workers);
-        let (_, _, handle, _) = workers.iter().find(|(process, ..)| *process == worker).expect("it runs");
-        assert!(handle.send(HERE, Command::Snapshot("a".into(), sender)), "it owns the partition");
-        drop(workers);
-        self.world.idle(500);
-    }
-
-    /// Lets retention take all that it may take.
-    fn forget(&self) {
-        self.world.broker.retain(TOPIC, HERE, self.world.protected(TOPIC, HERE));
-    }
-
-    fn lose(&self, class: &str) {
-        while self.world.bucket.damage(&format!("v1/{class}/"), Damage::Loss).is_some() {}
-    }
-
-    fn active(&self) -> Active {
-        *lock(&self.fleet.active)
-    }
-
-    fn partition(&self) -> PartitionKey {
-        PartitionKey { topic: TOPIC.into(), partition: HERE, lineage: self.active().lineage }
-    }
-
-    fn key(&self) -> AggregateKey {
-        AggregateKey { kind: self.world.setup.streams[0].kind.into(), id: "a".into() }
-    }
-
-    /// A write of a low watermark by somebody who is not on the stage (any more).
-    fn watermark(&self, low_watermark: i64) {
-        let row = WatermarkRow {
-            key: self.partition(),
-            topic_id: self.active().topic_id,
-            leader_epoch: 0,
-            low_watermark: Offset(low_watermark),
-        };
-        let put = |ports: Ports| async move { ports.index.put_watermark(row).await };
-        self.world.ask(1_000, put).expect("it is answered").expect("nothing fails");
-    }
-
-    /// The head of `a` from rest, where an error counts as no answer.
-    fn head(&self) -> Option<Found> {
-        let (subject, active) = (self.subject.clone(), self.active());
-        let (partition, key) = (self.partition(), self.key());
-        let asked = self.world.ask(600_000, move |ports| async move {
-            subject.reader(&ports, active).state(&partition, &key, AsOf::Head).await.ok()
-        });
-        asked.expect("it is answered")
-    }
-
-    /// A head that was durable must not be replaced by an older one; no answer is fine.
-    fn not_below(&self, version: u64, found: Option<&Found>) {
-        let below = match found {
-            None => false,
-            Some(Found::State(aggregate, _)) => aggregate.version < Version(version),
-            Some(_) => true,
-        };
-        if below {
-            self.world.sim.violation(format!("the head was {version} and is {found:?}"));
-        }
-    }
-
-    /// The end: every question about `a`, by reads that see no rumour.
-    fn ask_all(self) -> Outcome {
-        self.world.index.spare(DEAF_TO_RUMOURS);
-        final_check(&self.world, &self.subject, &self.fleet, &self.judge);
-        self.world.finish()
-    }
 }
 
 /// A dying owner's snapshot row reaches one replica, below LW and over a checkpoint. The next owner sees it,
@@ -410,16 +230,7 @@ fn owner_from_the_past() -> Outcome {
     stage.always(owner, "bounds", Fate::Lost);
     stage.events(4..=5);
     stage.watermark(5);
-    let workers = lock(&stage.fleet.workers).clone();
-    let lookup = workers.into_iter().map(|(_, _, _, lookup)| lookup).next().expect("one worker");
-    let answer: Arc<Mutex<Option<Found>>> = Arc::default();
-    let slot = Arc::clone(&answer);
-    stage.world.sim.spawn(owner, async move {
-        let outcome = lookup.state("a", Selector::Head, Freshness::default()).await;
-        *lock(&slot) = found(&outcome).ok();
-    });
-    stage.world.idle(1_000);
-    stage.not_below(5, lock(&answer).as_ref());
+    stage.not_below(5, stage.head_of(owner).as_ref());
     stage.world.finish()
 }
 
@@ -527,7 +338,7 @@ fn log_cut_behind_a_batch() -> Outcome {
     stage.events(1..=3);
     let broker = stage.world.broker.clone();
     let cut = move || drop(broker.truncate(TOPIC, HERE, Offset(3)));
-    *lock(&stage.once) = Some(("bounds", Box::new(cut)));
+    stage.before("bounds", cut);
     stage.events(4..=5);
     stage.append(4, "s2");
     stage.append(5, "s2");

@@ -16,6 +16,7 @@
 //! | `runner` | many seeds on two threads |
 //! | `mutants` | the test that every wrong protocol is caught, and its table |
 //! | `directed` | scenarios for the mutants that seeds meet too rarely |
+//! | `stage` | what those are played on |
 //! | `checks` | tests of the world itself |
 
 #![expect(dead_code, reason = "a test may need any part of the world")]
@@ -37,6 +38,8 @@ mod protocol;
 mod questions;
 mod rng;
 mod runner;
+#[cfg(not(feature = "runtime"))]
+mod stage;
 mod stats;
 mod subject;
 mod surface;
