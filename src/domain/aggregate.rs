@@ -245,7 +245,7 @@ impl Rules {
                 if self.is_old(aggregate, undecoded.version) || self.is_repeated(aggregate, decoded) {
                     return Folded::Duplicate;
                 }
-                if let Some(refused) = refused(aggregate) {
+                if let Some(refused) = self.refused(aggregate, decoded) {
                     return refused;
                 }
                 let poison = undecoded.poison.clone();
@@ -303,7 +303,7 @@ impl Rules {
         if self.is_old(aggregate, event.version) || self.is_repeated(aggregate, decoded) {
             return Folded::Duplicate;
         }
-        if let Some(refused) = refused(aggregate) {
+        if let Some(refused) = self.refused(aggregate, decoded) {
             return refused;
         }
         let version = match self.version_of(aggregate, event.version) {
@@ -317,6 +317,19 @@ impl Rules {
             }
             Err(poison) => self.poisoned(aggregate, decoded, version, poison),
         }
+    }
+
+    fn refused(&self, aggregate: &Aggregate, decoded: &Decoded) -> Option<Folded> {
+        let mark = aggregate.quarantine.as_ref()?;
+        if mark.offset == decoded.record.offset {
+            // The event of the mark itself, read again: its letter must give the same reason as before.
+            let mut before = Aggregate { quarantine: None, ..aggregate.clone() };
+            if let Folded::Quarantined(poison) = self.fold(&mut before, decoded) {
+                return Some(Folded::Refused(poison));
+            }
+        }
+        let detail = format!("the aggregate is quarantined since offset {} (`{}`)", mark.offset, mark.code);
+        Some(Folded::Refused(Poison::new("quarantined", detail)))
     }
 
     fn is_old(&self, aggregate: &Aggregate, version: Option<Version>) -> bool {
@@ -470,12 +483,6 @@ impl Rules {
 fn text_headers(record: &RawRecord) -> Vec<(Box<str>, Option<Box<str>>)> {
     let text = |value: &Bytes| std::str::from_utf8(value).ok().map(Box::from);
     record.headers.iter().map(|(name, value)| (name.clone(), value.as_ref().and_then(text))).collect()
-}
-
-fn refused(aggregate: &Aggregate) -> Option<Folded> {
-    let mark = aggregate.quarantine.as_ref()?;
-    let detail = format!("the aggregate is quarantined since offset {} (`{}`)", mark.offset, mark.code);
-    Some(Folded::Refused(Poison::new("quarantined", detail)))
 }
 
 fn quarantine(aggregate: &mut Aggregate, decoded: &Decoded, poison: Poison) -> Folded {

@@ -143,7 +143,7 @@ pub struct View {
 impl Reconstructor {
     /// What rest holds of an aggregate, for its owner: folded as far as rows and `pending` reach, without the
     /// log from
-    /// `limit` (where the assignment started) on.
+    /// `limit` (the first event that its owner will fold) on.
     ///
     /// # Errors
     /// `Unavailable` if a port failed; `Conflict` if the log was cut below a snapshot; `Gone` or `Corrupt` if what is there cannot be read and the log has
@@ -157,7 +157,7 @@ impl Reconstructor {
     ) -> Result<Loaded> {
         let oldest = pending.iter().map(|entry| entry.from).min();
         let rows = self.rows_down(key, partition, From::Newest, oldest).await?;
-        self.check_epochs(partition, &rows, limit).await?;
+        self.check_epochs(partition, &rows).await?;
         let pieces = Piece::all(&rows, pending);
         let mut assembly = Assembly::new(self, partition, key, Ask::of(AsOf::Head), limit);
         assembly.run(&rows, pieces).await?;
@@ -248,18 +248,14 @@ impl Reconstructor {
         Err(Error::new(ErrorKind::Conflict, "lineage-changed", "the topic was deleted and created again"))
     }
 
-    /// Rule 12: a row beyond the low watermark may tell of events that an unclean election took away before
-    /// the watermark reached them. Then the log is not the one that was folded.
-    pub(super) async fn check_epochs(
-        &self,
-        partition: &PartitionKey,
-        rows: &[SnapshotRow],
-        low_watermark: Offset,
-    ) -> Result<()> {
+    /// Rule 12: a row may tell of events that an unclean election took away before the watermark reached them;
+    /// others have their offsets now, and the watermark may have passed those. Then the log is not the one
+    /// that was folded.
+    pub(super) async fn check_epochs(&self, partition: &PartitionKey, rows: &[SnapshotRow]) -> Result<()> {
         // The epoch of a marked row is that of the event before its mark.
-        let ahead = rows.iter().filter(|row| row.last_offset >= low_watermark && !row.quarantined);
+        let plain = rows.iter().filter(|row| row.leader_epoch >= 0 && !row.quarantined);
         let mut reached: BTreeMap<i32, Offset> = BTreeMap::new();
-        for row in ahead.filter(|row| row.leader_epoch >= 0 && !mutant(Mutant::TruncationUnchecked)) {
+        for row in plain.filter(|_| !mutant(Mutant::TruncationUnchecked)) {
             let last = reached.entry(row.leader_epoch).or_default();
             *last = row.last_offset.max(*last);
         }

@@ -154,7 +154,7 @@ impl Reconstructor {
             Some(rows) => rows,
             None => self.rows_for(key, partition, ask).await?,
         };
-        self.check_epochs(partition, &rows, view.low_watermark).await?;
+        self.check_epochs(partition, &rows).await?;
         let pieces = Piece::all(&rows, &pending);
         let mut assembly = Assembly::new(self, partition, key, ask.clone(), view.low_watermark);
         assembly.run(&rows, pieces).await?;

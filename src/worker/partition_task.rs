@@ -291,7 +291,7 @@ impl Task {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Load { id, pending } => self.load(id, pending),
+            Effect::Load { id, pending, until } => self.load(id, pending, until),
             Effect::Snapshot(flight, item) => self.snapshot(flight, *item),
             Effect::Checkpoint(flight, items) => self.offer_checkpoint(flight, items),
             Effect::Adopt(flight, rows) => {
@@ -339,14 +339,13 @@ impl Task {
         }
     }
 
-    fn load(&mut self, id: Arc<str>, pending: Vec<EntryRef>) {
+    fn load(&mut self, id: Arc<str>, pending: Vec<EntryRef>, until: Offset) {
         let components = self.components.clone();
         let partition = self.partition.key().clone();
-        let limit = self.partition.started_at();
         self.io.push(Box::pin(async move {
             let key = AggregateKey { kind: kind(&components), id: Arc::clone(&id) };
             loop {
-                match components.reader.load(&partition, &key, &pending, limit).await {
+                match components.reader.load(&partition, &key, &pending, until).await {
                     Ok(loaded) => return Some(Input::Loaded(Load { id, result: Ok(Box::new(loaded)) })),
                     Err(error) if matches!(error.kind, ErrorKind::Gone | ErrorKind::Corrupt) => {
                         let poison = Poison::new("unreadable", error.detail);

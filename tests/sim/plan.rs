@@ -192,13 +192,13 @@ impl FaultPlan {
         plan.page = *rng.pick(&[1, 5, 20, 100]);
         plan.offset_gap = some(rng, 40, [100, 1_000, 5_000]);
         plan.election_every_ms = every(rng, 50, 1_000, 6_000);
-        plan.truncation_every_ms = every(rng, 18, 2_000, 8_000);
+        plan.truncation_every_ms = every(rng, 25, 1_000, 5_000);
         plan.recreation_every_ms = every(rng, 18, 3_000, 12_000);
         plan.commits_outlive_topic = rng.percent(30);
         plan.retention_every_ms = every(rng, 50, 500, 4_000);
         plan.duplicate = some(rng, 70, [100, 300, 1_000]);
         plan.out_of_order = some(rng, 60, [200, 1_000, 5_000]);
-        plan.poison = some(rng, 40, [20, 50, 100]);
+        plan.poison = some(rng, 60, [30, 60, 120]);
         plan.tombstone = some(rng, 30, [20, 100, 300]);
     }
 

@@ -37,7 +37,7 @@ pub(crate) enum Wish {
 pub(crate) enum Got {
     Events(Asked<Vec<EventView>>),
     Snapshots(Asked<Vec<SnapshotMeta>>),
-    Latest(Asked<(SnapshotMeta, Answer)>),
+    Latest(Asked<Box<(SnapshotMeta, Answer)>>),
     Aggregates(Asked<Vec<ListItem>>),
     Verify(Asked<Verified>),
 }
@@ -113,7 +113,7 @@ pub(crate) async fn ask(lookup: &Lookup, id: &str, wish: Wish) -> Got {
             Got::Events(lookup.events(id, from, to, descending, limit).await)
         }
         Wish::Snapshots(filter) => Got::Snapshots(lookup.snapshots(id, filter).await),
-        Wish::Latest => Got::Latest(lookup.snapshot(id, Which::Latest).await),
+        Wish::Latest => Got::Latest(lookup.snapshot(id, Which::Latest).await.map(Box::new)),
         Wish::Verify(mode) => Got::Verify(lookup.verify(id, None, mode).await),
         Wish::Aggregates(page) => {
             let mut all: Vec<ListItem> = Vec::new();
@@ -152,7 +152,7 @@ pub(crate) fn judge(judge: &mut Judge, world: &Parts, told: &Told, got: &Got) ->
     let verdict = match got {
         Got::Events(Ok(events)) => events_fit(judge, told, events, excused),
         Got::Snapshots(Ok(snapshots)) => snapshots_fit(judge, told, snapshots),
-        Got::Latest(Ok((snapshot, answer))) => latest_fits(judge, world, told, snapshot, answer),
+        Got::Latest(Ok(latest)) => latest_fits(judge, world, told, &latest.0, &latest.1),
         Got::Aggregates(Ok(items)) => aggregates_fit(judge, told, items, world.bucket.is_damaged()),
         Got::Verify(Ok(verified)) => verified_fits(told, verified, world.bucket.is_damaged()),
         Got::Events(Err(refusal))

@@ -148,6 +148,8 @@ pub enum Effect {
         id: Arc<str>,
         /// Entries of live checkpoints that no snapshot supersedes, in version order.
         pending: Vec<EntryRef>,
+        /// Its first event that will be folded, or the position: rows and pending entries cover all before.
+        until: Offset,
     },
     /// Write a snapshot: packs, then rows; answer `SnapshotStored`, `SnapshotAbandoned` or
     /// `SnapshotUnreadable`.

@@ -82,10 +82,15 @@ impl Partition {
 
     fn start_load(&mut self, slot: SlotId, effects: &mut Vec<Effect>) {
         let id = Arc::clone(&self.slots.get(slot).id);
+        let parked = match &self.slots.get(slot).body {
+            Body::Loading(loading) => loading.parked.front().map(|decoded| decoded.record.offset),
+            Body::Live(_) => None,
+        };
+        let until = parked.unwrap_or(self.position);
         let pending = self.pending_entries(&id, None);
         self.loads_in_flight += 1;
         self.counts.loads += 1;
-        effects.push(Effect::Load { id, pending });
+        effects.push(Effect::Load { id, pending, until });
     }
 
     pub(super) fn take_load(&mut self, load: Load, now: Now, effects: &mut Vec<Effect>) {
@@ -228,7 +233,12 @@ impl Partition {
         let residence = match self.slots.find(id).map(|slot| self.slots.get(slot).live()) {
             None => Residence::Absent,
             // A state ahead of the position is a true fact too, but not what "head as of this position" means.
-            Some(Some(live)) if !live.unreadable && live.aggregate.offset < self.position => {
+            // Before its first event it is not there: to say "version 0" would be to say that it is.
+            Some(Some(live))
+                if !live.unreadable
+                    && live.aggregate.offset < self.position
+                    && (live.aggregate.version > Version(0) || live.aggregate.quarantine.is_some()) =>
+            {
                 Residence::Here(Box::new(live.aggregate.clone()))
             }
             Some(_) => Residence::Unsure,

@@ -60,9 +60,13 @@ impl Court {
     }
 }
 
+fn state_of(found: &Found) -> Box<Aggregate> {
+    let state = if let Found::State(aggregate, _) = found { Some(aggregate.clone()) } else { None };
+    state.expect("there is a state")
+}
+
 fn changed(found: &Found, change: impl FnOnce(&mut Aggregate)) -> Found {
-    let Found::State(aggregate, _) = found else { panic!("a state: {found:?}") };
-    let mut aggregate = aggregate.clone();
+    let mut aggregate = state_of(found);
     change(&mut aggregate);
     Found::State(aggregate, Provenance::default())
 }
@@ -103,8 +107,7 @@ fn a_true_state_of_another_moment_is_wrong() {
     let head = court.judge.head(&court.id);
     let (first, second) = (AsOf::Version(Version(head - 1)), AsOf::Version(Version(head)));
     let (before, after) = (court.answer(first), court.answer(second));
-    let Found::State(at, _) = &after else { panic!("a state: {after:?}") };
-    let offset = AsOf::Offset(at.offset);
+    let offset = AsOf::Offset(state_of(&after).offset);
     for (as_of, right, wrong) in [
         (first, &before, &after),
         (second, &after, &before),

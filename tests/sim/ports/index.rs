@@ -28,11 +28,13 @@ struct Cells {
     acked_marks: BTreeMap<(PartitionKey, u128), Offset>,
     acked: Option<Vec<Cell>>,
     // Facts whose writer heard that they are there.
-    rows: BTreeMap<(AggregateKey, Lineage), BTreeMap<(Version, PackId), Arc<SnapshotRow>>>,
+    rows: BTreeMap<(AggregateKey, Lineage), Versions>,
     checkpoints: BTreeMap<(PartitionKey, PackId), Retired>,
     letters: BTreeSet<(PartitionKey, Offset)>,
     spared: Option<usize>,
 }
+
+type Versions = BTreeMap<(Version, PackId), Arc<SnapshotRow>>;
 
 /// Whether the deletion of a checkpoint row was acknowledged as well.
 type Retired = bool;
