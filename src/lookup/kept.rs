@@ -61,8 +61,9 @@ impl Cache for KeptStates {
                 states.insert(aggregate.version, aggregate);
                 if states.len() > VERSIONS_MAX {
                     // Neither end: the newest serves most questions, the oldest is the hardest to come by.
-                    let middle = states.keys().nth(VERSIONS_MAX / 2).copied();
-                    middle.map(|version| states.remove(&version));
+                    if let Some(middle) = states.keys().nth(VERSIONS_MAX / 2).copied() {
+                        states.remove(&middle);
+                    }
                 }
                 std::future::ready(Arc::new(states))
             };

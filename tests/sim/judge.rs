@@ -17,7 +17,7 @@ use snapfold::domain::error::{Error, ErrorKind};
 use snapfold::domain::ids::{AggregateKey, Offset, PartitionNo, Timestamp, Version};
 use snapfold::domain::partition::Strategy;
 use snapfold::domain::record::{Bytes, QuarantineMark};
-use snapfold::domain::row::SnapshotRow;
+use snapfold::domain::row::{PartitionKey, SnapshotRow};
 use snapfold::domain::value::{Limits, Value};
 use snapfold::reconstruct::{AsOf, Found};
 use std::collections::BTreeMap;
@@ -143,9 +143,10 @@ impl Judge {
         self.ledger.versions(id)
     }
 
-    /// Which incarnation of the topic is judged.
-    pub(crate) fn topic_id(&self) -> u128 {
-        self.of.topic_id
+    /// The largest acknowledged low watermark of a partition under the lineage that is judged.
+    pub(crate) fn acked_mark(&self, world: &Parts, partition: PartitionNo) -> Offset {
+        let log = PartitionKey { topic: self.topic.into(), partition, lineage: self.of.lineage };
+        world.index.acked_mark(&log, self.of.topic_id).unwrap_or_default()
     }
 
     /// How the seed stores snapshots.

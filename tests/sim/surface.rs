@@ -9,7 +9,7 @@ use crate::ledger::hex;
 use crate::stats::Count;
 use crate::world::Parts;
 use snapfold::domain::error::{Error, ErrorKind};
-use snapfold::domain::ids::{Offset, Version};
+use snapfold::domain::ids::Version;
 use snapfold::domain::partition::Strategy;
 use snapfold::lookup::{
     Answer, Asked, EventView, Freshness, ListItem, Lookup, Refusal, Selector, SnapshotFilter, SnapshotMeta,
@@ -63,10 +63,9 @@ impl Told {
 
 /// The versions of every aggregate that lie below an acknowledged low watermark.
 pub(crate) fn durable_heads(world: &Parts, judge: &Judge) -> BTreeMap<String, u64> {
-    let topic = world.setup.streams[0].topic;
     let mut heads = BTreeMap::new();
     for (id, partition) in judge.places() {
-        let low = world.index.acked_watermark(topic, *partition, judge.topic_id()).unwrap_or(Offset(0));
+        let low = judge.acked_mark(world, *partition);
         let below = judge.facts(id).iter().take_while(|fact| fact.record.offset < low.0).count();
         heads.insert(id.clone(), below as u64);
     }

@@ -81,6 +81,11 @@ impl Cluster {
         of_partition.map(|(_, offset)| *offset).min()
     }
 
+    /// Largest acknowledged low watermark of one log.
+    pub(crate) fn acked_mark(&self, log: &PartitionKey, topic_id: u128) -> Option<Offset> {
+        lock(&self.cluster).acked_marks.get(&(log.clone(), topic_id)).copied()
+    }
+
     /// Keeps every acknowledged cell from now on, for [`Self::lost_cells`].
     pub(crate) fn remember_acked(&self) {
         lock(&self.cluster).acked = Some(Vec::new());
