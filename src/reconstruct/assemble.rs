@@ -418,6 +418,14 @@ impl<'a> Assembly<'a> {
                 self.provenance.log_events += 1;
                 Ok(())
             }
+            Folded::Quarantined(_) if self.aggregate.version > Version(0) => {
+                // Of a moment before the head: the mark belongs to a later one, and may be that of an event
+                // behind the real one, which only the rows of the head would tell.
+                if let Some(before) = before {
+                    self.aggregate = before;
+                }
+                Ok(())
+            }
             Folded::Duplicate | Folded::Quarantined(_) | Folded::Refused(_) => Ok(()),
             Folded::Halt(poison) => Err(Error::new(
                 ErrorKind::Unavailable,

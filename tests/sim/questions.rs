@@ -2,7 +2,7 @@
 
 use crate::executor::lock;
 use crate::judge::{Judge, Question, family};
-use crate::ports::broker::Note;
+use crate::ports::broker::{JournalEntry, Note};
 use crate::stats::Count;
 use crate::subject::{Active, Fleet, Subject, topic_id};
 use crate::world::{Parts, World};
@@ -157,11 +157,22 @@ fn check_dead_letters(world: &World, subject: &Subject, active: Active, judge: &
         let surplus: Vec<_> = ours.difference(&theirs).collect();
         let skips = subject.on_poison == OnPoison::Skip;
         if !excused && !(missing.is_empty() && (surplus.is_empty() || skips)) {
+            missing.iter().for_each(|(offset, _)| tell_record(world, partition, *offset));
             return world.sim.violation(format!(
                 "dead letters of partition {partition}: missing {missing:?}, surplus {surplus:?}"
             ));
         }
     }
+}
+
+/// What the journal has of one offset, for people.
+fn tell_record(world: &Parts, partition: PartitionNo, offset: i64) {
+    world.sim.tell(|| {
+        world.broker.with_journal(|journal| {
+            let at = |entry: &&JournalEntry| (entry.partition, entry.record.offset.0) == (partition, offset);
+            format!("{:?}", journal.iter().filter(at).collect::<Vec<_>>())
+        })
+    });
 }
 
 /// The journal of one aggregate, for people.
