@@ -99,10 +99,10 @@ impl Lookup {
     ) -> Asked<Answer> {
         let base = self.cached(key, selector).await;
         let kept = base.as_ref().filter(|kept| selector == Selector::Version(kept.version));
-        let (mut aggregate, provenance, log_end, settled) = match kept {
+        let (mut aggregate, provenance, log_end, is_head, settled) = match kept {
             Some(kept) => {
                 let provenance = Provenance { cached: kept.version, ..Provenance::default() };
-                ((**kept).clone(), provenance, None, Some(Arc::clone(kept)))
+                ((**kept).clone(), provenance, None, false, Some(Arc::clone(kept)))
             }
             None => {
                 let read = self.read_moment(log, key, selector, base).await?;
@@ -113,7 +113,8 @@ impl Lookup {
                 if let Some(settled) = &settled {
                     self.0.parts.cache.keep(self.cache_key(key), Arc::clone(settled)).await;
                 }
-                ((**aggregate).clone(), *provenance, read.log_end, settled)
+                let is_head = read.log_end.is_some() && !read.marked_later;
+                ((**aggregate).clone(), *provenance, read.log_end, is_head, settled)
             }
         };
         if let (Selector::Offset(partition, offset), Some(end)) = (selector, log_end)
@@ -122,7 +123,7 @@ impl Lookup {
             let head = Some(aggregate.version).filter(|version| *version > Version(0));
             return Err(Refusal::NotCaughtUp { head, position: Some((partition, end)) });
         }
-        let head = if log_end.is_some() {
+        let head = if is_head {
             Head { version: aggregate.version, mark: aggregate.quarantine.clone() }
         } else {
             self.head_of(log, key, owner, settled, freshness).await?

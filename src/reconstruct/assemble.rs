@@ -9,56 +9,17 @@
 //! reaches back
 //! that far. V2 every row seen bounds the fold: a state at or past a row's offset has at least its version.
 
-use super::{AsOf, Ask, FoldedEvent, Provenance, Reconstructor};
+use super::piece::{Piece, Source};
+use super::{AsOf, Ask, Epochs, FoldedEvent, Provenance, Reconstructor, reach};
 use crate::domain::aggregate::{Aggregate, Folded};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Decoded;
 use crate::domain::ids::{AggregateKey, Offset, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::PortError;
-use crate::domain::partition::EntryRef;
 use crate::domain::record::{IncrementBody, RawRecord};
 use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
 use crate::store::unavailable;
-
-/// A stored stretch of events of one aggregate.
-#[derive(Clone, Debug)]
-pub(super) struct Piece {
-    from: Version,
-    upto: Version,
-    first_offset: Offset,
-    last_offset: Offset,
-    source: Source,
-}
-
-#[derive(Clone, Debug)]
-enum Source {
-    Row(SnapshotRow),
-    Entry(EntryRef),
-}
-
-impl Piece {
-    /// All increments and entries, those that start first come first.
-    pub(super) fn all(rows: &[SnapshotRow], pending: &[EntryRef]) -> Vec<Self> {
-        let rows = rows.iter().filter(|row| row.kind == RecordKind::Increment).map(|row| Self {
-            from: row.from_version,
-            upto: row.version,
-            first_offset: row.first_offset,
-            last_offset: row.last_offset,
-            source: Source::Row(row.clone()),
-        });
-        let entries = pending.iter().map(|entry| Self {
-            from: entry.from,
-            upto: entry.upto,
-            first_offset: entry.first_offset,
-            last_offset: entry.last_offset,
-            source: Source::Entry(entry.clone()),
-        });
-        let mut pieces: Vec<Self> = rows.chain(entries).collect();
-        pieces.sort_by_key(|piece| (piece.from, std::cmp::Reverse(piece.upto)));
-        pieces
-    }
-}
 
 /// An aggregate being put together.
 pub(super) struct Assembly<'a> {
@@ -82,6 +43,10 @@ pub(super) struct Assembly<'a> {
     too_much: Option<u64>,
     /// One past the last offset of the log, if it was read to its end.
     log_end: Option<Offset>,
+    /// The log tells of a quarantine, whose real mark only the rows of the head may know.
+    log_marked: bool,
+    /// Of the events that came from checkpoints.
+    entries_reached: Epochs,
 }
 
 /// What became of an assembly.
@@ -93,6 +58,10 @@ pub(super) struct Assembled {
     pub(super) stopped: Option<Timestamp>,
     pub(super) too_much: Option<u64>,
     pub(super) log_end: Option<Offset>,
+    /// The aggregate stands still at or after the moment; the mark is the head's to tell.
+    pub(super) marked_later: bool,
+    /// Of the events that came from checkpoints.
+    pub(super) entries_reached: Epochs,
     /// Nothing was damaged or left out.
     pub(super) is_whole: bool,
 }
@@ -121,10 +90,18 @@ impl<'a> Assembly<'a> {
             work: 0,
             too_much: None,
             log_end: None,
+            log_marked: false,
+            entries_reached: Epochs::new(),
         }
     }
 
-    pub(super) fn finish(self) -> Assembled {
+    pub(super) fn finish(mut self) -> Assembled {
+        // Of a moment before the head: the mark belongs to a later one, and may be that of an event behind the
+        // real one. Until here it kept later events from being folded.
+        let marked_later = self.log_marked && self.ask.as_of != AsOf::Head;
+        if marked_later && self.aggregate.version > Version(0) {
+            self.aggregate.quarantine = None;
+        }
         Assembled {
             is_whole: self.provenance.damaged == 0 && self.unfolded.is_empty(),
             aggregate: self.aggregate,
@@ -133,6 +110,8 @@ impl<'a> Assembly<'a> {
             stopped: self.stopped,
             too_much: self.too_much,
             log_end: self.log_end,
+            marked_later,
+            entries_reached: self.entries_reached,
         }
     }
 
@@ -296,6 +275,9 @@ impl<'a> Assembly<'a> {
             }
             if ignore_from.is_some_and(|from| event.record.offset >= from) {
                 return Ok(());
+            }
+            if matches!(piece.source, Source::Entry(_)) {
+                reach(&mut self.entries_reached, event.record.leader_epoch, event.record.offset);
             }
             let decoded = self.reader.decoder.decode(event.record);
             let time = decoded.time();
@@ -493,7 +475,11 @@ impl<'a> Assembly<'a> {
                 self.hand_out(matches!(folded, Folded::Skipped(_)), decoded);
                 Ok(())
             }
-            Folded::Duplicate | Folded::Quarantined(_) | Folded::Refused(_) => Ok(()),
+            Folded::Quarantined(_) => {
+                self.log_marked = true;
+                Ok(())
+            }
+            Folded::Duplicate | Folded::Refused(_) => Ok(()),
             Folded::Halt(poison) => Err(Error::new(
                 ErrorKind::Unavailable,
                 "not-caught-up",

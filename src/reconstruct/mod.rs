@@ -7,6 +7,7 @@
 //! | `mod.rs` | `Reconstructor`: the order of reads, the answer |
 //! | `live.rs` | the port through which lookups see the owners of partitions |
 //! | `assemble.rs` | one aggregate out of pieces: base, increments, pending entries, log |
+//! | `piece.rs` | a stored stretch of events: an increment or a checkpoint's entry |
 //! | `read.rs` | what anyone may ask: states, events, the newest version at rest, where history starts |
 //!
 //! *Order* (write last, read first): low watermark, then the list of checkpoints, then snapshot rows, then
@@ -19,6 +20,7 @@
 
 mod assemble;
 mod live;
+mod piece;
 mod read;
 
 pub use live::{HeadAnswer, ListAnswer, LiveHeads};
@@ -35,7 +37,8 @@ use crate::kafka::Log;
 use crate::store::index::{From, Index};
 use crate::store::packs::Packs;
 use crate::store::unavailable;
-use assemble::{Assembly, Piece};
+use assemble::Assembly;
+use piece::Piece;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -146,8 +149,8 @@ impl Reconstructor {
     /// `limit` (the first event that its owner will fold) on.
     ///
     /// # Errors
-    /// `Unavailable` if a port failed; `Conflict` if the log was cut below a snapshot; `Gone` or `Corrupt` if what is there cannot be read and the log has
-    /// forgotten it.
+    /// `Unavailable` if a port failed; `Conflict` if the log was cut below a snapshot; `Gone` or `Corrupt`
+    /// if what is there cannot be read and the log has forgotten it.
     pub async fn load(
         &self,
         partition: &PartitionKey,
@@ -157,12 +160,13 @@ impl Reconstructor {
     ) -> Result<Loaded> {
         let oldest = pending.iter().map(|entry| entry.from).min();
         let rows = self.rows_down(key, partition, From::Newest, oldest).await?;
-        self.check_epochs(partition, &rows).await?;
+        self.check_epochs(partition, &epochs_of(&rows)).await?;
         let pieces = Piece::all(&rows, pending);
         let mut assembly = Assembly::new(self, partition, key, Ask::of(AsOf::Head), limit);
         assembly.run(&rows, pieces).await?;
         assembly.reach_limit(&rows).await?;
         let assembled = assembly.finish();
+        self.check_epochs(partition, &assembled.entries_reached).await?;
         self.health.damaged_records.fetch_add(assembled.provenance.damaged, Ordering::Relaxed);
         Ok(Loaded { aggregate: assembled.aggregate, rows })
     }
@@ -248,22 +252,16 @@ impl Reconstructor {
         Err(Error::new(ErrorKind::Conflict, "lineage-changed", "the topic was deleted and created again"))
     }
 
-    /// Rule 12: a row may tell of events that an unclean election took away before the watermark reached them;
-    /// others have their offsets now, and the watermark may have passed those. Then the log is not the one
-    /// that was folded.
-    pub(super) async fn check_epochs(&self, partition: &PartitionKey, rows: &[SnapshotRow]) -> Result<()> {
-        // The epoch of a marked row is that of the event before its mark.
-        let plain = rows.iter().filter(|row| row.leader_epoch >= 0 && !row.quarantined);
-        let mut reached: BTreeMap<i32, Offset> = BTreeMap::new();
-        for row in plain.filter(|_| !mutant(Mutant::TruncationUnchecked)) {
-            let last = reached.entry(row.leader_epoch).or_default();
-            *last = row.last_offset.max(*last);
-        }
-        for (epoch, last) in reached {
-            let end = self.log.epoch_end(partition.partition, epoch).await;
+    /// Rule 12: what is stored may tell of events that an unclean election took away before the watermark
+    /// reached them; others have their offsets now, and the watermark may have passed those. Then the log is
+    /// not the one that was folded.
+    pub(super) async fn check_epochs(&self, partition: &PartitionKey, reached: &Epochs) -> Result<()> {
+        for (epoch, last) in reached.iter().filter(|_| !mutant(Mutant::TruncationUnchecked)) {
+            let end = self.log.epoch_end(partition.partition, *epoch).await;
             let end = end.map_err(|error| unavailable("read the end of a leader epoch", &error))?;
-            if end <= last {
-                let detail = format!("the log was cut at {end}, a snapshot has its event at {last}");
+            if end <= *last {
+                let detail =
+                    format!("the log was cut at {end}, but the event at {last} was folded and stored");
                 return Err(Error::new(ErrorKind::Conflict, "lineage-changed", detail));
             }
         }
@@ -322,4 +320,23 @@ impl Reconstructor {
         }
         self.rows_down(key, partition, From::AtOrBelow(Version(below.0 - 1)), None).await
     }
+}
+
+/// Leader epochs and the highest offset that was reached under each.
+type Epochs = BTreeMap<i32, Offset>;
+
+fn reach(epochs: &mut Epochs, epoch: i32, offset: Offset) {
+    if epoch >= 0 {
+        let last = epochs.entry(epoch).or_default();
+        *last = offset.max(*last);
+    }
+}
+
+/// The epoch of a marked row is that of the event before its mark, so its offset says nothing.
+fn epochs_of(rows: &[SnapshotRow]) -> Epochs {
+    let mut epochs = Epochs::new();
+    for row in rows.iter().filter(|row| !row.quarantined) {
+        reach(&mut epochs, row.leader_epoch, row.last_offset);
+    }
+    epochs
 }

@@ -4,8 +4,9 @@
 //! *Order*: that of the module. What a reader brings along as a base (a state that was settled when it was
 //! reconstructed) replaces older snapshots and nothing else: rows and entries are read all the same.
 
-use super::assemble::{Assembled, Assembly, Piece};
-use super::{AsOf, Found, ROWS_PAGE, Reconstructor, View};
+use super::assemble::{Assembled, Assembly};
+use super::piece::Piece;
+use super::{AsOf, Found, ROWS_PAGE, Reconstructor, View, epochs_of};
 use crate::domain::aggregate::Aggregate;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Decoded;
@@ -58,6 +59,8 @@ pub struct Read {
     pub events: Vec<FoldedEvent>,
     /// One past the last offset of the log, where the answer took all of it into account: it is the head then.
     pub log_end: Option<Offset>,
+    /// The aggregate stands still at or after the moment: the head tells where and why.
+    pub marked_later: bool,
     /// The state will be the same for ever: all of it lies below the low watermark, nothing was damaged.
     pub is_settled: bool,
 }
@@ -154,12 +157,13 @@ impl Reconstructor {
             Some(rows) => rows,
             None => self.rows_for(key, partition, ask).await?,
         };
-        self.check_epochs(partition, &rows).await?;
+        self.check_epochs(partition, &epochs_of(&rows)).await?;
         let pieces = Piece::all(&rows, &pending);
         let mut assembly = Assembly::new(self, partition, key, ask.clone(), view.low_watermark);
         assembly.run(&rows, pieces).await?;
         assembly.tail(&rows).await?;
         let assembled = assembly.finish();
+        self.check_epochs(partition, &assembled.entries_reached).await?;
         self.health.damaged_records.fetch_add(assembled.provenance.damaged, Ordering::Relaxed);
         Ok(told(assembled, ask.as_of, view.low_watermark))
     }
@@ -323,7 +327,7 @@ pub enum Wanted {
 }
 
 fn told(assembled: Assembled, as_of: AsOf, low_watermark: Offset) -> Read {
-    let Assembled { aggregate, provenance, events, stopped, too_much, log_end, is_whole } = assembled;
+    let Assembled { aggregate, provenance, events, stopped, too_much, log_end, is_whole, .. } = assembled;
     let is_settled = is_whole
         && aggregate.version > Version(0)
         && aggregate.offset < low_watermark
@@ -340,7 +344,7 @@ fn told(assembled: Assembled, as_of: AsOf, low_watermark: Offset) -> Read {
         },
         (None, ..) => Found::State(Box::new(aggregate), provenance),
     };
-    Read { found, events, log_end, is_settled }
+    Read { found, events, log_end, marked_later: assembled.marked_later, is_settled }
 }
 
 /// What live checkpoints hold of an aggregate, for a reader whose view has this low watermark.

@@ -348,7 +348,8 @@ impl Aggregate {
             event_type: fact.kind,
             event_id: fact.event_id,
             skipped: fact.skipped,
-            deleted: self.state.is_none(),
+            // A skipped event deletes nothing, also where there was nothing yet.
+            deleted: self.state.is_none() && (!fact.skipped || last.is_some_and(|v| v.deleted)),
             event_digest,
             chain,
             state: Kept::new(fact.text),

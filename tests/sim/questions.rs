@@ -2,7 +2,7 @@
 
 use crate::executor::lock;
 use crate::judge::{Judge, Question, family};
-use crate::ports::broker::Note;
+use crate::ports::broker::{JournalEntry, Note};
 use crate::stats::Count;
 use crate::subject::{Active, Fleet, NoOwners, Subject, topic_id};
 use crate::surface::{self, Told, Wish};
@@ -108,8 +108,8 @@ fn drawn(world: &Parts, judge: &Judge) -> Option<Question> {
     Some(Question { id, as_of, partition, then, of_owner: false, healed: false })
 }
 
-/// Every version of every aggregate and a share of the moments between, asked of rest and log by nobody's worker when all is quiet; and
-/// every dead letter.
+/// Every version of every aggregate and a share of the moments between, asked of rest and log by nobody's
+/// worker when all is quiet; and every dead letter.
 pub(crate) fn final_check(world: &World, subject: &Subject, fleet: &Fleet, judge: &Arc<Mutex<Judge>>) {
     fleet.gather(world);
     let active = *lock(&fleet.active);
@@ -181,7 +181,8 @@ fn everything(
 }
 
 /// Every event that became none is recorded (rule 9), with the ledger's reason. More may be there than the
-/// ledger has where poison is skipped, for the ledger keeps no letters then; or where a log that was cut, or damage, made other history for a while.
+/// ledger has: where poison is skipped, for the ledger keeps no letters then; and where a log that was cut,
+/// or damage, made other history for a while.
 fn check_dead_letters(world: &World, subject: &Subject, active: Active, judge: &Mutex<Judge>) {
     let stream = &world.setup.streams[0];
     let excused = world.broker.records_cut() > 0 || world.bucket.is_damaged();
@@ -214,11 +215,22 @@ fn check_dead_letters(world: &World, subject: &Subject, active: Active, judge: &
         let surplus: Vec<_> = ours.difference(&theirs).collect();
         let skips = subject.on_poison == OnPoison::Skip;
         if !excused && !(missing.is_empty() && (surplus.is_empty() || skips)) {
+            missing.iter().for_each(|(offset, _)| tell_record(world, partition, *offset));
             return world.sim.violation(format!(
                 "dead letters of partition {partition}: missing {missing:?}, surplus {surplus:?}"
             ));
         }
     }
+}
+
+/// What the journal has of one offset, for people.
+fn tell_record(world: &Parts, partition: PartitionNo, offset: i64) {
+    world.sim.tell(|| {
+        world.broker.with_journal(|journal| {
+            let at = |entry: &&JournalEntry| (entry.partition, entry.record.offset.0) == (partition, offset);
+            format!("{:?}", journal.iter().filter(at).collect::<Vec<_>>())
+        })
+    });
 }
 
 /// The journal of one aggregate, for people.

@@ -1,8 +1,8 @@
 //! Runs many seeds on two threads, each in both version modes, and says what was tried and what failed.
 //!
 //! Environment: `SNAPFOLD_SIM_SEEDS` how many seeds, `SNAPFOLD_SIM_FIRST` the first of them,
-//! `SNAPFOLD_SIM_SEED` one seed
-//! alone, with its trace printed (run with `-- --nocapture`), `SNAPFOLD_SIM_VERSIONS` `given` or `counted` alone.
+//! `SNAPFOLD_SIM_SEED` one seed alone, with its trace printed (run with `-- --nocapture`);
+//! `SNAPFOLD_SIM_VERSIONS` is `given` or `counted` for one mode alone.
 
 use crate::ports::producer::VersionMode;
 use crate::stats::Totals;

@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn what_is_tried_too_rarely_is_named() {
         let mut rich = Stats::default();
-        COUNTS.iter().for_each(|(what, _)| rich.add(*what, 1_000));
+        COUNTS.iter().for_each(|(what, _)| rich.add(*what, 3_000));
         let mut totals = Totals::default();
         (0..SEEDS_FOR_SHARES - 20).for_each(|_| totals.add(&Stats::default()));
         (0..20).for_each(|_| totals.add(&rich));

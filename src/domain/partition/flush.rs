@@ -247,9 +247,9 @@ impl Partition {
         self.want_snapshot(slot, lost.trigger, effects);
     }
 
-    /// The state is whole, its latest events are not: the snapshot is a full record without them. The versions
-    /// between can be told as long as the log holds their events; the alternative would be to hold the low
-    /// watermark, and all who wait for it, for ever.
+    /// The state is whole, its latest events are not: the snapshot is a full record without them. Versions
+    /// between can be told as long as the log holds their events; to insist on them would hold the low
+    /// watermark for ever.
     pub(super) fn snapshot_unreadable(&mut self, flight: FlightId, effects: &mut Vec<Effect>) {
         let slot = self.flights.get(&flight).and_then(|id| self.slots.find(id));
         if let Some(slot) = slot

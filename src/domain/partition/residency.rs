@@ -1,7 +1,7 @@
 //! Which aggregates are in memory: loads, adoption of provisional rows, eviction.
 
 use super::slot::{Adoption, Body, Live, Loading, SlotId};
-use super::{Effect, FlightId, Now, Partition, Reply};
+use super::{Effect, EntryRef, FlightId, Now, Partition, Reply};
 use crate::domain::aggregate::Aggregate;
 use crate::domain::ids::{Offset, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
@@ -214,7 +214,10 @@ impl Partition {
         });
         let mut live = Live::new(aggregate);
         live.unreadable = true;
-        live.mark_uncovered = true;
+        // Once is enough: no snapshot will ever supersede the entry that carries it.
+        let told = |entry: &EntryRef| entry.ignore_from.is_none_or(|from| entry.last_offset < from);
+        let marks = self.pending_entries(id, None);
+        live.mark_uncovered = !marks.iter().any(|entry| entry.marked && told(entry));
         live.tail_since_ms = now.monotonic_ms;
         live
     }
