@@ -1,6 +1,5 @@
 //! The ledger's own promises: hand-computed cases for every rule it answers by, digests computed with
-//! Python's
-//! `hashlib`, and two real event streams. An oracle that nobody checks proves nothing.
+//! Python's `hashlib`, and two real event streams. An oracle that nobody checks proves nothing.
 
 #[path = "ledger/mod.rs"]
 mod ledger;
@@ -212,9 +211,8 @@ fn wrong_types_are_poison_and_leave_nothing_behind() {
         assert_eq!(feed.event("Ok", "{}"), Taken::DeadLetter { code: "quarantined" });
         let quarantine = feed.answer(Selector::Head).quarantined.expect("it is quarantined");
         assert_eq!((quarantine.version, quarantine.offset, feed.ledger.dead_letters().len()), (1, 2, 2));
-        assert_eq!(feed.ledger.quarantined("a"), Some(&quarantine));
         feed.ledger.restart();
-        assert!(feed.ledger.quarantined("a").is_none() && feed.ledger.dead_letters().is_empty());
+        assert_eq!((feed.ledger.quarantined("a"), feed.ledger.dead_letters().len()), (None, 0));
     }
 }
 

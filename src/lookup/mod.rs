@@ -4,23 +4,83 @@
 //! |---|---|
 //! | `mod.rs` | `Lookup` and what it needs, `Streams` |
 //! | `answer.rs` | what may be asked and what is answered |
+//! | `state.rs` | states, heads, freshness: which source answers |
+//! | `locate.rs` | the partition in which an aggregate lives |
+//! | `history.rs` | events, the difference between two versions |
+//! | `snapshots.rs` | stored snapshots: metadata, states, raw blobs, public ids |
+//! | `lists.rs` | aggregates of a type, dead letters |
+//! | `verify.rs` | stored records against checksums, chain, fold and topic |
+//! | `cache.rs` | the port behind which settled states are kept, and what a flight is |
+//! | `kept.rs` | the cache of the full build |
+//! | `gate.rs` | how many reads run at once |
 //!
+//! *Order*: O1, the low watermark is read before the owner is asked, and an answer from below it is refused.
 //! *If it fails*: an owner that does not answer, or answers from the past, costs time, never truth.
+//! *If cancelled*: nothing is lost; a reconstruction that others wait for goes on.
 
 mod answer;
+mod cache;
+mod gate;
+mod history;
+#[cfg(feature = "runtime")]
+mod kept;
+mod lists;
+mod locate;
+mod snapshots;
+mod state;
+mod verify;
 
 pub use crate::reconstruct::Provenance;
 pub use answer::{
     Answer, Asked, Diff, Durable, EventView, Finding, Freshness, HeadView, ListItem, Refusal, Selector,
     SnapshotFilter, SnapshotMeta, Source, StoredBlob, Verified, VerifyMode, Which,
 };
+pub use cache::{Cache, CacheKey, CacheStats, NoCache};
+#[cfg(feature = "runtime")]
+pub use kept::KeptStates;
+pub use locate::Partitioner;
+pub use snapshots::{snapshot_id_bytes, snapshot_id_text};
 
 use crate::clock::Clock;
-use crate::domain::ids::{Lineage, Offset, PartitionNo, Version};
-use crate::domain::row::DeadLetter;
+use crate::domain::error::{Error, ErrorKind};
+use crate::domain::ids::{AggregateKey, Lineage, PartitionNo};
+use crate::domain::row::PartitionKey;
 use crate::reconstruct::{LiveHeads, Reconstructor};
+use cache::Flights;
+use gate::{Gate, Turn};
+use locate::Memo;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// How much questions may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct LookupSettings {
+    /// Events and records of the log that one question may read.
+    pub events_max: u64,
+    /// Questions that read at the same time; others wait.
+    pub reads_max: usize,
+    /// Questions that may wait; more are refused as overload.
+    pub waiting_max: usize,
+    /// Milliseconds between two looks while a question waits for freshness.
+    pub poll_ms: u64,
+    /// Aggregates whose partition is remembered.
+    pub places_max: usize,
+    /// Where the topic's producers put an id.
+    pub partitioner: Partitioner,
+}
+
+impl Default for LookupSettings {
+    fn default() -> Self {
+        Self {
+            events_max: 1_000_000,
+            reads_max: 16,
+            waiting_max: 1_024,
+            poll_ms: 20,
+            places_max: 10_000,
+            partitioner: Partitioner::Unknown,
+        }
+    }
+}
 
 /// Everything that answers about one stream need.
 #[derive(Clone)]
@@ -31,17 +91,26 @@ pub struct Components {
     pub owners: Arc<dyn LiveHeads>,
     /// Time, for waiting.
     pub clock: Arc<dyn Clock>,
+    /// Settled states of earlier answers.
+    pub cache: Arc<dyn Cache>,
     /// The stream's topic.
     pub topic: Arc<str>,
     /// The active lineage.
     pub lineage: Lineage,
+    /// Bounds.
+    pub settings: LookupSettings,
+}
+
+struct Shared {
+    parts: Components,
+    memo: Memo,
+    flights: Flights,
+    gate: Gate,
 }
 
 /// Answers questions about aggregates of one stream.
 #[derive(Clone)]
-pub struct Lookup {
-    parts: Arc<Components>,
-}
+pub struct Lookup(Arc<Shared>);
 
 /// The streams of a process, by aggregate type.
 #[derive(Clone, Default)]
@@ -51,54 +120,43 @@ pub struct Streams {
 }
 
 impl Lookup {
+    /// Questions about one stream; clones share cache, memo and gate.
+    #[must_use]
     pub fn new(parts: Components) -> Self {
-        Self { parts: Arc::new(parts) }
+        let gate = Gate::new(parts.settings.reads_max, parts.settings.waiting_max);
+        let memo = Memo::new(parts.settings.places_max);
+        Self(Arc::new(Shared { parts, memo, flights: Flights::default(), gate }))
     }
-    pub async fn state(&self, id: &str, selector: Selector, freshness: Freshness) -> Asked<Answer> {
-        Err(Refusal::UnknownAggregate)
-    }
-    pub async fn head(&self, id: &str) -> Asked<HeadView> {
-        Err(Refusal::UnknownAggregate)
-    }
-    pub async fn events(
-        &self,
-        id: &str,
-        from: Version,
-        to: Option<Version>,
-        descending: bool,
-        limit: usize,
-    ) -> Asked<Vec<EventView>> {
-        Err(Refusal::UnknownAggregate)
-    }
-    pub async fn snapshots(&self, id: &str, filter: SnapshotFilter) -> Asked<Vec<SnapshotMeta>> {
-        Err(Refusal::UnknownAggregate)
-    }
-    pub async fn snapshot(&self, id: &str, which: Which) -> Asked<(SnapshotMeta, Answer)> {
-        Err(Refusal::UnknownAggregate)
-    }
-    pub async fn blob(&self, id: &str, version: Version) -> Asked<StoredBlob> {
-        Err(Refusal::UnknownAggregate)
-    }
-    pub async fn aggregates(&self, prefix: &str, after: Option<&str>, limit: usize) -> Asked<Vec<ListItem>> {
-        Err(Refusal::UnknownAggregate)
-    }
-    pub async fn diff(&self, id: &str, from: Selector, to: Selector) -> Asked<Diff> {
-        Err(Refusal::UnknownAggregate)
-    }
-    pub async fn verify(&self, id: &str, version: Option<Version>, mode: VerifyMode) -> Asked<Verified> {
-        Err(Refusal::UnknownAggregate)
-    }
-    pub async fn dead_letters(
-        &self,
-        after: Option<(PartitionNo, Offset)>,
-        limit: usize,
-    ) -> Asked<Vec<DeadLetter>> {
-        Err(Refusal::UnknownAggregate)
-    }
-}
 
-impl Streams {
-    pub async fn snapshot_by_id(&self, id: &str) -> Asked<(SnapshotMeta, Answer)> {
-        Err(Refusal::UnknownAggregate)
+    /// What the cache has done so far.
+    #[must_use]
+    pub fn cache_stats(&self) -> CacheStats {
+        self.0.parts.cache.stats()
+    }
+
+    fn reader(&self) -> &Reconstructor {
+        &self.0.parts.reader
+    }
+
+    fn key(&self, id: &str) -> AggregateKey {
+        AggregateKey { kind: Arc::clone(&self.reader().rules.kind), id: id.into() }
+    }
+
+    fn log_of(&self, partition: PartitionNo) -> PartitionKey {
+        let parts = &self.0.parts;
+        PartitionKey { topic: Arc::clone(&parts.topic), partition, lineage: parts.lineage }
+    }
+
+    /// Waits for a turn to read.
+    async fn admit(&self) -> Asked<Turn> {
+        let turn = self.0.gate.turn().await;
+        turn.ok_or_else(|| {
+            let detail = "too many questions wait already";
+            Refusal::Failed(Error::new(ErrorKind::Unavailable, "overloaded", detail))
+        })
+    }
+
+    fn too_much(&self, events: u64) -> Refusal {
+        Refusal::TooMuchWork { events, max: self.0.parts.settings.events_max }
     }
 }

@@ -9,63 +9,26 @@
 //! reaches back
 //! that far. V2 every row seen bounds the fold: a state at or past a row's offset has at least its version.
 
-use super::{AsOf, Epochs, Provenance, Reconstructor, reach};
+use super::piece::{Piece, Source};
+use super::{AsOf, Ask, Epochs, FoldedEvent, Provenance, Reconstructor, reach};
 use crate::domain::aggregate::{Aggregate, Folded};
 use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::event::Decoded;
 use crate::domain::ids::{AggregateKey, Offset, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::PortError;
-use crate::domain::partition::{EntryRef, TRAIL_MAX};
+use crate::domain::partition::TRAIL_MAX;
 use crate::domain::record::{IncrementBody, RawRecord};
 use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
 use crate::store::unavailable;
 use std::collections::VecDeque;
-
-/// A stored stretch of events of one aggregate.
-#[derive(Clone, Debug)]
-pub(super) struct Piece {
-    from: Version,
-    upto: Version,
-    first_offset: Offset,
-    last_offset: Offset,
-    source: Source,
-}
-
-#[derive(Clone, Debug)]
-enum Source {
-    Row(SnapshotRow),
-    Entry(EntryRef),
-}
-
-impl Piece {
-    /// All increments and entries, those that start first come first.
-    pub(super) fn all(rows: &[SnapshotRow], pending: &[EntryRef]) -> Vec<Self> {
-        let rows = rows.iter().filter(|row| row.kind == RecordKind::Increment).map(|row| Self {
-            from: row.from_version,
-            upto: row.version,
-            first_offset: row.first_offset,
-            last_offset: row.last_offset,
-            source: Source::Row(row.clone()),
-        });
-        let entries = pending.iter().map(|entry| Self {
-            from: entry.from,
-            upto: entry.upto,
-            first_offset: entry.first_offset,
-            last_offset: entry.last_offset,
-            source: Source::Entry(entry.clone()),
-        });
-        let mut pieces: Vec<Self> = rows.chain(entries).collect();
-        pieces.sort_by_key(|piece| (piece.from, std::cmp::Reverse(piece.upto)));
-        pieces
-    }
-}
 
 /// An aggregate being put together.
 pub(super) struct Assembly<'a> {
     reader: &'a Reconstructor,
     partition: &'a PartitionKey,
     key: &'a AggregateKey,
-    as_of: AsOf,
+    ask: Ask,
     /// Events at or beyond it are the log's.
     limit: Offset,
     aggregate: Aggregate,
@@ -76,8 +39,35 @@ pub(super) struct Assembly<'a> {
     unfolded: Vec<Piece>,
     /// Versions and offsets of the events folded last, [`TRAIL_MAX`] at most.
     trail: VecDeque<(Version, Offset)>,
+    /// Events that were asked for.
+    events: Vec<FoldedEvent>,
+    /// Events and records of the log that were looked at.
+    work: u64,
+    /// The work would exceed what was allowed, by at least so many events in all.
+    too_much: Option<u64>,
+    /// One past the last offset of the log, if it was read to its end.
+    log_end: Option<Offset>,
+    /// The log tells of a quarantine, whose real mark only the rows of the head may know.
+    log_marked: bool,
     /// Of the events that came from checkpoints.
     entries_reached: Epochs,
+}
+
+/// What became of an assembly.
+pub(super) struct Assembled {
+    pub(super) aggregate: Aggregate,
+    pub(super) provenance: Provenance,
+    pub(super) events: Vec<FoldedEvent>,
+    /// Effective time of the first event beyond the moment asked for, where one was met.
+    pub(super) stopped: Option<Timestamp>,
+    pub(super) too_much: Option<u64>,
+    pub(super) log_end: Option<Offset>,
+    /// The aggregate stands still at or after the moment; the mark is the head's to tell.
+    pub(super) marked_later: bool,
+    /// Of the events that came from checkpoints.
+    pub(super) entries_reached: Epochs,
+    /// Nothing was damaged or left out.
+    pub(super) is_whole: bool,
 }
 
 impl<'a> Assembly<'a> {
@@ -85,7 +75,7 @@ impl<'a> Assembly<'a> {
         reader: &'a Reconstructor,
         partition: &'a PartitionKey,
         key: &'a AggregateKey,
-        as_of: AsOf,
+        ask: Ask,
         limit: Offset,
     ) -> Self {
         let aggregate = Aggregate::genesis(&key.kind, &key.id);
@@ -94,13 +84,18 @@ impl<'a> Assembly<'a> {
             reader,
             partition,
             key,
-            as_of,
+            ask,
             limit,
             aggregate,
             provenance,
             stopped: None,
             unfolded: Vec::new(),
             trail: VecDeque::new(),
+            events: Vec::new(),
+            work: 0,
+            too_much: None,
+            log_end: None,
+            log_marked: false,
             entries_reached: Epochs::new(),
         }
     }
@@ -120,17 +115,24 @@ impl<'a> Assembly<'a> {
         self.provenance.events += 1;
     }
 
-    pub(super) fn entries_reached(&self) -> &Epochs {
-        &self.entries_reached
-    }
-
-    pub(super) fn finish(self) -> (Aggregate, Provenance) {
-        (self.aggregate, self.provenance)
-    }
-
-    /// Effective time of the first event beyond the moment asked for, where one was met.
-    pub(super) fn stopped(&self) -> Option<Timestamp> {
-        self.stopped
+    pub(super) fn finish(mut self) -> Assembled {
+        // Of a moment before the head: the mark belongs to a later one, and may be that of an event behind the
+        // real one. Until here it kept later events from being folded.
+        let marked_later = self.log_marked && self.ask.as_of != AsOf::Head;
+        if marked_later && self.aggregate.version > Version(0) {
+            self.aggregate.quarantine = None;
+        }
+        Assembled {
+            is_whole: self.provenance.damaged == 0 && self.unfolded.is_empty(),
+            aggregate: self.aggregate,
+            provenance: self.provenance,
+            events: self.events,
+            stopped: self.stopped,
+            too_much: self.too_much,
+            log_end: self.log_end,
+            marked_later,
+            entries_reached: self.entries_reached,
+        }
     }
 
     /// Base and pieces.
@@ -194,6 +196,7 @@ impl<'a> Assembly<'a> {
     /// fetched on the way.
     async fn choose_base(&mut self, rows: &[SnapshotRow]) -> Result<Vec<Piece>> {
         let mut fetched: Vec<SnapshotRow> = Vec::new();
+        let kept = self.ask.base.take();
         let mut candidates: Vec<SnapshotRow> = rows.to_vec();
         loop {
             candidates.sort_by_key(|row| std::cmp::Reverse((row.version, row.pack)));
@@ -202,6 +205,10 @@ impl<'a> Assembly<'a> {
             let fulls: Vec<SnapshotRow> = fulls.cloned().collect();
             let mut failed = false;
             for row in &fulls {
+                if let Some(kept) = kept.as_deref().filter(|kept| kept.version >= row.version) {
+                    self.start_from(kept);
+                    return Ok(Piece::all(&fetched, &[]));
+                }
                 match self.reader.packs.full(row).await {
                     Ok(body) => {
                         self.aggregate = Aggregate::from_body(body);
@@ -215,6 +222,10 @@ impl<'a> Assembly<'a> {
                     Err(error) => return Err(error),
                 }
             }
+            if let Some(kept) = &kept {
+                self.start_from(kept);
+                return Ok(Piece::all(&fetched, &[]));
+            }
             let lowest = candidates.iter().map(|row| row.version).min();
             let Some(lowest) = lowest.filter(|_| failed) else { return Ok(Piece::all(&fetched, &[])) };
             candidates = self.reader.rows_below(self.key, self.partition, lowest).await?;
@@ -225,8 +236,16 @@ impl<'a> Assembly<'a> {
         }
     }
 
+    fn start_from(&mut self, kept: &Aggregate) {
+        self.aggregate = kept.clone();
+        self.provenance.cached = kept.version;
+    }
+
     fn is_at_or_before(&self, row: &SnapshotRow) -> bool {
-        match self.as_of {
+        if self.ask.events_from.is_some_and(|from| row.version >= from) {
+            return false;
+        }
+        match self.ask.as_of {
             AsOf::Head => true,
             AsOf::Version(version) => row.version <= version,
             AsOf::Time(time) => row.effective_time <= time,
@@ -289,6 +308,10 @@ impl<'a> Assembly<'a> {
                 self.reader.rules.refold(&mut self.aggregate, event.version, event.skipped, &decoded);
             refolded.map_err(|error| error.context("fold an increment"))?;
             self.folded(decoded.record.offset);
+            self.hand_out(event.skipped, decoded);
+            if self.is_too_much(0) {
+                return Ok(());
+            }
         }
         let beyond =
             body.quarantine.as_ref().zip(ignore_from).is_some_and(|(mark, from)| mark.offset >= from);
@@ -296,6 +319,28 @@ impl<'a> Assembly<'a> {
             self.take_mark(body.quarantine);
         }
         Ok(())
+    }
+
+    /// Keeps the event just folded, if it was asked for.
+    fn hand_out(&mut self, skipped: bool, event: Decoded) {
+        let version = self.aggregate.version;
+        if self.ask.events_from.is_some_and(|from| version >= from) {
+            let effective_time = self.aggregate.effective_time;
+            self.events.push(FoldedEvent { version, skipped, event, effective_time });
+        }
+    }
+
+    /// Counts one event or record; true if the question may not cost so much. `ahead` are known to follow.
+    fn is_too_much(&mut self, ahead: u64) -> bool {
+        self.work += 1;
+        if self.ask.work_max.is_some_and(|max| self.work > max) {
+            let wanted = match self.ask.as_of {
+                AsOf::Version(version) => version.0.saturating_sub(self.aggregate.version.0),
+                AsOf::Head | AsOf::Time(_) | AsOf::Offset(_) => 0,
+            };
+            self.too_much = Some(self.work + wanted.max(ahead));
+        }
+        self.too_much.is_some()
     }
 
     fn take_mark(&mut self, mark: Option<crate::domain::record::QuarantineMark>) {
@@ -311,7 +356,7 @@ impl<'a> Assembly<'a> {
     /// True if folding this event would pass the moment asked for; the assembly is done then.
     fn would_pass(&mut self, version: Version, time: Timestamp, offset: Offset) -> bool {
         let effective = self.aggregate.effective_time.max(time);
-        let passes = match self.as_of {
+        let passes = match self.ask.as_of {
             AsOf::Head => false,
             AsOf::Version(wanted) => version > wanted,
             AsOf::Time(wanted) => effective > wanted,
@@ -326,7 +371,8 @@ impl<'a> Assembly<'a> {
     /// The moment asked for is reached.
     fn is_done(&self) -> bool {
         self.stopped.is_some()
-            || matches!(self.as_of, AsOf::Version(wanted) if self.aggregate.version >= wanted)
+            || self.too_much.is_some()
+            || matches!(self.ask.as_of, AsOf::Version(wanted) if self.aggregate.version >= wanted)
     }
 
     /// Reads the log from the aggregate's last event up to `to` or the limit, in place of records that cannot
@@ -351,6 +397,9 @@ impl<'a> Assembly<'a> {
             let after = self.reader.log.bounds(self.partition.partition).await;
             let after = after.map_err(|error| unavailable("read the log's bounds", &error))?;
             self.reader.check_topic(after.topic_id)?;
+            if !self.is_done() {
+                self.log_end = Some(bounds.end);
+            }
         }
         self.check_against(rows)
     }
@@ -405,6 +454,10 @@ impl<'a> Assembly<'a> {
             let Some(last) = records.last() else { return Ok(()) };
             next = last.offset.next();
             for record in records {
+                let ahead = u64::try_from(to.0.saturating_sub(record.offset.0)).unwrap_or(0);
+                if self.is_too_much(ahead) {
+                    return Ok(());
+                }
                 self.fold_record(record)?;
                 if self.is_done() {
                     break;
@@ -423,21 +476,30 @@ impl<'a> Assembly<'a> {
             return Ok(());
         }
         let time = decoded.time();
-        let before = (self.as_of != AsOf::Head).then(|| self.aggregate.clone());
-        match self.reader.rules.fold(&mut self.aggregate, &decoded) {
+        // A version that is reached ends the scan before the next record; only times and offsets can be passed.
+        let may_pass = matches!(self.ask.as_of, AsOf::Time(_) | AsOf::Offset(_));
+        let before = may_pass.then(|| self.aggregate.clone());
+        let folded = self.reader.rules.fold(&mut self.aggregate, &decoded);
+        match &folded {
             Folded::Applied | Folded::Skipped(_) => {
                 if let Some(before) = before {
                     let version = self.aggregate.version;
                     let after = std::mem::replace(&mut self.aggregate, before);
-                    if !self.would_pass(version, time, decoded.record.offset) {
-                        self.aggregate = after;
+                    if self.would_pass(version, time, decoded.record.offset) {
+                        return Ok(());
                     }
+                    self.aggregate = after;
                 }
                 self.folded(decoded.record.offset);
                 self.provenance.log_events += 1;
+                self.hand_out(matches!(folded, Folded::Skipped(_)), decoded);
                 Ok(())
             }
-            Folded::Duplicate | Folded::Quarantined(_) | Folded::Refused(_) => Ok(()),
+            Folded::Quarantined(_) => {
+                self.log_marked = true;
+                Ok(())
+            }
+            Folded::Duplicate | Folded::Refused(_) => Ok(()),
             Folded::Halt(poison) => Err(Error::new(
                 ErrorKind::Unavailable,
                 "not-caught-up",

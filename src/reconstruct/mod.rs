@@ -7,6 +7,8 @@
 //! | `mod.rs` | `Reconstructor`: the order of reads, the answer |
 //! | `live.rs` | the port through which lookups see the owners of partitions |
 //! | `assemble.rs` | one aggregate out of pieces: base, increments, pending entries, log |
+//! | `piece.rs` | a stored stretch of events: an increment or a checkpoint's entry |
+//! | `read.rs` | what anyone may ask: states, events, the newest version at rest, where history starts |
 //!
 //! *Order* (write last, read first): low watermark, then the list of checkpoints, then snapshot rows, then
 //!   the log from
@@ -18,8 +20,11 @@
 
 mod assemble;
 mod live;
+mod piece;
+mod read;
 
-pub use live::{HeadAnswer, LiveHeads};
+pub use live::{HeadAnswer, ListAnswer, LiveHeads};
+pub use read::{Ask, FoldedEvent, Newest, Read, Wanted};
 
 use crate::domain::aggregate::{Aggregate, Rules};
 use crate::domain::error::{Error, ErrorKind, Result};
@@ -32,15 +37,14 @@ use crate::kafka::Log;
 use crate::store::index::{From, Index};
 use crate::store::packs::Packs;
 use crate::store::unavailable;
-use assemble::{Assembly, Piece};
+use assemble::Assembly;
+use piece::Piece;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Rows fetched in one go on the walk down to a base.
 const ROWS_PAGE: usize = 32;
-/// How often a read starts again because the log's start followed a low watermark that moved meanwhile.
-const MOVED_RETRIES: usize = 3;
 
 /// Which moment is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +64,8 @@ pub enum AsOf {
 pub struct Provenance {
     /// Version of the full snapshot that was the base, 0 for none.
     pub base: Version,
+    /// Version of the state from an earlier answer that was the base, 0 for none.
+    pub cached: Version,
     /// Events folded onto it.
     pub events: u64,
     /// Of those, events read from the log.
@@ -79,6 +85,8 @@ pub enum Found {
     BeyondHead(Version),
     /// Its first event is later than the time or offset asked for.
     BeforeFirst(Timestamp),
+    /// At least so many events would have to be read, which is more than the question may.
+    TooMuch(u64),
 }
 
 /// What was damaged, read by metrics.
@@ -131,6 +139,8 @@ pub struct View {
     pub low_watermark: Offset,
     /// Live checkpoints.
     pub checkpoints: Vec<LiveCheckpoint>,
+    /// False if one that is listed cannot be read: what it holds is left to the log.
+    pub is_whole: bool,
 }
 
 impl Reconstructor {
@@ -152,46 +162,14 @@ impl Reconstructor {
         let rows = self.rows_down(key, partition, From::Newest, oldest).await?;
         self.check_epochs(partition, &epochs_of(&rows)).await?;
         let pieces = Piece::all(&rows, pending);
-        let mut assembly = Assembly::new(self, partition, key, AsOf::Head, limit);
+        let mut assembly = Assembly::new(self, partition, key, Ask::of(AsOf::Head), limit);
         assembly.run(&rows, pieces).await?;
         assembly.reach_limit(&rows).await?;
         let trail = assembly.trail_after(rows.iter().map(|row| row.version).max().unwrap_or_default());
-        self.check_epochs(partition, assembly.entries_reached()).await?;
-        let (aggregate, provenance) = assembly.finish();
-        self.health.damaged_records.fetch_add(provenance.damaged, Ordering::Relaxed);
-        Ok(Loaded { aggregate, rows, trail })
-    }
-
-    /// The aggregate as of a moment, read by anyone.
-    ///
-    /// # Errors
-    /// As for `load`; `Unavailable` also where rows and log disagree at this moment.
-    pub async fn state(&self, partition: &PartitionKey, key: &AggregateKey, as_of: AsOf) -> Result<Found> {
-        let mut last =
-            Error::new(ErrorKind::Unavailable, "dependency-down", "no view of the partition was read");
-        for _ in 0..MOVED_RETRIES {
-            let early_rows = if mutant(Mutant::SnapshotsBeforeList) {
-                Some(self.rows_for(key, partition, as_of).await?)
-            } else {
-                None
-            };
-            let view = self.view(partition).await?;
-            match self.state_in(&view, partition, key, as_of, early_rows).await {
-                // The log's start may have followed a low watermark that has moved on since the view was
-                // read.
-                Err(error) if error.kind == ErrorKind::Gone && self.has_moved(&view, partition).await? => {
-                    last = Error::new(ErrorKind::Unavailable, "not-caught-up", error.detail);
-                }
-                answer => return answer,
-            }
-        }
-        Err(last)
-    }
-
-    async fn has_moved(&self, view: &View, partition: &PartitionKey) -> Result<bool> {
-        let rows = self.index.watermarks(partition).await;
-        let rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
-        Ok(rows.iter().any(|row| row.topic_id == self.topic_id && row.low_watermark > view.low_watermark))
+        let assembled = assembly.finish();
+        self.check_epochs(partition, &assembled.entries_reached).await?;
+        self.health.damaged_records.fetch_add(assembled.provenance.damaged, Ordering::Relaxed);
+        Ok(Loaded { aggregate: assembled.aggregate, rows, trail })
     }
 
     /// The low watermark, and after it the live checkpoints.
@@ -246,7 +224,7 @@ impl Reconstructor {
             true => self.health.cached_list(partition, listed),
             false => listed,
         };
-        let mut checkpoints = Vec::new();
+        let (mut checkpoints, mut is_whole) = (Vec::new(), true);
         for row in listed {
             match self.packs.checkpoint(&row).await {
                 Ok(checkpoint) => checkpoints.push(checkpoint),
@@ -259,11 +237,12 @@ impl Reconstructor {
                     // Its entries are unknown, its offsets are not: as if the watermark had not passed them.
                     self.health.damaged_records.fetch_add(1, Ordering::Relaxed);
                     low_watermark = low_watermark.min(row.first_offset);
+                    is_whole = false;
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(Some(View { low_watermark, checkpoints }))
+        Ok(Some(View { low_watermark, checkpoints, is_whole }))
     }
 
     /// Rows of one incarnation of a topic say nothing about another.
@@ -277,7 +256,7 @@ impl Reconstructor {
     /// Rule 12: what is stored may tell of events that an unclean election took away before the watermark
     /// reached them; others have their offsets now, and the watermark may have passed those. Then the log is
     /// not the one that was folded.
-    async fn check_epochs(&self, partition: &PartitionKey, reached: &Epochs) -> Result<()> {
+    pub(super) async fn check_epochs(&self, partition: &PartitionKey, reached: &Epochs) -> Result<()> {
         for (epoch, last) in reached.iter().filter(|_| !mutant(Mutant::TruncationUnchecked)) {
             let end = self.log.epoch_end(partition.partition, *epoch).await;
             let end = end.map_err(|error| unavailable("read the end of a leader epoch", &error))?;
@@ -288,68 +267,6 @@ impl Reconstructor {
             }
         }
         Ok(())
-    }
-
-    /// The aggregate as of a moment, as one view of its partition has it.
-    async fn state_in(
-        &self,
-        view: &View,
-        partition: &PartitionKey,
-        key: &AggregateKey,
-        as_of: AsOf,
-        early_rows: Option<Vec<SnapshotRow>>,
-    ) -> Result<Found> {
-        let pending = if mutant(Mutant::ReaderIgnoresPending) {
-            Vec::new()
-        } else {
-            pending_of(&view.checkpoints, &key.id, view.low_watermark)
-        };
-        let rows = match early_rows {
-            Some(rows) => rows,
-            None => self.rows_for(key, partition, as_of).await?,
-        };
-        self.check_epochs(partition, &epochs_of(&rows)).await?;
-        let pieces = Piece::all(&rows, &pending);
-        let mut assembly = Assembly::new(self, partition, key, as_of, view.low_watermark);
-        assembly.run(&rows, pieces).await?;
-        assembly.tail(&rows).await?;
-        self.check_epochs(partition, assembly.entries_reached()).await?;
-        let stopped = assembly.stopped();
-        let (aggregate, provenance) = assembly.finish();
-        self.health.damaged_records.fetch_add(provenance.damaged, Ordering::Relaxed);
-        Ok(match (as_of, aggregate.version) {
-            (AsOf::Version(version), head) if head > Version(0) && head < version => Found::BeyondHead(head),
-            (_, Version(0)) => match stopped {
-                Some(first) => Found::BeforeFirst(first),
-                None if aggregate.quarantine.is_some() => Found::State(Box::new(aggregate), provenance),
-                None => Found::Unknown,
-            },
-            _ => Found::State(Box::new(aggregate), provenance),
-        })
-    }
-
-    /// The rows that can matter for a moment: down to a base, and the next ones above it.
-    async fn rows_for(
-        &self,
-        key: &AggregateKey,
-        partition: &PartitionKey,
-        as_of: AsOf,
-    ) -> Result<Vec<SnapshotRow>> {
-        let from = match as_of {
-            AsOf::Head => From::Newest,
-            AsOf::Version(version) => From::AtOrBelow(version),
-            AsOf::Time(time) => From::TimeAtOrBefore(time),
-            AsOf::Offset(offset) => From::OffsetAtOrBelow(offset),
-        };
-        let mut rows = self.rows_down(key, partition, from, None).await?;
-        if as_of != AsOf::Head {
-            let known = rows.iter().map(|row| row.version).max().unwrap_or_default();
-            let above = self.index.snapshots(key, partition.lineage, From::Above(known), ROWS_PAGE).await;
-            let above = above.map_err(|error| unavailable("read snapshot rows", &error))?;
-            rows.extend(above.into_iter().filter(|row| row.partition == partition.partition));
-        }
-        rows.sort_by_key(|row| std::cmp::Reverse((row.version, row.pack)));
-        Ok(rows)
     }
 
     /// Rows from a start downwards to the newest full one, or the first; further down to `oldest` if given.
@@ -424,27 +341,4 @@ fn epochs_of(rows: &[SnapshotRow]) -> Epochs {
         reach(&mut epochs, row.leader_epoch, row.last_offset);
     }
     epochs
-}
-
-/// What live checkpoints hold of an aggregate, for a reader whose view has this low watermark.
-fn pending_of(checkpoints: &[LiveCheckpoint], id: &str, low_watermark: Offset) -> Vec<EntryRef> {
-    let mut pending = Vec::new();
-    for checkpoint in checkpoints {
-        let Some(index) = checkpoint.entries.find(id) else { continue };
-        let entry = checkpoint.entries.get(index);
-        if entry.first_offset >= low_watermark {
-            continue;
-        }
-        pending.push(EntryRef {
-            pack: checkpoint.pack,
-            object_bytes: checkpoint.object_bytes,
-            from: entry.from,
-            upto: entry.upto,
-            first_offset: entry.first_offset,
-            last_offset: entry.last_offset,
-            marked: entry.marked,
-            ignore_from: Some(low_watermark),
-        });
-    }
-    pending
 }

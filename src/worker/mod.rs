@@ -25,9 +25,9 @@ use crate::domain::aggregate::Rules;
 use crate::domain::event::Decode;
 use crate::domain::ids::{Lineage, PartitionNo};
 use crate::domain::mutant::{Mutant, mutant};
-use crate::domain::partition::{Partition, Settings};
+use crate::domain::partition::{Listing, Partition, Settings};
 use crate::kafka::{Group, GroupEvent, Log};
-use crate::reconstruct::{HeadAnswer, LiveHeads, Reconstructor};
+use crate::reconstruct::{HeadAnswer, ListAnswer, LiveHeads, Reconstructor};
 use crate::store::SnapshotStore;
 use futures_channel::mpsc;
 use futures_util::future::BoxFuture;
@@ -144,6 +144,12 @@ impl LiveHeads for Handle {
     fn head(&self, partition: PartitionNo, id: Arc<str>) -> BoxFuture<'_, Option<HeadAnswer>> {
         let (sender, answer) = futures_channel::oneshot::channel();
         let asked = self.send(partition, Command::Head(id, sender));
+        Box::pin(async move { if asked { answer.await.ok() } else { None } })
+    }
+
+    fn list(&self, partition: PartitionNo, listing: Listing) -> BoxFuture<'_, Option<ListAnswer>> {
+        let (sender, answer) = futures_channel::oneshot::channel();
+        let asked = self.send(partition, Command::List(listing, sender));
         Box::pin(async move { if asked { answer.await.ok() } else { None } })
     }
 }

@@ -14,13 +14,14 @@ use crate::domain::ids::{AggregateKey, Offset, PartitionNo, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::PortError;
 use crate::domain::partition::{
-    CheckpointItem, Counts, Effect, EntryRef, FlightId, Input, Load, Now, Partition, Reply, SnapshotItem,
+    CheckpointItem, Counts, Effect, EntryRef, FlightId, Input, Listing, Load, Now, Partition, Reply,
+    SnapshotItem,
 };
 use crate::domain::poison::Poison;
 use crate::domain::record::RawRecord;
 use crate::domain::row::{DeadLetter, WatermarkRow};
 use crate::kafka::Records;
-use crate::reconstruct::HeadAnswer;
+use crate::reconstruct::{HeadAnswer, ListAnswer};
 use crate::store::flush::{CheckpointPart, Flush};
 use futures_channel::{mpsc, oneshot};
 use futures_util::FutureExt;
@@ -36,6 +37,8 @@ pub enum Command {
     Checkpoint(oneshot::Sender<Option<CheckpointOffer>>),
     /// The head of an aggregate, if it is in memory.
     Head(Arc<str>, oneshot::Sender<HeadAnswer>),
+    /// The aggregates in memory, in id order.
+    List(Listing, oneshot::Sender<ListAnswer>),
     /// Take a snapshot now; answers the version that is durable as one.
     Snapshot(Arc<str>, oneshot::Sender<Result<Version, String>>),
     /// Cover what is dirty, commit, stop.
@@ -72,6 +75,7 @@ struct Task {
     requests: mpsc::UnboundedSender<Request>,
     handle: Handle,
     heads: BTreeMap<Reply, oneshot::Sender<HeadAnswer>>,
+    lists: BTreeMap<Reply, oneshot::Sender<ListAnswer>>,
     snapshots: BTreeMap<Reply, oneshot::Sender<Result<Version, String>>>,
     checkpoint: Option<oneshot::Sender<Option<CheckpointOffer>>>,
     drained: Vec<oneshot::Sender<()>>,
@@ -105,6 +109,7 @@ pub(super) async fn run(
         requests,
         handle,
         heads: BTreeMap::new(),
+        lists: BTreeMap::new(),
         snapshots: BTreeMap::new(),
         checkpoint: None,
         drained: Vec::new(),
@@ -263,6 +268,10 @@ impl Task {
                 self.heads.insert(reply, sender);
                 self.step(Input::Head(id, reply));
             }
+            Command::List(listing, sender) => {
+                self.lists.insert(reply, sender);
+                self.step(Input::List(listing, reply));
+            }
             Command::Snapshot(id, sender) => {
                 self.snapshots.insert(reply, sender);
                 self.step(Input::SnapshotNow(id, reply));
@@ -311,9 +320,14 @@ impl Task {
                     let _ = sender.send(result);
                 }
             }
-            Effect::HeadIs(reply, aggregate, position) => {
+            Effect::HeadIs(reply, residence, position) => {
                 if let Some(sender) = self.heads.remove(&reply) {
-                    let _ = sender.send(HeadAnswer { aggregate, position });
+                    let _ = sender.send(HeadAnswer { residence, position });
+                }
+            }
+            Effect::Listed(reply, residents, position) => {
+                if let Some(sender) = self.lists.remove(&reply) {
+                    let _ = sender.send(ListAnswer { residents, position });
                 }
             }
             Effect::WantCheckpoint => {

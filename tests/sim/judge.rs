@@ -17,7 +17,7 @@ use snapfold::domain::error::{Error, ErrorKind};
 use snapfold::domain::ids::{AggregateKey, Offset, PartitionNo, Timestamp, Version};
 use snapfold::domain::partition::Strategy;
 use snapfold::domain::record::{Bytes, QuarantineMark};
-use snapfold::domain::row::SnapshotRow;
+use snapfold::domain::row::{PartitionKey, SnapshotRow};
 use snapfold::domain::value::{Limits, Value};
 use snapfold::reconstruct::{AsOf, Found};
 use std::collections::BTreeMap;
@@ -138,6 +138,27 @@ impl Judge {
         &self.places
     }
 
+    /// All that the ledger says of an aggregate, by version.
+    pub(crate) fn facts(&self, id: &str) -> &[ledger::VersionFact] {
+        self.ledger.versions(id)
+    }
+
+    /// The largest acknowledged low watermark of a partition under the lineage that is judged.
+    pub(crate) fn acked_mark(&self, world: &Parts, partition: PartitionNo) -> Offset {
+        let log = PartitionKey { topic: self.topic.into(), partition, lineage: self.of.lineage };
+        world.index.acked_mark(&log, self.of.topic_id).unwrap_or_default()
+    }
+
+    /// How the seed stores snapshots.
+    pub(crate) fn strategy(&self) -> Strategy {
+        self.subject.strategy
+    }
+
+    /// Where the log of an aggregate's partition starts.
+    pub(crate) fn log_start(&self, world: &Parts, asked: &Question) -> i64 {
+        world.broker.bounds(self.topic, asked.partition).map_or(0, |bounds| bounds.start.0)
+    }
+
     /// Versions of an aggregate.
     pub(crate) fn head(&self, id: &str) -> u64 {
         self.ledger.head(id)
@@ -243,7 +264,7 @@ impl Judge {
     }
 
     /// Whether damage to what is stored may have taken something away for good.
-    fn may_be_unreadable(&self, world: &Parts, asked: &Question) -> bool {
+    pub(crate) fn may_be_unreadable(&self, world: &Parts, asked: &Question) -> bool {
         let start = world.broker.bounds(self.topic, asked.partition).map_or(0, |bounds| bounds.start.0);
         start > 0 && world.bucket.is_damaged()
     }

@@ -13,6 +13,7 @@
 //! | `stats` | what happened, over all seeds |
 //! | `judge`, `questions` | what is asked, and whether the answer is right |
 //! | `store` | directed scenarios of the write side |
+//! | `surface` | events, lists, snapshots, head versions, and whether they are right |
 //! | `runner` | many seeds on two threads |
 //! | `mutants` | the test that every wrong protocol is caught, and its table |
 //! | `directed` | scenarios for the mutants that seeds meet too rarely |
@@ -43,4 +44,5 @@ mod stage;
 mod stats;
 mod store;
 mod subject;
+mod surface;
 mod world;

@@ -2,14 +2,15 @@
 
 use crate::executor::lock;
 use crate::judge::{Judge, Question, family};
-use crate::ports::broker::Note;
+use crate::ports::broker::{JournalEntry, Note};
 use crate::stats::Count;
-use crate::subject::{Active, Fleet, Subject, topic_id};
+use crate::subject::{Active, Fleet, NoOwners, Subject, topic_id};
+use crate::surface::{self, Told, Wish};
 use crate::world::{Parts, World};
 use snapfold::domain::aggregate::OnPoison;
-use snapfold::domain::ids::{AggregateKey, Offset, PartitionNo};
+use snapfold::domain::ids::{Offset, PartitionNo, Version};
 use snapfold::domain::row::PartitionKey;
-use snapfold::lookup::Source;
+use snapfold::lookup::{Answer, Asked, SnapshotFilter, Source, VerifyMode};
 use snapfold::reconstruct::AsOf;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -17,13 +18,6 @@ use std::sync::{Arc, Mutex};
 /// Times, and offsets, that are asked of each aggregate in the end, besides every version: neighbours tell
 /// much the same, and other seeds ask for others.
 const MOMENTS: usize = 12;
-
-fn keys(world: &Parts, active: Active, asked: &Question) -> (PartitionKey, AggregateKey) {
-    let stream = &world.setup.streams[0];
-    let lineage = active.lineage;
-    let partition = PartitionKey { topic: stream.topic.into(), partition: asked.partition, lineage };
-    (partition, AggregateKey { kind: stream.kind.into(), id: asked.id.as_str().into() })
-}
 
 /// One random question from one random live worker, judged when it is answered.
 pub(crate) fn ask_one(world: &Parts, fleet: &Fleet, judge: &Arc<Mutex<Judge>>) {
@@ -37,18 +31,24 @@ pub(crate) fn ask_one(world: &Parts, fleet: &Fleet, judge: &Arc<Mutex<Judge>>) {
     }
     let Some(asked) = drawn(world, &lock(judge)) else { return };
     let (process, _, _, lookup) = able[world.sim.draw(|rng| rng.index(able.len()))];
-    let (partition, key) = keys(world, active, &asked);
+    let told = Told::new(world, &lock(judge), wish(world, &asked), asked);
+    let wants_state = world.sim.draw(|rng| rng.percent(65));
     let (lookup, world_too, fleet, judge) = (lookup.clone(), world.clone(), fleet.clone(), Arc::clone(judge));
     world.sim.spawn(*process, async move {
-        let answer = lookup.state(&partition, &key, asked.as_of).await;
+        let outcome = match wants_state {
+            true => Ok(surface::state(&lookup, &told.asked).await),
+            false => Err(surface::ask(&lookup, &told.asked.id, told.wish).await),
+        };
         let now = *lock(&fleet.active);
         let mut judge = lock(&judge);
         if now != active || topic_id(&world_too) != active.topic_id || !judge.follow(&world_too, now) {
             return;
         }
-        let of_owner = matches!(&answer, Ok(answer) if answer.source == Source::Memory);
-        let asked = Question { of_owner, ..asked };
-        let verdict = judge.judge(&world_too, &asked, answer.as_ref().map(|answer| &answer.found));
+        let verdict = match outcome {
+            Ok(answer) => judge_state(&mut judge, &world_too, &told, &answer),
+            Err(got) => surface::judge(&mut judge, &world_too, &told, &got),
+        };
+        let asked = told.asked;
         if let Err(violation) = verdict {
             if std::env::var_os("SNAPFOLD_SIM_SEED").is_some() {
                 tell(&world_too, &asked.id);
@@ -56,6 +56,38 @@ pub(crate) fn ask_one(world: &Parts, fleet: &Fleet, judge: &Arc<Mutex<Judge>>) {
             world_too.sim.violation(format!("an answer is wrong: {violation}"));
         }
     });
+}
+
+/// A state and the head version with it.
+fn judge_state(judge: &mut Judge, world: &Parts, told: &Told, answer: &Asked<Answer>) -> Result<(), String> {
+    let of_owner = matches!(&answer, Ok(answer) if answer.source == Source::Memory);
+    let asked = Question { of_owner, ..told.asked.clone() };
+    judge.judge(world, &asked, surface::found(answer).as_ref())?;
+    let excused = judge.may_be_unreadable(world, &asked);
+    answer.as_ref().map_or(Ok(()), |answer| surface::judge_head(judge, told, answer, excused))
+}
+
+/// Something else to ask of an aggregate.
+fn wish(world: &Parts, asked: &Question) -> Wish {
+    world.sim.draw(|rng| {
+        let head = asked.then.head.max(1);
+        let (low, high) = (rng.between(1, head), rng.between(1, head + 1));
+        let (from, to) = (low.min(high), rng.percent(70).then_some(low.max(high)));
+        let (descending, limit) = (rng.percent(40), rng.index(9) + 1);
+        match rng.below(10) {
+            0 => Wish::Latest,
+            1 | 2 => Wish::Aggregates(rng.index(8) + 2),
+            3 | 4 => Wish::Snapshots(SnapshotFilter {
+                from_version: rng.percent(50).then_some(Version(from)),
+                to_version: to.map(Version),
+                after: rng.percent(30).then_some(Version(low)),
+                descending,
+                limit,
+                ..SnapshotFilter::default()
+            }),
+            _ => Wish::Events { from, to, descending, limit },
+        }
+    })
 }
 
 fn drawn(world: &Parts, judge: &Judge) -> Option<Question> {
@@ -99,27 +131,53 @@ pub(crate) fn final_check(world: &World, subject: &Subject, fleet: &Fleet, judge
         let moments = world.sim.draw(|rng| lock(judge).some_questions(&id, MOMENTS, rng));
         let questions: Vec<Question> = moments.iter().copied().map(ask).collect();
         world.sim.count_more(Count::VersionCompared, then.head);
-        let (log, key) = keys(world, active, &questions[0]);
-        let subject = subject.clone();
-        let answers = world.ask(600_000, move |ports| async move {
-            let reader = subject.reader(&ports, active);
-            let mut answers = Vec::new();
-            for as_of in moments {
-                answers.push(reader.state(&log, &key, as_of).await);
-            }
-            answers
-        });
-        let Some(answers) = answers else {
-            return world.sim.violation(format!("{id}: no answer in the end"));
-        };
-        for (asked, answer) in questions.iter().zip(&answers) {
-            let verdict = lock(judge).judge(world, asked, answer.as_ref());
-            if let Err(violation) = verdict {
-                return world.sim.violation(format!("in the end: {violation}"));
-            }
+        if let Err(violation) = everything(world, subject, active, judge, questions) {
+            return world.sim.violation(format!("in the end: {violation}"));
         }
     }
     check_dead_letters(world, subject, active, judge);
+}
+
+/// One aggregate in the end: states, events, snapshots, verification.
+fn everything(
+    world: &World,
+    subject: &Subject,
+    active: Active,
+    judge: &Mutex<Judge>,
+    questions: Vec<Question>,
+) -> Result<(), String> {
+    let any = questions[0].clone();
+    let all = usize::MAX;
+    let mut wishes = vec![
+        Wish::Events { from: 1, to: None, descending: false, limit: all },
+        Wish::Snapshots(SnapshotFilter { limit: all, ..SnapshotFilter::default() }),
+        Wish::Latest,
+        Wish::Verify(VerifyMode::Checksum),
+        Wish::Verify(VerifyMode::Replay),
+        Wish::Aggregates(4),
+    ];
+    wishes.extend((0..3).map(|_| wish(world, &any)));
+    let told: Vec<Told> =
+        wishes.into_iter().map(|wish| Told::new(world, &lock(judge), wish, any.clone())).collect();
+    let (subject, id, asked, wishes) = (subject.clone(), any.id, questions.clone(), told.clone());
+    let answers = world.ask(600_000, move |ports| async move {
+        let reader = subject.reader(&ports, active);
+        let lookup = subject.lookup(&ports, active, reader, Arc::new(NoOwners));
+        let (mut states, mut others) = (Vec::new(), Vec::new());
+        for asked in &asked {
+            states.push(surface::state(&lookup, asked).await);
+        }
+        for told in &wishes {
+            others.push(surface::ask(&lookup, &told.asked.id, told.wish).await);
+        }
+        (states, others)
+    });
+    let (states, others) = answers.ok_or_else(|| format!("{id}: no answer in the end"))?;
+    let mut judge = lock(judge);
+    for (asked, answer) in questions.into_iter().zip(&states) {
+        judge_state(&mut judge, world, &Told { asked, ..told[0].clone() }, answer)?;
+    }
+    told.iter().zip(&others).try_for_each(|(told, got)| surface::judge(&mut judge, world, told, got))
 }
 
 /// Every event that became none is recorded (rule 9), with the ledger's reason. More may be there than the
@@ -157,11 +215,22 @@ fn check_dead_letters(world: &World, subject: &Subject, active: Active, judge: &
         let surplus: Vec<_> = ours.difference(&theirs).collect();
         let skips = subject.on_poison == OnPoison::Skip;
         if !excused && !(missing.is_empty() && (surplus.is_empty() || skips)) {
+            missing.iter().for_each(|(offset, _)| tell_record(world, partition, *offset));
             return world.sim.violation(format!(
                 "dead letters of partition {partition}: missing {missing:?}, surplus {surplus:?}"
             ));
         }
     }
+}
+
+/// What the journal has of one offset, for people.
+fn tell_record(world: &Parts, partition: PartitionNo, offset: i64) {
+    world.sim.tell(|| {
+        world.broker.with_journal(|journal| {
+            let at = |entry: &&JournalEntry| (entry.partition, entry.record.offset.0) == (partition, offset);
+            format!("{:?}", journal.iter().filter(at).collect::<Vec<_>>())
+        })
+    });
 }
 
 /// The journal of one aggregate, for people.

@@ -11,10 +11,11 @@ use crate::ports::broker::{Draft, Note};
 use crate::ports::producer::{StreamSpec, VersionMode};
 use crate::questions::final_check;
 use crate::subject::{Active, Fleet, Subject};
+use crate::surface::found;
 use crate::world::{Outcome, Ports, Setup, World};
 use snapfold::domain::ids::{AggregateKey, Offset, PartitionNo, Version};
 use snapfold::domain::row::{PartitionKey, WatermarkRow};
-use snapfold::lookup::Lookup;
+use snapfold::lookup::{Freshness, Lookup, Selector};
 use snapfold::reconstruct::{AsOf, Found};
 use snapfold::worker::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -200,12 +201,11 @@ impl Stage {
             let workers = lock(&self.fleet.workers);
             workers.iter().find(|(process, ..)| *process == worker).expect("it runs").3.clone()
         };
-        let (partition, key) = (self.partition(), self.key());
         let answer: Arc<Mutex<Option<Found>>> = Arc::default();
         let slot = Arc::clone(&answer);
         self.world.sim.spawn(worker, async move {
-            let found = lookup.state(&partition, &key, AsOf::Head).await;
-            *lock(&slot) = found.ok().map(|answer| answer.found);
+            let outcome = lookup.state("a", Selector::Head, Freshness::default()).await;
+            *lock(&slot) = found(&outcome).ok();
         });
         self.world.idle(1_000);
         lock(&answer).take()

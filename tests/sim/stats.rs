@@ -86,6 +86,7 @@ counts! {
     ChaosAnswer "answers compared, asked during chaos"
     FinalAnswer "answers compared, asked at the end"
     VersionCompared "versions compared at the end"
+    SurfaceAnswer "events, lists and snapshots compared"
     GoneAnswer "answers that said gone"
     DamageExcuse "answers that only stored damage excuses"
 }

@@ -11,14 +11,14 @@ use futures_util::future::{BoxFuture, abortable, pending};
 use snapfold::codec::compress::{Algorithm, Compression};
 use snapfold::codec::dictionary::Privacy;
 use snapfold::codec::event_json::JsonDecoder;
-use snapfold::domain::aggregate::{OnPoison, Rules, Versions};
+use snapfold::domain::aggregate::{Aggregate, OnPoison, Rules, Versions};
 use snapfold::domain::event::Decode;
-use snapfold::domain::ids::{Lineage, PartitionNo};
+use snapfold::domain::ids::{Lineage, PartitionNo, Version};
 use snapfold::domain::mapping::{Mapping, Place};
-use snapfold::domain::partition::{Counts, Settings, Strategy};
+use snapfold::domain::partition::{Counts, Listing, Settings, Strategy};
 use snapfold::domain::value::Limits;
-use snapfold::lookup::Lookup;
-use snapfold::reconstruct::Reconstructor;
+use snapfold::lookup::{self, Cache, CacheKey, CacheStats, Lookup, LookupSettings, NoCache, Partitioner};
+use snapfold::reconstruct::{HeadAnswer, ListAnswer, LiveHeads, Reconstructor};
 use snapfold::store::SnapshotStore;
 use snapfold::store::flush::FlushLimits;
 use snapfold::store::packs::{CompressionPlan, Packs};
@@ -39,6 +39,9 @@ pub(crate) struct Subject {
     compression: CompressionPlan,
     settings: WorkerSettings,
     limits: FlushLimits,
+    reads_max: usize,
+    partitioner: Partitioner,
+    caching: bool,
 }
 
 /// The operator's book: which lineage is active for which incarnation of the topic.
@@ -62,6 +65,45 @@ pub(crate) struct Fleet {
 struct SimSpawn {
     sim: Sim,
     process: ProcessId,
+}
+
+/// Owners for whoever must do without: rest and log have to tell everything.
+pub(crate) struct NoOwners;
+
+impl LiveHeads for NoOwners {
+    fn head(&self, _: PartitionNo, _: Arc<str>) -> BoxFuture<'_, Option<HeadAnswer>> {
+        Box::pin(std::future::ready(None))
+    }
+
+    fn list(&self, _: PartitionNo, _: Listing) -> BoxFuture<'_, Option<ListAnswer>> {
+        Box::pin(std::future::ready(None))
+    }
+}
+
+/// The twin of the full build's cache: the same promise, without clock and budget.
+#[derive(Default)]
+struct TinyCache(Mutex<BTreeMap<CacheKey, BTreeMap<Version, Arc<Aggregate>>>>);
+
+impl Cache for TinyCache {
+    fn newest<'a>(&'a self, key: &'a CacheKey, version: Version) -> BoxFuture<'a, Option<Arc<Aggregate>>> {
+        let states = lock(&self.0);
+        let newest = states.get(key).and_then(|states| states.range(..=version).next_back());
+        Box::pin(std::future::ready(newest.map(|(_, at)| Arc::clone(at))))
+    }
+
+    fn keep(&self, key: CacheKey, aggregate: Arc<Aggregate>) -> BoxFuture<'_, ()> {
+        let mut states = lock(&self.0);
+        let states = states.entry(key).or_default();
+        states.insert(aggregate.version, aggregate);
+        if states.len() > 3 {
+            states.pop_first();
+        }
+        Box::pin(std::future::ready(()))
+    }
+
+    fn stats(&self) -> CacheStats {
+        CacheStats::default()
+    }
 }
 
 struct AbortOnDrop(futures_util::future::AbortHandle);
@@ -159,6 +201,9 @@ impl Subject {
                 shutdown_ms: 300,
             },
             limits: FlushLimits { deadline_ms: *rng.pick(&[600, 1_500]), retry_ms: 20 },
+            reads_max: rng.index(4) + 1,
+            partitioner: *rng.pick(&[Partitioner::Unknown, Partitioner::Murmur2, Partitioner::Crc32]),
+            caching: rng.percent(60),
         }
     }
 
@@ -201,6 +246,9 @@ impl Subject {
                 shutdown_ms: 300,
             },
             limits: FlushLimits { deadline_ms: 1 << 40, retry_ms: 20 },
+            reads_max: 4,
+            partitioner: Partitioner::Unknown,
+            caching: false,
         }
     }
 
@@ -286,6 +334,39 @@ impl Subject {
         }
     }
 
+    /// Questions over a process's ports.
+    pub(crate) fn lookup(
+        &self,
+        ports: &Ports,
+        active: Active,
+        reader: Reconstructor,
+        owners: Arc<dyn LiveHeads>,
+    ) -> Lookup {
+        let settings =
+            LookupSettings { reads_max: self.reads_max, partitioner: self.partitioner, ..Default::default() };
+        self.lookup_with(ports, active, reader, owners, settings)
+    }
+
+    /// The same within other bounds.
+    pub(crate) fn lookup_with(
+        &self,
+        ports: &Ports,
+        active: Active,
+        reader: Reconstructor,
+        owners: Arc<dyn LiveHeads>,
+        settings: LookupSettings,
+    ) -> Lookup {
+        Lookup::new(lookup::Components {
+            reader,
+            owners,
+            clock: Arc::clone(&ports.clock),
+            cache: if self.caching { Arc::new(TinyCache::default()) } else { Arc::new(NoCache) },
+            topic: ports.streams[0].spec.topic.into(),
+            lineage: active.lineage,
+            settings,
+        })
+    }
+
     /// All that a worker is made of, over a process's ports.
     pub(crate) fn components(&self, ports: &Ports, active: Active) -> Components {
         let stream = &ports.streams[0];
@@ -321,7 +402,7 @@ impl Subject {
             let components = subject.components(&ports, active);
             let reader = components.reader.clone();
             let (worker, handle) = Worker::new(components);
-            let lookup = Lookup { reader, owners: Arc::new(handle.clone()) };
+            let lookup = subject.lookup(&ports, active, reader, Arc::new(handle.clone()));
             lock(&fleet.workers).push((ports.process, active, handle, lookup));
             Box::pin(worker.run(Box::pin(pending())))
         })

@@ -131,6 +131,16 @@ impl Entries {
         None
     }
 
+    /// Entries from this id on, by id.
+    pub fn from_id<'a>(&'a self, id: &str) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        let (mut low, mut high) = (0, self.starts.len());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if self.id(middle) < id.as_bytes() { low = middle + 1 } else { high = middle }
+        }
+        (low..self.len()).map(|index| self.get(index))
+    }
+
     /// All entries, by id.
     pub fn iter(&self) -> impl Iterator<Item = Entry<'_>> {
         (0..self.len()).map(|index| self.get(index))
@@ -190,6 +200,11 @@ mod tests {
             assert_eq!(table.find(id), Some(n));
         }
         assert_eq!(table.find("id-"), None);
+        let from = |id: &str| table.from_id(id).map(|entry| entry.id.to_owned()).next();
+        assert_eq!(from(""), Some("id-0000".to_owned()));
+        assert_eq!(from("id-0300"), Some("id-0300".to_owned()));
+        assert_eq!(from("id-0300a"), Some("id-0301".to_owned()));
+        assert_eq!(from("id-0500"), None);
         assert_eq!(table.find("id-0500"), None);
         assert!(table.heap_bytes() < 500 * 48, "{} bytes", table.heap_bytes());
     }

@@ -31,10 +31,10 @@ pub use checkpoints::{EntryRef, LiveCheckpoint};
 pub use entries::{Entries, Entry};
 pub use flush::{CheckpointItem, SnapshotItem};
 pub use intake::Counts;
-pub use residency::{Load, Loaded};
+pub use residency::{Listing, Load, Loaded, Residence, Resident};
 pub use trail::TRAIL_MAX;
 
-use super::aggregate::{Aggregate, Rules};
+use super::aggregate::Rules;
 use super::event::Decoded;
 use super::ids::{Offset, PackId, Timestamp, Version};
 use super::poison::Poison;
@@ -138,6 +138,8 @@ pub enum Input {
     SnapshotNow(Arc<str>, Reply),
     /// What is the head of this aggregate?
     Head(Arc<str>, Reply),
+    /// Which aggregates are in memory?
+    List(Listing, Reply),
     /// Cover everything, commit, stop.
     Drain,
 }
@@ -170,8 +172,10 @@ pub enum Effect {
     Commit(Offset),
     /// The answer to `SnapshotNow`: the version that is now durable as a snapshot, or why not.
     SnapshotTaken(Reply, Result<Version, String>),
-    /// The answer to `Head`: the aggregate if resident, and the position it is true for.
-    HeadIs(Reply, Option<Box<Aggregate>>, Offset),
+    /// The answer to `Head`, and the position it is true for.
+    HeadIs(Reply, Residence, Offset),
+    /// The answer to `List`, in id order, and the position it is true for.
+    Listed(Reply, Vec<Resident>, Offset),
     /// A checkpoint is wanted before its time.
     WantCheckpoint,
     /// The partition has stopped before an event and will not go on by itself.
@@ -271,6 +275,9 @@ impl Partition {
             Input::TakeCheckpoint => self.take_checkpoint(now, effects),
             Input::SnapshotNow(id, reply) => self.snapshot_now(&id, reply, effects),
             Input::Head(id, reply) => self.tell_head(&id, reply, effects),
+            Input::List(listing, reply) => {
+                effects.push(Effect::Listed(reply, self.list(&listing), self.position))
+            }
             Input::Drain => self.drain(now, effects),
         }
         self.retire_superseded(effects);

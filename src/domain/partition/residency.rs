@@ -2,13 +2,14 @@
 
 use super::slot::{Adoption, Body, Live, Loading, SlotId};
 use super::trail::Trail;
-use super::{Effect, FlightId, Now, Partition, Reply, Strategy};
+use super::{Effect, EntryRef, FlightId, Now, Partition, Reply, Strategy};
 use crate::domain::aggregate::Aggregate;
 use crate::domain::ids::{Offset, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::poison::Poison;
 use crate::domain::record::QuarantineMark;
 use crate::domain::row::{RecordKind, SnapshotRow, Trigger};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The end of a load.
@@ -32,6 +33,41 @@ pub struct Loaded {
     /// Offsets of its events since the newest row; none if there are more than
     /// [`TRAIL_MAX`](super::TRAIL_MAX).
     pub trail: Option<Vec<Offset>>,
+}
+
+/// What a partition's memory says of one aggregate.
+#[derive(Debug)]
+pub enum Residence {
+    /// It, as of the position.
+    Here(Box<Aggregate>),
+    /// It is being loaded, cannot be read, or was loaded from beyond the position.
+    Unsure,
+    /// Nothing: all of its events below the position are in snapshots and live checkpoints, acknowledged.
+    Absent,
+}
+
+/// Which aggregates of a partition's memory are wanted.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// What their ids start with.
+    pub prefix: Arc<str>,
+    /// Only ids after this one.
+    pub after: Option<Arc<str>>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// One aggregate in memory, as lists tell it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resident {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Its version.
+    pub version: Version,
+    /// Effective time of that version.
+    pub effective_time: Timestamp,
+    /// It is deleted.
+    pub deleted: bool,
 }
 
 impl Partition {
@@ -187,7 +223,10 @@ impl Partition {
         });
         let mut live = Live::new(aggregate);
         live.unreadable = true;
-        live.mark_uncovered = true;
+        // Once is enough: no snapshot will ever supersede the entry that carries it.
+        let told = |entry: &EntryRef| entry.ignore_from.is_none_or(|from| entry.last_offset < from);
+        let marks = self.pending_entries(id, None);
+        live.mark_uncovered = !marks.iter().any(|entry| entry.marked && told(entry));
         live.tail_since_ms = now.monotonic_ms;
         live
     }
@@ -203,15 +242,47 @@ impl Partition {
     }
 
     pub(super) fn tell_head(&mut self, id: &str, reply: Reply, effects: &mut Vec<Effect>) {
-        let live = self.slots.find(id).and_then(|slot| self.slots.get(slot).live());
-        // A state ahead of the position is a true fact too, but not what "head as of this position" means.
-        let usable = live.filter(|live| !live.unreadable && live.aggregate.offset < self.position);
-        // Before its first event it is not there: to say "version 0" would be to say that it is.
-        let is_there =
-            |live: &&Live| live.aggregate.version > Version(0) || live.aggregate.quarantine.is_some();
-        let usable = usable.filter(is_there);
-        let head = usable.map(|live| Box::new(live.aggregate.clone()));
-        effects.push(Effect::HeadIs(reply, head, self.position));
+        let residence = match self.slots.find(id).map(|slot| self.slots.get(slot).live()) {
+            None => Residence::Absent,
+            // A state ahead of the position is a true fact too, but not what "head as of this position" means.
+            // Before its first event it is not there: to say "version 0" would be to say that it is.
+            Some(Some(live))
+                if !live.unreadable
+                    && live.aggregate.offset < self.position
+                    && (live.aggregate.version > Version(0) || live.aggregate.quarantine.is_some()) =>
+            {
+                Residence::Here(Box::new(live.aggregate.clone()))
+            }
+            Some(_) => Residence::Unsure,
+        };
+        effects.push(Effect::HeadIs(reply, residence, self.position));
+    }
+
+    pub(super) fn list(&self, listing: &Listing) -> Vec<Resident> {
+        let after = listing.after.as_deref();
+        // COST: folding needs no order, so ids have none in memory; a list looks at all of them.
+        let mut first: BTreeMap<&str, &Aggregate> = BTreeMap::new();
+        for (_, slot) in self.slots.iter() {
+            let Some(live) = slot.live().filter(|live| !live.unreadable) else { continue };
+            let is_wanted = slot.id.starts_with(&*listing.prefix)
+                && after.is_none_or(|after| &*slot.id > after)
+                && live.aggregate.version > Version(0);
+            let is_early = first.len() < listing.limit
+                || first.last_key_value().is_some_and(|(last, _)| &*slot.id < *last);
+            if is_wanted && is_early {
+                first.insert(&slot.id, &live.aggregate);
+                if first.len() > listing.limit {
+                    first.pop_last();
+                }
+            }
+        }
+        let resident = |(id, aggregate): (&str, &Aggregate)| Resident {
+            id: id.into(),
+            version: aggregate.version,
+            effective_time: aggregate.effective_time,
+            deleted: aggregate.is_deleted(),
+        };
+        first.into_iter().map(resident).collect()
     }
 
     /// Trips an aggregate whether it is in memory or not.
@@ -225,7 +296,6 @@ impl Partition {
         }
     }
 
-    /// Evicts clean aggregates while over budget; asks for a checkpoint if none is clean.
     /// Asks for a checkpoint once too much is uncovered, unless one is being written.
     pub(super) fn keep_covered(&mut self, effects: &mut Vec<Effect>) {
         let too_much = self.slots.tail_bytes() > self.settings.uncovered_bytes_max;
@@ -240,6 +310,7 @@ impl Partition {
         }
     }
 
+    /// Evicts clean aggregates while over budget; asks for a checkpoint if none is clean.
     pub(super) fn keep_within_memory(&mut self, effects: &mut Vec<Effect>) {
         while self.memory_bytes() > self.settings.memory_bytes_max {
             let Some(victim) = self.slots.victim(may_evict) else {

@@ -6,12 +6,14 @@
 //! | `index` | quorums, unheard, lost and late writes, refusals |
 //! | `blobs` | late puts, what the wire spoils, damage at rest |
 //! | `group` | one owner at a time but for declared overlaps; the log's epochs and bounds |
+//! | `lookup` | exact refusals, waiting for freshness, budgets, what verifying finds |
 //! | `judge` | every field of an answer, and every excuse |
 
 mod blobs;
 mod group;
 mod index;
 mod judge;
+mod lookup;
 
 use crate::executor::lock;
 use crate::plan::FaultPlan;

@@ -28,11 +28,11 @@ struct Cells {
     replicas: [Replica; REPLICAS],
     acked_marks: BTreeMap<(PartitionKey, u128), Offset>,
     acked: Option<Vec<Cell>>,
-    spared: Option<usize>,
     // Facts whose writer heard that they are there.
     rows: BTreeMap<(AggregateKey, Lineage), Versions>,
     checkpoints: BTreeMap<(PartitionKey, PackId), Retired>,
     letters: BTreeSet<(PartitionKey, Offset)>,
+    spared: Option<usize>,
 }
 
 type Versions = BTreeMap<(Version, PackId), Arc<SnapshotRow>>;
@@ -80,6 +80,11 @@ impl Cluster {
             .iter()
             .filter(|((key, id), _)| &*key.topic == topic && key.partition == partition && *id == topic_id);
         of_partition.map(|(_, offset)| *offset).min()
+    }
+
+    /// Largest acknowledged low watermark of one log.
+    pub(crate) fn acked_mark(&self, log: &PartitionKey, topic_id: u128) -> Option<Offset> {
+        lock(&self.cluster).acked_marks.get(&(log.clone(), topic_id)).copied()
     }
 
     /// Keeps every acknowledged cell from now on, for [`Self::lost_cells`].

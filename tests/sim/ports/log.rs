@@ -63,8 +63,16 @@ impl SimLog {
 
 impl Log for SimLog {
     fn partition_count(&self) -> BoxFuture<'_, PortResult<u32>> {
-        let count = u32::try_from(self.group.partitions()).unwrap_or(0);
-        Box::pin(self.look("partition_count", PartitionNo(0), move |_, _| Ok(count)))
+        Box::pin(async move {
+            let (broker, topic) = (self.broker.clone(), self.topic.clone());
+            let op = Op { partition: None, ..self.op("partition_count", Access::Read, PartitionNo(0)) };
+            let count = move || {
+                let found = broker.topics().into_iter().find(|(name, _)| *name == topic);
+                let count = found.and_then(|(_, count)| u32::try_from(count).ok());
+                count.ok_or_else(|| PortError::Permanent(format!("no topic `{topic}`")))
+            };
+            self.gate.perform(&op, count).await
+        })
     }
 
     fn bounds(&self, partition: PartitionNo) -> BoxFuture<'_, PortResult<LogBounds>> {

@@ -47,7 +47,7 @@ pub(crate) enum Cell {
 pub(crate) enum Query {
     /// Snapshot rows of an aggregate.
     Snapshots(AggregateKey, Lineage),
-    /// Snapshot rows with a public id.
+    /// Snapshot rows by their public id.
     SnapshotId([u8; 16]),
     /// Checkpoint rows and deletions of a partition.
     Checkpoints(PartitionKey),
@@ -73,6 +73,10 @@ pub(crate) struct Replica {
     aggregates: BTreeMap<Arc<str>, BTreeSet<(Arc<str>, PartitionNo)>>,
     letters: BTreeMap<PartitionKey, BTreeMap<Offset, Arc<DeadLetter>>>,
     dictionaries: BTreeMap<Digest, Bytes>,
+}
+
+fn public_id(row: &SnapshotRow) -> [u8; 16] {
+    snapfold::domain::chain::snapshot_id(&row.key, row.lineage, row.version)
 }
 
 impl Replica {
@@ -147,9 +151,8 @@ impl Replica {
                 rows.map(|(_, row)| Cell::Snapshot(row.clone())).collect()
             }
             Query::SnapshotId(id) => {
-                let rows = self.snapshots.values().flat_map(BTreeMap::values);
-                let named = rows.filter(|row| snapshot_id(&row.key, row.lineage, row.version) == *id);
-                named.map(|row| Cell::Snapshot(row.clone())).collect()
+                let rows = self.all_snapshots().filter(|row| public_id(row) == *id);
+                rows.map(|row| Cell::Snapshot(Arc::new(row.clone()))).collect()
             }
             Query::Checkpoints(key) => {
                 let shared = Arc::new(key.clone());
@@ -194,11 +197,9 @@ impl Replica {
         match query {
             Query::Snapshots(key, lineage) => only.snapshots = one(&self.snapshots, &(key.clone(), *lineage)),
             Query::SnapshotId(id) => {
-                let named = |(key, cells): (&(AggregateKey, Lineage), &SnapshotCells)| {
-                    let is_it = |version: &Version| snapshot_id(&key.0, key.1, *version) == *id;
-                    cells.keys().any(|(version, _)| is_it(version)).then(|| (key.clone(), cells.clone()))
-                };
-                only.snapshots = self.snapshots.iter().find_map(named).into_iter().collect();
+                let named = |rows: &&SnapshotCells| rows.values().any(|row| public_id(row) == *id);
+                let found = self.snapshots.iter().find(|(_, rows)| named(rows));
+                only.snapshots = found.map(|(key, _)| one(&self.snapshots, key)).unwrap_or_default();
             }
             Query::Checkpoints(key) => only.checkpoints = one(&self.checkpoints, key),
             Query::Watermarks(key) => only.watermarks = one(&self.watermarks, key),

@@ -1,0 +1,121 @@
+//! The cache of the full build: per aggregate the states of its last few questions, within a budget of bytes
+//! and for a time.
+
+use super::cache::{Cache, CacheKey, CacheStats};
+use crate::domain::aggregate::Aggregate;
+use crate::domain::ids::Version;
+use futures_util::future::BoxFuture;
+use moka::future::Cache as Moka;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// States kept of one aggregate.
+const VERSIONS_MAX: usize = 8;
+/// Bytes that one kept state takes beside its contents.
+const STATE_BYTES: usize = 256;
+
+type States = Arc<BTreeMap<Version, Arc<Aggregate>>>;
+
+/// Settled states, bounded in bytes and time.
+pub struct KeptStates {
+    states: Moka<CacheKey, States>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+fn weigh(key: &CacheKey, states: &States) -> u32 {
+    let bytes: usize = states.values().map(|state| state.heap_bytes() + STATE_BYTES).sum();
+    u32::try_from(bytes + key.key.id.len()).unwrap_or(u32::MAX)
+}
+
+impl KeptStates {
+    /// A cache of at most so many bytes, in which a state stays for `ttl_ms` after the last one of its
+    /// aggregate came.
+    #[must_use]
+    pub fn new(bytes_max: u64, ttl_ms: u64) -> Self {
+        let states = Moka::builder().max_capacity(bytes_max).weigher(weigh);
+        let states = states.time_to_live(Duration::from_millis(ttl_ms)).build();
+        Self { states, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+    }
+}
+
+impl Cache for KeptStates {
+    fn newest<'a>(&'a self, key: &'a CacheKey, version: Version) -> BoxFuture<'a, Option<Arc<Aggregate>>> {
+        Box::pin(async move {
+            let states = self.states.get(key).await;
+            let newest = |states: States| states.range(..=version).next_back().map(|(_, at)| Arc::clone(at));
+            let found = states.and_then(newest);
+            let counter = if found.is_some() { &self.hits } else { &self.misses };
+            counter.fetch_add(1, Ordering::Relaxed);
+            found
+        })
+    }
+
+    fn keep(&self, key: CacheKey, aggregate: Arc<Aggregate>) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let entry = self.states.entry(key);
+            let with = |before: Option<moka::Entry<CacheKey, States>>| {
+                let mut states = before.map_or_else(BTreeMap::new, |entry| (**entry.value()).clone());
+                states.insert(aggregate.version, aggregate);
+                if states.len() > VERSIONS_MAX {
+                    // Neither end: the newest serves most questions, the oldest is the hardest to come by.
+                    if let Some(middle) = states.keys().nth(VERSIONS_MAX / 2).copied() {
+                        states.remove(&middle);
+                    }
+                }
+                std::future::ready(Arc::new(states))
+            };
+            entry.and_upsert_with(with).await;
+        })
+    }
+
+    fn stats(&self) -> CacheStats {
+        CacheStats {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            bytes: self.states.weighted_size(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::{AggregateKey, Lineage};
+
+    fn key() -> CacheKey {
+        CacheKey { lineage: Lineage(1), key: AggregateKey { kind: "order".into(), id: "a".into() } }
+    }
+
+    fn at(version: u64) -> Arc<Aggregate> {
+        Arc::new(Aggregate { version: Version(version), ..Aggregate::genesis("order", "a") })
+    }
+
+    #[tokio::test]
+    async fn the_newest_state_at_or_below_a_version_is_found() {
+        let cache = KeptStates::new(1 << 20, 60_000);
+        for version in 1..=20 {
+            cache.keep(key(), at(version * 10)).await;
+        }
+        let newest = async |version| cache.newest(&key(), Version(version)).await.map(|at| at.version.0);
+        assert_eq!(newest(9).await, None);
+        assert_eq!(newest(15).await, Some(10));
+        assert_eq!(newest(1_000).await, Some(200));
+        let other = CacheKey { lineage: Lineage(2), ..key() };
+        assert!(cache.newest(&other, Version(1_000)).await.is_none());
+        cache.states.run_pending_tasks().await;
+        let stats = cache.stats();
+        assert_eq!((stats.hits, stats.misses), (2, 2));
+        assert!(stats.bytes > 0 && stats.bytes < 8 * 1_024, "{stats:?}");
+    }
+
+    #[tokio::test]
+    async fn a_state_that_exceeds_the_budget_is_not_kept() {
+        let cache = KeptStates::new(100, 60_000);
+        cache.keep(key(), at(1)).await;
+        cache.states.run_pending_tasks().await;
+        assert!(cache.newest(&key(), Version(1)).await.is_none());
+    }
+}

@@ -1,0 +1,302 @@
+//! Stored snapshots of an aggregate: their metadata, their states, their raw bytes, their public ids.
+//!
+//! Rows of one version are one snapshot: copies in several packs, or an increment and a full record. A row of
+//! version 0 only carries a quarantine mark and is none.
+
+use super::{
+    Answer, Asked, Freshness, Lookup, Refusal, Selector, SnapshotFilter, SnapshotMeta, StoredBlob, Streams,
+    Which,
+};
+use crate::codec::pack::{Locator, pack_name};
+use crate::domain::chain::snapshot_id;
+use crate::domain::error::{Error, ErrorKind};
+use crate::domain::ids::{AggregateKey, Timestamp, Version};
+use crate::domain::outcome::PortError;
+use crate::domain::row::{RecordKind, SnapshotRow};
+use crate::store::index::{From, Index};
+use crate::store::unavailable;
+use std::sync::Arc;
+
+/// Rows fetched in one go.
+const PAGE: usize = 256;
+const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+/// Letters of a public id.
+const ID_LETTERS: usize = 26;
+
+/// A public id as text: base32 (RFC 4648, lower case, no padding).
+#[must_use]
+pub fn snapshot_id_text(id: [u8; 16]) -> String {
+    let bits = u128::from_be_bytes(id);
+    let letter = |at: usize| {
+        // 26 letters hold 130 bits: the last one ends with two zeros.
+        let group = if at == ID_LETTERS - 1 { bits << 2 } else { bits >> (123 - 5 * at) };
+        char::from(ALPHABET[(group & 31) as usize])
+    };
+    (0..ID_LETTERS).map(letter).collect()
+}
+
+/// The id in a text, if it is one.
+#[must_use]
+pub fn snapshot_id_bytes(text: &str) -> Option<[u8; 16]> {
+    let values = text.bytes().map(|letter| ALPHABET.iter().position(|known| *known == letter));
+    let values: Vec<u128> = values.map(|value| value.map(|value| value as u128)).collect::<Option<_>>()?;
+    let (last, rest) =
+        values.split_last().filter(|(last, rest)| rest.len() == ID_LETTERS - 1 && *last & 3 == 0)?;
+    let bits = rest.iter().fold(0, |bits: u128, value| bits << 5 | value);
+    Some((bits << 3 | last >> 2).to_be_bytes())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Walk {
+    Up,
+    Down,
+}
+
+/// The snapshots of an aggregate, one version after the other.
+struct Versions<'a> {
+    lookup: &'a Lookup,
+    key: &'a AggregateKey,
+    walk: Walk,
+    from: Option<From>,
+    ready: std::collections::VecDeque<SnapshotRow>,
+}
+
+impl Versions<'_> {
+    async fn next(&mut self) -> Asked<Option<SnapshotRow>> {
+        while self.ready.is_empty() {
+            let Some(from) = self.from.take() else { return Ok(None) };
+            self.fetch(from).await?;
+        }
+        Ok(self.ready.pop_front())
+    }
+
+    async fn fetch(&mut self, from: From) -> Asked<()> {
+        let index = &self.lookup.reader().index;
+        let rows = index.snapshots(self.key, self.lookup.0.parts.lineage, from, PAGE).await;
+        let mut rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
+        if let (true, Some(first), Some(last)) = (rows.len() == PAGE, rows.first(), rows.last()) {
+            // The page may end inside a version, which is then read whole with the next page.
+            let (first, last) = (first.version, last.version);
+            let whole = first == last;
+            if !whole {
+                rows.retain(|row| row.version != last);
+            }
+            self.from = match self.walk {
+                Walk::Up => Some(From::Above(if whole { last } else { Version(last.0 - 1) })),
+                Walk::Down if whole && last == Version(0) => None,
+                Walk::Down => Some(From::AtOrBelow(if whole { Version(last.0 - 1) } else { last })),
+            };
+        }
+        for row in rows.into_iter().filter(|row| row.version > Version(0)) {
+            match self.ready.back_mut().filter(|before| before.version == row.version) {
+                Some(before) if rank(before) < rank(&row) => *before = row,
+                Some(_) => {}
+                None => self.ready.push_back(row),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which of the rows of one version tells of the snapshot: a full one, the newest copy.
+fn rank(row: &SnapshotRow) -> (RecordKind, crate::domain::ids::PackId) {
+    (row.kind, row.pack)
+}
+
+impl Lookup {
+    fn versions<'a>(&'a self, key: &'a AggregateKey, walk: Walk, from: From) -> Versions<'a> {
+        Versions { lookup: self, key, walk, from: Some(from), ready: std::collections::VecDeque::new() }
+    }
+
+    /// How many snapshots are stored, and the version of the newest.
+    pub(super) async fn count_snapshots(&self, id: &str) -> Asked<(u64, Option<Version>)> {
+        let key = self.key(id);
+        let mut versions = self.versions(&key, Walk::Down, From::Newest);
+        let (mut count, mut newest) = (0, None);
+        while let Some(row) = versions.next().await? {
+            count += 1;
+            newest = newest.max(Some(row.version));
+        }
+        Ok((count, newest))
+    }
+
+    /// Stored snapshots by version.
+    ///
+    /// # Errors
+    /// `UnknownAggregate`, or a fault.
+    pub async fn snapshots(&self, id: &str, filter: SnapshotFilter) -> Asked<Vec<SnapshotMeta>> {
+        let key = self.key(id);
+        let start = self.start_of(&key, filter).await?;
+        let walk = if filter.descending { Walk::Down } else { Walk::Up };
+        let mut versions = self.versions(&key, walk, start);
+        let mut found = Vec::new();
+        while found.len() < filter.limit {
+            let Some(row) = versions.next().await? else { break };
+            match place(&row, filter) {
+                Place::Inside => found.push(meta(row)),
+                Place::Before => {}
+                Place::Past => break,
+            }
+        }
+        if found.is_empty() && self.locate(&key).await?.is_none() {
+            return Err(Refusal::UnknownAggregate);
+        }
+        Ok(found)
+    }
+
+    /// Where the walk may start without missing anything. Times grow with versions.
+    async fn start_of(&self, key: &AggregateKey, filter: SnapshotFilter) -> Asked<From> {
+        if filter.descending {
+            let before = filter.after.map(|after| Version(after.0.saturating_sub(1)));
+            let top = filter.to_version.into_iter().chain(before).min();
+            return Ok(match (top, filter.to_time) {
+                (Some(top), _) => From::AtOrBelow(top),
+                (None, Some(time)) => From::TimeAtOrBefore(time),
+                (None, None) => From::Newest,
+            });
+        }
+        let mut above = filter.from_version.map_or(Version(0), |from| Version(from.0.saturating_sub(1)));
+        above = above.max(filter.after.unwrap_or_default());
+        if let Some(Timestamp(time)) = filter.from_time.filter(|_| above == Version(0)) {
+            let earlier = From::TimeAtOrBefore(Timestamp(time.saturating_sub(1)));
+            let rows = self.reader().index.snapshots(key, self.0.parts.lineage, earlier, 1).await;
+            let rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
+            above = rows.first().map_or(Version(0), |row| row.version);
+        }
+        Ok(From::Above(above))
+    }
+
+    async fn row(&self, id: &str, which: Which) -> Asked<SnapshotRow> {
+        let key = self.key(id);
+        let from = match which {
+            Which::Latest => From::Newest,
+            Which::Version(version) => From::AtOrBelow(version),
+        };
+        let row = self.versions(&key, Walk::Down, from).next().await?;
+        let is_it = |row: &SnapshotRow| match which {
+            Which::Latest => true,
+            Which::Version(version) => row.version == version,
+        };
+        match row.filter(is_it) {
+            Some(row) => Ok(row),
+            None if self.locate(&key).await?.is_none() => Err(Refusal::UnknownAggregate),
+            None => Err(Refusal::NoSnapshot),
+        }
+    }
+
+    /// One stored snapshot and the state at its version.
+    ///
+    /// # Errors
+    /// `NoSnapshot` if there is none; as for `state`.
+    pub async fn snapshot(&self, id: &str, which: Which) -> Asked<(SnapshotMeta, Answer)> {
+        let row = self.row(id, which).await?;
+        let answer = self.state(id, Selector::Version(row.version), Freshness::default()).await?;
+        Ok((meta(row), answer))
+    }
+
+    /// The stored bytes of one snapshot's record.
+    ///
+    /// # Errors
+    /// `NoSnapshot` if there is none; a fault if its object is gone.
+    pub async fn blob(&self, id: &str, version: Version) -> Asked<StoredBlob> {
+        let row = self.row(id, Which::Version(version)).await?;
+        let locator = Locator::decode(&row.locator)?;
+        let (object, range) = (pack_name(locator.class, locator.pack), locator.range());
+        let _turn = self.admit().await?;
+        let frame = self.reader().packs.blobs.get_range(&object, range.start, range.end - range.start).await;
+        let frame = frame.map_err(|error| match error {
+            PortError::Missing => {
+                Error::new(ErrorKind::NotFound, "corrupt", format!("`{object}` is missing"))
+            }
+            other => unavailable(&format!("read `{object}`"), &other),
+        })?;
+        let start = u64::from(locator.body_start);
+        Ok(StoredBlob {
+            frame,
+            algorithm: locator.algorithm,
+            dictionary: locator.dictionary,
+            raw_len: u64::from(locator.frame_raw_len),
+            pack: locator.pack,
+            object,
+            range,
+            body: start..start + u64::from(locator.body_len),
+        })
+    }
+}
+
+impl Streams {
+    /// A stored snapshot by its public id, whatever its type.
+    ///
+    /// # Errors
+    /// `NoSnapshot` if no stream has it under its active lineage; as for `snapshot`.
+    pub async fn snapshot_by_id(&self, id: &str) -> Asked<(SnapshotMeta, Answer)> {
+        let Some(bytes) = snapshot_id_bytes(id) else { return Err(Refusal::NoSnapshot) };
+        let mut asked: Vec<&Arc<dyn Index>> = Vec::new();
+        for lookup in self.by_type.values() {
+            let index = &lookup.reader().index;
+            if asked.iter().any(|before| Arc::ptr_eq(before, index)) {
+                continue;
+            }
+            asked.push(index);
+            let found = index.snapshot_by_id(bytes).await;
+            let found = found.map_err(|error| unavailable("find a snapshot by its id", &error))?;
+            let Some((key, lineage, version)) = found else { continue };
+            return match self.by_type.get(&key.kind) {
+                Some(lookup) if lookup.0.parts.lineage == lineage => {
+                    lookup.snapshot(&key.id, Which::Version(version)).await
+                }
+                _ => Err(Refusal::NoSnapshot),
+            };
+        }
+        Err(Refusal::NoSnapshot)
+    }
+}
+
+fn meta(row: SnapshotRow) -> SnapshotMeta {
+    let id = snapshot_id_text(snapshot_id(&row.key, row.lineage, row.version));
+    SnapshotMeta { id, created_from: row.from_version, row }
+}
+
+enum Place {
+    Before,
+    Inside,
+    Past,
+}
+
+/// Where a row lies in relation to what is wanted, in the order of the walk.
+fn place(row: &SnapshotRow, filter: SnapshotFilter) -> Place {
+    let below = filter.from_version.is_some_and(|from| row.version < from)
+        || filter.from_time.is_some_and(|from| row.effective_time < from);
+    let above = filter.to_version.is_some_and(|to| row.version > to)
+        || filter.to_time.is_some_and(|to| row.effective_time > to);
+    let seen = filter.after.is_some_and(|after| match filter.descending {
+        true => row.version >= after,
+        false => row.version <= after,
+    });
+    let (before, past) = if filter.descending { (above, below) } else { (below, above) };
+    match (before || seen, past) {
+        (_, true) => Place::Past,
+        (true, false) => Place::Before,
+        (false, false) => Place::Inside,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_base32_and_come_back() {
+        assert_eq!(snapshot_id_text([0; 16]), "a".repeat(26));
+        // RFC 4648: "foobar" is MZXW6YTBOI.
+        let mut id = [0; 16];
+        id[..6].copy_from_slice(b"foobar");
+        assert_eq!(snapshot_id_text(id), "mzxw6ytboiaaaaaaaaaaaaaaaa");
+        for id in [id, [0xff; 16], 0x0123_4567_89ab_cdef_u128.to_be_bytes()] {
+            assert_eq!(snapshot_id_bytes(&snapshot_id_text(id)), Some(id));
+        }
+        for wrong in ["", "mzxw6ytboi", "MZXW6YTBOIAAAAAAAAAAAAAAAA", "mzxw6ytboiaaaaaaaaaaaaaaab"] {
+            assert_eq!(snapshot_id_bytes(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! States and heads: which source answers, what the head is, how long to wait for it.
+
+use super::cache::{CacheKey, Joined};
+use super::{Answer, Asked, Durable, Freshness, HeadView, Lookup, Refusal, Selector, Source};
+use crate::domain::aggregate::Aggregate;
+use crate::domain::error::{Error, ErrorKind};
+use crate::domain::ids::{AggregateKey, Offset, PartitionNo, Version};
+use crate::domain::mutant::{Mutant, mutant};
+use crate::domain::partition::Residence;
+use crate::domain::record::QuarantineMark;
+use crate::domain::row::PartitionKey;
+use crate::reconstruct::{AsOf, Ask, Found, Provenance, Read, Wanted};
+use crate::store::unavailable;
+use std::sync::Arc;
+
+/// Longest wait for freshness.
+const WAIT_MS_MAX: u64 = 30_000;
+
+/// What the owner of a partition says of an aggregate, with the position for which that is true.
+pub(super) enum Owner {
+    /// Its head.
+    Here(Box<Aggregate>, Offset),
+    /// All of it below the position is at rest.
+    Absent(Offset),
+    /// Nothing that could be used.
+    Silent,
+}
+
+/// The newest version, and the mark it carries.
+pub(super) struct Head {
+    pub(super) version: Version,
+    pub(super) mark: Option<QuarantineMark>,
+}
+
+impl Lookup {
+    /// An aggregate at a moment.
+    ///
+    /// # Errors
+    /// Every `Refusal` but `NoSnapshot`.
+    pub async fn state(&self, id: &str, selector: Selector, freshness: Freshness) -> Asked<Answer> {
+        if selector == Selector::Version(Version(0)) {
+            let detail = "versions start at 1";
+            return Err(Refusal::Failed(Error::new(ErrorKind::Invalid, "bad-selector", detail)));
+        }
+        let clock = &self.0.parts.clock;
+        let deadline = clock.monotonic_ms() + freshness.wait_ms.min(WAIT_MS_MAX);
+        loop {
+            let outcome = self.state_once(&self.key(id), selector, freshness).await;
+            let Some(lacking) = lacking(&outcome, freshness) else { return outcome };
+            let now = clock.monotonic_ms();
+            if now >= deadline {
+                return Err(lacking);
+            }
+            clock.sleep(self.0.parts.settings.poll_ms.clamp(1, deadline - now)).await;
+        }
+    }
+
+    async fn state_once(
+        &self,
+        key: &AggregateKey,
+        selector: Selector,
+        freshness: Freshness,
+    ) -> Asked<Answer> {
+        if let Some((partition, offset)) = freshness.min_offset {
+            // What is in the log now is in every answer that is read from it later.
+            let end = self.log_end(partition).await?;
+            if offset >= end {
+                return Err(Refusal::NotCaughtUp { head: None, position: Some((partition, end)) });
+            }
+        }
+        let Some(partition) = self.locate(key).await? else { return Err(Refusal::UnknownAggregate) };
+        let named = match selector {
+            Selector::Offset(named, _) => Some(named),
+            _ => freshness.min_offset.map(|(named, _)| named),
+        };
+        if named.is_some_and(|named| named != partition) {
+            return Err(Refusal::WrongPartition { partition });
+        }
+        let log = self.log_of(partition);
+        let owner = self.fresh_owner(&log, key, freshness).await?;
+        match owner {
+            Owner::Here(head, position) if is_head(selector, &head, position) => {
+                let (head_version, source) = (head.version, Source::Memory);
+                let lineage = log.lineage;
+                let provenance = Provenance::default();
+                Ok(Answer { aggregate: *head, head_version, partition, lineage, source, provenance })
+            }
+            owner => self.state_from_rest(&log, key, selector, &owner, freshness).await,
+        }
+    }
+
+    async fn state_from_rest(
+        &self,
+        log: &PartitionKey,
+        key: &AggregateKey,
+        selector: Selector,
+        owner: &Owner,
+        freshness: Freshness,
+    ) -> Asked<Answer> {
+        let base = self.cached(key, selector).await;
+        let kept = base.as_ref().filter(|kept| selector == Selector::Version(kept.version));
+        let (mut aggregate, provenance, log_end, is_head, settled) = match kept {
+            Some(kept) => {
+                let provenance = Provenance { cached: kept.version, ..Provenance::default() };
+                ((**kept).clone(), provenance, None, false, Some(Arc::clone(kept)))
+            }
+            None => {
+                let read = self.read_moment(log, key, selector, base).await?;
+                let Found::State(aggregate, provenance) = &read.found else {
+                    return Err(self.no_state(&read.found));
+                };
+                let settled = read.is_settled.then(|| Arc::new(aggregate.cooled_copy()));
+                if let Some(settled) = &settled {
+                    self.0.parts.cache.keep(self.cache_key(key), Arc::clone(settled)).await;
+                }
+                let is_head = read.log_end.is_some() && !read.marked_later;
+                ((**aggregate).clone(), *provenance, read.log_end, is_head, settled)
+            }
+        };
+        if let (Selector::Offset(partition, offset), Some(end)) = (selector, log_end)
+            && offset >= end
+        {
+            let head = Some(aggregate.version).filter(|version| *version > Version(0));
+            return Err(Refusal::NotCaughtUp { head, position: Some((partition, end)) });
+        }
+        let head = if is_head {
+            Head { version: aggregate.version, mark: aggregate.quarantine.clone() }
+        } else {
+            self.head_of(log, key, owner, settled, freshness).await?
+        };
+        if let Selector::Version(version) = selector
+            && aggregate.version < version
+        {
+            return Err(Refusal::VersionBeyondHead { head: aggregate.version });
+        }
+        if aggregate.version == head.version && aggregate.quarantine.is_none() {
+            aggregate.quarantine = head.mark;
+        }
+        let head_version = head.version.max(aggregate.version);
+        let source = if provenance.cached > Version(0) { Source::Cache } else { Source::Rest };
+        let (partition, lineage) = (log.partition, log.lineage);
+        Ok(Answer { aggregate, head_version, partition, lineage, source, provenance })
+    }
+
+    /// The newest version: the owner's where it has one; where it holds nothing, the newest at rest; else what
+    /// rest and log fold to, from `base` on.
+    pub(super) async fn head_of(
+        &self,
+        log: &PartitionKey,
+        key: &AggregateKey,
+        owner: &Owner,
+        base: Option<Arc<Aggregate>>,
+        freshness: Freshness,
+    ) -> Asked<Head> {
+        match owner {
+            Owner::Here(head, _) => {
+                return Ok(Head { version: head.version, mark: head.quarantine.clone() });
+            }
+            Owner::Absent(_) => {
+                let _turn = self.admit().await?;
+                let newest = self.reader().newest(log, key).await?;
+                let version = newest.version();
+                let is_short = freshness.min_version.is_some_and(|min| version < min);
+                if version > Version(0) && newest.is_whole && !newest.marked && !is_short {
+                    return Ok(Head { version, mark: None });
+                }
+            }
+            Owner::Silent => {}
+        }
+        let ask = Ask { base, ..self.ask(AsOf::Head) };
+        let read = self.read_rest(log, key, &ask).await?;
+        match &read.found {
+            Found::State(head, _) => Ok(Head { version: head.version, mark: head.quarantine.clone() }),
+            other => Err(self.no_state(other)),
+        }
+    }
+
+    /// The owner, unless what it knows is older than the question allows.
+    async fn fresh_owner(
+        &self,
+        log: &PartitionKey,
+        key: &AggregateKey,
+        freshness: Freshness,
+    ) -> Asked<Owner> {
+        let owner = self.ask_owner(log, &key.id).await?;
+        let min_offset = freshness.min_offset.map_or(Offset(-1), |(_, offset)| offset);
+        let is_fresh = match &owner {
+            Owner::Here(head, position) => {
+                *position > min_offset && freshness.min_version.is_none_or(|min| head.version >= min)
+            }
+            Owner::Absent(position) => *position > min_offset,
+            Owner::Silent => true,
+        };
+        Ok(if is_fresh { owner } else { Owner::Silent })
+    }
+
+    /// O1: the low watermark first, then the owner; an answer from below it comes from an owner that is none
+    /// any more.
+    pub(super) async fn ask_owner(&self, log: &PartitionKey, id: &Arc<str>) -> Asked<Owner> {
+        let rows = self.reader().index.watermarks(log).await;
+        let rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
+        let low_watermark = rows.iter().map(|row| row.low_watermark).max().unwrap_or(Offset(0));
+        let Some(answer) = self.0.parts.owners.head(log.partition, Arc::clone(id)).await else {
+            return Ok(Owner::Silent);
+        };
+        if answer.position < low_watermark && !mutant(Mutant::StaleOwnerBelieved) {
+            return Ok(Owner::Silent);
+        }
+        Ok(match answer.residence {
+            Residence::Here(head) => Owner::Here(head, answer.position),
+            Residence::Absent => Owner::Absent(answer.position),
+            Residence::Unsure => Owner::Silent,
+        })
+    }
+
+    fn cache_key(&self, key: &AggregateKey) -> CacheKey {
+        CacheKey { lineage: self.0.parts.lineage, key: key.clone() }
+    }
+
+    /// The newest kept state that a question can go on from.
+    async fn cached(&self, key: &AggregateKey, selector: Selector) -> Option<Arc<Aggregate>> {
+        let version = if let Selector::Version(version) = selector { version } else { Version(u64::MAX) };
+        let kept = self.kept_below(key, version).await?;
+        let is_before = match selector {
+            Selector::Head | Selector::Version(_) => true,
+            Selector::Time(time) => kept.effective_time <= time,
+            Selector::Offset(_, offset) => kept.offset <= offset,
+        };
+        is_before.then_some(kept)
+    }
+
+    /// The newest kept state at or below a version.
+    pub(super) async fn kept_below(&self, key: &AggregateKey, version: Version) -> Option<Arc<Aggregate>> {
+        self.0.parts.cache.newest(&self.cache_key(key), version).await
+    }
+
+    /// One question to rest within the bounds of one.
+    pub(super) fn ask(&self, as_of: AsOf) -> Ask {
+        Ask { work_max: Some(self.0.parts.settings.events_max), ..Ask::of(as_of) }
+    }
+
+    /// Reads a moment; versions together with whoever else reads them now.
+    async fn read_moment(
+        &self,
+        log: &PartitionKey,
+        key: &AggregateKey,
+        selector: Selector,
+        base: Option<Arc<Aggregate>>,
+    ) -> Asked<Arc<Read>> {
+        let as_of = match selector {
+            Selector::Head => AsOf::Head,
+            Selector::Version(version) => AsOf::Version(version),
+            Selector::Time(time) => AsOf::Time(time),
+            Selector::Offset(_, offset) => AsOf::Offset(offset),
+        };
+        let ask = Ask { base, ..self.ask(as_of) };
+        if let Selector::Version(version) = selector {
+            let start = || {
+                let (lookup, log, key, ask) = (self.clone(), log.clone(), key.clone(), ask.clone());
+                let read = async move { lookup.read_rest(&log, &key, &ask).await.map(Arc::new) };
+                Box::pin(read) as futures_util::future::BoxFuture<'static, _>
+            };
+            let (flight, joined) = self.0.flights.join(&key.id, version, start);
+            let landed = flight.await;
+            let is_state = matches!(&landed, Ok(read) if matches!(read.found, Found::State(..)));
+            // What others did not find may be there by now.
+            if joined == Joined::Own || is_state {
+                return landed;
+            }
+        }
+        self.read_rest(log, key, &ask).await.map(Arc::new)
+    }
+
+    /// Reads when it is its turn; history that is gone is told with the earliest version that is left.
+    pub(super) async fn read_rest(&self, log: &PartitionKey, key: &AggregateKey, ask: &Ask) -> Asked<Read> {
+        let _turn = self.admit().await?;
+        match self.reader().read(log, key, ask).await {
+            Err(error) if error.kind == ErrorKind::Gone => {
+                let (from, wanted) = match (ask.as_of, ask.events_from) {
+                    (_, Some(from)) => (Version(from.0.saturating_sub(1)), Wanted::Event),
+                    (AsOf::Version(version), None) => (version, Wanted::State),
+                    (AsOf::Head | AsOf::Time(_) | AsOf::Offset(_), None) => (Version(0), Wanted::State),
+                };
+                let earliest = self.reader().earliest(log, key, from, wanted).await?;
+                Err(Refusal::HistoryGone { earliest })
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Why what was found is no state.
+    pub(super) fn no_state(&self, found: &Found) -> Refusal {
+        match found {
+            Found::BeyondHead(head) => Refusal::VersionBeyondHead { head: *head },
+            Found::BeforeFirst(first_time) => Refusal::BeforeFirstEvent { first_time: *first_time },
+            Found::TooMuch(events) => self.too_much(*events),
+            Found::Unknown | Found::State(..) => Refusal::UnknownAggregate,
+        }
+    }
+
+    async fn log_end(&self, partition: PartitionNo) -> Asked<Offset> {
+        let bounds = self.reader().log.bounds(partition).await;
+        Ok(bounds.map_err(|error| unavailable("read the log's bounds", &error))?.end)
+    }
+
+    /// The head of an aggregate and what is stored of it.
+    ///
+    /// # Errors
+    /// As for `state`.
+    pub async fn head(&self, id: &str) -> Asked<HeadView> {
+        let answer = self.state(id, Selector::Head, Freshness::default()).await?;
+        let (snapshots, latest_snapshot) = self.count_snapshots(id).await?;
+        let head = answer.head_version;
+        let durable = if latest_snapshot.is_some_and(|latest| latest >= head) {
+            Durable::Snapshot
+        } else {
+            let newest = self.reader().newest(&self.log_of(answer.partition), &self.key(id)).await?;
+            if newest.row.is_some_and(|row| row >= head) {
+                Durable::Snapshot
+            } else if newest.entry.is_some_and(|entry| entry >= head) {
+                Durable::Checkpoint
+            } else {
+                Durable::Log
+            }
+        };
+        Ok(HeadView { answer, snapshots, latest_snapshot, durable })
+    }
+}
+
+/// Whether the owner's head is what was asked for: nothing newer can be, below its position.
+fn is_head(selector: Selector, head: &Aggregate, position: Offset) -> bool {
+    match selector {
+        Selector::Head => true,
+        Selector::Version(version) => version == head.version,
+        Selector::Time(time) => head.effective_time <= time,
+        Selector::Offset(_, offset) => head.offset <= offset && offset < position,
+    }
+}
+
+/// What an outcome lacks of the freshness asked for, as the refusal it becomes when time is up.
+fn lacking(outcome: &Asked<Answer>, freshness: Freshness) -> Option<Refusal> {
+    let is_short = |head: Version| freshness.min_version.is_some_and(|min| head < min);
+    match outcome {
+        Ok(answer) if is_short(answer.head_version) => {
+            Some(Refusal::NotCaughtUp { head: Some(answer.head_version), position: None })
+        }
+        Err(Refusal::VersionBeyondHead { head }) if is_short(*head) => {
+            Some(Refusal::NotCaughtUp { head: Some(*head), position: None })
+        }
+        Err(Refusal::UnknownAggregate) if is_short(Version(0)) => {
+            Some(Refusal::NotCaughtUp { head: None, position: None })
+        }
+        Err(refusal @ Refusal::NotCaughtUp { .. }) => Some(refusal.clone()),
+        _ => None,
+    }
+}

@@ -1,0 +1,354 @@
+//! Verifying an aggregate: every stored record up to a version against its checksums, the hash chain and the
+//! fold; and against the topic as far back as it reaches.
+//!
+//! A finding never changes anything: reads heal by themselves, and whether they do is part of the finding.
+
+use super::{Answer, Asked, Finding, Freshness, Lookup, Refusal, Selector, Verified, VerifyMode};
+use crate::domain::aggregate::{Aggregate, Folded, State};
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::event::Decoded;
+use crate::domain::ids::{AggregateKey, Digest, Offset, Version};
+use crate::domain::outcome::PortError;
+use crate::domain::partition::EntryRef;
+use crate::domain::record::{Bytes, FullBody, IncrementBody, RawRecord};
+use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
+use crate::domain::value::Value;
+use crate::reconstruct::{AsOf, Found};
+use crate::store::index::From;
+use crate::store::unavailable;
+use std::collections::BTreeMap;
+
+/// Rows fetched in one go.
+const PAGE: usize = 256;
+
+/// One aggregate being verified up to a version.
+struct Check<'a> {
+    lookup: &'a Lookup,
+    log: &'a PartitionKey,
+    key: &'a AggregateKey,
+    target: Version,
+    checked: u64,
+    findings: Vec<Finding>,
+    /// What the stored events fold to, as far as they join.
+    folded: Aggregate,
+    /// Digests of the stored events.
+    digests: BTreeMap<Version, Digest>,
+}
+
+impl Lookup {
+    /// Verifies all that is stored of an aggregate up to a version, or up to its head.
+    ///
+    /// # Errors
+    /// As for `state`: what cannot be answered at all cannot be verified.
+    pub async fn verify(&self, id: &str, version: Option<Version>, mode: VerifyMode) -> Asked<Verified> {
+        let selector = version.map_or(Selector::Head, Selector::Version);
+        let answer = self.state(id, selector, Freshness::default()).await?;
+        let (log, key) = (self.log_of(answer.partition), self.key(id));
+        let folded = Aggregate::genesis(&key.kind, &key.id);
+        let target = answer.aggregate.version;
+        let mut check = Check {
+            lookup: self,
+            log: &log,
+            key: &key,
+            target,
+            checked: 0,
+            findings: Vec::new(),
+            folded,
+            digests: BTreeMap::new(),
+        };
+        check.rows().await?;
+        check.entries().await?;
+        if check.folded.version == target {
+            let folded = check.folded.clone();
+            check.compare(&folded, &answer.aggregate, "the stored events");
+        }
+        if mode == VerifyMode::Replay {
+            check.replay(&answer).await?;
+        }
+        let Check { checked, mut findings, .. } = check;
+        findings.sort_by(|a, b| (a.version, a.code, &a.detail).cmp(&(b.version, b.code, &b.detail)));
+        Ok(Verified { ok: findings.is_empty(), checked, problems: findings })
+    }
+}
+
+impl Check<'_> {
+    fn found(&mut self, code: &'static str, version: Version, detail: impl Into<String>) {
+        self.findings.push(Finding { code, version, detail: detail.into(), healed: false });
+    }
+
+    fn count(&mut self, events: usize) -> Asked<()> {
+        self.checked += events as u64;
+        let max = self.lookup.0.parts.settings.events_max;
+        if self.checked > max { Err(self.lookup.too_much(self.checked)) } else { Ok(()) }
+    }
+
+    /// A record that cannot be read; do reads answer for its version all the same?
+    async fn damaged(&mut self, version: Version, error: Error) -> Asked<()> {
+        if !matches!(error.kind, ErrorKind::Corrupt | ErrorKind::NotFound) {
+            return Err(error.into());
+        }
+        let ask = self.lookup.ask(AsOf::Version(version.min(self.target)));
+        let read = self.lookup.read_rest(self.log, self.key, &ask).await;
+        let healed = matches!(&read, Ok(read) if matches!(read.found, Found::State(..)));
+        self.findings.push(Finding { code: "corrupt", version, detail: error.detail, healed });
+        Ok(())
+    }
+
+    async fn rows(&mut self) -> Asked<()> {
+        let mut above = Some(Version(0));
+        while let Some(from) = above {
+            let reader = self.lookup.reader();
+            let rows = reader.index.snapshots(self.key, self.log.lineage, From::Above(from), PAGE).await;
+            let mut rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
+            above = None;
+            if let (true, Some(first), Some(last)) = (rows.len() == PAGE, rows.first(), rows.last()) {
+                // The page may end inside a version, which is then read whole with the next page.
+                let (first, last) = (first.version, last.version);
+                let whole = first == last;
+                rows.retain(|row| whole || row.version != last);
+                above = Some(if whole { last } else { Version(last.0 - 1) });
+            }
+            rows.sort_by_key(|row| (row.version, row.kind, row.pack));
+            for row in &rows {
+                if row.version > self.target
+                    && (row.kind == RecordKind::Full || row.from_version >= self.target)
+                {
+                    continue;
+                }
+                self.row(row).await?;
+            }
+            if rows.last().is_some_and(|row| row.version > self.target) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn row(&mut self, row: &SnapshotRow) -> Asked<()> {
+        let packs = &self.lookup.reader().packs;
+        match row.kind {
+            RecordKind::Increment => {
+                let turn = self.lookup.admit().await?;
+                let body = packs.increment(row).await;
+                drop(turn);
+                match body {
+                    Ok(body) => self.increment(body, row.from_version, row.version),
+                    Err(error) => self.damaged(row.version, error).await,
+                }
+            }
+            RecordKind::Full => {
+                let turn = self.lookup.admit().await?;
+                let body = packs.full(row).await;
+                drop(turn);
+                match body {
+                    Ok(body) => self.full(body, row),
+                    Err(error) => self.damaged(row.version, error).await,
+                }
+            }
+        }
+    }
+
+    /// What live checkpoints hold.
+    async fn entries(&mut self) -> Asked<()> {
+        let view = self.lookup.reader().view(self.log).await?;
+        if !view.is_whole {
+            let detail =
+                "a live checkpoint of the partition cannot be read: what it may hold is not verified";
+            let (code, version, detail) = ("corrupt", self.target, detail.to_owned());
+            self.findings.push(Finding { code, version, detail, healed: true });
+        }
+        let mut entries = Vec::new();
+        for live in &view.checkpoints {
+            let Some(index) = live.entries.find(&self.key.id) else { continue };
+            let entry = live.entries.get(index);
+            entries.push(EntryRef {
+                pack: live.pack,
+                object_bytes: live.object_bytes,
+                from: entry.from,
+                upto: entry.upto,
+                first_offset: entry.first_offset,
+                last_offset: entry.last_offset,
+                marked: entry.marked,
+                ignore_from: None,
+            });
+        }
+        entries.sort_by_key(|entry| (entry.from, entry.upto, entry.pack));
+        entries.retain(|entry| entry.from < self.target);
+        for entry in &entries {
+            let turn = self.lookup.admit().await?;
+            let body = self.lookup.reader().packs.entry(self.log, self.key, entry).await;
+            drop(turn);
+            match body {
+                Ok(body) => self.increment(body, entry.from, entry.upto)?,
+                Err(error) => self.damaged(entry.upto, error).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Events that a record says are those of `from + 1 ..= upto`.
+    fn increment(&mut self, body: IncrementBody, from: Version, upto: Version) -> Asked<()> {
+        self.count(body.events.len().max(1))?;
+        if !body.events.iter().map(|event| event.version.0).eq(from.0 + 1..=upto.0) {
+            self.found("corrupt", upto, "an increment does not hold the versions that its row names");
+            return Ok(());
+        }
+        for event in body.events {
+            let (version, skipped) = (event.version, event.skipped);
+            let decoded = self.lookup.reader().decoder.decode(event.record);
+            match self.digests.insert(version, decoded.digest) {
+                Some(before) if before != decoded.digest => {
+                    self.found("conflict", version, "two stored events of one version have different bytes");
+                }
+                _ => {}
+            }
+            if version != self.folded.version.next() || version > self.target {
+                continue;
+            }
+            let refolded = self.lookup.reader().rules.refold(&mut self.folded, version, skipped, &decoded);
+            if let Err(error) = refolded {
+                self.found("corrupt", version, error.detail);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// A state, against its row and against what the events before it fold to.
+    fn full(&mut self, body: FullBody, row: &SnapshotRow) -> Asked<()> {
+        self.count(1)?;
+        let stored = Aggregate::from_body(body);
+        match state_digest(&stored.state) {
+            Ok(digest) if digest == row.state_digest => {}
+            Ok(_) => {
+                self.found("corrupt", row.version, "a state does not have the digest that its row names")
+            }
+            Err(error) => self.found("corrupt", row.version, error.detail),
+        }
+        if self.folded.version == stored.version {
+            let folded = self.folded.clone();
+            self.compare(&folded, &stored, "the stored events");
+        }
+        if self.folded.version < stored.version {
+            // Nothing stored leads up to it: from here on it is what the next events follow on.
+            self.folded = stored;
+        }
+        Ok(())
+    }
+
+    fn compare(&mut self, folded: &Aggregate, told: &Aggregate, what: &str) {
+        let version = told.version;
+        if folded.chain != told.chain {
+            self.found("state-mismatch", version, format!("{what} have another hash chain than the state"));
+        }
+        match (state_digest(&folded.state), state_digest(&told.state)) {
+            (Ok(folded), Ok(told)) if folded == told => {}
+            (Ok(_), Ok(_)) => self.found("state-mismatch", version, format!("{what} fold to another state")),
+            (Err(error), _) | (_, Err(error)) => self.found("corrupt", version, error.detail),
+        }
+        if (folded.offset, folded.effective_time) != (told.offset, told.effective_time) {
+            let detail = format!("{what} end at another offset or effective time");
+            self.found("state-mismatch", version, detail);
+        }
+    }
+
+    /// Folds the topic, from where it starts to the version, and compares events and state.
+    async fn replay(&mut self, answer: &Answer) -> Asked<()> {
+        let reader = self.lookup.reader();
+        let bounds = reader.log.bounds(self.log.partition).await;
+        let start = bounds.map_err(|error| unavailable("read the log's bounds", &error))?.start;
+        let Some(mut replayed) = self.before(start).await? else { return Ok(()) };
+        // By version: what the topic says, for duplicates that say something else.
+        let mut known: BTreeMap<Version, (Option<Bytes>, Option<Bytes>)> = BTreeMap::new();
+        let mut next = replayed.offset.next().max(start);
+        let end = answer.aggregate.offset.next();
+        while next < end {
+            let records = match reader.log.read(self.log.partition, next, end).await {
+                Ok(records) => records,
+                Err(PortError::Missing) => {
+                    let detail = format!("the topic no longer holds offset {next}");
+                    self.found("history-gone", replayed.version.next(), detail);
+                    return Ok(());
+                }
+                Err(error) => return Err(unavailable("read the log", &error).into()),
+            };
+            let Some(last) = records.last() else { break };
+            next = last.offset.next();
+            self.count(records.len())?;
+            for record in records {
+                let decoded = reader.decoder.decode(record);
+                if decoded.id() == Some(&self.key.id) {
+                    self.replay_one(&mut replayed, &mut known, &decoded);
+                }
+            }
+        }
+        if replayed.version == self.target {
+            self.compare(&replayed, &answer.aggregate, "the topic's events");
+        } else {
+            let detail = format!("the topic leads to version {} only", replayed.version);
+            self.found("state-mismatch", self.target, detail);
+        }
+        Ok(())
+    }
+
+    fn replay_one(
+        &mut self,
+        replayed: &mut Aggregate,
+        known: &mut BTreeMap<Version, (Option<Bytes>, Option<Bytes>)>,
+        decoded: &Decoded,
+    ) {
+        let said = |record: &RawRecord| (record.key.clone(), record.value.clone());
+        match self.lookup.reader().rules.fold(replayed, decoded) {
+            Folded::Applied | Folded::Skipped(_) => {
+                let version = replayed.version;
+                known.insert(version, said(&decoded.record));
+                if self.digests.get(&version).is_some_and(|stored| *stored != decoded.digest) {
+                    self.found("conflict", version, "the stored event is not the topic's");
+                }
+            }
+            Folded::Duplicate => {
+                let version = decoded.content.as_ref().ok().and_then(|event| event.version);
+                let first = version.and_then(|version| Some((version, known.get(&version)?)));
+                if let Some((version, _)) = first.filter(|(_, first)| **first != said(&decoded.record)) {
+                    let offset = decoded.record.offset;
+                    let detail = format!("offset {offset} has the same version with other bytes");
+                    self.found("conflict", version, detail);
+                }
+            }
+            Folded::Quarantined(_) | Folded::Refused(_) | Folded::Halt(_) => {}
+        }
+    }
+
+    /// The aggregate before the log's start; none if that is gone, which is a finding.
+    async fn before(&mut self, start: Offset) -> Asked<Option<Aggregate>> {
+        let genesis = Aggregate::genesis(&self.key.kind, &self.key.id);
+        if start <= Offset(0) {
+            return Ok(Some(genesis));
+        }
+        let ask = self.lookup.ask(AsOf::Offset(Offset(start.0 - 1)));
+        match self.lookup.read_rest(self.log, self.key, &ask).await {
+            Ok(read) => match read.found {
+                Found::State(aggregate, _) => Ok(Some(*aggregate)),
+                Found::Unknown | Found::BeforeFirst(_) | Found::BeyondHead(_) => Ok(Some(genesis)),
+                other @ Found::TooMuch(_) => Err(self.lookup.no_state(&other)),
+            },
+            Err(Refusal::HistoryGone { .. }) => {
+                let detail = "what comes before the topic's start cannot be had";
+                self.found("history-gone", Version(1), detail);
+                Ok(None)
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+}
+
+fn state_digest(state: &State) -> Result<Option<Digest>> {
+    let Some(text) = state.to_json() else { return Ok(None) };
+    let limits = crate::domain::value::Limits {
+        max_bytes: usize::MAX,
+        max_depth: crate::domain::value::Limits::DEPTH_MAX,
+        max_members: usize::MAX,
+    };
+    let value = Value::parse(&text, &limits);
+    Ok(Some(value.map_err(|error| Error::corrupt(format!("read a state: {error}")))?.digest()))
+}

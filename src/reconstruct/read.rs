@@ -1,0 +1,371 @@
+//! What anyone may ask of rest and log: a state, the events of a range of versions, the newest version that is
+//! at rest, and from where on history can be had.
+//!
+//! *Order*: that of the module. What a reader brings along as a base (a state that was settled when it was
+//! reconstructed) replaces older snapshots and nothing else: rows and entries are read all the same.
+
+use super::assemble::{Assembled, Assembly};
+use super::piece::Piece;
+use super::{AsOf, Found, ROWS_PAGE, Reconstructor, View, epochs_of};
+use crate::domain::aggregate::Aggregate;
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::event::Decoded;
+use crate::domain::ids::{AggregateKey, Offset, Timestamp, Version};
+use crate::domain::mutant::{Mutant, mutant};
+use crate::domain::partition::{EntryRef, LiveCheckpoint};
+use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
+use crate::store::index::From;
+use crate::store::unavailable;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// How often a read starts again because the log's start followed a low watermark that moved meanwhile.
+const MOVED_RETRIES: usize = 3;
+/// Rows looked at for the start of what can be had.
+const EARLIEST_ROWS_MAX: usize = 1_024;
+
+/// One question to rest and log.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Which moment.
+    pub as_of: AsOf,
+    /// A settled state at or below the moment (and below `events_from`), to go on from.
+    pub base: Option<Arc<Aggregate>>,
+    /// Hand out the events from this version up to the moment.
+    pub events_from: Option<Version>,
+    /// Events and records of the log that may be read for it.
+    pub work_max: Option<u64>,
+}
+
+/// One event, as the fold met it.
+#[derive(Clone, Debug)]
+pub struct FoldedEvent {
+    /// The version it took.
+    pub version: Version,
+    /// It was poison and left the state as it was.
+    pub skipped: bool,
+    /// The record, its digest, and the event in it.
+    pub event: Decoded,
+    /// Effective time of the version.
+    pub effective_time: Timestamp,
+}
+
+/// What a question got.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// The answer.
+    pub found: Found,
+    /// Events that were asked for.
+    pub events: Vec<FoldedEvent>,
+    /// One past the last offset of the log, where the answer took all of it into account: it is the head then.
+    pub log_end: Option<Offset>,
+    /// The aggregate stands still at or after the moment: the head tells where and why.
+    pub marked_later: bool,
+    /// The state will be the same for ever: all of it lies below the low watermark, nothing was damaged.
+    pub is_settled: bool,
+}
+
+/// The newest version that rest knows of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Newest {
+    /// Of a snapshot; none without rows.
+    pub row: Option<Version>,
+    /// Of a live checkpoint's entry.
+    pub entry: Option<Version>,
+    /// Something at that version tells of a quarantine.
+    pub marked: bool,
+    /// False if a live checkpoint cannot be read, which may know of more.
+    pub is_whole: bool,
+    /// Effective time of the newest version.
+    pub effective_time: Timestamp,
+    /// Whether it is deleted; none where only the events would tell.
+    pub deleted: Option<bool>,
+}
+
+impl Ask {
+    /// The plain question for a state.
+    #[must_use]
+    pub fn of(as_of: AsOf) -> Self {
+        Self { as_of, base: None, events_from: None, work_max: None }
+    }
+}
+
+impl Newest {
+    /// The newest version; 0 where nothing is known.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.row.max(self.entry).unwrap_or_default()
+    }
+}
+
+impl Reconstructor {
+    /// The aggregate as of a moment, read by anyone.
+    ///
+    /// # Errors
+    /// See `read`.
+    pub async fn state(&self, partition: &PartitionKey, key: &AggregateKey, as_of: AsOf) -> Result<Found> {
+        Ok(self.read(partition, key, &Ask::of(as_of)).await?.found)
+    }
+
+    /// The aggregate as of a moment, and what else was asked for.
+    ///
+    /// # Errors
+    /// As for `load`; `Unavailable` also where rows and log disagree at this moment.
+    pub async fn read(&self, partition: &PartitionKey, key: &AggregateKey, ask: &Ask) -> Result<Read> {
+        let mut last =
+            Error::new(ErrorKind::Unavailable, "dependency-down", "no view of the partition was read");
+        for _ in 0..MOVED_RETRIES {
+            let early_rows = if mutant(Mutant::SnapshotsBeforeList) {
+                Some(self.rows_for(key, partition, ask).await?)
+            } else {
+                None
+            };
+            let view = self.view(partition).await?;
+            match self.read_in(&view, partition, key, ask, early_rows).await {
+                // The log's start may have followed a low watermark that has moved on since the view was
+                // read.
+                Err(error) if error.kind == ErrorKind::Gone && self.has_moved(&view, partition).await? => {
+                    last = Error::new(ErrorKind::Unavailable, "not-caught-up", error.detail);
+                }
+                answer => return answer,
+            }
+        }
+        Err(last)
+    }
+
+    async fn has_moved(&self, view: &View, partition: &PartitionKey) -> Result<bool> {
+        let rows = self.index.watermarks(partition).await;
+        let rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
+        Ok(rows.iter().any(|row| row.topic_id == self.topic_id && row.low_watermark > view.low_watermark))
+    }
+
+    /// As one view of the partition has it.
+    async fn read_in(
+        &self,
+        view: &View,
+        partition: &PartitionKey,
+        key: &AggregateKey,
+        ask: &Ask,
+        early_rows: Option<Vec<SnapshotRow>>,
+    ) -> Result<Read> {
+        let pending = if mutant(Mutant::ReaderIgnoresPending) {
+            Vec::new()
+        } else {
+            pending_of(&view.checkpoints, &key.id, view.low_watermark)
+        };
+        let rows = match early_rows {
+            Some(rows) => rows,
+            None => self.rows_for(key, partition, ask).await?,
+        };
+        self.check_epochs(partition, &epochs_of(&rows)).await?;
+        let pieces = Piece::all(&rows, &pending);
+        let mut assembly = Assembly::new(self, partition, key, ask.clone(), view.low_watermark);
+        assembly.run(&rows, pieces).await?;
+        assembly.tail(&rows).await?;
+        let assembled = assembly.finish();
+        self.check_epochs(partition, &assembled.entries_reached).await?;
+        self.health.damaged_records.fetch_add(assembled.provenance.damaged, Ordering::Relaxed);
+        Ok(told(assembled, ask.as_of, view.low_watermark))
+    }
+
+    /// The rows that can matter: down to a base, and upwards as far as pieces are needed.
+    async fn rows_for(
+        &self,
+        key: &AggregateKey,
+        partition: &PartitionKey,
+        ask: &Ask,
+    ) -> Result<Vec<SnapshotRow>> {
+        let from = match (ask.as_of, ask.events_from) {
+            (_, Some(from)) => From::AtOrBelow(Version(from.0.saturating_sub(1))),
+            (AsOf::Head, None) => From::Newest,
+            (AsOf::Version(version), None) => From::AtOrBelow(version),
+            (AsOf::Time(time), None) => From::TimeAtOrBefore(time),
+            (AsOf::Offset(offset), None) => From::OffsetAtOrBelow(offset),
+        };
+        let mut rows = self.rows_down(key, partition, from, None).await?;
+        if from != From::Newest {
+            self.rows_up(key, partition, ask, &mut rows).await?;
+        }
+        rows.sort_by_key(|row| std::cmp::Reverse((row.version, row.pack)));
+        Ok(rows)
+    }
+
+    /// The rows above those that are there: one page, which holds the piece that leads up to a moment; for
+    /// events all up to the moment.
+    async fn rows_up(
+        &self,
+        key: &AggregateKey,
+        partition: &PartitionKey,
+        ask: &Ask,
+        rows: &mut Vec<SnapshotRow>,
+    ) -> Result<()> {
+        let mut known = rows.iter().map(|row| row.version).max().unwrap_or_default();
+        loop {
+            let above = self.index.snapshots(key, partition.lineage, From::Above(known), ROWS_PAGE).await;
+            let above = above.map_err(|error| unavailable("read snapshot rows", &error))?;
+            let is_last = above.len() < ROWS_PAGE || ask.events_from.is_none();
+            // A page may end inside a version: what is left of it comes with the next page.
+            let ends = above.last().map_or(known, |row| row.version);
+            let is_split = above.first().is_some_and(|row| row.version < ends);
+            known = if is_split { Version(ends.0 - 1) } else { ends };
+            rows.extend(above);
+            if is_last || matches!(ask.as_of, AsOf::Version(wanted) if known > wanted) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The newest version that rows and live checkpoints know of, whatever the low watermark: each is a fact.
+    ///
+    /// # Errors
+    /// `Unavailable` if a port failed.
+    pub async fn newest(&self, partition: &PartitionKey, key: &AggregateKey) -> Result<Newest> {
+        let view = self.view(partition).await?;
+        self.newest_in(&view, partition, key).await
+    }
+
+    /// The same with a view that was read before.
+    ///
+    /// # Errors
+    /// `Unavailable` if a port failed.
+    pub async fn newest_in(
+        &self,
+        view: &View,
+        partition: &PartitionKey,
+        key: &AggregateKey,
+    ) -> Result<Newest> {
+        let rows = self.index.snapshots(key, partition.lineage, From::Newest, 1).await;
+        let rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
+        let row = rows.first();
+        let mut newest = Newest {
+            row: row.map(|row| row.version),
+            entry: None,
+            marked: row.is_some_and(|row| row.quarantined),
+            is_whole: view.is_whole,
+            effective_time: row.map_or(Timestamp(i64::MIN), |row| row.effective_time),
+            deleted: row.map(|row| row.deleted),
+        };
+        for checkpoint in &view.checkpoints {
+            let Some(index) = checkpoint.entries.find(&key.id) else { continue };
+            let entry = checkpoint.entries.get(index);
+            newest.marked |= entry.marked && entry.upto >= newest.version();
+            if entry.upto > newest.version() {
+                (newest.effective_time, newest.deleted) = (entry.effective_time, None);
+            }
+            newest.entry = newest.entry.max(Some(entry.upto));
+        }
+        Ok(newest)
+    }
+
+    /// The aggregate as rest alone has it, without the events that only the log holds.
+    ///
+    /// # Errors
+    /// As for `load`.
+    pub async fn at_rest(
+        &self,
+        view: &View,
+        partition: &PartitionKey,
+        key: &AggregateKey,
+    ) -> Result<Aggregate> {
+        let pending = pending_of(&view.checkpoints, &key.id, view.low_watermark);
+        Ok(self.load(partition, key, &pending, view.low_watermark).await?.aggregate)
+    }
+
+    /// The earliest version above `version` that can be had although `version` is gone: of a state, or with
+    /// `events` of an event.
+    ///
+    /// # Errors
+    /// `Unavailable` if a port failed.
+    pub async fn earliest(
+        &self,
+        partition: &PartitionKey,
+        key: &AggregateKey,
+        version: Version,
+        events: Wanted,
+    ) -> Result<Option<Version>> {
+        let bounds = self.log.bounds(partition.partition).await;
+        let start = bounds.map_err(|error| unavailable("read the log's bounds", &error))?.start;
+        let mut above = version;
+        let mut looked_at = 0;
+        while looked_at < EARLIEST_ROWS_MAX {
+            let rows = self.index.snapshots(key, partition.lineage, From::Above(above), ROWS_PAGE).await;
+            let rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
+            for row in rows.iter().filter(|row| row.kind == RecordKind::Full) {
+                let goes_on = |other: &SnapshotRow| {
+                    other.kind == RecordKind::Increment
+                        && other.from_version <= row.version
+                        && other.version > row.version
+                };
+                let follows = row.last_offset.next() >= start || rows.iter().any(goes_on);
+                if events == Wanted::Event && !follows {
+                    continue;
+                }
+                match self.packs.full(row).await {
+                    Ok(_) if events == Wanted::Event => return Ok(Some(row.version.next())),
+                    Ok(_) => return Ok(Some(row.version)),
+                    Err(error) if matches!(error.kind, ErrorKind::Corrupt | ErrorKind::NotFound) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            looked_at += rows.len();
+            match rows.last() {
+                Some(last) if rows.len() == ROWS_PAGE => above = last.version,
+                _ => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What is to be had at the earliest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The state at a version.
+    State,
+    /// The event of a version.
+    Event,
+}
+
+fn told(assembled: Assembled, as_of: AsOf, low_watermark: Offset) -> Read {
+    let Assembled { aggregate, provenance, events, stopped, too_much, log_end, is_whole, .. } = assembled;
+    let is_settled = is_whole
+        && aggregate.version > Version(0)
+        && aggregate.offset < low_watermark
+        && aggregate.quarantine.is_none();
+    let found = match (too_much, as_of, aggregate.version) {
+        (Some(events), ..) => Found::TooMuch(events),
+        (None, AsOf::Version(version), head) if head > Version(0) && head < version => {
+            Found::BeyondHead(head)
+        }
+        (None, _, Version(0)) => match stopped {
+            Some(first) => Found::BeforeFirst(first),
+            None if aggregate.quarantine.is_some() => Found::State(Box::new(aggregate), provenance),
+            None => Found::Unknown,
+        },
+        (None, ..) => Found::State(Box::new(aggregate), provenance),
+    };
+    Read { found, events, log_end, marked_later: assembled.marked_later, is_settled }
+}
+
+/// What live checkpoints hold of an aggregate, for a reader whose view has this low watermark.
+fn pending_of(checkpoints: &[LiveCheckpoint], id: &str, low_watermark: Offset) -> Vec<EntryRef> {
+    let mut pending = Vec::new();
+    for checkpoint in checkpoints {
+        let Some(index) = checkpoint.entries.find(id) else { continue };
+        let entry = checkpoint.entries.get(index);
+        if entry.first_offset >= low_watermark {
+            continue;
+        }
+        pending.push(EntryRef {
+            pack: checkpoint.pack,
+            object_bytes: checkpoint.object_bytes,
+            from: entry.from,
+            upto: entry.upto,
+            first_offset: entry.first_offset,
+            last_offset: entry.last_offset,
+            marked: entry.marked,
+            ignore_from: Some(low_watermark),
+        });
+    }
+    pending
+}
