@@ -1,4 +1,4 @@
-//! What the tests of the Kafka adapters share: a mock broker with records in it, and members that keep a book.
+//! What the tests of the Kafka adapters share: mock brokers with records, and members that keep a book.
 
 use snapfold::domain::ids::{Offset, PartitionNo};
 use snapfold::domain::outcome::PortResult;
