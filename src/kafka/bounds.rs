@@ -166,7 +166,7 @@ fn positions(
     Ok(found)
 }
 
-/// Kafka's id of a topic. Brokers before 2.8 have none: there, a name derived from cluster and topic stands in
+/// Kafka's id of a topic. Brokers before 2.8 have none: there, one derived from cluster and topic stands in
 /// for it, and a topic that is deleted and created again is noticed by its offsets only.
 pub(super) fn topic_id(client: &Client, topic: &str, timeout: Duration) -> KafkaResult<u128> {
     // Any broker knows it. Left to itself librdkafka asks the controller, which the mock cluster has none of.
