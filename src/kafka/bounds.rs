@@ -27,6 +27,8 @@ use tracing::{debug, warn};
 const STALE_MS_MAX: u64 = 10_000;
 /// How long brokers may take to tell the bounds of all assigned partitions.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two questions about one partition.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// The number of a question to the brokers; several may be open at once.
 type Question = u64;
@@ -164,7 +166,7 @@ fn positions(
     Ok(found)
 }
 
-/// Kafka's id of a topic. Brokers before 2.8 have none: there, a name derived from cluster and topic stands in
+/// Kafka's id of a topic. Brokers before 2.8 have none: there, one derived from cluster and topic stands in
 /// for it, and a topic that is deleted and created again is noticed by its offsets only.
 pub(super) fn topic_id(client: &Client, topic: &str, timeout: Duration) -> KafkaResult<u128> {
     // Any broker knows it. Left to itself librdkafka asks the controller, which the mock cluster has none of.
@@ -251,7 +253,13 @@ pub(super) fn watch(client: &Client, board: &Board, pokes: &mpsc::Receiver<()>, 
         if keys.is_empty() {
             continue;
         }
-        match board.refresh(client, &keys, REFRESH_TIMEOUT) {
+        let refreshed = board.refresh(client, &keys, REFRESH_TIMEOUT);
+        if refreshed.is_err() {
+            for topic in keys.iter().map(|(topic, _)| topic).collect::<BTreeSet<_>>() {
+                look_for_leaders(client, topic, REFRESH_TIMEOUT);
+            }
+        }
+        match refreshed {
             Ok(_) => silent = false,
             Err(error) if silent => debug!(%error, "bounds are still unknown"),
             Err(error) => {
@@ -272,9 +280,29 @@ pub(super) fn one(
 ) -> PortResult<LogBounds> {
     let key = (Arc::clone(topic), partition.0);
     let doing = format!("ask for the bounds of `{topic}`/{partition}");
-    let found = board.refresh(client, std::slice::from_ref(&key), timeout);
-    let found = found.map_err(|error| outcome(&doing, &error, Effect::None))?;
-    found.get(&key).copied().ok_or_else(|| PortError::NotDone(format!("{doing}: no broker answered")))
+    let deadline = now() + timeout;
+    loop {
+        let left = deadline.saturating_duration_since(now());
+        let failed = match board.refresh(client, std::slice::from_ref(&key), left) {
+            Ok(found) => match found.get(&key) {
+                Some(bounds) => return Ok(*bounds),
+                None => PortError::NotDone(format!("{doing}: no broker answered")),
+            },
+            Err(error) => outcome(&doing, &error, Effect::None),
+        };
+        if now() >= deadline || matches!(failed, PortError::Permanent(_)) {
+            return Err(failed);
+        }
+        look_for_leaders(client, topic, deadline.saturating_duration_since(now()));
+        // A pause, that serves the client's log lines.
+        let _ = client.poll(RETRY_PAUSE);
+    }
+}
+
+/// librdkafka asks the leader it knows, and does not look for another one when that is no more.
+fn look_for_leaders(client: &Client, topic: &str, timeout: Duration) {
+    // Its failure shows with the next question.
+    let _ = client.fetch_metadata(Some(topic), timeout.max(Duration::from_millis(1)));
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@
 //! *What may leak*: a client that cannot leave the group in time is left to its thread.
 
 use super::bounds::{Board, watch};
-use super::failure::{Effect, log, log_error, now, outcome};
+use super::context::{Heard, Loss, MemberContext};
+use super::failure::{Effect, now, outcome};
 use super::ffi;
 use super::log::TopicLog;
 use super::mailbox::{Mailbox, Member};
@@ -22,13 +23,12 @@ use crate::domain::ids::{Offset, PartitionNo};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::kafka::{ConsumerSettings, Group, GroupEvent, Log};
 use futures_channel::oneshot;
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Offset as Position, TopicPartitionList};
+use rdkafka::{Offset as Position, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
@@ -72,76 +72,6 @@ impl Commands {
     pub(super) fn send(&self, command: Command) -> PortResult<()> {
         self.0.send(command).map_err(|_| PortError::NotDone("the consumer is closed".to_owned()))
     }
-}
-
-/// What librdkafka says while it is polled.
-enum Heard {
-    Assign(Vec<Key>),
-    Revoke(Vec<Key>, Loss),
-    Committed(KafkaResult<()>, Vec<(Key, KafkaResult<()>)>),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Loss {
-    /// They are ours until we answer.
-    AskedBack,
-    /// They are another's already.
-    Lost,
-}
-
-/// Writes down what librdkafka says; the thread acts on it after the poll.
-#[derive(Default)]
-pub(super) struct MemberContext {
-    heard: Mutex<Vec<Heard>>,
-    closing: AtomicBool,
-}
-
-impl MemberContext {
-    fn hear(&self, what: Heard) {
-        self.heard.lock().expect("no panic while what was heard is held").push(what);
-    }
-
-    fn heard(&self) -> Vec<Heard> {
-        std::mem::take(&mut *self.heard.lock().expect("no panic while what was heard is held"))
-    }
-}
-
-impl ClientContext for MemberContext {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        log(level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        log_error(&error, reason);
-    }
-}
-
-impl ConsumerContext for MemberContext {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        if self.closing.load(Ordering::Acquire) {
-            // Leaving: any answer gives everything back.
-            let _ = consumer.incremental_unassign(&TopicPartitionList::new());
-            return;
-        }
-        let keys = keys(list);
-        self.hear(match what {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Heard::Assign(keys),
-            _ if consumer.assignment_lost() => Heard::Revoke(keys, Loss::Lost),
-            _ => Heard::Revoke(keys, Loss::AskedBack),
-        });
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, list: &TopicPartitionList) {
-        let elements = list.elements();
-        let each = elements
-            .iter()
-            .map(|element| ((Arc::from(element.topic()), element.partition()), element.error()));
-        self.hear(Heard::Committed(result, each.collect()));
-    }
-}
-
-fn keys(list: &TopicPartitionList) -> Vec<Key> {
-    list.elements().iter().map(|element| (Arc::from(element.topic()), element.partition())).collect()
 }
 
 fn list_of<'a>(keys: impl IntoIterator<Item = &'a Key>) -> TopicPartitionList {
@@ -547,7 +477,7 @@ impl Membership {
             self.poll(TURN);
             self.send_commits();
         }
-        self.consumer.context().closing.store(true, Ordering::Release);
+        self.consumer.context().close();
         let keys: Vec<Key> = self.assigned.keys().cloned().collect();
         self.give_up(&keys);
         // Dropping it leaves the group, and may hang: then it hangs alone.

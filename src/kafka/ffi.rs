@@ -146,8 +146,8 @@ pub(super) fn topic_id<C: ClientContext>(
     }
 }
 
-/// Asks for a commit, whose answer comes to the context's `commit_callback`. The crate's own asynchronous commit
-/// has no answer: librdkafka gives one only to a C callback or to a queue that is named.
+/// Asks for a commit, whose answer comes to the context's `commit_callback`. The crate's own asynchronous
+/// commit has no answer: librdkafka gives one only to a C callback or to a queue that is named.
 pub(super) fn commit<C: ClientContext>(client: &Client<C>, list: &TopicPartitionList) -> KafkaResult<()> {
     // SAFETY: the client outlives the call; the list is copied; the queue is counted, and freed here.
     let status = unsafe {

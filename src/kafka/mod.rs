@@ -5,6 +5,7 @@
 //! | `mod.rs` | the ports `Log`, `Group`, `Records` |
 //! | `settings.rs` | every librdkafka setting and its reason; what a user may not override |
 //! | `consumer.rs` | `Consumer`: the group's only client, its thread, assigning, revoking, committing |
+//! | `context.rs` | what librdkafka says to the member while it is polled |
 //! | `mailbox.rs` | what one topic's worker hears of the group |
 //! | `queue.rs` | the queue of one assigned partition, as `Records` |
 //! | `bounds.rs` | where partitions begin and end, kept fresh in the background |
@@ -21,6 +22,8 @@ mod bounds;
 mod broker;
 #[cfg(feature = "runtime")]
 mod consumer;
+#[cfg(feature = "runtime")]
+mod context;
 #[cfg(feature = "runtime")]
 mod dead_letter;
 #[cfg(feature = "runtime")]

@@ -11,7 +11,7 @@ use super::settings;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{Offset, PartitionNo, Timestamp};
 use crate::domain::outcome::{PortError, PortResult};
-use crate::domain::record::Headers;
+use crate::domain::record::{Bytes, Headers};
 use futures_channel::oneshot;
 use rdkafka::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
@@ -68,7 +68,7 @@ pub struct Outgoing<'a> {
     /// Value; none is a tombstone.
     pub value: Option<&'a [u8]>,
     /// Headers.
-    pub headers: &'a [(Box<str>, Option<crate::domain::record::Bytes>)],
+    pub headers: &'a [(Box<str>, Option<Bytes>)],
     /// The record's timestamp; none, and 0 or less, mean now.
     pub timestamp: Option<Timestamp>,
 }
@@ -147,7 +147,7 @@ impl Producer {
 
     /// Waits for room, then queues a record. The answer says when it is written.
     pub async fn send(&self, record: Outgoing<'_>) -> PortResult<Delivery> {
-        let header_bytes = |(name, value): &(Box<str>, Option<Arc<[u8]>>)| {
+        let header_bytes = |(name, value): &(Box<str>, Option<Bytes>)| {
             name.len() + value.as_ref().map_or(0, |value| value.len())
         };
         let bytes = record.key.map_or(0, <[u8]>::len)
@@ -189,7 +189,7 @@ impl Producer {
     }
 }
 
-fn owned(headers: &[(Box<str>, Option<Arc<[u8]>>)]) -> OwnedHeaders {
+fn owned(headers: &[(Box<str>, Option<Bytes>)]) -> OwnedHeaders {
     let mut list = OwnedHeaders::new_with_capacity(headers.len());
     for (name, value) in headers {
         list = list.insert(Header { key: name, value: value.as_deref() });

@@ -198,8 +198,8 @@ pub(super) fn member(settings: &ConsumerSettings) -> Result<ClientConfig> {
     Ok(config)
 }
 
-/// The configuration of a client that reads stretches. It names the group, because librdkafka assigns
-/// partitions only to clients with one, and because it asks for the group's committed offsets; it never joins.
+/// The configuration of a client that reads stretches. It names the group because librdkafka assigns only to
+/// clients with one, and because it asks for the group's committed offsets. It never joins.
 pub(super) fn reader(settings: &ConsumerSettings) -> Result<ClientConfig> {
     let properties = without_foreign(&settings.properties, MEMBER);
     let properties = without_foreign(&properties, READER);

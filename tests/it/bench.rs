@@ -1,4 +1,4 @@
-//! What the tests of the Kafka adapters share: a mock broker with records in it, and members that keep a book.
+//! What the tests of the Kafka adapters share: mock brokers with records, and members that keep a book.
 
 use snapfold::domain::ids::{Offset, PartitionNo};
 use snapfold::domain::outcome::PortResult;
@@ -20,9 +20,13 @@ pub(crate) async fn within<T>(what: &str, time: Duration, future: impl Future<Ou
     tokio::time::timeout(time, future).await.unwrap_or_else(|_| panic!("{what}: nothing within {time:?}"))
 }
 
-/// Settings for a mock broker.
+/// Settings for a mock broker; a group that notices changes sooner than in earnest.
 pub(crate) fn settings(broker: &MockBroker, topics: &[&str]) -> ConsumerSettings {
-    ConsumerSettings::new(broker.bootstrap(), "g", topics)
+    let mut settings = ConsumerSettings::new(broker.bootstrap(), "g", topics);
+    for (name, value) in [("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "200")] {
+        settings.properties.insert(name.into(), value.into());
+    }
+    settings
 }
 
 /// The value of the n-th record of a partition.

@@ -12,9 +12,7 @@ async fn records_keep_coming_in_order_whatever_request_fails() {
     let broker = MockBroker::start(&[("t", 2)]).unwrap();
     let producer = producer(&broker);
     let book = Arc::new(Mutex::new(Book::default()));
-    let mut quick = settings(&broker, &["t"]);
-    quick.properties.insert("heartbeat.interval.ms".into(), "300".into());
-    let member = Reading::start("a", quick, &book);
+    let member = Reading::start("a", settings(&broker, &["t"]), &book);
     fill(&producer, "t", 2, 0, 100).await;
     until("the first records", &book, |book| book.total() == 200).await;
     let mut written = 100;

@@ -154,9 +154,7 @@ async fn a_worker_that_does_not_let_go_delays_a_rebalance_by_a_bound() {
 async fn who_is_expelled_hears_that_its_partitions_are_lost_and_gets_them_again() {
     let broker = MockBroker::start(&[("t", 2)]).unwrap();
     fill(&producer(&broker), "t", 2, 0, 50).await;
-    let mut settings = settings(&broker, &["t"]);
-    settings.properties.insert("heartbeat.interval.ms".into(), "200".into());
-    let consumer = Consumer::start(settings).unwrap();
+    let consumer = Consumer::start(settings(&broker, &["t"])).unwrap();
     let (group, _) = consumer.stream("t");
     assert_eq!(assigned(&*group).await.len(), 2);
     let mut records = open(&*group, 0, 0).await;
