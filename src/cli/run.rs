@@ -1,0 +1,476 @@
+//! `run`, and the composition root of every worker process: configuration in, a running stack out. No decisions about
+//! events are made here; this file only knows who needs whom.
+//!
+//! *Order*: stores, then Kafka, then the lineage of each stream, then workers, then the API. Stopping goes backwards:
+//! readiness off, workers cover what is dirty, the group is left, the API ends last.
+
+use super::args::RunArgs;
+use super::failure::{Done, Exit, Failure};
+use super::screen::Screen;
+use super::source::load_config;
+use crate::clock::{Clock, SystemClock};
+use crate::codec::dictionary::Privacy;
+use crate::config::{self, Config, Dictionaries, Stream};
+use crate::domain::error::{Error, ErrorKind};
+use crate::domain::ids::Lineage;
+use crate::domain::outcome::{PortError, PortResult};
+use crate::domain::partition::Settings;
+use crate::http::{self, App, Readiness};
+use crate::kafka::{Consumer, ConsumerSettings};
+use crate::lookup::{self, Cache, KeptStates, Lookup, LookupSettings, NoCache, Streams};
+use crate::reconstruct::Reconstructor;
+use crate::store::SnapshotStore;
+use crate::store::blobs::{Blobs, LocalBlobs};
+use crate::store::flush::{FlushLimits, Written};
+use crate::store::index::{EmbeddedIndex, Index};
+use crate::store::lineages::{self, Activated};
+use crate::store::packs::{CompressionPlan, Packs};
+use crate::telemetry::logging;
+use crate::telemetry::metrics::Metrics;
+use crate::worker::{Components, Handle, TokioSpawn, Worker, WorkerSettings};
+use futures_util::FutureExt;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// From minting a pack id to the last acknowledgement (rule 1).
+const FLUSH_DEADLINE_MS: u64 = 600_000;
+/// Before a failed write or read is repeated.
+const RETRY_MS: u64 = 200;
+/// How long brokers may take to answer for the first time.
+const FIRST_ANSWER_MS: u64 = 30_000;
+/// Time that a revoked partition may take to cover what is dirty.
+const REVOKE_MS: u64 = 1_000;
+/// The same, when the process stops.
+const SHUTDOWN_MS: u64 = 20_000;
+
+/// A running worker process.
+pub(super) struct Stack {
+    /// Who answers, by aggregate type.
+    pub(super) streams: Arc<Streams>,
+    /// Who folds, by aggregate type.
+    pub(super) workers: BTreeMap<Arc<str>, Handle>,
+    /// What was written since the start.
+    pub(super) written: Arc<Written>,
+    /// Where the API listens.
+    pub(super) address: SocketAddr,
+    /// May readiness say yes? `dev` says so once everything is fed.
+    pub(super) open: Arc<AtomicBool>,
+    consumer: Arc<Consumer>,
+    stop: watch::Sender<bool>,
+    folding: JoinSet<()>,
+    serving: JoinSet<()>,
+}
+
+/// What may differ from the configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Options {
+    /// Starts a new lineage where the fold has changed.
+    pub(super) new_lineage: bool,
+}
+
+/// The `run` command.
+pub(super) fn run(args: &RunArgs, screen: &mut Screen<'_>) -> Done {
+    start_logging()?;
+    let config = load_config(&args.source.config, &args.source.sets)?;
+    runtime(&config)?.block_on(async {
+        let options = Options { new_lineage: args.new_lineage };
+        let stack = Stack::start(&config, options).await?;
+        screen.say(&format!("serving on http://{}", stack.address));
+        until_told_to_stop().await;
+        screen.say("stopping: covering what is not yet covered ...");
+        stack.stop().await;
+        Ok(())
+    })
+}
+
+/// Logs as the environment says.
+pub(super) fn start_logging() -> Done {
+    logging::start().map_err(|why| Failure::usage(why, "see `SNAPFOLD_LOG` in docs/OPERATIONS.md"))
+}
+
+/// The runtime of a process.
+pub(super) fn runtime(config: &Config) -> Done<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = config.threads {
+        builder.worker_threads(threads);
+    }
+    builder.enable_all().build().map_err(|error| {
+        Failure::new(Exit::Failure, format!("start the runtime: {error}")).hint("check the limits of threads")
+    })
+}
+
+/// Waits for Ctrl-C or SIGTERM; the second one ends the process at once.
+pub(super) async fn until_told_to_stop() {
+    signal().await;
+    tokio::spawn(async {
+        signal().await;
+        std::process::exit(130);
+    });
+}
+
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => terminate.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    futures_util::future::select(terminate.boxed(), tokio::signal::ctrl_c().boxed()).await;
+}
+
+/// The stores that all streams of a process share.
+#[derive(Clone)]
+struct Stores {
+    index: Arc<dyn Index>,
+    blobs: Arc<dyn Blobs>,
+    clock: Arc<SystemClock>,
+    /// Bounded for all streams together.
+    cache: Arc<dyn Cache>,
+}
+
+impl Stack {
+    /// Starts everything and returns once the API listens; workers join their group meanwhile.
+    pub(super) async fn start(config: &Config, options: Options) -> Done<Self> {
+        let metrics = Metrics::install().map_err(|why| Failure::new(Exit::Failure, why))?;
+        let listener = listen(&config.http.listen).await?;
+        let address = listener.local_addr()?;
+        let stores = open_stores(config)?;
+        let consumer = Arc::new(Consumer::start(consumer_settings(config, address)).map_err(fault)?);
+        let (metrics, (stop, _)) = (Arc::new(metrics), watch::channel(false));
+        let written = Arc::new(Written::default());
+        let mut stack = Self {
+            streams: Arc::default(),
+            workers: BTreeMap::new(),
+            written,
+            address,
+            open: Arc::new(AtomicBool::new(true)),
+            consumer,
+            stop,
+            folding: JoinSet::new(),
+            serving: JoinSet::new(),
+        };
+        let mut counts = Vec::with_capacity(config.streams.len());
+        for stream in &config.streams {
+            let (_, log) = stack.consumer.stream(&stream.topic);
+            let doing = format!("ask for the partitions of topic `{}`", stream.topic);
+            counts.push(first_answer(&doing, || log.partition_count()).await?);
+        }
+        let all: u32 = counts.iter().sum();
+        let mut by_type = BTreeMap::new();
+        for stream in &config.streams {
+            let lookup = stack.start_stream(config, stream, &stores, all.max(1), options).await?;
+            by_type.insert(Arc::clone(&stream.kind), Arc::new(lookup));
+        }
+        stack.streams = Arc::new(Streams { by_type });
+        let topic = |stream: &Stream| (Arc::clone(&stream.kind), Arc::clone(&stream.topic));
+        stack.serve(listener, config.streams.iter().map(topic).collect(), metrics);
+        Ok(stack)
+    }
+
+    /// One stream: its lineage, its worker, and who answers for it.
+    async fn start_stream(
+        &mut self,
+        config: &Config,
+        stream: &Stream,
+        stores: &Stores,
+        partitions: u32,
+        options: Options,
+    ) -> Done<Lookup> {
+        let (group, log) = self.consumer.stream(&stream.topic);
+        let doing = format!("ask for the id of topic `{}`", stream.topic);
+        let topic_id = first_answer(&doing, || self.consumer.topic_id(&stream.topic).boxed()).await?;
+        let lineage = active_lineage(stream, stores, topic_id, options).await?;
+        let packs = Packs::new(
+            Arc::clone(&stores.index),
+            Arc::clone(&stores.blobs),
+            compression(stream),
+            session(&stores.clock),
+        );
+        let reader = Reconstructor {
+            index: Arc::clone(&stores.index),
+            packs: Arc::new(packs),
+            log: Arc::clone(&log),
+            decoder: stream.decoder(),
+            rules: stream.rules(),
+            topic_id,
+            health: Arc::default(),
+        };
+        let store = SnapshotStore {
+            index: Arc::clone(&stores.index),
+            packs: Arc::clone(&reader.packs),
+            clock: Arc::clone(&stores.clock) as Arc<dyn Clock>,
+            limits: FlushLimits { deadline_ms: FLUSH_DEADLINE_MS, retry_ms: RETRY_MS },
+            written: Arc::clone(&self.written),
+        };
+        let (worker, handle) = Worker::new(Components {
+            group,
+            log,
+            store: Arc::new(store),
+            reader: reader.clone(),
+            clock: Arc::clone(&stores.clock) as Arc<dyn Clock>,
+            spawn: Arc::new(TokioSpawn::new(tokio::runtime::Handle::current())),
+            decoder: stream.decoder(),
+            rules: stream.rules(),
+            topic: Arc::clone(&stream.topic),
+            topic_id,
+            lineage,
+            settings: worker_settings(config, stream, partitions),
+        });
+        let mut stop = self.stop.subscribe();
+        self.folding.spawn(async move {
+            let stopped = async move {
+                // An error means that the stack is gone: the same.
+                let _ = stop.wait_for(|stop| *stop).await;
+            };
+            worker.run(Box::pin(stopped)).await;
+        });
+        self.workers.insert(Arc::clone(&stream.kind), handle.clone());
+        Ok(Lookup::new(lookup::Components {
+            reader,
+            owners: Arc::new(handle),
+            clock: Arc::clone(&stores.clock) as Arc<dyn Clock>,
+            cache: Arc::clone(&stores.cache),
+            topic: Arc::clone(&stream.topic),
+            lineage,
+            settings: LookupSettings { partitioner: partitioner(stream), ..LookupSettings::default() },
+        }))
+    }
+
+    fn serve(&mut self, listener: TcpListener, topics: BTreeMap<Arc<str>, Arc<str>>, metrics: Arc<Metrics>) {
+        let workers = self.workers.clone();
+        let (open, consumer) = (Arc::clone(&self.open), Arc::clone(&self.consumer));
+        let readiness = move || readiness(&workers, &consumer, open.load(Ordering::Relaxed));
+        let app = App {
+            streams: Arc::clone(&self.streams),
+            topics,
+            workers: self.workers.clone(),
+            metrics: http::metrics::source(metrics, self.workers.clone(), Vec::new),
+            readiness: Arc::new(readiness),
+        };
+        let mut stop = self.stop.subscribe();
+        self.serving.spawn(async move {
+            let stopped = async move {
+                let _ = stop.wait_for(|stop| *stop).await;
+            };
+            if let Err(error) = http::serve(listener, http::router(app), stopped).await {
+                tracing::error!(%error, "the API ended");
+            }
+        });
+    }
+
+    /// True once every partition has folded what the log held when it was assigned, and more came since.
+    pub(super) fn readiness(&self) -> Readiness {
+        readiness(&self.workers, &self.consumer, self.open.load(Ordering::Relaxed))
+    }
+
+    /// Covers what is dirty, leaves the group, ends the API.
+    pub(super) async fn stop(mut self) {
+        self.open.store(false, Ordering::Relaxed);
+        // Nobody listening means that all have ended by themselves.
+        let _ = self.stop.send(true);
+        while self.folding.join_next().await.is_some() {}
+        self.consumer.close().await;
+        self.serving.shutdown().await;
+    }
+}
+
+/// A fault that keeps the process from starting.
+pub(super) fn fault(error: Error) -> Failure {
+    let exit = match error.kind {
+        ErrorKind::Unavailable => Exit::Unreachable,
+        ErrorKind::Invalid => Exit::Config,
+        ErrorKind::Conflict => Exit::Conflict,
+        _ => Exit::Failure,
+    };
+    Failure::new(exit, error.detail)
+}
+
+fn readiness(workers: &BTreeMap<Arc<str>, Handle>, consumer: &Consumer, open: bool) -> Readiness {
+    let mut reasons = Vec::new();
+    if !open {
+        reasons.push("not all events are fed, or the process is stopping".to_owned());
+    }
+    if let Some(failure) = consumer.failure() {
+        reasons.push(failure);
+    }
+    for (kind, handle) in workers {
+        let statuses = handle.statuses.lock().expect("no panic while the map is held");
+        if statuses.is_empty() && handle.partitions().is_empty() && !handle.has_joined() {
+            reasons.push(format!("`{kind}`: the group has not given us a partition yet"));
+        }
+        for (partition, status) in statuses.iter() {
+            if let Some(refusal) = &status.refused {
+                reasons.push(format!("`{kind}` partition {partition}: {}", refusal.poison()));
+            } else if let Some((offset, poison)) = &status.halted {
+                reasons.push(format!("`{kind}` partition {partition} stands before {offset}: {poison}"));
+            } else if status.position < status.replay_until {
+                reasons.push(format!(
+                    "`{kind}` partition {partition}: at {} of {}",
+                    status.position, status.replay_until
+                ));
+            }
+        }
+        if statuses.len() < handle.partitions().len() {
+            reasons.push(format!("`{kind}`: partitions are being taken over"));
+        }
+    }
+    Readiness { ready: reasons.is_empty(), reasons }
+}
+
+fn consumer_settings(config: &Config, address: SocketAddr) -> ConsumerSettings {
+    let topics: Vec<&str> = config.streams.iter().map(|stream| &*stream.topic).collect();
+    let properties = &config.kafka.properties;
+    ConsumerSettings {
+        properties: properties
+            .iter()
+            .map(|(name, value)| (name.clone(), value.reveal().to_owned()))
+            .collect(),
+        client_id: format!("snapfold@{address}"),
+        queue_bytes_max: config.budget.kafka_queues,
+        revoke_ms: REVOKE_MS,
+        ..ConsumerSettings::new(&config.kafka.brokers, &config.kafka.group, &topics)
+    }
+}
+
+async fn listen(address: &str) -> Done<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = "choose another port with --port or `http.listen`, or stop what uses this one";
+        Failure::new(Exit::Failure, format!("listen on {address}: {error}")).hint(hint)
+    })
+}
+
+fn open_stores(config: &Config) -> Done<Stores> {
+    let index: Arc<dyn Index> = match &config.index {
+        config::Index::Embedded { path } => {
+            Arc::new(EmbeddedIndex::open(Path::new(path), config.budget.index).map_err(fault)?)
+        }
+        config::Index::Scylla { .. } => {
+            let hint = "use `index: { embedded: { path: … } }`";
+            return Err(
+                Failure::new(Exit::Config, "`index.scylla` is not available in this version").hint(hint)
+            );
+        }
+    };
+    let blobs: Arc<dyn Blobs> = match &config.blobs {
+        config::Blobs::Directory { path } => Arc::new(LocalBlobs::open(Path::new(path)).map_err(fault)?),
+        config::Blobs::S3 { .. } => {
+            let hint = "use `blobs: { directory: { path: … } }`";
+            return Err(Failure::new(Exit::Config, "`blobs.s3` is not available in this version").hint(hint));
+        }
+    };
+    let cache: Arc<dyn Cache> = match config.cache {
+        Some(cache) => Arc::new(KeptStates::new(config.budget.cache, cache.ttl_ms)),
+        None => Arc::new(NoCache),
+    };
+    Ok(Stores { index, blobs, clock: Arc::new(SystemClock::start()), cache })
+}
+
+/// Repeats a question until it is answered, for as long as brokers may take to come up.
+async fn first_answer<T, F>(doing: &str, mut ask: impl FnMut() -> F) -> Done<T>
+where
+    F: Future<Output = PortResult<T>>,
+{
+    let asking = async {
+        loop {
+            match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(PortError::Permanent(why)) => return Err(why),
+                Err(PortError::Missing) => return Err("there is no such topic".to_owned()),
+                Err(error) => {
+                    tracing::warn!(%error, "{doing}");
+                    tokio::time::sleep(std::time::Duration::from_millis(RETRY_MS)).await;
+                }
+            }
+        }
+    };
+    let hint = "check `kafka.brokers`, the topic's name, and that the brokers are up";
+    match tokio::time::timeout(std::time::Duration::from_millis(FIRST_ANSWER_MS), asking).await {
+        Ok(answer) => {
+            answer.map_err(|why| Failure::new(Exit::Unreachable, format!("{doing}: {why}")).hint(hint))
+        }
+        Err(_) => {
+            let late = format!("{doing}: no answer within {} s", FIRST_ANSWER_MS / 1_000);
+            Err(Failure::new(Exit::Unreachable, late).hint(hint))
+        }
+    }
+}
+
+/// The lineage of this topic and this fold; a changed fold is refused (rule 2).
+async fn active_lineage(stream: &Stream, stores: &Stores, topic_id: u128, options: Options) -> Done<Lineage> {
+    let activated = lineages::activate(
+        &*stores.blobs,
+        &stream.topic,
+        topic_id,
+        stream.fingerprint(),
+        options.new_lineage,
+    )
+    .await;
+    match activated.map_err(fault)? {
+        Activated::Ready(lineage) => Ok(lineage),
+        Activated::Changed { what } => {
+            let hint = "put the former reducer and mapping back, or fold everything anew with --new-lineage";
+            Err(Failure::new(Exit::Config, format!("lineage-changed: {what}")).hint(hint))
+        }
+    }
+}
+
+fn partitioner(stream: &Stream) -> lookup::Partitioner {
+    match stream.partitioner {
+        config::Partitioner::Murmur2 => lookup::Partitioner::Murmur2,
+        config::Partitioner::Crc32 => lookup::Partitioner::Crc32,
+        config::Partitioner::None => lookup::Partitioner::Unknown,
+    }
+}
+
+fn compression(stream: &Stream) -> CompressionPlan {
+    let dictionary = match stream.dictionary {
+        Dictionaries::Strict => Some(Privacy::Strict),
+        Dictionaries::Off => Some(Privacy::Off),
+        Dictionaries::None => None,
+    };
+    CompressionPlan { compression: stream.compression, dictionary, ..CompressionPlan::default() }
+}
+
+/// Names the writer in its packs.
+fn session(clock: &SystemClock) -> [u8; 16] {
+    let mut session = [0; 16];
+    session[..10].copy_from_slice(&clock.random());
+    session[10..].copy_from_slice(&clock.random()[..6]);
+    session
+}
+
+fn worker_settings(config: &Config, stream: &Stream, partitions: u32) -> WorkerSettings {
+    let share = |bytes: u64| usize::try_from(bytes / u64::from(partitions)).unwrap_or(usize::MAX);
+    WorkerSettings {
+        partition: Settings {
+            events_max: stream.events_max,
+            age_ms_max: stream.age_ms_max,
+            bytes_max: stream.bytes_max,
+            write_amplification_permille: stream.write_amplification_permille,
+            strategy: stream.strategy,
+            memory_bytes_max: share(config.budget.states).max(1 << 20),
+            uncovered_bytes_max: share(config.checkpoint.flush_bytes).max(64 << 10),
+            loads_max: 32,
+            snapshots_max: 256,
+            live_bytes_max: config.checkpoint.live_bytes_max / u64::from(partitions),
+            hot_max: 1_024,
+        },
+        checkpoint_ms: config.checkpoint.interval_ms,
+        linger_ms: config.linger_ms,
+        linger_items: 1_024,
+        flushes: config.flushes,
+        tick_ms: 100,
+        records_max: 1_000,
+        retry_ms: RETRY_MS,
+        revoke_ms: REVOKE_MS,
+        shutdown_ms: SHUTDOWN_MS,
+    }
+}
