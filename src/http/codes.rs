@@ -1,7 +1,8 @@
-//! Every code that an answer, a dead letter, a quarantine mark or a halted partition can carry: one closed list.
-//! A code never changes its meaning; `docs/ERRORS.md` and `snapfold explain CODE` print this table.
+//! Every code that an answer, a dead letter, a quarantine mark or a halted partition can carry: one closed
+//! list. A code never changes its meaning; `docs/ERRORS.md` and `snapfold explain CODE` print this table.
 //!
-//! Codes with a status answer requests. Those without one only say what is wrong with an event or a partition.
+//! Codes with a status answer requests. Those without one only say what is wrong
+//! with an event or a partition.
 
 /// One code.
 #[derive(Debug)]
@@ -48,9 +49,10 @@ pub fn reference() -> String {
 const HEAD: &str = "\
 # Codes
 
-Every code that an answer of the API, a dead letter, a quarantined aggregate or a partition that stands still can carry.
-A code keeps its meaning for ever; `snapfold explain CODE` prints its section. Answers are `application/problem+json` with
-`code`, `detail`, `hint` and `retryable`. This file is generated from `src/http/codes.rs`.
+Every code that an answer of the API, a dead letter, a quarantined aggregate or a partition that stands
+still can carry. A code keeps its meaning for ever; `snapfold explain CODE` prints its section. Answers are
+`application/problem+json` with `code`, `detail`, `hint` and `retryable`. This file is generated from
+`src/http/codes.rs`.
 
 ";
 

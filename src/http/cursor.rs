@@ -1,7 +1,7 @@
 //! Cursors: where a list goes on, as one opaque word (base64url of a kind, an order and a place).
 //!
-//! A cursor says nothing about filters: they are given again with it. It is checked all the same, so that one of
-//! another list, or of the other order, is an error and not a strange page.
+//! A cursor says nothing about filters: they are given again with it. It is checked all the same, so that one
+//! of another list, or of the other order, is an error and not a strange page.
 
 use super::problem::Problem;
 use crate::domain::ids::{Offset, PartitionNo, Version};

@@ -1,7 +1,8 @@
 //! What every request passes: its id, the bound on its body, panics, problems, timing, metrics, one log line.
 //!
-//! *If it fails*: a panic of a handler is a problem 500 of that request; its connection and all others go on.
-//! *What may leak*: ids of aggregates stand in paths, so logs and metrics carry the route's template, never the path.
+//! *If it fails*: a panic of a handler is a problem 500 of that request; its connection and all
+//! others go on. *What may leak*: ids of aggregates stand in paths, so logs and metrics carry the
+//! route's template, never the path.
 
 use super::Shared;
 use super::problem::Problem;

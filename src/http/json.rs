@@ -1,5 +1,5 @@
-//! Writes JSON bodies member by member. States and data are embedded as the text they were folded to: nothing here
-//! parses a number, so none can change.
+//! Writes JSON bodies member by member. States and data are embedded as the text they were folded to: nothing
+//! here parses a number, so none can change.
 
 use crate::domain::ids::{Digest, Timestamp};
 use crate::domain::moment;

@@ -11,7 +11,8 @@
 //! | `codes.rs` | every code, its status and its page |
 //! | `json.rs` | writes JSON |
 //! | `encode.rs` | the bodies of answers |
-//! | `aggregates.rs` `state.rs` `events.rs` `snapshots.rs` `diff.rs` `verify.rs` `dead_letters.rs` | the resources |
+//! | `aggregates.rs` `state.rs` `events.rs` `diff.rs` | aggregates, their states and how they came to be |
+//! | `snapshots.rs` `verify.rs` `dead_letters.rs` | what is stored |
 //! | `health.rs` | liveness, start-up, readiness |
 //! | `metrics.rs` | figures of workers, the scrape |
 //!

@@ -1,4 +1,5 @@
-//! Parts of the path: percent-decoded ids, the stream of a type, versions; and what is said where no route is.
+//! Parts of the path: percent-decoded ids, the stream of a type, versions; and what
+//! is said where no route is.
 
 use super::Shared;
 use super::problem::Problem;

@@ -1,7 +1,7 @@
 //! Answers that are none: `application/problem+json` (RFC 9457) out of refusals and faults.
 //!
-//! A handler returns a [`Problem`]; the edge writes it out, because only the edge knows the request's path. Which
-//! status a code has, and what to do about it, is the table of [`codes`](super::codes).
+//! A handler returns a [`Problem`]; the edge writes it out, because only the edge knows the request's path.
+//! Which status a code has, and what to do about it, is the table of [`codes`](super::codes).
 
 use super::codes::{self, Code};
 use super::json::{self, Object};

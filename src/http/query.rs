@@ -1,5 +1,5 @@
-//! Reads queries strictly: a parameter that is unknown, repeated, contradicted or no valid value is an error that
-//! names it and says how to write it. A question that is misread gets a wrong answer nobody notices.
+//! Reads queries strictly: a parameter that is unknown, repeated, contradicted or no valid value is an error
+//! that names it and says how to write it. A question that is misread gets a wrong answer nobody notices.
 //!
 //! INVARIANT: nothing here panics, whatever the bytes of the request.
 
@@ -231,8 +231,8 @@ fn time(text: &str) -> Option<Timestamp> {
     if !unsigned.is_empty() && unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().ok().filter(|ms| *ms != i64::MIN).map(Timestamp);
     }
-    // The shortest time with a zone has 20 characters, `+02:00` starts 6 before the end; a query turns `+` into a
-    // blank.
+    // The shortest time with a zone has 20 characters, `+02:00` starts 6 before the end; a
+    // query turns `+` into a blank.
     let zone = text.len().checked_sub(6).filter(|at| *at >= "2026-11-24T10:00:00".len());
     let mut text = text.to_owned();
     if let Some(at) = zone.filter(|at| text.as_bytes()[*at] == b' ') {

@@ -39,7 +39,8 @@ pub(super) async fn get(
     Ok(response)
 }
 
-/// Weak, because where an answer comes from may differ: equal tags mean equal version, head, state and standing.
+/// Weak, because where an answer comes from may differ: equal tags mean equal
+/// version, head, state and standing.
 fn tag(answer: &Answer, shown: &Shown) -> String {
     let aggregate = &answer.aggregate;
     let digest = shown.digest.map_or_else(|| "none".to_owned(), |digest| digest.to_string());

@@ -73,7 +73,8 @@ fn what_is_not_there_is_a_problem_that_says_why() {
     problem("GET", "/v1/aggregates/order", 404, "unknown-route");
     let slash = problem("GET", "/v1/aggregates/order/a/b/state", 404, "unknown-route");
     assert!(slash["hint"].as_str().unwrap().contains("%2F"), "{slash}");
-    problem("GET", "/v1/aggregates/order//state", 404, "unknown-route");
+    problem("GET", "/v1/aggregates/order//a/state", 404, "unknown-route");
+    problem("GET", "/v1/aggregates/order//state", 422, "bad-selector");
     for path in ["", "/state", "/events", "/events/3", "/snapshots", "/snapshots/latest", "/snapshots/3/blob"]
     {
         let path = format!("/v1/aggregates/order/a%2Fb{path}");

@@ -1,8 +1,8 @@
 //! Every metric in one table: name, kind, labels, help, buckets. `docs/METRICS.md` is made from it.
 //!
-//! What happens in a request is recorded when it happens. What a part of the process counts for itself is observed at
-//! each scrape, as plain [`Sample`]s. A total whose origin starts again (a partition that moved away and came back)
-//! goes on from where it was: totals never fall.
+//! What happens in a request is recorded when it happens. What a part of the process counts for itself is
+//! observed at each scrape, as plain [`Sample`]s. A total whose origin starts again (a partition that moved
+//! away and came back) goes on from where it was: totals never fall.
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::collections::{BTreeMap, BTreeSet};
@@ -168,8 +168,8 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Takes samples over. A gauge that was among the last ones and is not among these becomes 0: its partition has
-    /// gone.
+    /// Takes samples over. A gauge that was among the last ones and is not among these becomes
+    /// 0: its partition has gone.
     ///
     /// # Panics
     /// If another observation panicked.
@@ -205,8 +205,8 @@ impl Metrics {
         self.handle.render()
     }
 
-    /// Folds what histograms have collected into their buckets. To be called every few seconds: without it they keep
-    /// every single value until the next scrape.
+    /// Folds what histograms have collected into their buckets. To be called every few seconds: without it
+    /// they keep every single value until the next scrape.
     pub fn upkeep(&self) {
         self.handle.run_upkeep();
     }
@@ -225,7 +225,8 @@ fn describe(metric: &'static Metric) {
 pub fn reference() -> String {
     let mut out = String::from(
         "# Metrics\n\nServed at `/metrics` in the Prometheus text format. This file is generated from the table in\n\
-        `src/telemetry/metrics.rs`. Totals are per worker process; `route` is the template of a route, never a path.\n\n\
+        `src/telemetry/metrics.rs`. Totals are those of one process; `route` is the template of a route,\n\
+        never a path.\n\n\
         | metric | type | labels | meaning |\n|---|---|---|---|\n",
     );
     for metric in METRICS {

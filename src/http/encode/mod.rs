@@ -1,7 +1,7 @@
 //! Bodies of answers (API.md 4 and 4.2) out of what lookups answer.
 //!
-//! INVARIANT: states, data and patches are the text that was folded; digests and lengths are those of their canonical
-//! form. Nothing passes through a floating-point number.
+//! INVARIANT: states, data and patches are the text that was folded; digests and lengths are those of their
+//! canonical form. Nothing passes through a floating-point number.
 
 use super::json::{self, Object};
 use super::problem::Problem;
@@ -211,8 +211,8 @@ fn trigger(trigger: Trigger) -> &'static str {
     }
 }
 
-/// One snapshot, with its state where that was asked for. Without it, digest and canonical length are only known
-/// where the state is stored in full, and null otherwise.
+/// One snapshot, with its state where that was asked for. Without it, digest and canonical length are only
+/// known where the state is stored in full, and null otherwise.
 pub(super) fn snapshot(body: &mut Object<'_>, meta: &SnapshotMeta, state: Option<(&Aggregate, &Shown)>) {
     let row = &meta.row;
     let digest = state.map_or(row.state_digest, |(_, shown)| shown.digest);
