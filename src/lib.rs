@@ -11,6 +11,8 @@
 //! `domain -> codec -> store, kafka -> reconstruct -> worker, lookup, upkeep -> http -> cli`.
 //! Start reading at [`domain`].
 
+#[cfg(feature = "runtime")]
+pub mod cli;
 pub mod clock;
 pub mod codec;
 #[cfg(feature = "runtime")]

@@ -1,5 +1,7 @@
 //! The `snapfold` binary: parse, run, exit code. Nothing else.
 
-fn main() {
-    println!("snapfold {}", env!("CARGO_PKG_VERSION"));
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    snapfold::cli::main()
 }

@@ -6,8 +6,6 @@
 pub(super) enum Shape {
     /// Any text.
     Text,
-    /// A text that is never shown; `{ fromFile: … }` and `{ fromEnv: … }` stand for it as well.
-    Secret,
     /// `true` or `false`.
     Bool,
     /// A whole number within bounds.
@@ -16,9 +14,11 @@ pub(super) enum Shape {
     AutoWhole(u64, u64),
     /// A decimal number, not negative.
     Decimal,
-    /// A number with a unit of time.
+    /// A number with a unit of time, more than nothing.
     Duration,
-    /// A number with a unit of bytes.
+    /// A number with a unit of time; nothing is a choice too.
+    DurationOrNone,
+    /// A number with a unit of bytes, more than nothing.
     Size,
     /// One of these words.
     Choice(&'static [&'static str]),
@@ -26,9 +26,8 @@ pub(super) enum Shape {
     ChoiceOrDuration(&'static [&'static str]),
     /// A list of texts.
     Texts,
-    /// A list of secrets.
-    Secrets,
-    /// Names and texts of the user's choice.
+    /// Names and texts of the user's choice; a text may be secret, so it is never shown, and `{ fromFile: … }` and
+    /// `{ fromEnv: … }` stand for it as well.
     Map,
     /// One place or a list of places (`Mapping`).
     Places,
@@ -170,7 +169,7 @@ const CHECKPOINT: &[Key] = &[
 const FLUSH: &[Key] = &[
     key(
         "linger",
-        Shape::Duration,
+        Shape::DurationOrNone,
         "25ms",
         "how long a snapshot waits for others to share its pack; 250ms suits S3",
     ),

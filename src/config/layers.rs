@@ -7,14 +7,19 @@ use crate::codec::yaml;
 use crate::domain::source::{Node, NodeKind, Problem, Span};
 
 /// What the names of environment variables start with.
-const PREFIX: &str = "SNAPFOLD__";
-/// Streams that one argument may name before the file has them.
-const ELEMENTS_MAX: usize = 1_000;
+pub const PREFIX: &str = "SNAPFOLD__";
 
 /// One step of a path: a member, or an element of a list.
 enum Step {
     Member(String),
     Element(usize),
+}
+
+/// A path that leads somewhere.
+struct Path {
+    steps: Vec<Step>,
+    /// What stands there is taken as it is: `#a` and `[b` are good passwords.
+    is_text: bool,
 }
 
 /// Writes all layers into `root`, the environment first.
@@ -37,12 +42,13 @@ pub(super) fn apply(
         write(root, path, value, Origin::Environment(name.clone()), origins, problems);
     }
     for argument in sets {
-        let origin = Origin::Set(argument.clone());
         let Some((path, value)) = argument.split_once('=') else {
             let hint = "write `--set path=value`, as in `--set kafka.brokers=localhost:9092`";
-            problems.add(origin, Problem::new(Span::default(), "no `=` in the argument", hint));
+            let problem = Problem::new(Span::default(), "no `=` in the argument", hint);
+            problems.add(Origin::Set(argument.clone()), problem);
             continue;
         };
+        let origin = Origin::Set(path.to_owned());
         let dotted = path.replace('[', ".").replace(']', "");
         let parts: Vec<&str> = dotted.split('.').collect();
         let path = resolve(&parts, |key, part| key == part, |rest| rest.join("."));
@@ -55,72 +61,80 @@ fn resolve(
     parts: &[&str],
     same: impl Fn(&str, &str) -> bool,
     map_name: impl Fn(&[&str]) -> String,
-) -> Result<Vec<Step>, String> {
-    let (mut steps, mut keys, mut rest) = (Vec::new(), ROOT, parts);
+) -> Result<Path, String> {
+    let (mut steps, mut keys, mut rest, mut is_text) = (Vec::new(), ROOT, parts, false);
     while let Some((part, tail)) = rest.split_first() {
         let found: Option<&Key> = keys.iter().find(|key| same(key.name, part));
         let Some(key) = found else { return Err((*part).to_owned()) };
         steps.push(Step::Member(key.name.to_owned()));
         rest = tail;
+        is_text = matches!(key.shape, Shape::Text);
         match key.shape {
             Shape::Section(inner) => keys = inner,
             Shape::Sections(inner) => {
-                let Some((index, tail)) = rest.split_first() else { return Ok(steps) };
-                let index = index.parse::<usize>().ok().filter(|index| *index < ELEMENTS_MAX);
-                steps.push(Step::Element(index.ok_or_else(|| rest[0].to_owned())?));
+                let Some((index, tail)) = rest.split_first() else { break };
+                steps.push(Step::Element(index.parse().map_err(|_| (*index).to_owned())?));
                 (keys, rest) = (inner, tail);
             }
             Shape::Map if !rest.is_empty() => {
                 steps.push(Step::Member(map_name(rest)));
-                return Ok(steps);
+                return Ok(Path { steps, is_text: true });
             }
-            _ if rest.is_empty() => return Ok(steps),
+            _ if rest.is_empty() => {}
             _ => return Err(rest[0].to_owned()),
         }
     }
-    Ok(steps)
+    Ok(Path { steps, is_text })
 }
 
 fn write(
     root: &mut Node,
-    path: Result<Vec<Step>, String>,
+    path: Result<Path, String>,
     text: &str,
     origin: Origin,
     origins: &mut Origins,
     problems: &mut Problems,
 ) {
-    let steps = match path {
-        Ok(steps) => steps,
-        Err(part) => {
-            let hint = "`snapfold config schema` lists all keys";
-            return problems
-                .add(origin, Problem::new(Span::default(), format!("`{part}` is not a key"), hint));
-        }
+    let mut wrong = |message: String, hint: &str| {
+        problems.add(origin.clone(), Problem::new(Span::default(), message, hint));
     };
-    let value = match yaml::parse(text) {
-        Ok(value) => value,
-        // A text that is no YAML is a text: passwords are full of such characters.
-        Err(_) => {
-            let kind = NodeKind::String { text: text.into(), plain: false, origin: None };
-            Node { span: Span::default(), kind }
-        }
+    let path = match path {
+        Ok(path) => path,
+        Err(part) => return wrong(format!("`{part}` is not a key"), "docs/CONFIG.md lists all keys"),
     };
     let mut at = root;
     let mut name = String::new();
-    for step in steps {
+    for step in path.steps {
         at = match step {
             Step::Member(member) => {
                 name = if name.is_empty() { member.clone() } else { format!("{name}.{member}") };
                 member_mut(at, &member)
             }
             Step::Element(index) => {
+                let Some(element) = element_mut(at, index) else {
+                    let hint = "entries count from 0, and a new one can only follow the last";
+                    return wrong(format!("`{name}` has no entry {index}"), hint);
+                };
                 name = format!("{name}[{index}]");
-                element_mut(at, index)
+                element
             }
         };
     }
-    *at = value;
+    *at = read(text, path.is_text);
     origins.note(&name, origin);
+}
+
+/// The value of a layer. What is no YAML is a text, and so is what stands where a text belongs, except where a
+/// secret is.
+fn read(text: &str, is_text: bool) -> Node {
+    let is_reference = |node: &Node| matches!(node.members(), Some([(key, _)]) if matches!(key.text(), Some("fromFile" | "fromEnv")));
+    match yaml::parse(text) {
+        Ok(node) if !is_text || is_reference(&node) => Node { span: Span::default(), ..node },
+        _ => {
+            let kind = NodeKind::String { text: text.into(), plain: false, origin: None };
+            Node { span: Span::default(), kind }
+        }
+    }
 }
 
 /// The member of a mapping, made if it is missing; what is no mapping becomes one.
@@ -140,13 +154,14 @@ fn member_mut<'a>(node: &'a mut Node, name: &str) -> &'a mut Node {
     &mut members[at].1
 }
 
-fn element_mut(node: &mut Node, index: usize) -> &mut Node {
+/// The element of a list, made if it is the next one; none beyond that.
+fn element_mut(node: &mut Node, index: usize) -> Option<&mut Node> {
     if node.elements().is_none() {
         node.kind = NodeKind::Sequence(Vec::new());
     }
     let NodeKind::Sequence(elements) = &mut node.kind else { unreachable!("it was just made a sequence") };
-    while elements.len() <= index {
+    if elements.len() == index {
         elements.push(Node { span: Span::default(), kind: NodeKind::Null });
     }
-    &mut elements[index]
+    elements.get_mut(index)
 }

@@ -6,6 +6,7 @@
 //! | `mod.rs` | `Config` and its parts, `load` |
 //! | `keys.rs` | the table of all keys: shapes, defaults, what they are for |
 //! | `reader.rs` | reading values by that table, noting every problem |
+//! | `properties.rs` | librdkafka properties that are not the user's |
 //! | `layers.rs` | environment and `--set` over the file |
 //! | `stream.rs` | one stream: mapping, reducer, thresholds, checks across keys |
 //! | `budget.rs` | how `memory.limit` is shared out |
@@ -18,13 +19,17 @@ mod budget;
 mod keys;
 mod layers;
 mod problems;
+mod properties;
 mod reader;
 mod schema;
 mod show;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod units;
 
 pub use budget::Budget;
+pub use layers::PREFIX;
 pub use problems::{Origin, Problems};
 pub use schema::{json_schema, reference};
 pub use show::show;
@@ -33,6 +38,7 @@ pub use units::show_bytes;
 
 use crate::codec::yaml;
 use crate::domain::source::{Node, NodeKind, Span};
+use budget::Sized;
 use problems::Origins;
 use reader::{Reading, Section};
 use std::cell::RefCell;
@@ -99,9 +105,29 @@ pub struct Config {
     pub streams: Vec<Stream>,
     /// How `memory.limit` is shared out.
     pub budget: Budget,
-    /// The tree that was read and where its values come from, for `show`.
-    read: Node,
+    warnings: Vec<String>,
+    read: Read,
+}
+
+/// The tree that was read and where its values come from, for `show`. It may hold secrets, so `Debug` is silent.
+#[derive(Clone)]
+struct Read {
+    root: Node,
     origins: Origins,
+}
+
+impl fmt::Debug for Read {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl Config {
+    /// What is allowed, but hardly meant, each with its place.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
 }
 
 /// `kafka`.
@@ -246,17 +272,21 @@ pub fn load(
         root = Node { span: Span::new(1, 1), kind: NodeKind::Mapping(Vec::new()) };
     }
     layers::apply(&mut root, &sources.env, &sources.sets, &mut origins, &mut problems);
-    let reading = Reading { origins: &origins, problems: RefCell::new(problems), fetch };
+    let (problems, warnings) = (RefCell::new(problems), RefCell::default());
+    let reading = Reading { origins: &origins, problems, warnings, fetch };
     let config = read(&reading, &root);
-    let mut problems = reading.problems.into_inner();
+    let (mut problems, warnings) = (reading.problems.into_inner(), reading.warnings.into_inner());
     problems.sort();
     match config {
-        Some(config) if problems.is_empty() => Ok(Config { read: root, origins, ..config }),
+        Some(config) if problems.is_empty() => {
+            Ok(Config { warnings, read: Read { root, origins }, ..config })
+        }
         _ => Err(problems),
     }
 }
 
-/// `None` only where a problem was noted.
+/// `None` only where a problem was noted. Everything is read before anything is given up, so that one run finds all
+/// problems.
 fn read(reading: &Reading<'_>, node: &Node) -> Option<Config> {
     let root = Section::root(reading, node, keys::ROOT);
     let streams = root.sections("streams", stream::read);
@@ -267,48 +297,77 @@ fn read(reading: &Reading<'_>, node: &Node) -> Option<Config> {
             "add one: `streams: [ { type: …, topic: …, map: …, reducer: … } ]`",
         );
     }
-    let streams: Option<Vec<Stream>> = streams.into_iter().collect();
+    stream::check_together(root);
     let registry = root.section("registry", |it| if it.is_given() { it.required("url") } else { None });
-    let cache = root.section("cache", |it| {
+    let (cache, is_cache_sized) = root.section("cache", |it| {
         let settings = Cache { ttl_ms: it.ms("ttl"), bytes_max: it.bytes("maxBytes") };
         (it.flag("enabled").then_some(settings), it.given("maxBytes").is_some())
     });
     let (index, blobs) = (read_index(root), read_blobs(root));
-    let checkpoint = root.section("checkpoint", |it| Checkpoint {
-        interval_ms: it.ms("interval"),
-        flush_bytes: it.bytes("flushBytes"),
-        live_bytes_max: it.bytes("maxLiveBytes"),
+    let (checkpoint, is_checkpoint_sized) = root.section("checkpoint", |it| {
+        let settings = Checkpoint {
+            interval_ms: it.ms("interval"),
+            flush_bytes: it.bytes("flushBytes"),
+            live_bytes_max: it.bytes("maxLiveBytes"),
+        };
+        (settings, it.given("flushBytes").is_some())
     });
+    let kafka = root.section("kafka", |it| {
+        let text = |name| it.text(name).unwrap_or_default();
+        Kafka { brokers: text("brokers"), group: text("group"), properties: properties::read(it) }
+    });
+    let http = root.section("http", read_http);
+    let (threads, flushes) =
+        root.section("parallelism", |it| (it.auto_whole("threads"), it.whole("flushes")));
+    let (linger_ms, flush_bytes_max, is_flush_sized) =
+        root.section("flush", |it| (it.ms("linger"), it.bytes("maxBytes"), it.given("maxBytes").is_some()));
     let mut config = Config {
-        kafka: root.section("kafka", |it| {
-            let text = |name| it.text(name).unwrap_or_default();
-            Kafka { brokers: text("brokers"), group: text("group"), properties: it.map("properties") }
-        }),
+        kafka,
+        http,
+        registry,
+        memory_bytes_max: root.section("memory", |it| it.bytes("limit")),
+        threads: threads.and_then(|threads| usize::try_from(threads).ok()),
+        flushes: usize::try_from(flushes).unwrap_or(1),
+        checkpoint,
+        linger_ms,
+        flush_bytes_max,
+        cache,
+        dead_letter_topic: root
+            .section("deadLetters", |it| it.text("topic").inspect(|topic| stream::check_topic(it, topic))),
+        // What does not need these is read; without them there is nothing to share memory between.
         index: index?,
         blobs: blobs?,
-        registry,
-        http: root.section("http", |it| {
-            let text = |name| it.text(name).unwrap_or_default();
-            Http { listen: text("listen"), admin: text("admin"), advertise: it.text("advertise") }
-        }),
-        memory_bytes_max: root.section("memory", |it| it.bytes("limit")),
-        threads: root
-            .section("parallelism", |it| it.auto_whole("threads"))
-            .and_then(|n| usize::try_from(n).ok()),
-        flushes: usize::try_from(root.section("parallelism", |it| it.whole("flushes"))).unwrap_or(1),
-        checkpoint,
-        linger_ms: root.section("flush", |it| it.ms("linger")),
-        flush_bytes_max: root.section("flush", |it| it.bytes("maxBytes")),
-        cache: cache.0,
-        dead_letter_topic: root.section("deadLetters", |it| it.text("topic")),
-        streams: streams?,
+        streams: streams.into_iter().collect::<Option<_>>()?,
         budget: Budget::default(),
-        read: node.clone(),
-        origins: reading.origins.clone(),
+        warnings: Vec::new(),
+        read: Read { root: node.clone(), origins: reading.origins.clone() },
     };
-    stream::check_together(root, &config.streams);
-    config.share_memory(cache.1, root);
+    let sized = Sized { cache: is_cache_sized, flush: is_flush_sized, checkpoint: is_checkpoint_sized };
+    config.share_memory(sized, root);
     Some(config)
+}
+
+fn read_http(it: Section<'_>) -> Http {
+    let text = |name| it.text(name).unwrap_or_default();
+    let http = Http { listen: text("listen"), admin: text("admin"), advertise: it.text("advertise") };
+    for (name, address) in [("listen", &http.listen), ("admin", &http.admin)] {
+        let Some((host, _)) = address.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) else {
+            it.problem(
+                name,
+                format!("`{address}` is not an address"),
+                "write HOST:PORT, as in `127.0.0.1:8080`",
+            );
+            continue;
+        };
+        let is_loopback = |ip: std::net::IpAddr| ip.is_loopback();
+        if host != "localhost" && !host.trim_matches(['[', ']']).parse().is_ok_and(is_loopback) {
+            it.warn(
+                name,
+                format!("`{address}` can be reached from other machines, and nothing asks who is there"),
+            );
+        }
+    }
+    http
 }
 
 fn read_index(root: Section<'_>) -> Option<Index> {

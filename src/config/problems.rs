@@ -11,7 +11,7 @@ pub enum Origin {
     File,
     /// This environment variable.
     Environment(String),
-    /// This `--set` argument.
+    /// The `--set` argument for this path. Its value may be a secret, so it is not kept.
     Set(String),
 }
 
@@ -27,8 +27,23 @@ pub struct Problems {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Origins(BTreeMap<String, Origin>);
 
+/// Longest line that is shown.
+const EXCERPT_BYTES_MAX: usize = 300;
+
+/// True for names of secrets, and for lines that hold such a name. Rather too often than too seldom.
+pub(super) fn names_a_secret(text: &str) -> bool {
+    const SECRET: [&str; 8] =
+        ["password", "passwd", "secret", "token", "credential", "jaas", "ssl.key.pem", "private"];
+    let text = text.to_ascii_lowercase();
+    SECRET.iter().any(|word| text.contains(word))
+}
+
 impl Origins {
+    /// Notes who set `path`; what was set inside it before is gone.
     pub(super) fn note(&mut self, path: &str, origin: Origin) {
+        let is_inside =
+            |known: &str| known.strip_prefix(path).is_some_and(|rest| rest.starts_with(['.', '[']));
+        self.0.retain(|known, _| !is_inside(known));
         self.0.insert(path.to_owned(), origin);
     }
 
@@ -79,17 +94,22 @@ impl Problems {
         self.found.sort_by(|(a, one), (b, two)| (a, one.span).cmp(&(b, two.span)));
     }
 
-    fn place(&self, origin: &Origin, span: Span) -> String {
+    pub(super) fn place(&self, origin: &Origin, span: Span) -> String {
         match origin {
+            // What a layer made without giving it a value stands nowhere.
+            Origin::File if span.line == 0 => self.file.clone(),
             Origin::File => format!("{}:{span}", self.file),
             Origin::Environment(name) => name.clone(),
-            Origin::Set(argument) => format!("--set {argument}"),
+            Origin::Set(path) => format!("--set {path}"),
         }
     }
 
-    /// The line of the file with a mark under the place.
+    /// The line of the file with a mark under the place; none where the line is too long to help or may hold a secret.
     fn excerpt(&self, span: Span) -> Option<String> {
         let line = self.text.lines().nth(usize::try_from(span.line).ok()?.checked_sub(1)?)?;
+        if line.len() > EXCERPT_BYTES_MAX || names_a_secret(line) {
+            return None;
+        }
         let number = span.line.to_string();
         let column = usize::try_from(span.column).ok()?.max(1) - 1;
         // Tabs stay tabs, so that the mark stands under its place in every terminal.

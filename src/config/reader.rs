@@ -2,7 +2,7 @@
 //! default, so that one run finds all problems.
 
 use super::keys::{Key, Shape};
-use super::problems::{Origins, Problems};
+use super::problems::{Origin, Origins, Problems};
 use super::units::{duration_ms, size_bytes};
 use super::{Secret, SecretRef};
 use crate::codec::yaml;
@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 pub(super) struct Reading<'a> {
     pub(super) origins: &'a Origins,
     pub(super) problems: RefCell<Problems>,
+    /// What is allowed, but hardly meant.
+    pub(super) warnings: RefCell<Vec<String>>,
     /// Fetches what `{ fromFile: … }` and `{ fromEnv: … }` name.
     pub(super) fetch: &'a dyn Fn(&SecretRef) -> Result<String, String>,
 }
@@ -76,6 +78,13 @@ impl<'a> Section<'a> {
     pub(super) fn problem(&self, name: &str, message: impl Into<String>, hint: impl Into<String>) {
         let span = self.given(name).map_or_else(|| self.span(), |node| node.span);
         self.reading.problem(&self.path_of(name), span, message, hint);
+    }
+
+    /// Notes what is allowed with this value of a key, but hardly meant.
+    pub(super) fn warn(&self, name: &str, message: impl std::fmt::Display) {
+        let span = self.given(name).map_or_else(|| self.span(), |node| node.span);
+        let place = self.reading.problems.borrow().place(&self.reading.origins.of(&self.path_of(name)), span);
+        self.reading.warnings.borrow_mut().push(format!("{place}: {message}"));
     }
 
     /// Notes problems that the domain found in the value of a key.
@@ -185,11 +194,14 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn ms(&self, name: &str) -> u64 {
-        self.with_default(name, duration_ms)
+        let is_none_allowed = matches!(self.key(name).shape, Shape::DurationOrNone);
+        self.with_default(name, |text| {
+            duration_ms(text).and_then(|ms| if is_none_allowed { Ok(ms) } else { positive(text, ms) })
+        })
     }
 
     pub(super) fn bytes(&self, name: &str) -> u64 {
-        self.with_default(name, size_bytes)
+        self.with_default(name, |text| size_bytes(text).and_then(|bytes| positive(text, bytes)))
     }
 
     pub(super) fn whole(&self, name: &str) -> u64 {
@@ -275,19 +287,34 @@ impl<'a> Section<'a> {
         members.iter().filter_map(read).collect()
     }
 
+    /// Notes a problem with one name of a map.
+    pub(super) fn member_problem(&self, name: &str, member: &str, message: String, hint: String) {
+        let members = self.given(name).and_then(Node::members).unwrap_or_default();
+        let span = members.iter().find(|(key, _)| key.text() == Some(member)).map(|(key, _)| key.span);
+        let path = format!("{}.{member}", self.path_of(name));
+        self.reading.problem(&path, span.unwrap_or_else(|| self.span()), message, hint);
+    }
+
+    /// True if the file itself has a text for this name of a map.
+    pub(super) fn member_is_plain(&self, name: &str, member: &str) -> bool {
+        let value = self.given(name).and_then(|map| map.get(member));
+        let origin = self.reading.origins.of(&format!("{}.{member}", self.path_of(name)));
+        origin == Origin::File && value.is_some_and(|value| value.members().is_none())
+    }
+
     fn secret(&self, path: &str, node: &Node) -> Option<Secret> {
-        let reference = match node.members() {
-            None => {
-                return Some(Secret::plain(
-                    node.text().map_or_else(|| node.to_value().to_json(), str::to_owned),
-                ));
-            }
-            Some([(key, value)]) => match (key.text(), value.text()) {
-                (Some("fromFile"), Some(file)) => Some(SecretRef::File(file.to_owned())),
-                (Some("fromEnv"), Some(variable)) => Some(SecretRef::Environment(variable.to_owned())),
+        let reference = match &node.kind {
+            NodeKind::String { text, .. } => return Some(Secret::plain(text.to_string())),
+            NodeKind::Number(_) | NodeKind::Bool(_) => return Some(Secret::plain(node.to_value().to_json())),
+            NodeKind::Mapping(members) => match &members[..] {
+                [(key, value)] => match (key.text(), value.text()) {
+                    (Some("fromFile"), Some(file)) => Some(SecretRef::File(file.to_owned())),
+                    (Some("fromEnv"), Some(variable)) => Some(SecretRef::Environment(variable.to_owned())),
+                    _ => None,
+                },
                 _ => None,
             },
-            Some(_) => None,
+            NodeKind::Null | NodeKind::Sequence(_) => None,
         };
         let hint = "write a text, `{ fromFile: PATH }` or `{ fromEnv: NAME }`";
         let Some(reference) = reference else {
@@ -341,6 +368,10 @@ impl<'a> Section<'a> {
         };
         elements.iter().enumerate().map(one).collect()
     }
+}
+
+fn positive(text: &str, value: u64) -> Result<u64, (String, String)> {
+    if value > 0 { Ok(value) } else { Err((format!("`{text}` is nothing"), "write more than 0".into())) }
 }
 
 fn whole(text: &str, low: u64, high: u64) -> Result<u64, (String, String)> {

@@ -80,19 +80,17 @@ fn shape(shape: Shape) -> Value {
     let list = |items: Value| object(&[("type", "array".into()), ("items", items)]);
     match shape {
         Shape::Text => text(),
-        Shape::Secret => secret(),
         Shape::Bool => object(&[("type", "boolean".into())]),
         Shape::Whole(low, high) => whole(low, high),
         Shape::AutoWhole(low, high) => any_of(vec![object(&[("const", "auto".into())]), whole(low, high)]),
         Shape::Decimal => object(&[("type", "number".into()), ("minimum", number(0))]),
-        Shape::Duration => pattern(DURATION),
+        Shape::Duration | Shape::DurationOrNone => pattern(DURATION),
         Shape::Size => pattern(SIZE),
         Shape::Choice(choices) => object(&[("enum", words(choices))]),
         Shape::ChoiceOrDuration(choices) => {
             any_of(vec![object(&[("enum", words(choices))]), pattern(DURATION)])
         }
         Shape::Texts | Shape::Places => any_of(vec![text(), list(text())]),
-        Shape::Secrets => list(secret()),
         Shape::Map => object(&[("type", "object".into()), ("additionalProperties", secret())]),
         Shape::Reducer => any_of(vec![
             object(&[("enum", words(&["merge", "replace", "json-patch"]))]),
@@ -148,17 +146,15 @@ fn noun(shape: Shape) -> String {
     let or = |words: &[&str]| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
     match shape {
         Shape::Text => "text".into(),
-        Shape::Secret => "secret".into(),
         Shape::Bool => "`true`, `false`".into(),
         Shape::Whole(low, high) => format!("{low} to {high}"),
         Shape::AutoWhole(low, high) => format!("`auto`, {low} to {high}"),
         Shape::Decimal => "number".into(),
-        Shape::Duration => "duration".into(),
+        Shape::Duration | Shape::DurationOrNone => "duration".into(),
         Shape::Size => "size".into(),
         Shape::Choice(words) => or(words),
         Shape::ChoiceOrDuration(words) => format!("{}, duration", or(words)),
         Shape::Texts => "list of texts".into(),
-        Shape::Secrets => "list of secrets".into(),
         Shape::Map => "names and texts".into(),
         Shape::Places => "place or list of places".into(),
         Shape::Reducer => "preset or rules".into(),

@@ -1,9 +1,9 @@
 //! The configuration in force as YAML, every default filled in, with where each value comes from. Secrets are not in it:
 //! a reference shows what it names, a text that may be secret shows as `***`.
 
-use super::Config;
 use super::keys::{Key, ROOT, Shape};
 use super::problems::Origin;
+use super::{Blobs, Config, Index, show_bytes};
 use crate::codec::yaml;
 use crate::domain::source::{Node, NodeKind};
 use crate::domain::value::Value;
@@ -13,7 +13,10 @@ use std::fmt::Write;
 #[must_use]
 pub fn show(config: &Config) -> String {
     let mut out = String::new();
-    section(config, Some(&config.read), ROOT, "", 0, &mut out);
+    section(config, Some(&config.read.root), ROOT, "", 0, &mut out);
+    let limit = show_bytes(config.memory_bytes_max);
+    writeln!(out, "# memory.limit {limit} = {}", config.budget.sum())
+        .expect("a String takes all that is written");
     out
 }
 
@@ -23,7 +26,9 @@ fn section(config: &Config, node: Option<&Node>, keys: &[Key], path: &str, inden
         let path = if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
         match key.shape {
             Shape::Later => {}
-            Shape::Section(inner) if given.is_some() || has_defaults(inner) && !is_alternative(&path) => {
+            Shape::Section(inner)
+                if given.is_some() || has_defaults(inner) && !is_other(config, &path, key.name) =>
+            {
                 line(out, indent, key.name, "", "");
                 section(config, given, inner, &path, indent + 1, out);
             }
@@ -46,8 +51,15 @@ fn section(config: &Config, node: Option<&Node>, keys: &[Key], path: &str, inden
 }
 
 /// Of `index` and `blobs` only what is used is shown; the rest of their keys would say what is not so.
-fn is_alternative(path: &str) -> bool {
-    ["index.", "blobs."].iter().any(|part| path.starts_with(part))
+fn is_other(config: &Config, path: &str, name: &str) -> bool {
+    let used = match path.split_once('.') {
+        Some(("index", _)) if matches!(config.index, Index::Embedded { .. }) => "embedded",
+        Some(("index", _)) => "scylla",
+        Some(("blobs", _)) if matches!(config.blobs, Blobs::Directory { .. }) => "directory",
+        Some(("blobs", _)) => "s3",
+        _ => return false,
+    };
+    name != used
 }
 
 fn has_defaults(keys: &[Key]) -> bool {
@@ -60,29 +72,34 @@ fn has_defaults(keys: &[Key]) -> bool {
 fn value(config: &Config, given: Option<&Node>, key: &Key, path: &str, indent: usize, out: &mut String) {
     let (node, from) = match (given, key.default) {
         (Some(node), _) => {
-            let from = match config.origins.of(path) {
-                Origin::File => format!("file:{}", node.span.line),
-                Origin::Environment(name) => name,
-                Origin::Set(_) => "--set".to_owned(),
-            };
-            (node.clone(), from)
+            if let (Shape::Map, NodeKind::Mapping(members)) = (key.shape, &node.kind) {
+                return map(config, members, key, path, indent, out);
+            }
+            (node.clone(), origin(config, path, node))
         }
         (None, Some(default)) => (yaml::parse(default).expect("a default is YAML"), "default".to_owned()),
         (None, None) => return,
     };
-    let text = match (key.shape, &node.kind) {
-        (Shape::Map, NodeKind::Mapping(members)) => {
-            let hidden = |(name, value): &(Node, Node)| {
-                let value =
-                    if value.members().is_some() { value.to_value().to_json() } else { "***".to_owned() };
-                format!("{}: {value}", Value::from(name.text().unwrap_or_default()).to_json())
-            };
-            format!("{{ {} }}", members.iter().map(hidden).collect::<Vec<_>>().join(", "))
-        }
-        (Shape::Secret | Shape::Secrets, kind) if !matches!(kind, NodeKind::Mapping(_)) => "***".to_owned(),
-        _ => plain(&node),
-    };
-    line(out, indent, key.name, &text, &from);
+    line(out, indent, key.name, &plain(&node), &from);
+}
+
+/// A text that may be secret is not shown, where it comes from is.
+fn map(config: &Config, members: &[(Node, Node)], key: &Key, path: &str, indent: usize, out: &mut String) {
+    line(out, indent, key.name, if members.is_empty() { "{}" } else { "" }, "");
+    for (name, value) in members {
+        let name = name.text().unwrap_or_default();
+        let text = if value.members().is_some() { value.to_value().to_json() } else { "\"***\"".to_owned() };
+        let shown = if is_plain(name) { name.to_owned() } else { Value::from(name).to_json() };
+        line(out, indent + 1, &shown, &text, &origin(config, &format!("{path}.{name}"), value));
+    }
+}
+
+fn origin(config: &Config, path: &str, node: &Node) -> String {
+    match config.read.origins.of(path) {
+        Origin::File => format!("file:{}", node.span.line),
+        Origin::Environment(name) => name,
+        Origin::Set(_) => "--set".to_owned(),
+    }
 }
 
 /// JSON is YAML; a text that YAML reads as itself stands without quotes.

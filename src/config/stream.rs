@@ -11,6 +11,7 @@ use crate::domain::mapping::{Mapping, Place, Places};
 use crate::domain::partition::Strategy;
 use crate::domain::reducer::{self, Reducer};
 use crate::domain::rules::check::{self, Test};
+use crate::domain::source::Node;
 use crate::domain::value::Limits;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
@@ -155,9 +156,13 @@ impl Stream {
 pub(super) fn read(it: Section<'_>) -> Option<Stream> {
     let (kind, topic) = (it.required("type"), it.required("topic"));
     if let Some(kind) = kind.as_deref()
-        && (kind.contains('/') || kind.len() > 200)
+        && (kind.len() > 200 || kind.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()))
     {
-        it.problem("type", "a type has no `/` and at most 200 bytes", "use a short name such as `order`");
+        let message = "a type has no `/`, no blanks and at most 200 bytes";
+        it.problem("type", message, "use a short name such as `order`");
+    }
+    if let Some(topic) = &topic {
+        check_topic(it, topic);
     }
     let mapping = it.section("map", |map| read_mapping(map, topic.as_deref().unwrap_or_default()));
     let reducer = match it.given("reducer").map(reducer::parse) {
@@ -185,21 +190,36 @@ pub(super) fn read(it: Section<'_>) -> Option<Stream> {
     };
     let limits = it.section("limits", |limits| {
         let bytes = |name| usize::try_from(limits.bytes(name)).unwrap_or(usize::MAX);
-        (
-            bytes("maxEventBytes"),
-            bytes("maxStateBytes"),
-            usize::try_from(limits.whole("maxDepth")).unwrap_or(1),
-        )
+        let (event, state) = (bytes("maxEventBytes"), bytes("maxStateBytes"));
+        if state < event {
+            let hint = "raise `maxStateBytes` or lower `maxEventBytes`";
+            limits.problem("maxStateBytes", "a state may be smaller than one event", hint);
+        }
+        (event, state, usize::try_from(limits.whole("maxDepth")).unwrap_or(1))
     });
     let snapshot = it.section("snapshot", Thresholds::read);
     let (compression, dictionary) = it.section("compression", read_compression);
-    let stream = Stream {
-        partitioner: match it.choice("partitioner").as_str() {
-            "murmur2" => Partitioner::Murmur2,
-            "crc32" => Partitioner::Crc32,
-            _ => Partitioner::None,
-        },
-        format: read_format(it)?,
+    let partitioner = match it.choice("partitioner").as_str() {
+        "murmur2" => Partitioner::Murmur2,
+        "crc32" => Partitioner::Crc32,
+        _ => Partitioner::None,
+    };
+    let history = match it.choice("history").as_str() {
+        "forever" => History::Forever,
+        "snapshots" => History::Snapshots,
+        text => History::Ms(duration_ms(text).unwrap_or(0)),
+    };
+    let on_poison = match it.choice("onPoison").as_str() {
+        "skip" => OnPoison::Skip,
+        "halt" => OnPoison::Halt,
+        _ => OnPoison::Quarantine,
+    };
+    let event_limits = Limits { max_bytes: limits.0, max_depth: limits.2, max_members: MEMBERS_MAX };
+    check(it, snapshot.strategy, history);
+    let format = read_format(it);
+    Some(Stream {
+        partitioner,
+        format: format?,
         events_max: snapshot.events_max,
         age_ms_max: snapshot.age_ms_max,
         bytes_max: snapshot.bytes_max,
@@ -207,64 +227,51 @@ pub(super) fn read(it: Section<'_>) -> Option<Stream> {
         write_amplification_permille: snapshot.write_amplification_permille,
         compression,
         dictionary,
-        history: match it.choice("history").as_str() {
-            "forever" => History::Forever,
-            "snapshots" => History::Snapshots,
-            text => History::Ms(duration_ms(text).unwrap_or(0)),
-        },
-        on_poison: match it.choice("onPoison").as_str() {
-            "skip" => OnPoison::Skip,
-            "halt" => OnPoison::Halt,
-            _ => OnPoison::Quarantine,
-        },
-        event_limits: Limits { max_bytes: limits.0, max_depth: limits.2, max_members: MEMBERS_MAX },
+        history,
+        on_poison,
+        event_limits,
         state_bytes_max: limits.1,
         tests,
         kind: kind?.into(),
         topic: topic?.into(),
         mapping: mapping?,
         reducer: reducer?,
-    };
-    check(it, &stream);
-    Some(stream)
+    })
 }
 
-/// What must hold between the keys of one stream.
-fn check(it: Section<'_>, stream: &Stream) {
-    if stream.strategy == Strategy::Full && stream.history != History::Snapshots {
+/// What must hold between the parts of one stream.
+fn check(it: Section<'_>, strategy: Strategy, history: History) {
+    if strategy == Strategy::Full && history != History::Snapshots {
         let hint = "use `strategy: incremental`, which keeps every event, or say `history: snapshots`";
         it.problem("history", "`strategy: full` keeps no events, so it cannot keep this history", hint);
     }
-    if stream.mapping.version.is_none() && stream.mapping.version_base == 0 {
-        it.section("map", |map| {
-            map.problem(
-                "versionBase",
-                "`versionBase` without `version`",
-                "map `version`, or remove `versionBase`",
-            );
-        });
-    }
-    if stream.state_bytes_max < stream.event_limits.max_bytes {
-        it.section("limits", |limits| {
-            let hint = "raise `maxStateBytes` or lower `maxEventBytes`";
-            limits.problem("maxStateBytes", "a state may be smaller than one event", hint);
-        });
+}
+
+/// Notes a topic that Kafka would not have.
+pub(super) fn check_topic(it: Section<'_>, topic: &str) {
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if topic.len() > 249 || matches!(topic, "." | "..") || !topic.chars().all(is_legal) {
+        let hint = "a topic has at most 249 letters, digits, `.`, `_` and `-`";
+        it.problem("topic", format!("`{topic}` cannot be the name of a topic"), hint);
     }
 }
 
-/// What must hold between streams.
-pub(super) fn check_together(root: Section<'_>, streams: &[Stream]) {
+/// What must hold between streams, also between those that have problems of their own.
+pub(super) fn check_together(root: Section<'_>) {
     let (mut kinds, mut topics) = (BTreeMap::new(), BTreeMap::new());
-    let mut nth = 0;
     root.sections("streams", |it| {
-        let Some(stream) = streams.get(nth) else { return };
-        nth += 1;
-        if let Some(first) = kinds.insert(Arc::clone(&stream.kind), it.span()) {
-            let message = format!("a second stream of type `{}`; the first is at {first}", stream.kind);
+        let text = |name| it.given(name).and_then(Node::text).map(str::to_owned);
+        let place = |name| it.given(name).map_or_else(|| it.span(), |node| node.span);
+        if let Some(kind) = text("type")
+            && let Some(first) = kinds.insert(kind.clone(), place("type"))
+        {
+            let message = format!("a second stream of type `{kind}`; the first is at {first}");
             it.problem("type", message, "give each stream a type of its own");
         }
-        if let Some(first) = topics.insert(Arc::clone(&stream.topic), it.span()) {
-            let message = format!("a second stream on topic `{}`; the first is at {first}", stream.topic);
+        if let Some(topic) = text("topic")
+            && let Some(first) = topics.insert(topic.clone(), place("topic"))
+        {
+            let message = format!("a second stream on topic `{topic}`; the first is at {first}");
             it.problem("topic", message, "one stream reads a topic: map the type's parts in one of them");
         }
     });
@@ -307,6 +314,13 @@ fn read_mapping(map: Section<'_>, topic: &str) -> Option<Mapping> {
     if map.given("eventType").is_none() {
         let hint = "say where it is, or give all events one type: `const:Changed`";
         map.problem("eventType", "`map.eventType` is missing", hint);
+    }
+    if map.given("versionBase").is_some() && map.given("version").is_none() {
+        map.problem(
+            "versionBase",
+            "`versionBase` without `version`",
+            "map `version`, or remove `versionBase`",
+        );
     }
     Some(Mapping {
         aggregate_id,
@@ -366,6 +380,15 @@ fn read_compression(it: Section<'_>) -> (Compression, Dictionaries) {
         "off" => Dictionaries::Off,
         _ => Dictionaries::None,
     };
+    if algorithm == Algorithm::Lz4 && it.given("level").is_some() {
+        it.warn("level", "lz4 has one level: every `level` from 1 to 9 compresses the same");
+    }
+    if algorithm != Algorithm::Zstd && it.given("dictionary").is_some() {
+        it.warn("dictionary", "only zstd has dictionaries: this value makes no difference");
+    }
+    if algorithm == Algorithm::None && it.given("level").is_some() {
+        it.warn("level", "nothing is compressed: this value makes no difference");
+    }
     // Only zstd has dictionaries.
     let dictionary = if algorithm == Algorithm::Zstd { dictionary } else { Dictionaries::None };
     (Compression { algorithm, level, threshold }, dictionary)

@@ -1,0 +1,276 @@
+//! The command line as clap reads it. What is said here is the help text, so it is written for users.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Time travel for Kafka event topics: fold, snapshot, and ask for any version of any aggregate
+#[derive(Debug, Parser)]
+#[command(name = "snapfold", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 verification failed, \
+                          5 dependency unreachable, 6 configuration invalid, 7 conflict.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the state of an aggregate, now or at any earlier moment
+    Get(GetArgs),
+    /// List the events of an aggregate, newest first
+    Log(LogArgs),
+    /// Show what changed between two versions of an aggregate
+    Diff(DiffArgs),
+    /// List, show and verify stored snapshots
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// Check and show the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Run the tests of reducers
+    #[command(subcommand)]
+    Reducer(ReducerCommand),
+    /// Explain a code that an error or a dead letter carries
+    Explain(ExplainArgs),
+    /// Print the version
+    Version,
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+/// Which server to ask and how to print what it answers.
+#[derive(Args, Clone, Debug)]
+pub struct Asking {
+    /// URL of the server
+    #[arg(long, env = "SNAPFOLD_SERVER", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub server: String,
+    /// How to print: `json` is the answer of the API, unchanged
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+}
+
+/// How data is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// The answer of the API, unchanged
+    Json,
+    /// One JSON value a line
+    Ndjson,
+    /// YAML, numbers with their exact digits
+    Yaml,
+}
+
+/// `get`.
+#[derive(Args, Clone, Debug)]
+pub struct GetArgs {
+    /// TYPE/ID, with @VERSION, @TIME or ~N (N versions before the head) at its end for an earlier moment
+    #[arg(value_name = "TYPE/ID[@VERSION|@TIME|~N]")]
+    pub address: String,
+    /// The state at this version; the address is then TYPE/ID alone
+    #[arg(long, value_name = "N", group = "moment")]
+    pub version: Option<u64>,
+    /// The state at this time: RFC 3339, a date, or epoch milliseconds
+    #[arg(long, value_name = "TIME", group = "moment", allow_hyphen_values = true)]
+    pub at: Option<String>,
+    /// The state as of this record of the topic
+    #[arg(long, value_name = "PARTITION:OFFSET", group = "moment")]
+    pub offset: Option<String>,
+    /// Answer only once this version has been folded
+    #[arg(long, value_name = "N")]
+    pub min_version: Option<u64>,
+    /// How long to wait for that, as in `2s`
+    #[arg(long, value_name = "DURATION", requires = "min_version")]
+    pub wait: Option<String>,
+    /// Server and format.
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+/// `log`.
+#[derive(Args, Clone, Debug)]
+pub struct LogArgs {
+    /// The aggregate
+    #[arg(value_name = "TYPE/ID")]
+    pub address: String,
+    /// Show what each event changed
+    #[arg(short, long)]
+    pub patch: bool,
+    /// At most so many events
+    #[arg(short = 'n', long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: u64,
+    /// Server and format.
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+/// `diff`.
+#[derive(Args, Clone, Debug)]
+pub struct DiffArgs {
+    /// The aggregate
+    #[arg(value_name = "TYPE/ID")]
+    pub address: String,
+    /// Two moments: versions, -N (versions before the head) or @TIME; `A..` ends at the head
+    #[arg(value_name = "A..B", allow_hyphen_values = true)]
+    pub range: String,
+    /// Exit with 1 if there is a difference
+    #[arg(long)]
+    pub exit_code: bool,
+    /// Server and format.
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+/// `snapshot`.
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// List the snapshots of an aggregate, oldest first
+    Ls(SnapshotLsArgs),
+    /// Print the state in a snapshot: the newest one, or that of a version
+    Show(SnapshotShowArgs),
+    /// Check what is stored against checksums, hash chain and fold; exit 4 if anything is wrong
+    Verify(SnapshotVerifyArgs),
+}
+
+/// `snapshot ls`.
+#[derive(Args, Clone, Debug)]
+pub struct SnapshotLsArgs {
+    /// The aggregate
+    #[arg(value_name = "TYPE/ID")]
+    pub address: String,
+    /// At most so many snapshots
+    #[arg(short = 'n', long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: u64,
+    /// Server and format.
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+/// `snapshot show`.
+#[derive(Args, Clone, Debug)]
+pub struct SnapshotShowArgs {
+    /// The aggregate, and the snapshot's version
+    #[arg(value_name = "TYPE/ID[@VERSION]")]
+    pub address: String,
+    /// The snapshot's version; the address is then TYPE/ID alone
+    #[arg(long, value_name = "N")]
+    pub version: Option<u64>,
+    /// Server and format.
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+/// `snapshot verify`.
+#[derive(Args, Clone, Debug)]
+pub struct SnapshotVerifyArgs {
+    /// The aggregate; with a version, all that leads to it
+    #[arg(value_name = "TYPE/ID[@VERSION]")]
+    pub address: String,
+    /// Verify up to this version; the address is then TYPE/ID alone
+    #[arg(long, value_name = "N")]
+    pub version: Option<u64>,
+    /// How thoroughly
+    #[arg(long, value_enum, default_value_t = VerifyMode::Checksum)]
+    pub mode: VerifyMode,
+    /// Server and format.
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+/// How thoroughly stored history is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum VerifyMode {
+    /// Every stored record against its checksums, the chain and the fold
+    Checksum,
+    /// The same, and against the topic as far back as it reaches
+    Replay,
+}
+
+/// The configuration file and what is set over it.
+#[derive(Args, Clone, Debug)]
+pub struct ConfigSource {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Set one value over file and environment, as in `kafka.brokers=localhost:9092`
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+}
+
+/// `config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Find everything that is wrong with a configuration, and run its tests
+    Check(ConfigSource),
+    /// Print the configuration in force and where each value comes from; secrets stay hidden
+    Show(ConfigSource),
+    /// Print the JSON Schema of the configuration
+    Schema,
+}
+
+/// `reducer`.
+#[derive(Debug, Subcommand)]
+pub enum ReducerCommand {
+    /// Run the tests of all streams; exit 1 if one fails
+    Test(ConfigSource),
+}
+
+/// `explain`.
+#[derive(Args, Clone, Debug)]
+pub struct ExplainArgs {
+    /// The code, as in `history-gone`
+    pub code: String,
+}
+
+/// `completions`.
+#[derive(Args, Clone, Debug)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `run`: a worker of the group.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// File and arguments.
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// Start a new lineage where the reducer, the mapping or the topic is another one than before
+    #[arg(long)]
+    pub new_lineage: bool,
+}
+
+/// `dev`: broker, stores, worker and API in one process.
+#[derive(Args, Clone, Debug)]
+pub struct DevArgs {
+    /// The configuration file; its `kafka`, `index`, `blobs`, `registry` and `http` are replaced. Left out, a
+    /// bundled sample of real data
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set one value over file and environment, as in `memory.limit=2GiB`
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+    /// Events to feed, one JSON value a line, `-` for stdin; TYPE names the stream where there are several
+    #[arg(long, value_name = "[TYPE=]FILE", num_args = 1.., requires = "config")]
+    pub events: Vec<String>,
+    /// Each line of the events is a whole record: {"key":…,"value":…,"headers":{…},"timestamp":…}
+    #[arg(long, requires = "events")]
+    pub records: bool,
+    /// Port of the API on this machine; 0 takes any free one
+    #[arg(long, default_value_t = 8080)]
+    pub port: u16,
+    /// Partitions of each topic
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    pub partitions: u16,
+    /// Keep index and blobs in this folder; left out, nothing outlives the process
+    #[arg(long, value_name = "DIRECTORY")]
+    pub data_dir: Option<PathBuf>,
+    /// End once all events are fed and folded, instead of serving until Ctrl-C
+    #[arg(long)]
+    pub exit: bool,
+}

@@ -1,0 +1,164 @@
+//! The HTTP client of the commands that ask a server. Plain HTTP; a body is kept as the bytes that came, so that
+//! `-o json` prints them unchanged.
+//!
+//! *If it fails*: no connection, or none in time, is exit 5; a problem of the API is shown with its code, detail and
+//! hint, and its status decides the exit code.
+
+use super::address::Address;
+use super::failure::{Done, Exit, Failure};
+use super::screen::printable;
+use crate::domain::value::{Limits, Object, Value};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use std::time::Duration;
+use ureq::Agent;
+
+/// Longest body that is read: far beyond the largest state that a default configuration allows.
+const BODY_BYTES_MAX: u64 = 512 << 20;
+/// Everything of a body is shown, so the bounds are those of memory.
+const LIMITS: Limits =
+    Limits { max_bytes: BODY_BYTES_MAX as usize, max_depth: Limits::DEPTH_MAX, max_members: 50_000_000 };
+/// Most entries that the API gives in one answer.
+const PAGE_MAX: u64 = 1_000;
+/// Everything but RFC 3986's unreserved characters is encoded.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A server.
+pub(super) struct Client {
+    agent: Agent,
+    server: String,
+}
+
+/// A body as it came, and what it says.
+#[derive(Debug)]
+pub(super) struct Body {
+    pub(super) bytes: Vec<u8>,
+    pub(super) value: Value,
+}
+
+/// The parameters of a question.
+pub(super) type Query = Vec<(&'static str, String)>;
+
+/// What pages of a list hold together.
+pub(super) struct List {
+    /// The only page as it came; none if there were several.
+    pub(super) only: Option<Body>,
+    /// The entries of all pages.
+    pub(super) items: Vec<Value>,
+    /// There are more than were asked for.
+    pub(super) is_cut: bool,
+}
+
+impl Client {
+    pub(super) fn new(server: &str) -> Done<Self> {
+        if !server.starts_with("http://") {
+            let hint = "write `--server http://HOST:PORT`; for TLS put a proxy on this machine";
+            return Err(Failure::usage(format!("`{server}` is not the URL of a server"), hint));
+        }
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            // A proxy for the internet must not get what is meant for a server next door.
+            .proxy(None)
+            .timeout_connect(Some(Duration::from_secs(5)))
+            .timeout_global(Some(Duration::from_secs(300)))
+            .user_agent(concat!("snapfold/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Ok(Self { agent: config.new_agent(), server: server.trim_end_matches('/').to_owned() })
+    }
+
+    /// Asks about one aggregate; `route` is what follows its path.
+    pub(super) fn get(&self, address: &Address, route: &str, query: &Query) -> Done<Body> {
+        let url = self.url(address, route, query);
+        let answer = self.agent.get(&url).call().map_err(|error| self.unanswered(&error))?;
+        self.read(answer)
+    }
+
+    /// Has the server do something with one aggregate.
+    pub(super) fn post(&self, address: &Address, route: &str, query: &Query) -> Done<Body> {
+        let url = self.url(address, route, query);
+        let answer = self.agent.post(&url).send_empty().map_err(|error| self.unanswered(&error))?;
+        self.read(answer)
+    }
+
+    /// Follows the pages of a list until it has `limit` entries.
+    pub(super) fn list(&self, address: &Address, route: &str, query: &Query, limit: u64) -> Done<List> {
+        let (mut items, mut only, mut cursor) = (Vec::new(), None, None::<String>);
+        loop {
+            let mut query = query.clone();
+            query.push(("limit", (limit - items.len() as u64).min(PAGE_MAX).to_string()));
+            query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
+            let body = self.get(address, route, &query)?;
+            let page =
+                body.value.get("items").and_then(Value::as_array).ok_or_else(|| self.foreign("no list"))?;
+            let is_last = page.is_empty();
+            items.extend_from_slice(page);
+            cursor = body.value.get("nextCursor").and_then(Value::as_str).map(str::to_owned);
+            only = if only.is_none() && items.len() == page.len() { Some(body) } else { None };
+            if cursor.is_none() || is_last || items.len() as u64 >= limit {
+                return Ok(List { only, items, is_cut: cursor.is_some() });
+            }
+        }
+    }
+
+    fn url(&self, address: &Address, route: &str, query: &Query) -> String {
+        let encoded = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
+        let (kind, id) = (encoded(&address.kind), encoded(&address.id));
+        let mut url = format!("{}/v1/aggregates/{kind}/{id}{route}", self.server);
+        for (nth, (name, value)) in query.iter().enumerate() {
+            url.push(if nth == 0 { '?' } else { '&' });
+            url.push_str(&format!("{name}={}", encoded(value)));
+        }
+        url
+    }
+
+    fn read(&self, mut answer: ureq::http::Response<ureq::Body>) -> Done<Body> {
+        let status = answer.status().as_u16();
+        let body = answer.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_vec();
+        let bytes = body.map_err(|error| self.unanswered(&error))?;
+        let value = Value::parse(&bytes, &LIMITS);
+        match (status, value) {
+            (200..=299, Ok(value)) => Ok(Body { bytes, value }),
+            (200..=299, Err(error)) => Err(self.foreign(&format!("no JSON: {error}"))),
+            (_, Ok(Value::Object(problem))) if problem.contains_key("code") => Err(refused(status, &problem)),
+            _ => Err(self.foreign(&format!("status {status} without a problem of the API"))),
+        }
+    }
+
+    /// Something answers, but not as a server of ours does.
+    fn foreign(&self, what: &str) -> Failure {
+        let hint = "is that the address of a snapfold server? set it with `--server` or SNAPFOLD_SERVER";
+        Failure::new(Exit::Failure, format!("{} answered {what}", self.server)).hint(hint)
+    }
+
+    fn unanswered(&self, error: &ureq::Error) -> Failure {
+        match error {
+            ureq::Error::Io(_)
+            | ureq::Error::Timeout(_)
+            | ureq::Error::HostNotFound
+            | ureq::Error::ConnectionFailed => {
+                let hint = "start one with `snapfold dev` or `snapfold run --config FILE`, or name another with \
+                            `--server URL` or SNAPFOLD_SERVER";
+                Failure::new(Exit::Unreachable, format!("no answer from {}: {error}", self.server)).hint(hint)
+            }
+            ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
+                let message = format!("`{}` is not the URL of a server: {error}", self.server);
+                Failure::usage(message, "write `--server http://HOST:PORT`")
+            }
+            _ => self.foreign(&error.to_string()),
+        }
+    }
+}
+
+/// A problem of the API.
+fn refused(status: u16, problem: &Object) -> Failure {
+    let text = |name| problem.get(name).and_then(Value::as_str).map(printable);
+    let exit = match status {
+        400 | 405 | 422 => Exit::Usage,
+        404 | 410 => Exit::NotFound,
+        409 => Exit::Conflict,
+        429 | 502..=504 => Exit::Unreachable,
+        _ => Exit::Failure,
+    };
+    let (code, detail) = (text("code").unwrap_or_default(), text("detail").unwrap_or_default());
+    Failure { exit, message: format!("{code}: {detail}"), hint: text("hint") }
+}

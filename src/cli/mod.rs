@@ -1,0 +1,91 @@
+//! The command line. Data goes to stdout, everything else to stderr; every command ends with an exit code that
+//! scripts can rely on.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `args.rs` | what can be typed, and the help |
+//! | `address.rs` | `TYPE/ID@MOMENT` and `A..B` |
+//! | `failure.rs` | failures and exit codes |
+//! | `screen.rs` | stdout, stderr, colours, columns |
+//! | `yaml.rs` | values as YAML |
+//! | `client.rs` | the HTTP client, its errors and pages |
+//! | `print.rs` | answers of the API in the format asked for |
+//! | `changes.rs` | a JSON patch as lines for people |
+//! | `get.rs`, `log.rs`, `diff.rs`, `snapshot.rs` | the commands that ask a server |
+//! | `source.rs` | reading the configuration: file, environment, arguments, secrets |
+//! | `config.rs` | `config check`, `show` and `schema` |
+//! | `reducer.rs` | `reducer test` |
+//! | `explain.rs` | `explain` |
+
+mod address;
+pub mod args;
+mod changes;
+mod client;
+mod config;
+mod diff;
+mod explain;
+pub mod failure;
+mod get;
+mod log;
+mod print;
+mod reducer;
+pub mod screen;
+#[cfg(test)]
+mod serve;
+mod snapshot;
+pub mod source;
+mod yaml;
+
+use args::{Command, CommandLine};
+use clap::{CommandFactory, Parser};
+use failure::{Done, Exit};
+use screen::Screen;
+use std::io::{self, BufWriter};
+use std::process::ExitCode;
+
+/// Parses the command line and runs the command.
+#[must_use]
+pub fn main() -> ExitCode {
+    let command = match CommandLine::try_parse() {
+        Ok(line) => line.command,
+        Err(error) => {
+            // Help and version are no errors; where they go is gone if this fails.
+            error.print().unwrap_or_default();
+            return if error.use_stderr() { ExitCode::from(Exit::Usage as u8) } else { ExitCode::SUCCESS };
+        }
+    };
+    let (mut out, mut err) = (BufWriter::new(io::stdout().lock()), io::stderr());
+    let mut screen = Screen { out: &mut out, err: &mut err, is_coloured: screen::wants_colour() };
+    let done = run(command, &mut screen).and_then(|()| Ok(screen.out.flush()?));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // What was printed before the failure is data all the same.
+            screen.out.flush().unwrap_or_default();
+            screen.fail(&failure);
+            failure.code()
+        }
+    }
+}
+
+fn run(command: Command, screen: &mut Screen<'_>) -> Done {
+    match command {
+        Command::Get(args) => get::run(&args, screen),
+        Command::Log(args) => log::run(&args, screen),
+        Command::Diff(args) => diff::run(&args, screen),
+        Command::Snapshot(command) => snapshot::run(&command, screen),
+        Command::Config(command) => config::run(&command, screen),
+        Command::Reducer(args::ReducerCommand::Test(source)) => reducer::test(&source, screen),
+        Command::Explain(args) => explain::run(&args, screen),
+        Command::Version => screen.line(concat!("snapfold ", env!("CARGO_PKG_VERSION"))),
+        Command::Completions(args) => {
+            // Written to memory first: clap_complete panics where a pipe is closed.
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut CommandLine::command(), "snapfold", &mut script);
+            Ok(screen.out.write_all(&script)?)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
