@@ -62,7 +62,7 @@ impl Cache for NoCache {
 }
 
 type Flown = Asked<Arc<Read>>;
-type Flight = BoxFuture<'static, Flown>;
+pub(super) type Flight = BoxFuture<'static, Flown>;
 type Flying = BTreeMap<(Arc<str>, Version), WeakShared<Flight>>;
 
 /// Reads of versions that are on their way.

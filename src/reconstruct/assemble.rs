@@ -179,13 +179,15 @@ impl<'a> Assembly<'a> {
         let kept = self.ask.base.take();
         let mut candidates: Vec<SnapshotRow> = rows.to_vec();
         loop {
-            candidates.sort_by_key(|row| std::cmp::Reverse((row.version, row.pack)));
+            // Of several at one version, one that tells of a quarantine knows more.
+            candidates.sort_by_key(|row| std::cmp::Reverse((row.version, row.quarantined, row.pack)));
             let fulls =
                 candidates.iter().filter(|row| row.kind == RecordKind::Full && self.is_at_or_before(row));
             let fulls: Vec<SnapshotRow> = fulls.cloned().collect();
             let mut failed = false;
             for row in &fulls {
-                if let Some(kept) = kept.as_deref().filter(|kept| kept.version >= row.version) {
+                let replaces = |kept: &&Aggregate| (kept.version, false) >= (row.version, row.quarantined);
+                if let Some(kept) = kept.as_deref().filter(replaces) {
                     self.start_from(kept);
                     return Ok(Piece::all(&fetched, &[]));
                 }

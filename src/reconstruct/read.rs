@@ -236,6 +236,7 @@ impl Reconstructor {
     ) -> Result<Newest> {
         let rows = self.index.snapshots(key, partition.lineage, From::Newest, 1).await;
         let rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
+        self.check_epochs(partition, &epochs_of(&rows)).await?;
         let row = rows.first();
         let mut newest = Newest {
             row: row.map(|row| row.version),
