@@ -142,8 +142,8 @@ impl Lookup {
         Ok(Answer { aggregate, head_version, partition, lineage, source, provenance })
     }
 
-    /// The newest version: the owner's where it has one; where it holds nothing, the newest at rest; else what
-    /// rest and log fold to, from `base` on.
+    /// The newest version: the owner's where it has one; where it holds nothing, the newest at rest; else
+    /// what rest and log fold to, from `base` on.
     pub(super) async fn head_of(
         &self,
         log: &PartitionKey,

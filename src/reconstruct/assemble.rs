@@ -96,8 +96,8 @@ impl<'a> Assembly<'a> {
     }
 
     pub(super) fn finish(mut self) -> Assembled {
-        // Of a moment before the head: the mark belongs to a later one, and may be that of an event behind the
-        // real one. Until here it kept later events from being folded.
+        // Of a moment before the head: the mark belongs to a later one, and may be that of an event behind
+        // the real one. Until here it kept later events from being folded.
         let marked_later = self.log_marked && self.ask.as_of != AsOf::Head;
         if marked_later && self.aggregate.version > Version(0) {
             self.aggregate.quarantine = None;
@@ -458,7 +458,7 @@ impl<'a> Assembly<'a> {
             return Ok(());
         }
         let time = decoded.time();
-        // A version that is reached ends the scan before the next record; only times and offsets can be passed.
+        // A version that is reached ends the scan at once; only times and offsets can be passed.
         let may_pass = matches!(self.ask.as_of, AsOf::Time(_) | AsOf::Offset(_));
         let before = may_pass.then(|| self.aggregate.clone());
         let folded = self.reader.rules.fold(&mut self.aggregate, &decoded);

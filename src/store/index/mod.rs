@@ -38,8 +38,8 @@ pub trait Index: Send + Sync {
         from: From,
         limit: usize,
     ) -> BoxFuture<'a, PortResult<Vec<SnapshotRow>>>;
-    /// The snapshot whose public id this is (`domain::chain::snapshot_id`): every row that was written is found
-    /// by it.
+    /// The snapshot whose public id this is (`domain::chain::snapshot_id`): every row that was written is
+    /// found by it.
     fn snapshot_by_id(
         &self,
         id: [u8; 16],
