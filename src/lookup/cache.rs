@@ -1,8 +1,8 @@
 //! The port behind which settled states are kept, and flights: equal questions at the same time read once.
 //!
 //! INVARIANT: only what can never change is kept: states whose events all lie below the low watermark, read
-//! without damage, of an aggregate that is not quarantined. A kept state is a base for later questions and the
-//! answer to the question for its very version; it never answers for a head.
+//! without damage, of an aggregate that is not quarantined. A kept state is a base for later questions and
+//! the answer to the question for its very version; it never answers for a head.
 
 use super::Asked;
 use crate::domain::aggregate::Aggregate;
@@ -62,7 +62,7 @@ impl Cache for NoCache {
 }
 
 type Flown = Asked<Arc<Read>>;
-type Flight = BoxFuture<'static, Flown>;
+pub(super) type Flight = BoxFuture<'static, Flown>;
 type Flying = BTreeMap<(Arc<str>, Version), WeakShared<Flight>>;
 
 /// Reads of versions that are on their way.
@@ -70,8 +70,8 @@ type Flying = BTreeMap<(Arc<str>, Version), WeakShared<Flight>>;
 pub(super) struct Flights(Arc<Mutex<Flying>>);
 
 impl Flights {
-    /// Joins the read of this version, or starts it. Only for what can never change: who joins late would else
-    /// hear of an earlier moment than it asked at.
+    /// Joins the read of this version, or starts it. Only for what can never change: who joins late would
+    /// else hear of an earlier moment than it asked at.
     pub(super) fn join(
         &self,
         id: &Arc<str>,

@@ -9,11 +9,11 @@ use crate::domain::value::Value;
 use crate::reconstruct::{AsOf, Ask, FoldedEvent, Found};
 
 impl Lookup {
-    /// The events of the versions `from ..= to` (the head without `to`), at most `limit` of them: the first, or
-    /// the last in descending order.
+    /// The events of the versions `from ..= to` (the head without `to`), at most `limit` of them: the
+    /// first, or the last in descending order.
     ///
     /// # Errors
-    /// `VersionBeyondHead` if `from` is; `HistoryGone` with the earliest event that can be had if they are gone.
+    /// `VersionBeyondHead` if `from` is; `HistoryGone`, with the earliest event that is left, if they are.
     pub async fn events(
         &self,
         id: &str,

@@ -39,8 +39,8 @@ impl Lookup {
         Ok(items)
     }
 
-    /// One page, and the id it ends at if there may be more. It can be short: an aggregate that was quarantined
-    /// before its first event has no version to be listed with.
+    /// One page, and the id it ends at if there may be more. It can be short: an aggregate that was
+    /// quarantined before its first event has no version to be listed with.
     async fn page(&self, listing: &Listing) -> Asked<(Vec<ListItem>, Option<Arc<str>>)> {
         let (prefix, after) = (&*listing.prefix, listing.after.as_deref());
         let mut residents: BTreeMap<Arc<str>, Resident> = BTreeMap::new();

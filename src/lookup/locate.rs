@@ -1,9 +1,9 @@
 //! The partition in which an aggregate lives: where its rows say, else where the stream's partitioner points,
 //! else wherever a checkpoint, an owner or the log's end knows it.
 //!
-//! *Order*: of each partition the low watermark, the owner, the checkpoints, the log from the owner's position
-//! (or the low watermark) on; rows last. Whatever moves meanwhile moves from the first of these to the last, so
-//! what is in none of them did not exist when the question was asked.
+//! *Order*: of each partition the low watermark, the owner, the checkpoints, the log from the owner's
+//! position (or the low watermark) on; rows last. Whatever moves meanwhile moves from the first of these to
+//! the last, so what is in none of them did not exist when the question was asked.
 
 use super::state::Owner;
 use super::{Asked, Lookup, Refusal};

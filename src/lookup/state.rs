@@ -1,6 +1,6 @@
 //! States and heads: which source answers, what the head is, how long to wait for it.
 
-use super::cache::{CacheKey, Joined};
+use super::cache::{CacheKey, Flight, Joined};
 use super::{Answer, Asked, Durable, Freshness, HeadView, Lookup, Refusal, Selector, Source};
 use crate::domain::aggregate::Aggregate;
 use crate::domain::error::{Error, ErrorKind};
@@ -142,8 +142,8 @@ impl Lookup {
         Ok(Answer { aggregate, head_version, partition, lineage, source, provenance })
     }
 
-    /// The newest version: the owner's where it has one; where it holds nothing, the newest at rest; else what
-    /// rest and log fold to, from `base` on.
+    /// The newest version: the owner's where it has one; where it holds nothing, the newest at rest; else
+    /// what rest and log fold to, from `base` on.
     pub(super) async fn head_of(
         &self,
         log: &PartitionKey,
@@ -161,7 +161,9 @@ impl Lookup {
                 let newest = self.reader().newest(log, key).await?;
                 let version = newest.version();
                 let is_short = freshness.min_version.is_some_and(|min| version < min);
-                if version > Version(0) && newest.is_whole && !newest.marked && !is_short {
+                // Rule 12: an entry may be of events that the log has lost; only reading them would tell.
+                let is_row = newest.row.is_some_and(|row| row == version);
+                if is_row && version > Version(0) && newest.is_whole && !newest.marked && !is_short {
                     return Ok(Head { version, mark: None });
                 }
             }
@@ -258,7 +260,7 @@ impl Lookup {
             let start = || {
                 let (lookup, log, key, ask) = (self.clone(), log.clone(), key.clone(), ask.clone());
                 let read = async move { lookup.read_rest(&log, &key, &ask).await.map(Arc::new) };
-                Box::pin(read) as futures_util::future::BoxFuture<'static, _>
+                Box::pin(read) as Flight
             };
             let (flight, joined) = self.0.flights.join(&key.id, version, start);
             let landed = flight.await;

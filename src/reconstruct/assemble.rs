@@ -116,8 +116,8 @@ impl<'a> Assembly<'a> {
     }
 
     pub(super) fn finish(mut self) -> Assembled {
-        // Of a moment before the head: the mark belongs to a later one, and may be that of an event behind the
-        // real one. Until here it kept later events from being folded.
+        // Of a moment before the head: the mark belongs to a later one, and may be that of an event behind
+        // the real one. Until here it kept later events from being folded.
         let marked_later = self.log_marked && self.ask.as_of != AsOf::Head;
         if marked_later && self.aggregate.version > Version(0) {
             self.aggregate.quarantine = None;
@@ -199,13 +199,15 @@ impl<'a> Assembly<'a> {
         let kept = self.ask.base.take();
         let mut candidates: Vec<SnapshotRow> = rows.to_vec();
         loop {
-            candidates.sort_by_key(|row| std::cmp::Reverse((row.version, row.pack)));
+            // Of several at one version, one that tells of a quarantine knows more.
+            candidates.sort_by_key(|row| std::cmp::Reverse((row.version, row.quarantined, row.pack)));
             let fulls =
                 candidates.iter().filter(|row| row.kind == RecordKind::Full && self.is_at_or_before(row));
             let fulls: Vec<SnapshotRow> = fulls.cloned().collect();
             let mut failed = false;
             for row in &fulls {
-                if let Some(kept) = kept.as_deref().filter(|kept| kept.version >= row.version) {
+                let replaces = |kept: &&Aggregate| (kept.version, false) >= (row.version, row.quarantined);
+                if let Some(kept) = kept.as_deref().filter(replaces) {
                     self.start_from(kept);
                     return Ok(Piece::all(&fetched, &[]));
                 }
@@ -476,7 +478,7 @@ impl<'a> Assembly<'a> {
             return Ok(());
         }
         let time = decoded.time();
-        // A version that is reached ends the scan before the next record; only times and offsets can be passed.
+        // A version that is reached ends the scan at once; only times and offsets can be passed.
         let may_pass = matches!(self.ask.as_of, AsOf::Time(_) | AsOf::Offset(_));
         let before = may_pass.then(|| self.aggregate.clone());
         let folded = self.reader.rules.fold(&mut self.aggregate, &decoded);

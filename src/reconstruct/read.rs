@@ -1,5 +1,5 @@
-//! What anyone may ask of rest and log: a state, the events of a range of versions, the newest version that is
-//! at rest, and from where on history can be had.
+//! What anyone may ask of rest and log: a state, the events of a range of versions, the newest version that
+//! is at rest, and from where on history can be had.
 //!
 //! *Order*: that of the module. What a reader brings along as a base (a state that was settled when it was
 //! reconstructed) replaces older snapshots and nothing else: rows and entries are read all the same.
@@ -57,7 +57,7 @@ pub struct Read {
     pub found: Found,
     /// Events that were asked for.
     pub events: Vec<FoldedEvent>,
-    /// One past the last offset of the log, where the answer took all of it into account: it is the head then.
+    /// One past the last offset of the log, where all of it is in the answer, which is the head then.
     pub log_end: Option<Offset>,
     /// The aggregate stands still at or after the moment: the head tells where and why.
     pub marked_later: bool,
@@ -236,6 +236,7 @@ impl Reconstructor {
     ) -> Result<Newest> {
         let rows = self.index.snapshots(key, partition.lineage, From::Newest, 1).await;
         let rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
+        self.check_epochs(partition, &epochs_of(&rows)).await?;
         let row = rows.first();
         let mut newest = Newest {
             row: row.map(|row| row.version),

@@ -209,8 +209,8 @@ fn lost_checkpoint() -> Outcome {
     stage.world.finish()
 }
 
-/// Snapshots are lost and the log was cut: the rows still tell how far the head had come, also where they tell
-/// of a quarantine and so not of a leader epoch.
+/// Snapshots are lost and the log was cut: the rows still tell how far the head had come, also where they
+/// tell of a quarantine and so not of a leader epoch.
 fn lost_packs_and_a_cut_log() -> Outcome {
     let stage = Stage::new();
     let worker = stage.worker("worker");

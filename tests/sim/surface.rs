@@ -1,8 +1,9 @@
 //! What lookups tell beside states: events, lists, snapshots, head versions, verification; and whether it is
 //! right.
 //!
-//! *What is allowed*: an owner answers for its position, which is never below an acknowledged low watermark. So
-//! what was below one when the question was asked must be in every answer; what is more must be in the ledger.
+//! *What is allowed*: an owner answers for its position, which is never below an acknowledged low watermark.
+//! So what was below one when the question was asked must be in every answer; what is more must be in the
+//! ledger.
 
 use crate::judge::{Judge, Question, Then};
 use crate::ledger::hex;
@@ -292,7 +293,8 @@ fn aggregates_fit(judge: &Judge, told: &Told, items: &[ListItem], damaged: bool)
     }
 }
 
-/// Where nothing is damaged nothing is found, but what the producer did: other bytes under a version that was.
+/// Where nothing is damaged nothing is found, but what the producer did: other bytes under a version that is
+/// there.
 fn verified_fits(told: &Told, verified: &Verified, damaged: bool) -> Result<(), String> {
     let harmless = |code: &str| {
         matches!((code, told.wish), ("conflict" | "history-gone", Wish::Verify(VerifyMode::Replay)))

@@ -54,7 +54,8 @@ pub trait Index: Send + Sync {
         from: From,
         limit: usize,
     ) -> BoxFuture<'a, PortResult<Vec<SnapshotRow>>>;
-    /// The snapshot whose public id this is (`domain::chain::snapshot_id`): every row written can be found so.
+    /// The snapshot whose public id this is (`domain::chain::snapshot_id`): every row that was written is
+    /// found by it.
     fn snapshot_by_id(
         &self,
         id: [u8; 16],

@@ -1,4 +1,5 @@
-//! Lookups where nothing fails by itself: exact refusals, waiting for freshness, budgets, what verifying finds.
+//! Lookups where nothing fails by itself: exact refusals, waiting for freshness, budgets, what verifying
+//! finds.
 
 use crate::executor::lock;
 use crate::plan::FaultPlan;
