@@ -73,6 +73,8 @@ pub(super) struct Assembly<'a> {
     stopped: Option<Timestamp>,
     /// Pieces that could not be read or did not join.
     unfolded: Vec<Piece>,
+    /// The mark is that of an event of the log.
+    marked_by_log: bool,
     /// Of the events that came from checkpoints.
     entries_reached: Epochs,
 }
@@ -97,6 +99,7 @@ impl<'a> Assembly<'a> {
             provenance,
             stopped: None,
             unfolded: Vec::new(),
+            marked_by_log: false,
             entries_reached: Epochs::new(),
         }
     }
@@ -105,7 +108,12 @@ impl<'a> Assembly<'a> {
         &self.entries_reached
     }
 
-    pub(super) fn finish(self) -> (Aggregate, Provenance) {
+    /// What was put together. At a moment before the head a mark from the log is left out: it belongs to a
+    /// later moment, and may be that of an event behind the real one, of which only rows of the head tell.
+    pub(super) fn finish(mut self) -> (Aggregate, Provenance) {
+        if self.marked_by_log && self.as_of != AsOf::Head && self.aggregate.version > Version(0) {
+            self.aggregate.quarantine = None;
+        }
         (self.aggregate, self.provenance)
     }
 
@@ -418,15 +426,11 @@ impl<'a> Assembly<'a> {
                 self.provenance.log_events += 1;
                 Ok(())
             }
-            Folded::Quarantined(_) if self.aggregate.version > Version(0) => {
-                // Of a moment before the head: the mark belongs to a later one, and may be that of an event
-                // behind the real one, which only the rows of the head would tell.
-                if let Some(before) = before {
-                    self.aggregate = before;
-                }
+            Folded::Quarantined(_) => {
+                self.marked_by_log = true;
                 Ok(())
             }
-            Folded::Duplicate | Folded::Quarantined(_) | Folded::Refused(_) => Ok(()),
+            Folded::Duplicate | Folded::Refused(_) => Ok(()),
             Folded::Halt(poison) => Err(Error::new(
                 ErrorKind::Unavailable,
                 "not-caught-up",
