@@ -338,20 +338,26 @@ fn death_between_two_rows() -> Outcome {
     stage.ask_all()
 }
 
-/// A worker dies after the first row of two increments of one flush. A row whose predecessor is nowhere would
-/// cover events for the next owner that nothing holds.
+/// A worker dies after the first row of a flush's two increments, whose events its last checkpoint holds, too.
+/// A later row without the earlier one would supersede that checkpoint for the next owner.
 fn death_between_two_increments() -> Outcome {
     let strategy = Strategy::Incremental { full_every: 100 };
     let stage = Stage::of(Subject::spaced(2, strategy, 1 << 40));
     let dying = stage.worker("dying");
-    // The flight of the first cut lasts until the events of two more are folded.
-    stage.rule(dying, "put_snapshot", Fate::Lost, 5);
-    stage.rule(dying, "put_snapshot", Fate::Answered, 2);
+    stage.world.idle(1_000);
+    // The first flight lasts until the events of two more cuts are folded, the next until the checkpoint.
+    stage.rule(dying, "put_snapshot", Fate::Lost, 20);
+    stage.rule(dying, "put_snapshot", Fate::Answered, 1);
+    stage.rule(dying, "put_snapshot", Fate::Lost, 80);
+    stage.rule(dying, "put_snapshot", Fate::Answered, 1);
     stage.always(dying, "put_snapshot", Fate::Stuck);
     stage.events(1..=6);
+    stage.drain(dying);
+    stage.world.idle(10_000);
     stage.world.sim.kill(dying);
     stage.worker("next");
-    stage.world.idle(2_000);
+    stage.events(7..=8);
+    stage.world.idle(1_000);
     stage.forget();
     stage.ask_all()
 }

@@ -126,11 +126,20 @@ impl Stage {
     /// Asks a worker for a snapshot of `a`, and gives it time.
     pub(crate) fn snapshot(&self, worker: ProcessId) {
         let (sender, _) = futures_channel::oneshot::channel();
+        self.command(worker, Command::Snapshot("a".into(), sender));
+        self.world.idle(500);
+    }
+
+    /// Lets a worker cover all it has by a checkpoint and let go of the partition.
+    pub(crate) fn drain(&self, worker: ProcessId) {
+        let (sender, _) = futures_channel::oneshot::channel();
+        self.command(worker, Command::Drain(sender));
+    }
+
+    fn command(&self, worker: ProcessId, command: Command) {
         let workers = lock(&self.fleet.workers);
         let (_, _, handle, _) = workers.iter().find(|(process, ..)| *process == worker).expect("it runs");
-        assert!(handle.send(HERE, Command::Snapshot("a".into(), sender)), "it owns the partition");
-        drop(workers);
-        self.world.idle(500);
+        assert!(handle.send(HERE, command), "it owns the partition");
     }
 
     /// Lets retention take all that it may take.

@@ -8,6 +8,7 @@
 //! count from the newest of them (`Baseline`). What is dropped gives its range back: the next cut spans it.
 
 use super::slot::Live;
+use super::{Settings, Strategy};
 use crate::domain::aggregate::{Aggregate, State};
 use crate::domain::ids::{Offset, Version};
 use crate::domain::row::Trigger;
@@ -168,4 +169,43 @@ impl Aggregate {
             ..*self
         }
     }
+}
+
+/// Whether the next cut has a full record.
+pub(super) fn is_full_due(live: &Live, settings: &Settings) -> bool {
+    match settings.strategy {
+        Strategy::Full => true,
+        Strategy::Incremental { full_every } => {
+            let earned = settings.write_amplification_permille * live.full_row_bytes;
+            let since_full = live.folded_bytes - live.since.full_at_bytes;
+            let due = live.since.increments + 1 >= full_every && since_full * 1000 >= earned;
+            due && live.aggregate.version > Version(0)
+        }
+    }
+}
+
+/// Whether the next flight is a full record alone.
+pub(super) fn is_whole_due(live: &Live) -> bool {
+    live.whole && live.aggregate.version > Version(0)
+}
+
+/// Cuts an aggregate of which nothing is in flight at its head, unless it is cut there with its mark. Where
+/// cuts have no room, the last one moves here.
+pub(super) fn cut_at_head(live: &mut Live, trigger: Trigger, settings: &Settings, bytes_max: usize) {
+    let is_whole_due = is_whole_due(live);
+    let is_here = |cut: &Cut| cut.version() == live.aggregate.version;
+    let marked = live.aggregate.quarantine.is_some();
+    match live.cuts.back().map(|frozen| &frozen.cut) {
+        _ if is_whole_due => while live.thaw().is_some() {},
+        Some(cut) if is_here(cut) && cut.aggregate.quarantine.is_some() == marked => return,
+        Some(cut) if is_here(cut) => drop(live.thaw()),
+        Some(_) => {
+            if !live.has_room_for_cut(is_full_due(live, settings), bytes_max) {
+                live.thaw();
+            }
+        }
+        None => {}
+    }
+    let full = is_whole_due || is_full_due(live, settings);
+    live.freeze(trigger, full, settings.strategy == Strategy::Full);
 }

@@ -1,10 +1,8 @@
 //! When snapshots are due, and the snapshots and checkpoints in flight.
 
-use super::cuts::{CUT_BYTES_MAX, Cut};
-use super::slot::{Body, Flight, Live, SlotId};
-use super::{
-    Draining, Effect, EntryRef, FlightId, LiveCheckpoint, Now, Partition, Reply, Settings, Strategy,
-};
+use super::cuts::{CUT_BYTES_MAX, Cut, cut_at_head, is_full_due, is_whole_due};
+use super::slot::{Body, Flight, SlotId};
+use super::{Draining, Effect, EntryRef, FlightId, LiveCheckpoint, Now, Partition, Reply, Strategy};
 use crate::domain::ids::Version;
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::record::{QuarantineMark, StoredEvent};
@@ -486,43 +484,4 @@ impl Partition {
         let id = self.flights.remove(&flight)?;
         Some((self.slots.find(&id)?, id))
     }
-}
-
-/// Whether the next cut has a full record.
-fn is_full_due(live: &Live, settings: &Settings) -> bool {
-    match settings.strategy {
-        Strategy::Full => true,
-        Strategy::Incremental { full_every } => {
-            let earned = settings.write_amplification_permille * live.full_row_bytes;
-            let since_full = live.folded_bytes - live.since.full_at_bytes;
-            let due = live.since.increments + 1 >= full_every && since_full * 1000 >= earned;
-            due && live.aggregate.version > Version(0)
-        }
-    }
-}
-
-/// Whether the next flight is a full record alone.
-fn is_whole_due(live: &Live) -> bool {
-    live.whole && live.aggregate.version > Version(0)
-}
-
-/// Cuts an aggregate of which nothing is in flight at its head, unless it is cut there with its mark. Where
-/// cuts have no room, the last one moves here.
-fn cut_at_head(live: &mut Live, trigger: Trigger, settings: &Settings, bytes_max: usize) {
-    let is_whole_due = is_whole_due(live);
-    let is_here = |cut: &Cut| cut.version() == live.aggregate.version;
-    let marked = live.aggregate.quarantine.is_some();
-    match live.cuts.back().map(|frozen| &frozen.cut) {
-        _ if is_whole_due => while live.thaw().is_some() {},
-        Some(cut) if is_here(cut) && cut.aggregate.quarantine.is_some() == marked => return,
-        Some(cut) if is_here(cut) => drop(live.thaw()),
-        Some(_) => {
-            if !live.has_room_for_cut(is_full_due(live, settings), bytes_max) {
-                live.thaw();
-            }
-        }
-        None => {}
-    }
-    let full = is_whole_due || is_full_due(live, settings);
-    live.freeze(trigger, full, settings.strategy == Strategy::Full);
 }
