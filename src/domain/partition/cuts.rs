@@ -199,12 +199,8 @@ pub(super) fn cut_at_head(live: &mut Live, trigger: Trigger, settings: &Settings
         _ if is_whole_due => while live.thaw().is_some() {},
         Some(cut) if is_here(cut) && cut.aggregate.quarantine.is_some() == marked => return,
         Some(cut) if is_here(cut) => drop(live.thaw()),
-        Some(_) => {
-            if !live.has_room_for_cut(is_full_due(live, settings), bytes_max) {
-                live.thaw();
-            }
-        }
-        None => {}
+        Some(_) if !live.has_room_for_cut(is_full_due(live, settings), bytes_max) => drop(live.thaw()),
+        Some(_) | None => {}
     }
     let full = is_whole_due || is_full_due(live, settings);
     live.freeze(trigger, full, settings.strategy == Strategy::Full);
