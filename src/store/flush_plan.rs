@@ -80,8 +80,8 @@ impl FlushPlan {
     }
 }
 
-/// Offset of the first event after `from`, exact or from below, where the events are not at hand: pending ones
-/// come before the tail, and an owner ignores what lies beyond its start, so the least offset counts.
+/// Offset of the first event after `from`, exact or from below, where the events are not at hand: pending
+/// ones come before the tail, and an owner ignores what lies beyond its start, so the least offset counts.
 fn first_offset(item: &SnapshotItem, from: Version, cut: &Cut) -> Offset {
     let trail = cut.trail.as_ref().and_then(|trail| trail.first().copied());
     let pending = item.pending.iter().filter(|entry| entry.upto > from).map(|entry| entry.first_offset);
@@ -89,9 +89,9 @@ fn first_offset(item: &SnapshotItem, from: Version, cut: &Cut) -> Offset {
     trail.or_else(|| pending.chain(tail).min()).unwrap_or(cut.aggregate.offset)
 }
 
-/// Rows in the order in which they are written: what is inside one list, one after the other; the lists of one
-/// step beside each other. Increments come before full ones: a full row that is seen means that its events'
-/// rows are acknowledged.
+/// Rows in the order in which they are written: what is inside one list, one after the other; the lists of
+/// one step beside each other. Increments come before full ones: a full row that is seen means that its
+/// events' rows are acknowledged.
 pub(super) fn in_order(rows: Vec<(usize, SnapshotRow)>) -> [Vec<Vec<SnapshotRow>>; 2] {
     let mut increments: BTreeMap<usize, Vec<SnapshotRow>> = BTreeMap::new();
     let mut fulls = Vec::new();

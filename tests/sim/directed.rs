@@ -338,8 +338,8 @@ fn death_between_two_rows() -> Outcome {
     stage.ask_all()
 }
 
-/// A worker dies after the first row of a flush's two increments, whose events its last checkpoint holds, too.
-/// A later row without the earlier one would supersede that checkpoint for the next owner.
+/// A worker dies after the first row of a flush's two increments, whose events its last checkpoint holds
+/// too. A later row without the earlier one would supersede that checkpoint for the next owner.
 fn death_between_two_increments() -> Outcome {
     let strategy = Strategy::Incremental { full_every: 100 };
     let stage = Stage::of(Subject::spaced(2, strategy, 1 << 40));

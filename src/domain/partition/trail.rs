@@ -32,7 +32,7 @@ impl Trail {
         }
     }
 
-    /// Ends it at a cut and starts the next one there, if one is wanted. Answers its offsets, if it was whole.
+    /// Ends it at a cut and starts the next one there, if one is wanted. Answers its offsets if it was whole.
     pub(super) fn cut_off(&mut self, wanted: bool) -> Option<Vec<Offset>> {
         let next = wanted.then(VecDeque::new);
         std::mem::replace(&mut self.0, next).map(Vec::from)
