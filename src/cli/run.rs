@@ -26,7 +26,7 @@ use crate::store::index::{EmbeddedIndex, Index};
 use crate::store::lineages::{self, Activated};
 use crate::store::packs::{CompressionPlan, Packs};
 use crate::telemetry::logging;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{self as table, Metrics, Sample};
 use crate::worker::{Components, Handle, TokioSpawn, Worker, WorkerSettings};
 use futures_util::FutureExt;
 use std::collections::BTreeMap;
@@ -35,12 +35,15 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// From minting a pack id to the last acknowledgement (rule 1).
 const FLUSH_DEADLINE_MS: u64 = 600_000;
+/// Between two times at which histograms are folded into their buckets.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// Before a failed write or read is repeated.
 const RETRY_MS: u64 = 200;
 /// How long brokers may take to answer for the first time.
@@ -248,13 +251,23 @@ impl Stack {
         let workers = self.workers.clone();
         let (open, consumer) = (Arc::clone(&self.open), Arc::clone(&self.consumer));
         let readiness = move || readiness(&workers, &consumer, open.load(Ordering::Relaxed));
+        let streams = Arc::clone(&self.streams);
+        let samples =
+            move || streams.by_type.iter().flat_map(|(kind, lookup)| of_lookup(kind, lookup)).collect();
+        let upkeep = Arc::clone(&metrics);
         let app = App {
             streams: Arc::clone(&self.streams),
             topics,
             workers: self.workers.clone(),
-            metrics: http::metrics::source(metrics, self.workers.clone(), Vec::new),
+            metrics: http::metrics::source(metrics, self.workers.clone(), samples),
             readiness: Arc::new(readiness),
         };
+        self.serving.spawn(async move {
+            loop {
+                tokio::time::sleep(METRICS_UPKEEP).await;
+                upkeep.upkeep();
+            }
+        });
         let mut stop = self.stop.subscribe();
         self.serving.spawn(async move {
             let stopped = async move {
@@ -291,6 +304,19 @@ pub(super) fn fault(error: Error) -> Failure {
         _ => Exit::Failure,
     };
     Failure::new(exit, error.detail)
+}
+
+/// What one stream's questions have met.
+fn of_lookup(kind: &str, lookup: &Lookup) -> Vec<Sample> {
+    let (cache, health) = (lookup.cache_stats(), lookup.health());
+    let total = |metric, total| Sample::total(metric, &[kind], 0, total);
+    vec![
+        total(&table::CACHE_HITS, cache.hits),
+        total(&table::CACHE_MISSES, cache.misses),
+        Sample::now(&table::CACHE_BYTES, &[kind], cache.bytes as f64),
+        total(&table::DAMAGED_RECORDS, health.damaged_records.load(Ordering::Relaxed)),
+        total(&table::STALE_LISTS, health.stale_lists.load(Ordering::Relaxed)),
+    ]
 }
 
 fn readiness(workers: &BTreeMap<Arc<str>, Handle>, consumer: &Consumer, open: bool) -> Readiness {
@@ -386,13 +412,13 @@ where
                 Err(PortError::Missing) => return Err("there is no such topic".to_owned()),
                 Err(error) => {
                     tracing::warn!(%error, "{doing}");
-                    tokio::time::sleep(std::time::Duration::from_millis(RETRY_MS)).await;
+                    tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
                 }
             }
         }
     };
     let hint = "check `kafka.brokers`, the topic's name, and that the brokers are up";
-    match tokio::time::timeout(std::time::Duration::from_millis(FIRST_ANSWER_MS), asking).await {
+    match tokio::time::timeout(Duration::from_millis(FIRST_ANSWER_MS), asking).await {
         Ok(answer) => {
             answer.map_err(|why| Failure::new(Exit::Unreachable, format!("{doing}: {why}")).hint(hint))
         }

@@ -45,7 +45,7 @@ use crate::clock::Clock;
 use crate::domain::error::{Error, ErrorKind};
 use crate::domain::ids::{AggregateKey, Lineage, PartitionNo};
 use crate::domain::row::PartitionKey;
-use crate::reconstruct::{LiveHeads, Reconstructor};
+use crate::reconstruct::{Health, LiveHeads, Reconstructor};
 use cache::Flights;
 use gate::{Gate, Turn};
 use locate::Memo;
@@ -132,6 +132,12 @@ impl Lookup {
     #[must_use]
     pub fn cache_stats(&self) -> CacheStats {
         self.0.parts.cache.stats()
+    }
+
+    /// What reads have met that was damaged or stale.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.reader().health
     }
 
     fn reader(&self) -> &Reconstructor {

@@ -10,4 +10,5 @@ mod bench;
 mod faults;
 mod group;
 mod log;
+mod readme;
 mod speed;
