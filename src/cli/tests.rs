@@ -309,7 +309,7 @@ fn a_failing_test_is_named_with_place_and_paths() {
     assert!(out.replace(&name, "FILE").starts_with(golden), "{out}");
     assert_eq!((check_out.as_str(), check_exit), ("", 6));
     let check_err = check_err.replace(&name, "FILE");
-    assert!(check_err.starts_with("warning: FILE:7:44: lz4 has one level"), "{check_err}");
+    assert!(check_err.starts_with("warning: FILE:7:43: lz4 has one level"), "{check_err}");
     assert!(check_err.contains("error: 2 of 3 tests of the reducers failed\n"), "{check_err}");
 }
 

@@ -117,7 +117,7 @@ const BLOBS: &[Key] = &[
 ];
 
 const S3: &[Key] = &[
-    open("bucket", Shape::Text, "the bucket; `snapfold migrate` creates it"),
+    key("bucket", Shape::Text, "snapfold", "the bucket; `snapfold migrate` creates it"),
     key("prefix", Shape::Text, "\"\"", "put before every object's name"),
     open("endpoint", Shape::Text, "URL of the store where it is not Amazon's"),
     key("region", Shape::Text, "us-east-1", "the region that requests are signed for"),

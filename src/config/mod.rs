@@ -350,7 +350,9 @@ fn read(reading: &Reading<'_>, node: &Node) -> Option<Config> {
 fn read_http(it: Section<'_>) -> Http {
     let text = |name| it.text(name).unwrap_or_default();
     let http = Http { listen: text("listen"), admin: text("admin"), advertise: it.text("advertise") };
-    for (name, address) in [("listen", &http.listen), ("admin", &http.admin)] {
+    let given = [("listen", &http.listen), ("admin", &http.admin)];
+    // An empty one is told already.
+    for (name, address) in given.into_iter().filter(|(_, address)| !address.is_empty()) {
         let Some((host, _)) = address.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) else {
             it.problem(
                 name,
@@ -402,9 +404,8 @@ fn read_blobs(root: Section<'_>) -> Option<Blobs> {
             return Some(Blobs::Directory { path });
         }
         it.section("s3", |it| {
-            let bucket = if it.is_given() { it.required("bucket")? } else { "snapfold".to_owned() };
             Some(Blobs::S3 {
-                bucket,
+                bucket: it.text("bucket")?,
                 prefix: it.text("prefix")?,
                 endpoint: it.text("endpoint"),
                 region: it.text("region")?,

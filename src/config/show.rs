@@ -77,10 +77,24 @@ fn value(config: &Config, given: Option<&Node>, key: &Key, path: &str, indent: u
             }
             (node.clone(), origin(config, path, node))
         }
+        (None, Some(default)) if fitted(config, path).is_some_and(|fitted| fitted != default) => {
+            let fitted = fitted(config, path).unwrap_or_default();
+            return line(out, indent, key.name, &fitted, "fits memory.limit");
+        }
         (None, Some(default)) => (yaml::parse(default).expect("a default is YAML"), "default".to_owned()),
         (None, None) => return,
     };
     line(out, indent, key.name, &plain(&node), &from);
+}
+
+/// Sizes that are made to fit `memory.limit` where nobody gave them.
+fn fitted(config: &Config, path: &str) -> Option<String> {
+    match path {
+        "cache.maxBytes" => config.cache.map(|cache| show_bytes(cache.bytes_max)),
+        "flush.maxBytes" => Some(show_bytes(config.flush_bytes_max)),
+        "checkpoint.flushBytes" => Some(show_bytes(config.checkpoint.flush_bytes)),
+        _ => None,
+    }
 }
 
 /// A text that may be secret is not shown, where it comes from is.
