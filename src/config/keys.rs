@@ -1,5 +1,6 @@
-//! Every key of the configuration file in one table: its shape, its default and what it is for. Reading, the JSON
-//! Schema, `config show` and the reference in `docs/CONFIG.md` all come from here, so they cannot disagree.
+//! Every key of the configuration file in one table: its shape, its default and what it is for.
+//! Reading, the JSON Schema, `config show` and the reference in `docs/CONFIG.md` all come from here, so
+//! they cannot disagree.
 
 /// What a value may be.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +27,8 @@ pub(super) enum Shape {
     ChoiceOrDuration(&'static [&'static str]),
     /// A list of texts.
     Texts,
-    /// Names and texts of the user's choice; a text may be secret, so it is never shown, and `{ fromFile: … }` and
-    /// `{ fromEnv: … }` stand for it as well.
+    /// Names and texts of the user's choice; a text may be secret, so it is never shown, and `{ fromFile: …
+    /// }` and `{ fromEnv: … }` stand for it as well.
     Map,
     /// One place or a list of places (`Mapping`).
     Places,

@@ -1,5 +1,5 @@
-//! The configuration: plain data, read from a file with the environment and `--set` arguments over it. It builds no
-//! component and knows no I/O: whoever loads it hands in the texts.
+//! The configuration: plain data, read from a file with the environment and `--set` arguments over it. It
+//! builds no component and knows no I/O: whoever loads it hands in the texts.
 //!
 //! | file | owns |
 //! |---|---|
@@ -109,7 +109,8 @@ pub struct Config {
     read: Read,
 }
 
-/// The tree that was read and where its values come from, for `show`. It may hold secrets, so `Debug` is silent.
+/// The tree that was read and where its values come from, for `show`. It may hold secrets, so
+/// `Debug` is silent.
 #[derive(Clone)]
 struct Read {
     root: Node,
@@ -285,8 +286,8 @@ pub fn load(
     }
 }
 
-/// `None` only where a problem was noted. Everything is read before anything is given up, so that one run finds all
-/// problems.
+/// `None` only where a problem was noted. Everything is read before anything is given up, so that one run
+/// finds all problems.
 fn read(reading: &Reading<'_>, node: &Node) -> Option<Config> {
     let root = Section::root(reading, node, keys::ROOT);
     let streams = root.sections("streams", stream::read);

@@ -1,5 +1,5 @@
-//! The configuration in force as YAML, every default filled in, with where each value comes from. Secrets are not in it:
-//! a reference shows what it names, a text that may be secret shows as `***`.
+//! The configuration in force as YAML, every default filled in, with where each value comes from. Secrets are
+//! not in it: a reference shows what it names, a text that may be secret shows as `***`.
 
 use super::keys::{Key, ROOT, Shape};
 use super::problems::Origin;

@@ -63,7 +63,8 @@ fn every_kind_of_problem_of_one_value_is_told_with_its_fix() {
     for (section, golden) in [
         (
             "nonsense: 1",
-            "f.yaml:1:1: `nonsense` is not a key\n  hint: the keys here are kafka, index, blobs, registry, http, memory, parallelism, checkpoint, flush, cache, deadLetters, streams",
+            "f.yaml:1:1: `nonsense` is not a key\n  hint: the keys here are kafka, index, blobs, registry, http, \
+             memory, parallelism, checkpoint, flush, cache, deadLetters, streams",
         ),
         (
             "memory: { limit: 1024 }",
@@ -110,6 +111,14 @@ fn every_kind_of_problem_of_one_value_is_told_with_its_fix() {
             "kafka: { properties: { a: { fromEnv: NO } } }",
             "f.yaml:1:27: cannot read environment variable `NO`: there is none\n  hint: check its name and rights",
         ),
+    ] {
+        assert_eq!(told(section), golden);
+    }
+}
+
+#[test]
+fn every_kind_of_problem_of_a_section_is_told_with_its_fix() {
+    for (section, golden) in [
         (
             "index: { scylla: {}, embedded: { path: x } }",
             "f.yaml:1:32: two indexes: `scylla` and `embedded`\n  hint: keep one of them",
@@ -154,7 +163,8 @@ fn every_kind_of_problem_of_a_stream_is_told_with_its_fix() {
         ),
         (
             "snapshot: { strategy: full }",
-            "f.yaml:2:5: `strategy: full` keeps no events, so it cannot keep this history\n  hint: use `strategy: incremental`, which keeps every event, or say `history: snapshots`",
+            "f.yaml:2:5: `strategy: full` keeps no events, so it cannot keep this history\n  hint: \
+             use `strategy: incremental`, which keeps every event, or say `history: snapshots`",
         ),
         (
             "snapshot: { strategy: auto }",
@@ -379,7 +389,8 @@ fn every_default_is_one_that_its_key_allows() {
                 keys::Shape::Sections(inner) => each(inner, &format!("{name}[0].")),
                 _ => {
                     let Some(default) = key.default else { continue };
-                    // A default that stands in the file changes nothing, except that two stores exclude each other.
+                    // A default that stands in the file changes nothing, except that two stores
+                    // exclude each other.
                     let bucket: &[&str] =
                         if name.starts_with("blobs.s3") { &["blobs.s3.bucket=b"] } else { &[] };
                     let version: &[&str] =
