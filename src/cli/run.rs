@@ -473,6 +473,9 @@ fn session(clock: &SystemClock) -> [u8; 16] {
     session
 }
 
+/// Snapshots of one partition in flight.
+const SNAPSHOTS_MAX: usize = 256;
+
 fn worker_settings(config: &Config, stream: &Stream, partitions: u32) -> WorkerSettings {
     let share = |bytes: u64| usize::try_from(bytes / u64::from(partitions)).unwrap_or(usize::MAX);
     WorkerSettings {
@@ -485,13 +488,14 @@ fn worker_settings(config: &Config, stream: &Stream, partitions: u32) -> WorkerS
             memory_bytes_max: share(config.budget.states).max(1 << 20),
             uncovered_bytes_max: share(config.checkpoint.flush_bytes).max(64 << 10),
             loads_max: 32,
-            snapshots_max: 256,
+            snapshots_max: SNAPSHOTS_MAX,
             live_bytes_max: config.checkpoint.live_bytes_max / u64::from(partitions),
             hot_max: 1_024,
         },
         checkpoint_ms: config.checkpoint.interval_ms,
         linger_ms: config.linger_ms,
-        linger_items: 1_024,
+        // No more can wait, so a batch that is full is not held back.
+        linger_items: SNAPSHOTS_MAX.saturating_mul(usize::try_from(partitions).unwrap_or(1)).min(1_024),
         flushes: config.flushes,
         tick_ms: 100,
         records_max: 1_000,

@@ -109,6 +109,8 @@ mutants! {
     PoisonForgetsEventId,
     /// A full row is written before the increment that ends at it.
     FullRowBeforeIncrement,
+    /// Of the increments of one flush, a later one's row is written before an earlier one's.
+    LaterIncrementFirst,
     /// A batch is folded though the log was cut after it was read (rule 12).
     BatchNotVerified,
 }

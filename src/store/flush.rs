@@ -1,7 +1,8 @@
 //! `SnapshotStore`: the only code that writes snapshots, and so the only code that knows the order of writes.
 //!
 //! *Order*: a dictionary, to blob store and index, before any pack that lists it; packs; then the listing
-//! rows of new aggregates; then increments' rows; then full rows, so that a state seen means that its events
+//! rows of new aggregates; then increments' rows, of one aggregate one after the other, so that a row seen
+//! means that all it follows on are acknowledged; then full rows, so that a state seen means that its events
 //! are kept; then whoever waits for the acknowledgement may commit. Writes of one kind go out together, the
 //! next kind waits for all of them. A checkpoint's row is written only after its pack is acknowledged: a
 //! listed checkpoint without a pack would block every reader.
@@ -21,7 +22,7 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, Lineage, Offset, PackId, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::{PortError, PortResult};
-use crate::domain::partition::{CheckpointItem, Entries, Entry, LiveCheckpoint, SnapshotItem};
+use crate::domain::partition::{CheckpointItem, Cut, Entries, Entry, LiveCheckpoint, SnapshotItem};
 use crate::domain::record::{IncrementBody, StoredEvent};
 use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
 use futures_util::future::{self, BoxFuture};
@@ -68,7 +69,7 @@ pub struct CheckpointPart {
 /// What is known of a flush part that was acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// Bytes of the full record, if there is one.
+    /// Bytes of the newest full record, if there is one.
     pub full_bytes: Option<u64>,
 }
 
@@ -177,7 +178,7 @@ impl SnapshotStore {
         }
     }
 
-    /// The events of an increment: those in live checkpoints, then the tail.
+    /// The events of the increments: those in live checkpoints, then the tail.
     async fn events_of(&self, flush: &Flush) -> Result<Vec<StoredEvent>> {
         let item = &flush.item;
         let mut events: Vec<StoredEvent> = Vec::new();
@@ -186,6 +187,7 @@ impl SnapshotStore {
         }
         let key = AggregateKey { kind: Arc::clone(&flush.kind), id: Arc::clone(&item.id) };
         let mut next = item.row.next();
+        let last = item.last().version();
         for entry in &item.pending {
             if entry.upto < next {
                 continue;
@@ -193,20 +195,20 @@ impl SnapshotStore {
             let body = self.packs.entry(&flush.partition, &key, entry).await?;
             for event in body.events {
                 let ours = entry.ignore_from.is_none_or(|from| event.record.offset < from);
-                if event.version == next && ours {
+                if event.version == next && event.version <= last && ours {
                     next = next.next();
                     events.push(event);
                 }
             }
         }
         for event in &item.tail {
-            if event.version == next {
+            if event.version == next && event.version <= last {
                 next = next.next();
                 events.push(event.clone());
             }
         }
-        if next != item.aggregate.version.next() && !mutant(Mutant::GapFolded) {
-            let detail = format!("events reach version {} of {}", next.0 - 1, item.aggregate.version);
+        if next != last.next() && !mutant(Mutant::GapFolded) {
+            let detail = format!("events reach version {} of {last}", next.0 - 1);
             return Err(Error::corrupt(detail).context("copy pending events"));
         }
         Ok(events)
@@ -220,7 +222,7 @@ impl SnapshotStore {
         started: u64,
     ) -> Result<Vec<(usize, u64)>> {
         let now = self.clock.now();
-        let mut packs: Vec<(Encoded, Vec<usize>)> = Vec::new();
+        let mut packs: Vec<(Encoded, Vec<Part>)> = Vec::new();
         for PlannedPack { class, entries, parts } in plan.packs {
             packs.push((self.packs.encode(class, self.mint(now), now, &entries)?, parts));
         }
@@ -231,36 +233,31 @@ impl SnapshotStore {
         let took = self.clock.monotonic_ms().saturating_sub(started);
         let took = u32::try_from(took).unwrap_or(u32::MAX);
         let mut full_bytes = Vec::new();
-        let mut rows: Vec<SnapshotRow> = Vec::new();
+        let mut rows: Vec<(usize, SnapshotRow)> = Vec::new();
         for (pack, parts) in &packs {
-            for (place, part) in pack.places.iter().zip(parts) {
-                let row = pack.row(place, &flushes[*part], now, took);
+            for (place, Part { of, cut }) in pack.places.iter().zip(parts) {
+                let row = pack.row(place, &flushes[*of].item.cuts[*cut], now, took);
                 if row.kind == RecordKind::Full {
-                    full_bytes.push((*part, place.stored_bytes));
+                    full_bytes.push((*of, place.stored_bytes));
                 }
-                rows.push(row);
+                rows.push((*of, row));
             }
         }
         // Before the first row: whoever sees a row will not list its aggregate again.
         together(self.listings(flushes, started)).await?;
         if mutant(Mutant::FirstRowAckIsEnough) {
-            rows.sort_by_key(|row| row.kind);
+            rows.sort_by_key(|(_, row)| row.kind);
             rows.truncate(1);
         }
         // Increments' rows before full ones: a full row that is seen means that its events' row is
         // acknowledged.
-        let (increments, fulls): (Vec<_>, Vec<_>) =
-            rows.into_iter().partition(|row| row.kind == RecordKind::Increment);
         let totals = (
-            increments.iter().chain(&fulls).map(|row| row.raw_bytes).sum::<u64>(),
-            increments.iter().chain(&fulls).map(|row| row.stored_bytes).sum::<u64>(),
-            (increments.len() + fulls.len()) as u64,
+            rows.iter().map(|(_, row)| row.raw_bytes).sum::<u64>(),
+            rows.iter().map(|(_, row)| row.stored_bytes).sum::<u64>(),
+            rows.len() as u64,
         );
-        let in_order =
-            if mutant(Mutant::FullRowBeforeIncrement) { [fulls, increments] } else { [increments, fulls] };
-        for rows in in_order {
-            let writes = rows.into_iter().map(|row| self.snapshot_row(row, started));
-            together(writes.collect()).await?;
+        for rows in in_order(rows) {
+            together(rows.into_iter().map(|rows| self.snapshot_rows(rows, started)).collect()).await?;
         }
         self.written.raw_bytes.fetch_add(totals.0, Ordering::Relaxed);
         self.written.stored_bytes.fetch_add(totals.1, Ordering::Relaxed);
@@ -286,12 +283,18 @@ impl SnapshotStore {
         new.map(listing).collect()
     }
 
-    fn snapshot_row(&self, row: SnapshotRow, started: u64) -> BoxFuture<'_, Result<()>> {
-        let put = move || -> BoxFuture<'_, _> {
-            let put = self.index.put_snapshot(row.clone());
-            Box::pin(async { timeout_is_success(put.await, Mutant::SnapshotTimeoutIsSuccess) })
-        };
-        Box::pin(self.until_acked(started, "write a snapshot row", put))
+    /// Writes rows one after the other.
+    fn snapshot_rows(&self, rows: Vec<SnapshotRow>, started: u64) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            for row in rows {
+                let put = || -> BoxFuture<'_, _> {
+                    let put = self.index.put_snapshot(row.clone());
+                    Box::pin(async { timeout_is_success(put.await, Mutant::SnapshotTimeoutIsSuccess) })
+                };
+                self.until_acked(started, "write a snapshot row", put).await?;
+            }
+            Ok(())
+        })
     }
 
     /// Writes one checkpoint of many partitions: the pack, then one row per partition. Answers in the order
@@ -454,26 +457,38 @@ struct FlushPlan {
 struct PlannedPack {
     class: Class,
     entries: Vec<NewEntry>,
-    parts: Vec<usize>,
+    parts: Vec<Part>,
+}
+
+/// What an entry is of a flush: which aggregate's, and at which of its cuts.
+#[derive(Clone, Copy)]
+struct Part {
+    of: usize,
+    cut: usize,
 }
 
 impl FlushPlan {
-    fn add(&mut self, part: usize, flush: &Flush, events: Vec<StoredEvent>) -> Result<()> {
+    fn add(&mut self, of: usize, flush: &Flush, events: Vec<StoredEvent>) -> Result<()> {
         let item = &flush.item;
-        // Pending events come before the tail; an owner ignores what lies beyond its start, so the least
-        // offset counts.
-        let pending = item.pending.iter().map(|entry| entry.first_offset);
-        let tail = item.tail.first().map(|event| event.record.offset);
-        let first = match events.first() {
-            Some(event) => event.record.offset,
-            None => pending.chain(tail).min().unwrap_or(item.aggregate.offset),
-        };
-        if item.increment {
-            let body = IncrementBody { events, quarantine: item.aggregate.quarantine.clone() };
-            self.place(Class::History, part, NewEntry::increment(flush, first, body)?);
-        }
-        if item.full {
-            self.place(Class::Full, part, NewEntry::full(flush, first)?);
+        let mut events = events.into_iter().peekable();
+        let mut from = item.row;
+        for (at, cut) in item.cuts.iter().enumerate() {
+            let part = Part { of, cut: at };
+            let events: Vec<StoredEvent> =
+                std::iter::from_fn(|| events.next_if(|event| event.version <= cut.version())).collect();
+            let first = match events.first() {
+                Some(event) => event.record.offset,
+                None => first_offset(item, from, cut),
+            };
+            if item.increment {
+                let body = IncrementBody { events, quarantine: cut.aggregate.quarantine.clone() };
+                let entry = NewEntry::increment(flush, from, cut, first, body)?;
+                self.place(Class::History, part, entry);
+            }
+            if cut.full {
+                self.place(Class::Full, part, NewEntry::full(flush, from, cut, first)?);
+            }
+            from = cut.version();
         }
         Ok(())
     }
@@ -481,7 +496,7 @@ impl FlushPlan {
     /// SUBTLE: a row's key is aggregate, lineage, version and pack. An id that occurs in two partitions may
     /// have the same version in both, so their records go into different packs: in one, the second row would
     /// replace the first.
-    fn place(&mut self, class: Class, part: usize, entry: NewEntry) {
+    fn place(&mut self, class: Class, part: Part, entry: NewEntry) {
         let id = &entry.meta.id;
         let name = (id.kind, id.key.clone(), id.lineage, id.upto_version);
         let named = self.named.entry(name).or_default();
@@ -494,6 +509,35 @@ impl FlushPlan {
             self.packs.push(PlannedPack { class, entries: vec![entry], parts: vec![part] });
         }
     }
+}
+
+/// Offset of the first event after `from`, exact or from below, where the events are not at hand: pending ones
+/// come before the tail, and an owner ignores what lies beyond its start, so the least offset counts.
+fn first_offset(item: &SnapshotItem, from: Version, cut: &Cut) -> Offset {
+    let trail = cut.trail.as_ref().and_then(|trail| trail.first().copied());
+    let pending = item.pending.iter().filter(|entry| entry.upto > from).map(|entry| entry.first_offset);
+    let tail = item.tail.iter().find(|event| event.version > from).map(|event| event.record.offset);
+    trail.or_else(|| pending.chain(tail).min()).unwrap_or(cut.aggregate.offset)
+}
+
+/// Rows in the order in which they are written: what is inside one list, one after the other; the lists of one
+/// step beside each other. Increments come before full ones: a full row that is seen means that its events'
+/// rows are acknowledged.
+fn in_order(rows: Vec<(usize, SnapshotRow)>) -> [Vec<Vec<SnapshotRow>>; 2] {
+    let mut increments: BTreeMap<usize, Vec<SnapshotRow>> = BTreeMap::new();
+    let mut fulls = Vec::new();
+    for (of, row) in rows {
+        match row.kind {
+            RecordKind::Increment => increments.entry(of).or_default().push(row),
+            RecordKind::Full => fulls.push(vec![row]),
+        }
+    }
+    let mut increments: Vec<Vec<SnapshotRow>> = increments.into_values().collect();
+    increments.iter_mut().for_each(|rows| rows.sort_by_key(|row| row.version));
+    if mutant(Mutant::LaterIncrementFirst) {
+        increments.iter_mut().for_each(|rows| rows.reverse());
+    }
+    if mutant(Mutant::FullRowBeforeIncrement) { [fulls, increments] } else { [increments, fulls] }
 }
 
 /// The table of a checkpoint's entries of one partition, and the offsets they span.

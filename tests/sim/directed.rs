@@ -10,6 +10,7 @@ use crate::world::Outcome;
 use snapfold::domain::aggregate::OnPoison;
 use snapfold::domain::ids::Offset;
 use snapfold::domain::mutant::Mutant;
+use snapfold::domain::partition::Strategy;
 
 /// One scenario, for one mutant.
 pub(crate) struct Scenario {
@@ -51,6 +52,7 @@ scenarios! {
     CheckpointRowBeforePack by pack_that_never_comes,
     FullRowBeforeIncrement by death_between_two_rows,
     BatchNotVerified by log_cut_behind_a_batch,
+    LaterIncrementFirst by death_between_two_increments,
 }
 
 /// The scenario of a mutant that seeds are too rare for.
@@ -346,6 +348,24 @@ fn death_between_two_rows() -> Outcome {
     stage.world.sim.kill(dying);
     stage.worker("next");
     stage.events(5..=5);
+    stage.forget();
+    stage.ask_all()
+}
+
+/// A worker dies after the first row of two increments of one flush. A row whose predecessor is nowhere would
+/// cover events for the next owner that nothing holds.
+fn death_between_two_increments() -> Outcome {
+    let strategy = Strategy::Incremental { full_every: 100 };
+    let stage = Stage::of(Subject::spaced(2, strategy, 1 << 40));
+    let dying = stage.worker("dying");
+    // The flight of the first cut lasts until the events of two more are folded.
+    stage.rule(dying, "put_snapshot", Fate::Lost, 5);
+    stage.rule(dying, "put_snapshot", Fate::Answered, 2);
+    stage.always(dying, "put_snapshot", Fate::Stuck);
+    stage.events(1..=6);
+    stage.world.sim.kill(dying);
+    stage.worker("next");
+    stage.world.idle(2_000);
     stage.forget();
     stage.ask_all()
 }

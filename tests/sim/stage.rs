@@ -168,10 +168,15 @@ impl Stage {
 
     /// The head of `a` from rest, where an error counts as no answer.
     pub(crate) fn head(&self) -> Option<Found> {
+        self.at(AsOf::Head)
+    }
+
+    /// The same as of any moment.
+    pub(crate) fn at(&self, as_of: AsOf) -> Option<Found> {
         let (subject, active) = (self.subject.clone(), self.active());
         let (partition, key) = (self.partition(), self.key());
         let asked = self.world.ask(600_000, move |ports| async move {
-            subject.reader(&ports, active).state(&partition, &key, AsOf::Head).await.ok()
+            subject.reader(&ports, active).state(&partition, &key, as_of).await.ok()
         });
         asked.expect("it is answered")
     }
