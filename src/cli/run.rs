@@ -26,7 +26,7 @@ use crate::store::index::{EmbeddedIndex, Index};
 use crate::store::lineages::{self, Activated};
 use crate::store::packs::{CompressionPlan, Packs};
 use crate::telemetry::logging;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{self as table, Metrics, Sample};
 use crate::worker::{Components, Handle, TokioSpawn, Worker, WorkerSettings};
 use futures_util::FutureExt;
 use std::collections::BTreeMap;
@@ -49,6 +49,9 @@ const FIRST_ANSWER_MS: u64 = 30_000;
 const REVOKE_MS: u64 = 1_000;
 /// The same, when the process stops.
 const SHUTDOWN_MS: u64 = 20_000;
+
+/// The text of the scrape.
+type Scrape = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// A running worker process.
 pub(super) struct Stack {
@@ -171,7 +174,11 @@ impl Stack {
         }
         stack.streams = Arc::new(Streams { by_type });
         let topic = |stream: &Stream| (Arc::clone(&stream.kind), Arc::clone(&stream.topic));
-        stack.serve(listener, config.streams.iter().map(topic).collect(), metrics);
+        let source = {
+            let (streams, cache) = (Arc::clone(&stack.streams), stores.cache);
+            http::metrics::source(metrics, stack.workers.clone(), move || samples(&streams, &*cache))
+        };
+        stack.serve(listener, config.streams.iter().map(topic).collect(), source);
         Ok(stack)
     }
 
@@ -244,7 +251,7 @@ impl Stack {
         }))
     }
 
-    fn serve(&mut self, listener: TcpListener, topics: BTreeMap<Arc<str>, Arc<str>>, metrics: Arc<Metrics>) {
+    fn serve(&mut self, listener: TcpListener, topics: BTreeMap<Arc<str>, Arc<str>>, metrics: Scrape) {
         let workers = self.workers.clone();
         let (open, consumer) = (Arc::clone(&self.open), Arc::clone(&self.consumer));
         let readiness = move || readiness(&workers, &consumer, open.load(Ordering::Relaxed));
@@ -252,7 +259,7 @@ impl Stack {
             streams: Arc::clone(&self.streams),
             topics,
             workers: self.workers.clone(),
-            metrics: http::metrics::source(metrics, self.workers.clone(), Vec::new),
+            metrics,
             readiness: Arc::new(readiness),
         };
         let mut stop = self.stop.subscribe();
@@ -280,6 +287,22 @@ impl Stack {
         self.consumer.close().await;
         self.serving.shutdown().await;
     }
+}
+
+/// What questions met at rest, and what the cache of all streams has done.
+fn samples(streams: &Streams, cache: &dyn Cache) -> Vec<Sample> {
+    let cached = cache.stats();
+    let mut samples = vec![
+        Sample::total(&table::CACHE_HITS, &[], 0, cached.hits),
+        Sample::total(&table::CACHE_MISSES, &[], 0, cached.misses),
+        Sample::now(&table::CACHE_BYTES, &[], cached.bytes as f64),
+    ];
+    for (kind, lookup) in &streams.by_type {
+        let (damaged, stale) = lookup.damage();
+        samples.push(Sample::total(&table::DAMAGED_RECORDS, &[kind], 0, damaged));
+        samples.push(Sample::total(&table::STALE_LISTS, &[kind], 0, stale));
+    }
+    samples
 }
 
 /// A fault that keeps the process from starting.
