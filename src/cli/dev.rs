@@ -4,6 +4,7 @@
 //! *If it fails*: what is covered is in the data directory. *What may leak*: the temporary folder, if the process is
 //! killed.
 
+use super::address::{Address, Moment};
 use super::args::DevArgs;
 use super::failure::{Done, Exit, Failure};
 use super::feed::{Ended, Fed, Feeder, Input, Lines};
@@ -268,11 +269,17 @@ async fn suggest(stack: &Stack, stream: &Stream, fed: &Fed) -> Vec<String> {
     } else {
         format!(" --server http://{}", stack.address)
     };
-    let address = quoted(&format!("{}/{id}", stream.kind));
+    let plain = format!("{}/{id}", stream.kind);
+    let address = quoted(&plain);
+    // An id may end like a moment.
+    let newest = match Address::split(&plain) {
+        Ok((_, Moment::Head)) => address.clone(),
+        _ => format!("{address} --version {head}"),
+    };
     let at = quoted(&format!("{}/{id}@{time}", stream.kind));
     vec![
         "try:".to_owned(),
-        format!("  snapfold get {address}{server}"),
+        format!("  snapfold get {newest}{server}"),
         format!("  snapfold get {at}{server}"),
         format!("  snapfold diff {address} {}..{head}{server}", middle.min(head)),
         format!("  snapfold log {address} -p{server}"),

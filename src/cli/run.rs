@@ -53,6 +53,9 @@ const REVOKE_MS: u64 = 1_000;
 /// The same, when the process stops.
 const SHUTDOWN_MS: u64 = 20_000;
 
+/// The text of the scrape.
+type Scrape = Arc<dyn Fn() -> String + Send + Sync>;
+
 /// A running worker process.
 pub(super) struct Stack {
     /// Who answers, by aggregate type.
@@ -174,7 +177,18 @@ impl Stack {
         }
         stack.streams = Arc::new(Streams { by_type });
         let topic = |stream: &Stream| (Arc::clone(&stream.kind), Arc::clone(&stream.topic));
-        stack.serve(listener, config.streams.iter().map(topic).collect(), metrics);
+        let upkeep = Arc::clone(&metrics);
+        stack.serving.spawn(async move {
+            loop {
+                tokio::time::sleep(METRICS_UPKEEP).await;
+                upkeep.upkeep();
+            }
+        });
+        let source = {
+            let (streams, cache) = (Arc::clone(&stack.streams), stores.cache);
+            http::metrics::source(metrics, stack.workers.clone(), move || samples(&streams, &*cache))
+        };
+        stack.serve(listener, config.streams.iter().map(topic).collect(), source);
         Ok(stack)
     }
 
@@ -247,27 +261,17 @@ impl Stack {
         }))
     }
 
-    fn serve(&mut self, listener: TcpListener, topics: BTreeMap<Arc<str>, Arc<str>>, metrics: Arc<Metrics>) {
+    fn serve(&mut self, listener: TcpListener, topics: BTreeMap<Arc<str>, Arc<str>>, metrics: Scrape) {
         let workers = self.workers.clone();
         let (open, consumer) = (Arc::clone(&self.open), Arc::clone(&self.consumer));
         let readiness = move || readiness(&workers, &consumer, open.load(Ordering::Relaxed));
-        let streams = Arc::clone(&self.streams);
-        let samples =
-            move || streams.by_type.iter().flat_map(|(kind, lookup)| of_lookup(kind, lookup)).collect();
-        let upkeep = Arc::clone(&metrics);
         let app = App {
             streams: Arc::clone(&self.streams),
             topics,
             workers: self.workers.clone(),
-            metrics: http::metrics::source(metrics, self.workers.clone(), samples),
+            metrics,
             readiness: Arc::new(readiness),
         };
-        self.serving.spawn(async move {
-            loop {
-                tokio::time::sleep(METRICS_UPKEEP).await;
-                upkeep.upkeep();
-            }
-        });
         let mut stop = self.stop.subscribe();
         self.serving.spawn(async move {
             let stopped = async move {
@@ -295,6 +299,22 @@ impl Stack {
     }
 }
 
+/// What questions met at rest, and what the cache of all streams has done.
+fn samples(streams: &Streams, cache: &dyn Cache) -> Vec<Sample> {
+    let cached = cache.stats();
+    let mut samples = vec![
+        Sample::total(&table::CACHE_HITS, &[], 0, cached.hits),
+        Sample::total(&table::CACHE_MISSES, &[], 0, cached.misses),
+        Sample::now(&table::CACHE_BYTES, &[], cached.bytes as f64),
+    ];
+    for (kind, lookup) in &streams.by_type {
+        let (damaged, stale) = lookup.damage();
+        samples.push(Sample::total(&table::DAMAGED_RECORDS, &[kind], 0, damaged));
+        samples.push(Sample::total(&table::STALE_LISTS, &[kind], 0, stale));
+    }
+    samples
+}
+
 /// A fault that keeps the process from starting.
 pub(super) fn fault(error: Error) -> Failure {
     let exit = match error.kind {
@@ -304,19 +324,6 @@ pub(super) fn fault(error: Error) -> Failure {
         _ => Exit::Failure,
     };
     Failure::new(exit, error.detail)
-}
-
-/// What one stream's questions have met.
-fn of_lookup(kind: &str, lookup: &Lookup) -> Vec<Sample> {
-    let (cache, health) = (lookup.cache_stats(), lookup.health());
-    let total = |metric, total| Sample::total(metric, &[kind], 0, total);
-    vec![
-        total(&table::CACHE_HITS, cache.hits),
-        total(&table::CACHE_MISSES, cache.misses),
-        Sample::now(&table::CACHE_BYTES, &[kind], cache.bytes as f64),
-        total(&table::DAMAGED_RECORDS, health.damaged_records.load(Ordering::Relaxed)),
-        total(&table::STALE_LISTS, health.stale_lists.load(Ordering::Relaxed)),
-    ]
 }
 
 fn readiness(workers: &BTreeMap<Arc<str>, Handle>, consumer: &Consumer, open: bool) -> Readiness {

@@ -45,12 +45,13 @@ use crate::clock::Clock;
 use crate::domain::error::{Error, ErrorKind};
 use crate::domain::ids::{AggregateKey, Lineage, PartitionNo};
 use crate::domain::row::PartitionKey;
-use crate::reconstruct::{Health, LiveHeads, Reconstructor};
+use crate::reconstruct::{LiveHeads, Reconstructor};
 use cache::Flights;
 use gate::{Gate, Turn};
 use locate::Memo;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// How much questions may cost.
 #[derive(Clone, Copy, Debug)]
@@ -134,10 +135,11 @@ impl Lookup {
         self.0.parts.cache.stats()
     }
 
-    /// What reads have met that was damaged or stale.
+    /// Damaged records met and reads begun anew, by questions and by the worker alike.
     #[must_use]
-    pub fn health(&self) -> &Health {
-        &self.reader().health
+    pub fn damage(&self) -> (u64, u64) {
+        let health = &self.reader().health;
+        (health.damaged_records.load(Ordering::Relaxed), health.stale_lists.load(Ordering::Relaxed))
     }
 
     fn reader(&self) -> &Reconstructor {
