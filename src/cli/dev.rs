@@ -4,6 +4,7 @@
 //! *If it fails*: what is covered is in the data directory. *What may leak*: the temporary folder, if the process is
 //! killed.
 
+use super::address::{Address, Moment};
 use super::args::DevArgs;
 use super::failure::{Done, Exit, Failure};
 use super::feed::{Ended, Fed, Feeder, Input, Lines};
@@ -72,7 +73,7 @@ pub(super) fn run(args: &DevArgs, screen: &mut Screen<'_>) -> Done {
             count(&written.packs),
             count(&written.checkpoints),
             show_rounded(count(&written.pack_bytes) + count(&written.checkpoint_bytes)),
-            folder.kept.then(|| format!(", to {}", folder.path.display())).unwrap_or_default(),
+            if folder.kept { format!(", to {}", folder.path.display()) } else { String::new() },
         );
         outcome.map(|_| ())
     })
@@ -268,11 +269,17 @@ async fn suggest(stack: &Stack, stream: &Stream, fed: &Fed) -> Vec<String> {
     } else {
         format!(" --server http://{}", stack.address)
     };
-    let address = quoted(&format!("{}/{id}", stream.kind));
+    let plain = format!("{}/{id}", stream.kind);
+    let address = quoted(&plain);
+    // An id may end like a moment.
+    let newest = match Address::split(&plain) {
+        Ok((_, Moment::Head)) => address.clone(),
+        _ => format!("{address} --version {head}"),
+    };
     let at = quoted(&format!("{}/{id}@{time}", stream.kind));
     vec![
         "try:".to_owned(),
-        format!("  snapfold get {address}{server}"),
+        format!("  snapfold get {newest}{server}"),
         format!("  snapfold get {at}{server}"),
         format!("  snapfold diff {address} {}..{head}{server}", middle.min(head)),
         format!("  snapfold log {address} -p{server}"),

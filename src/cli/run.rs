@@ -26,7 +26,7 @@ use crate::store::index::{EmbeddedIndex, Index};
 use crate::store::lineages::{self, Activated};
 use crate::store::packs::{CompressionPlan, Packs};
 use crate::telemetry::logging;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{self as table, Metrics, Sample};
 use crate::worker::{Components, Handle, TokioSpawn, Worker, WorkerSettings};
 use futures_util::FutureExt;
 use std::collections::BTreeMap;
@@ -35,12 +35,15 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// From minting a pack id to the last acknowledgement (rule 1).
 const FLUSH_DEADLINE_MS: u64 = 600_000;
+/// Between two times at which histograms are folded into their buckets.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// Before a failed write or read is repeated.
 const RETRY_MS: u64 = 200;
 /// How long brokers may take to answer for the first time.
@@ -49,6 +52,9 @@ const FIRST_ANSWER_MS: u64 = 30_000;
 const REVOKE_MS: u64 = 1_000;
 /// The same, when the process stops.
 const SHUTDOWN_MS: u64 = 20_000;
+
+/// The text of the scrape.
+type Scrape = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// A running worker process.
 pub(super) struct Stack {
@@ -171,7 +177,18 @@ impl Stack {
         }
         stack.streams = Arc::new(Streams { by_type });
         let topic = |stream: &Stream| (Arc::clone(&stream.kind), Arc::clone(&stream.topic));
-        stack.serve(listener, config.streams.iter().map(topic).collect(), metrics);
+        let upkeep = Arc::clone(&metrics);
+        stack.serving.spawn(async move {
+            loop {
+                tokio::time::sleep(METRICS_UPKEEP).await;
+                upkeep.upkeep();
+            }
+        });
+        let source = {
+            let (streams, cache) = (Arc::clone(&stack.streams), stores.cache);
+            http::metrics::source(metrics, stack.workers.clone(), move || samples(&streams, &*cache))
+        };
+        stack.serve(listener, config.streams.iter().map(topic).collect(), source);
         Ok(stack)
     }
 
@@ -244,7 +261,7 @@ impl Stack {
         }))
     }
 
-    fn serve(&mut self, listener: TcpListener, topics: BTreeMap<Arc<str>, Arc<str>>, metrics: Arc<Metrics>) {
+    fn serve(&mut self, listener: TcpListener, topics: BTreeMap<Arc<str>, Arc<str>>, metrics: Scrape) {
         let workers = self.workers.clone();
         let (open, consumer) = (Arc::clone(&self.open), Arc::clone(&self.consumer));
         let readiness = move || readiness(&workers, &consumer, open.load(Ordering::Relaxed));
@@ -252,7 +269,7 @@ impl Stack {
             streams: Arc::clone(&self.streams),
             topics,
             workers: self.workers.clone(),
-            metrics: http::metrics::source(metrics, self.workers.clone(), Vec::new),
+            metrics,
             readiness: Arc::new(readiness),
         };
         let mut stop = self.stop.subscribe();
@@ -280,6 +297,22 @@ impl Stack {
         self.consumer.close().await;
         self.serving.shutdown().await;
     }
+}
+
+/// What questions met at rest, and what the cache of all streams has done.
+fn samples(streams: &Streams, cache: &dyn Cache) -> Vec<Sample> {
+    let cached = cache.stats();
+    let mut samples = vec![
+        Sample::total(&table::CACHE_HITS, &[], 0, cached.hits),
+        Sample::total(&table::CACHE_MISSES, &[], 0, cached.misses),
+        Sample::now(&table::CACHE_BYTES, &[], cached.bytes as f64),
+    ];
+    for (kind, lookup) in &streams.by_type {
+        let (damaged, stale) = lookup.damage();
+        samples.push(Sample::total(&table::DAMAGED_RECORDS, &[kind], 0, damaged));
+        samples.push(Sample::total(&table::STALE_LISTS, &[kind], 0, stale));
+    }
+    samples
 }
 
 /// A fault that keeps the process from starting.
@@ -386,13 +419,13 @@ where
                 Err(PortError::Missing) => return Err("there is no such topic".to_owned()),
                 Err(error) => {
                     tracing::warn!(%error, "{doing}");
-                    tokio::time::sleep(std::time::Duration::from_millis(RETRY_MS)).await;
+                    tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
                 }
             }
         }
     };
     let hint = "check `kafka.brokers`, the topic's name, and that the brokers are up";
-    match tokio::time::timeout(std::time::Duration::from_millis(FIRST_ANSWER_MS), asking).await {
+    match tokio::time::timeout(Duration::from_millis(FIRST_ANSWER_MS), asking).await {
         Ok(answer) => {
             answer.map_err(|why| Failure::new(Exit::Unreachable, format!("{doing}: {why}")).hint(hint))
         }

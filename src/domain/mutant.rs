@@ -53,6 +53,8 @@ mutants! {
     RetiredBeforeAck,
     /// Checkpoints and increments do not carry the quarantine mark.
     MarkForgotten,
+    /// A quarantined aggregate skips versions and event ids that were folded before, without a dead letter.
+    RepeatsNotRefused,
     /// A version or event id that was folded before is folded again.
     DuplicatesFolded,
     /// Events that the loaded state holds already are folded again (rule 4).

@@ -51,6 +51,7 @@ use gate::{Gate, Turn};
 use locate::Memo;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// How much questions may cost.
 #[derive(Clone, Copy, Debug)]
@@ -132,6 +133,13 @@ impl Lookup {
     #[must_use]
     pub fn cache_stats(&self) -> CacheStats {
         self.0.parts.cache.stats()
+    }
+
+    /// Damaged records met and reads begun anew, by questions and by the worker alike.
+    #[must_use]
+    pub fn damage(&self) -> (u64, u64) {
+        let health = &self.reader().health;
+        (health.damaged_records.load(Ordering::Relaxed), health.stale_lists.load(Ordering::Relaxed))
     }
 
     fn reader(&self) -> &Reconstructor {

@@ -1,6 +1,6 @@
 //! Log lines on stderr: text for people at a terminal, JSON for everything else.
 //!
-//! `SNAPFOLD_LOG` holds the level, or a filter such as `info,snapfold::http=debug` (default `info`);
+//! `SNAPFOLD_LOG` holds the level, or a filter such as `info,snapfold::http=debug`; left out, it is [`FILTER`].
 //! `SNAPFOLD_LOG_FORMAT` is `text` or `json`. `NO_COLOR` is respected. *What may leak*: nothing is added to
 //! what the callers write, and those write neither payloads nor secrets.
 
@@ -8,6 +8,10 @@ use std::io::IsTerminal;
 use tracing::Subscriber;
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+
+/// What is logged by default. librdkafka warns of what it mends by itself (a broker that hangs up, a metadata
+/// request that comes late); what it cannot mend reaches the log as an outcome of ours.
+const FILTER: &str = "warn,librdkafka=error";
 
 /// What a log line looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +48,7 @@ impl LogSettings {
         };
         let filter = variable("SNAPFOLD_LOG").filter(|filter| !filter.is_empty());
         let has_colours = is_terminal && variable("NO_COLOR").is_none_or(|value| value.is_empty());
-        Ok(Self { format, filter: filter.unwrap_or_else(|| "info".to_owned()), has_colours })
+        Ok(Self { format, filter: filter.unwrap_or_else(|| FILTER.to_owned()), has_colours })
     }
 
     /// Where lines go to, as something that can be installed.
@@ -123,11 +127,25 @@ mod tests {
 
     #[test]
     fn lines_are_one_object_each_or_plain_text_and_the_level_holds() {
-        let json = written(&of(&[], false).unwrap());
+        let json = written(&of(&[("SNAPFOLD_LOG", "info")], false).unwrap());
         let line: serde_json::Value = serde_json::from_str(&json).expect("one line of JSON");
         assert_eq!((&line["message"], &line["partition"]), (&"partition running".into(), &4.into()));
         let text = written(&of(&[("NO_COLOR", "1"), ("SNAPFOLD_LOG", "info")], true).unwrap());
         assert!(text.ends_with("partition running partition=4\n") && !text.contains('\u{1b}'), "{text}");
+    }
+
+    #[test]
+    fn by_default_only_warnings_of_ours_are_written() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let subscriber = of(&[], true).unwrap().subscriber(move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!("quiet");
+            tracing::warn!(target: "librdkafka", "quiet");
+            tracing::warn!("loud");
+        });
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("loud") && !text.contains("quiet"), "{text}");
     }
 
     #[test]

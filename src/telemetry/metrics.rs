@@ -76,9 +76,9 @@ metrics! {
     CHECKPOINTS_ABANDONED Total "snapfold_abandoned_checkpoints_total" ["stream"] "Checkpoints given up; their events stay dirty"
     CHECKPOINTS_RETIRED Total "snapfold_retired_checkpoints_total" ["stream"] "Checkpoints superseded by snapshots"
     ADOPTIONS Total "snapfold_adopted_rows_total" ["stream"] "Provisional rows written again before the low watermark passed them"
-    CACHE_HITS Total "snapfold_cache_hits_total" ["stream"] "Questions for which the cache kept a state"
-    CACHE_MISSES Total "snapfold_cache_misses_total" ["stream"] "Questions for which it kept none"
-    CACHE_BYTES Now "snapfold_cache_bytes" ["stream"] "Bytes of kept states"
+    CACHE_HITS Total "snapfold_cache_hits_total" [] "Questions for which the cache kept a state"
+    CACHE_MISSES Total "snapfold_cache_misses_total" [] "Questions for which it kept none"
+    CACHE_BYTES Now "snapfold_cache_bytes" [] "Bytes of kept states"
     DAMAGED_RECORDS Total "snapfold_damaged_records_total" ["stream"] "Stored records that could not be read and gave way to others"
     STALE_LISTS Total "snapfold_stale_checkpoint_lists_total" ["stream"] "Reads that started again because a listed checkpoint was gone"
 }

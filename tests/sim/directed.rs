@@ -45,6 +45,7 @@ scenarios! {
     RowsSeenDoNotBound by lost_packs_and_a_cut_log,
     StaleOwnerBelieved by owner_from_the_past,
     MarkForgotten by quarantine_that_only_a_checkpoint_tells,
+    RepeatsNotRefused by version_that_a_tombstone_took,
     PoisonForgetsEventId by poison_that_comes_twice,
     SnapshotTimeoutIsSuccess by snapshot_row_that_is_lost,
     CheckpointTimeoutIsSuccess by checkpoint_row_that_is_lost,
@@ -270,6 +271,19 @@ fn quarantine_that_only_a_checkpoint_tells() -> Outcome {
     stage.forget();
     stage.worker("next");
     stage.events(3..=3);
+    stage.ask_all()
+}
+
+/// A tombstone takes the version that its producer gives to the next event, and a gap quarantines `a` between
+/// the two: that event is no repetition, it waits among the dead letters like all after the gap.
+fn version_that_a_tombstone_took() -> Outcome {
+    let stage = Stage::new();
+    stage.worker("worker");
+    stage.events(1..=2);
+    let tombstone = Draft { value: None, ..stage.world.broker.draft("a", "") };
+    stage.world.broker.append(TOPIC, HERE, tombstone).expect("the topic is there");
+    stage.events(9..=9);
+    stage.events(3..=4);
     stage.ask_all()
 }
 

@@ -1,0 +1,199 @@
+//! Workers that are killed at any moment while events flow: nothing they answer is ever wrong, and in the end
+//! everything is as the ledger says. The test holds the broker; one worker at a time works on the folder.
+
+use crate::ledger::{Expected, Ledger, OnPoison, Record, Selector};
+use crate::process::{Api, Reply};
+use crate::site::{ORDERS, Sending, Site, orders_spec, settled};
+use crate::truth::{Question, ask_settled, questions};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const KILLS: usize = 12;
+const EVENTS: usize = 18_000;
+const AGGREGATES: u64 = 300;
+const PARTITIONS: i32 = 4;
+
+/// Numbers that look random and are the same in each run (SplitMix64).
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}
+
+/// One event of [`ORDERS`]; now and then one comes twice, one is late, one deletes.
+pub(crate) fn event(dice: &mut Dice, nth: usize, padding: &str) -> String {
+    let id = if nth > 100 && dice.below(40) == 0 { nth - 7 } else { nth };
+    let at = 1_700_000_000_000 + nth as i64 * 1_000 - i64::try_from(dice.below(5_000)).unwrap();
+    let (kind, data) = match dice.below(20) {
+        0 => ("Deleted", "{}".to_owned()),
+        1..=4 => ("Shipped", format!(r#"{{"note":"n{nth}{padding}"}}"#)),
+        5 => ("Seen", "null".to_owned()),
+        _ => {
+            let (sku, qty, cents) = (dice.below(12), 1 + dice.below(4), dice.below(100));
+            ("ItemAdded", format!(r#"{{"sku":"s{sku}","qty":{qty},"price":{}.{cents:02}}}"#, dice.below(90)))
+        }
+    };
+    format!(r#"{{"type":"{kind}","id":"e{id}","at":{at},"data":{data}}}"#)
+}
+
+/// Records in the order in which they are sent, and what they amount to.
+pub(crate) fn story(seed: u64, events: usize, partitions: i32, padding: &str) -> (Vec<Sending>, Ledger) {
+    let (mut dice, mut ledger) = (Dice(seed), Ledger::new(orders_spec(OnPoison::Quarantine)));
+    let mut offsets = vec![0; usize::try_from(partitions).unwrap()];
+    let mut sendings = Vec::new();
+    for nth in 0..events {
+        // Few have long histories, many short ones.
+        let (one, other) = (dice.below(AGGREGATES), dice.below(AGGREGATES));
+        let aggregate = one.min(other);
+        let partition = i32::try_from(aggregate).unwrap() % partitions;
+        let key = format!("o/{aggregate}").into_bytes();
+        let value = event(&mut dice, nth, padding).into_bytes();
+        let offset = &mut offsets[usize::try_from(partition).unwrap()];
+        ledger.push(Record {
+            partition,
+            offset: *offset,
+            record_time_ms: 5,
+            key: Some(key.clone()),
+            value: Some(value.clone()),
+            headers: Vec::new(),
+        });
+        *offset += 1;
+        sendings.push(Sending { partition, key: Some(key), value: Some(value), time_ms: 5 });
+    }
+    (sendings, ledger)
+}
+
+/// A state is that of the version it names, which is not later than the one asked for; everything else is a
+/// refusal that says so.
+fn judge_meanwhile(ledger: &Ledger, question: &Question, reply: &Reply) -> Result<bool, String> {
+    if reply.status == 200 {
+        let version = reply.json()["version"].as_u64().unwrap_or(0);
+        let Expected::State(answer) = &question.expected else { return Err("a state".to_owned()) };
+        if version > answer.version {
+            return Err(format!("version {version}, which is later than {}", answer.version));
+        }
+        if matches!(question.selector, Selector::Version(_)) && version != answer.version {
+            return Err(format!("version {version}"));
+        }
+        return Question::of(ledger, &question.id, Selector::Version(version))
+            .judge(reply, true)
+            .map(|()| true);
+    }
+    let code = reply.json()["code"].as_str().unwrap_or("").to_owned();
+    let known = ["unknown-aggregate", "version-beyond-head", "before-first-event", "not-caught-up"];
+    let retry = reply.status == 503;
+    if retry || known.contains(&&*code) {
+        Ok(false)
+    } else {
+        Err(format!("{}: {}", reply.status, reply.body))
+    }
+}
+
+#[derive(Default, Debug)]
+struct Meanwhile {
+    right: u64,
+    refused: u64,
+    unreachable: u64,
+    wrong: Vec<String>,
+}
+
+/// Ends the asking, also where something panics.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Asks about random versions and times until it is told to stop.
+fn ask_meanwhile(ledger: &Ledger, url: &Mutex<String>, is_over: &AtomicBool) -> Meanwhile {
+    let (mut dice, mut seen) = (Dice(77), Meanwhile::default());
+    let ids: Vec<&str> = ledger.aggregates().collect();
+    let mut api = Api::new("");
+    while !is_over.load(Ordering::Relaxed) {
+        let now = url.lock().unwrap().clone();
+        if now.is_empty() {
+            std::thread::sleep(Duration::from_millis(5));
+            continue;
+        }
+        if now != api.url {
+            api = Api::new(&now);
+        }
+        let id = ids[usize::try_from(dice.below(ids.len() as u64)).unwrap()];
+        let times = ledger.boundary_times(id);
+        let selector = match dice.below(4) {
+            0 => Selector::Head,
+            1 => Selector::At(times[usize::try_from(dice.below(times.len() as u64)).unwrap()]),
+            _ => Selector::Version(1 + dice.below(ledger.head(id))),
+        };
+        let question = Question::of(ledger, id, selector);
+        if !matches!(question.expected, Expected::State(_)) {
+            continue;
+        }
+        match api.get(&question.path("order")) {
+            Err(_) => seen.unreachable += 1,
+            Ok(reply) => match judge_meanwhile(ledger, &question, &reply) {
+                Ok(true) => seen.right += 1,
+                Ok(false) => seen.refused += 1,
+                Err(why) => seen.wrong.push(format!("{}: {why}", question.path("order"))),
+            },
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    seen
+}
+
+#[test]
+fn workers_that_are_killed_lose_nothing_and_are_never_wrong() {
+    let site = Site::new(ORDERS, "checkpoint: { interval: 500ms }", "orders", PARTITIONS);
+    let (sendings, ledger) = story(3, EVENTS, PARTITIONS, "");
+    let (url, is_over) = (Mutex::new(String::new()), AtomicBool::new(false));
+    let mut dice = Dice(11);
+    let mut progress = Vec::new();
+    let meanwhile = std::thread::scope(|scope| {
+        let ends = Ends(&is_over);
+        let asking = scope.spawn(|| ask_meanwhile(&ledger, &url, &is_over));
+        let feeding = scope.spawn(|| {
+            for chunk in sendings.chunks(EVENTS / 60) {
+                site.send(chunk);
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        });
+        for kill in 0..KILLS {
+            let mut worker = site.worker();
+            if kill % 4 != 3 {
+                *url.lock().unwrap() = worker.url();
+            }
+            std::thread::sleep(Duration::from_millis(200 + dice.below(4_500)));
+            if kill % 4 != 3 {
+                let api = Api::new(&url.lock().unwrap());
+                progress.push(api.figure("snapfold_partition_low_watermark_offset"));
+            }
+            worker.kill();
+            url.lock().unwrap().clear();
+        }
+        feeding.join().unwrap();
+        let mut worker = site.worker();
+        *url.lock().unwrap() = worker.url();
+        let api = worker.ready();
+        settled(&api, EVENTS as u64, true);
+        drop(ends);
+        let meanwhile = asking.join().unwrap();
+        let ids: Vec<&str> = ledger.aggregates().collect();
+        ask_settled(&api.url, "order", questions(&ledger, &ids, 20)).must_be_right("after all kills");
+        worker.stop();
+        meanwhile
+    });
+    println!("low watermarks at the kills: {progress:?}; meanwhile: {meanwhile:?}");
+    assert!(meanwhile.wrong.is_empty(), "{:#?}", &meanwhile.wrong[..meanwhile.wrong.len().min(10)]);
+    assert!(meanwhile.right > 100, "hardly anything was answered: {meanwhile:?}");
+    let half = |mark: &&f64| **mark > 0.0 && **mark < EVENTS as f64;
+    assert!(progress.iter().filter(half).count() >= 3, "the kills missed the work: {progress:?}");
+}

@@ -1,0 +1,139 @@
+//! A broker that outlives workers: the test holds it, `run` children come and go on one folder.
+
+use crate::ledger::{OnPoison, Spec, Versions};
+use crate::process::{Api, LONG, Program, until};
+use crate::truth::{places, reducer};
+use snapfold::domain::ids::{PartitionNo, Timestamp};
+use snapfold::kafka::{MockBroker, Outgoing, Producer, ProducerSettings};
+use std::path::{Path, PathBuf};
+
+/// Counted versions, the id in the key, rules, deletions; every part of a record in use.
+pub(crate) const ORDERS: &str = r#"
+streams:
+  - type: order
+    topic: orders
+    format: json
+    map: { aggregateId: key, eventType: ["header:type", /type], eventId: /id, time: /at, data: /data }
+    reducer:
+      init: { status: new, total: 0, items: {} }
+      on:
+        ItemAdded:
+          - upsert: { at: "items[.sku]", new: { price: .price, qty: 0 }, add: { qty: .qty } }
+          - add: { total: ".qty * .price" }
+        Shipped: [ { set: { status: shipped, note: .note } } ]
+        Deleted: [ { delete: true } ]
+        "*": [ { add: { eventCount: 1 } } ]
+    snapshot: { eventThreshold: 5, fullEvery: 4, timeThreshold: 10s }
+"#;
+
+/// [`ORDERS`] for the ledger.
+pub(crate) fn orders_spec(on_poison: OnPoison) -> Spec {
+    let mut spec = crate::truth::bundled_spec("order", ORDERS);
+    spec.map.aggregate_id = places(&["key"]);
+    spec.map.event_type = places(&["header:type", "/type"]);
+    spec.map.time = places(&["/at"]);
+    spec.map.version = Vec::new();
+    spec.versions = Versions::Counted;
+    spec.reducer_yaml = reducer(ORDERS);
+    spec.on_poison = on_poison;
+    spec
+}
+
+/// A record to write.
+#[derive(Clone, Debug)]
+pub(crate) struct Sending {
+    pub(crate) partition: i32,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) time_ms: i64,
+}
+
+pub(crate) struct Site {
+    runtime: tokio::runtime::Runtime,
+    producer: Producer,
+    /// Ends when it is dropped, after the producer.
+    _broker: MockBroker,
+    folder: tempfile::TempDir,
+    topic: String,
+}
+
+impl Site {
+    /// `streams` is the configuration without brokers and stores; `more` is added to it.
+    pub(crate) fn new(streams: &str, more: &str, topic: &str, partitions: i32) -> Self {
+        let broker = MockBroker::start(&[(topic, partitions)]).unwrap();
+        let producer = Producer::start(&ProducerSettings::new(broker.bootstrap())).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let (brokers, index, blobs) = (broker.bootstrap(), path("index"), path("blobs"));
+        let config = format!(
+            "{streams}\n{more}\nkafka:\n  brokers: \"{brokers}\"\n  group: it\n  properties: {{ session.timeout.ms: \"2000\", heartbeat.interval.ms: \"200\" }}\n\
+             index: {{ embedded: {{ path: \"{index}\" }} }}\nblobs: {{ directory: {{ path: \"{blobs}\" }} }}\nhttp: {{ listen: \"127.0.0.1:0\" }}\n"
+        );
+        std::fs::write(folder.path().join("config.yaml"), config).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        Self { runtime: runtime.unwrap(), producer, _broker: broker, folder, topic: topic.to_owned() }
+    }
+
+    /// A worker on the site's folder; the one before must be gone.
+    pub(crate) fn worker(&self) -> Program {
+        Program::start(&["run", "--config", &self.folder.path().join("config.yaml").display().to_string()])
+    }
+
+    /// Writes records in order, and waits until they are written; where.
+    pub(crate) fn send(&self, records: &[Sending]) -> Vec<(i32, i64)> {
+        let writing = async {
+            let mut deliveries = Vec::new();
+            for record in records {
+                let outgoing = Outgoing {
+                    topic: &self.topic,
+                    partition: Some(PartitionNo(record.partition)),
+                    key: record.key.as_deref(),
+                    value: record.value.as_deref(),
+                    headers: &[],
+                    timestamp: Some(Timestamp(record.time_ms)),
+                };
+                deliveries.push(self.producer.send(outgoing).await.unwrap());
+            }
+            let mut places = Vec::new();
+            for delivery in deliveries {
+                let (partition, offset) = delivery.await.unwrap();
+                places.push((partition.0, offset.0));
+            }
+            places
+        };
+        self.runtime.block_on(async { tokio::time::timeout(LONG, writing).await }).expect("written in time")
+    }
+
+    /// All files of packs.
+    pub(crate) fn packs(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        collect(&self.folder.path().join("blobs"), &mut files);
+        files.retain(|file| file.to_string_lossy().ends_with(".sfp"));
+        files
+    }
+
+    /// All files of the blob store.
+    pub(crate) fn blobs(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        collect(&self.folder.path().join("blobs"), &mut files);
+        files
+    }
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { collect(&path, files) } else { files.push(path) }
+    }
+}
+
+/// Waits until so many records are folded, and, if asked, covered by snapshots and checkpoints.
+pub(crate) fn settled(api: &Api, records: u64, is_covered: bool) {
+    until("everything folded", || {
+        let Ok(reply) = api.get("/readyz?verbose=true") else { return false };
+        let body = reply.json();
+        let Some(partitions) = body["partitions"].as_array() else { return false };
+        let sum = |name: &str| partitions.iter().map(|one| one[name].as_u64().unwrap_or(0)).sum::<u64>();
+        sum("position") == records && (!is_covered || sum("lowWatermark") == records)
+    });
+}
