@@ -2,7 +2,7 @@
 //! that are damaged on disk. Never a wrong answer.
 
 use crate::kill::{Dice, noise, story};
-use crate::ledger::{Ledger, OnPoison, Record, Selector, Taken};
+use crate::ledger::{Expected, Ledger, OnPoison, Record, Selector, Taken};
 use crate::process::{Api, Reply, until};
 use crate::site::{ORDERS, Sending, Site, orders_spec, settled};
 use crate::truth::{Question, ask, ask_settled, encoded, questions, reason};
@@ -190,7 +190,9 @@ fn poison_halts_its_partition_where_the_policy_says_so() {
         assert_eq!(api.figure("snapfold_partition_halted"), 1.0);
         assert_eq!(api.get("/livez").unwrap().status, 200);
         let ids: Vec<&str> = ledger.aggregates().collect();
-        ask_settled(&api.url, "order", questions(&ledger, &ids, 20)).must_be_right(round);
+        // What would come next is not caught up, rather than beyond the head.
+        let known = questions(&ledger, &ids, 20).filter(|one| matches!(one.expected, Expected::State(_)));
+        ask_settled(&api.url, "order", known).must_be_right(round);
         until("the other partition", || {
             api.get("/v1/aggregates/order/elsewhere").is_ok_and(|it| it.status == 200)
         });

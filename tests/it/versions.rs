@@ -75,7 +75,7 @@ fn real_fines_are_answered_at_every_version_and_time() {
     let Some(file) = real("fines.ndjson.zst") else { return };
     let config = repository("config/fines.yaml").display().to_string();
     let arguments = ["--config", &config, "--events", &file.display().to_string()];
-    compare("fine", FINES, &file, &arguments, 4_000, 100);
+    compare("fine", FINES, &file, &arguments, 1_500, 100);
 }
 
 #[test]
