@@ -1,6 +1,6 @@
 //! `snapfold dev` as a user runs it: what it prints works when it is pasted, and what goes wrong says so.
 
-use crate::kill::{Dice, event};
+use crate::kill::{Dice, event, noise};
 use crate::ledger::{Ledger, OnPoison, Record};
 use crate::process::{Ended, Program, binary, command, until};
 use crate::site::{ORDERS, orders_spec};
@@ -222,14 +222,15 @@ fn more_data_than_the_broker_keeps_is_all_there() {
     let mut offset = 0;
     while events.len() < 30 << 20 {
         // Hardly to be compressed, so that what is stored is large too.
-        let padding: String = (0..600).map(|_| format!("{:016x}", dice.below(u64::MAX))).collect();
+        let padding = noise(&mut dice, 9_600);
         let order = format!("o{}", dice.below(60));
         let event = event(&mut dice, offset, &padding);
         let line = format!("{{\"order\":\"{order}\",{}", &event[1..]);
+        let time = serde_json::from_str::<serde_json::Value>(&line).unwrap()["at"].as_i64().unwrap();
         ledger.push(Record {
             partition: 0,
             offset: i64::try_from(offset).unwrap(),
-            record_time_ms: 1,
+            record_time_ms: time,
             key: Some(order.into_bytes()),
             value: Some(line.clone().into_bytes()),
             headers: Vec::new(),

@@ -197,7 +197,11 @@ impl Partition {
         effects.push(Effect::DeadLetter(Box::new(decoded), poison));
     }
 
+    /// Aggregates that waited for a load may halt one after the other: what counts is the first in the log.
     fn halt(&mut self, offset: Offset, poison: Poison, effects: &mut Vec<Effect>) {
+        if self.halted.as_ref().is_some_and(|(first, _)| *first <= offset) {
+            return;
+        }
         effects.push(Effect::Halted(offset, poison.clone()));
         self.halted = Some((offset, poison));
     }
