@@ -7,9 +7,8 @@
 //! read   HTTP  -> Lookup -> owner's head | cache | plan -> packs and tail -> fold -> answer
 //! ```
 //!
-//! Folders are the map; imports go left only (checked by `tests/tidy.rs`):
-//! `domain -> codec -> store, kafka -> reconstruct -> worker, lookup, upkeep -> http -> cli`.
-//! Start reading at [`domain`].
+//! Folders are the map; imports go left only (checked by `tests/tidy.rs`): `domain -> codec -> store, kafka
+//! -> reconstruct -> worker, lookup, upkeep -> http -> cli`. Start reading at [`domain`].
 
 #[cfg(feature = "runtime")]
 pub mod cli;

@@ -1,6 +1,5 @@
 //! The golden cases of `tests/golden/reducers/`, written from the contract alone: states are compared by
-//! their exact
-//! text (member order, `1.10`), and exactly the events that a case names are poison.
+//! their exact text (member order, `1.10`), and exactly the events that a case names are poison.
 
 use snapfold::codec::yaml;
 use snapfold::domain::reducer;

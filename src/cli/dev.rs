@@ -1,8 +1,8 @@
-//! `dev`: everything in one process. librdkafka's mock cluster is the broker, the embedded index and a folder are the
-//! stores; events come from files, a pipe or the sample that comes with the program.
+//! `dev`: everything in one process. librdkafka's mock cluster is the broker, the embedded index and a folder
+//! are the stores; events come from files, a pipe or the sample that comes with the program.
 //!
-//! *If it fails*: what is covered is in the data directory. *What may leak*: the temporary folder, if the process is
-//! killed.
+//! *If it fails*: what is covered is in the data directory. *What may leak*: the temporary folder, if the
+//!   process is killed.
 
 use super::address::{Address, Moment};
 use super::args::DevArgs;

@@ -1,9 +1,9 @@
 //! Events from files and pipes into the broker of `dev`.
 //!
-//! The broker forgets: it keeps some 5 MiB a partition and drops the oldest without a word. INVARIANT: what is written
-//! and not yet below the low watermark never exceeds [`WINDOW_BYTES`] in any partition, plus what is under way; so
-//! whatever the broker drops is kept by a snapshot or a checkpoint. Where the window is full a checkpoint is asked for
-//! at once.
+//! The broker forgets: it keeps some 5 MiB a partition and drops the oldest without a word. INVARIANT: what
+//! is written and not yet below the low watermark never exceeds [`WINDOW_BYTES`] in any partition, plus what
+//! is under way; so whatever the broker drops is kept by a snapshot or a checkpoint. Where the window is full
+//! a checkpoint is asked for at once.
 
 use super::failure::{Done, Exit, Failure};
 use crate::config::Stream;

@@ -1,8 +1,8 @@
-//! `run`, and the composition root of every worker process: configuration in, a running stack out. No decisions about
-//! events are made here; this file only knows who needs whom.
+//! `run`, and the composition root of every worker process: configuration in, a running stack out. No
+//! decisions about events are made here; this file only knows who needs whom.
 //!
-//! *Order*: stores, then Kafka, then the lineage of each stream, then workers, then the API. Stopping goes backwards:
-//! readiness off, workers cover what is dirty, the group is left, the API ends last.
+//! *Order*: stores, then Kafka, then the lineage of each stream, then workers, then the API. Stopping goes
+//!   backwards: readiness off, workers cover what is dirty, the group is left, the API ends last.
 
 use super::args::RunArgs;
 use super::failure::{Done, Exit, Failure};

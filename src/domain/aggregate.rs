@@ -1,9 +1,8 @@
 //! `Aggregate` and the fold: the only code that changes a state, for live events and for history alike.
 //!
 //! INVARIANT: `fold` is a function of the aggregate and the record alone, so two workers that fold the same
-//! prefix hold
-//! equal aggregates (rule 8). Whatever depends on what a worker happens to hold in memory is not decided
-//! here.
+//! prefix hold equal aggregates (rule 8). Whatever depends on what a worker happens to hold in memory is not
+//! decided here.
 
 use super::chain;
 use super::error::{Error, Result};
@@ -210,8 +209,7 @@ impl Rules {
     ///
     /// # Errors
     /// Where it does not follow on the aggregate, or the reducer refuses what it once took: the record or the
-    /// reducer is
-    /// not the one of then.
+    /// reducer is not the one of then.
     pub fn refold(
         &self,
         aggregate: &mut Aggregate,

@@ -1,6 +1,5 @@
 //! Where in a record the parts of an event are: `map` of the configuration. Each part is one place or a list
-//! of places,
-//! of which the first that answers counts.
+//! of places, of which the first that answers counts.
 
 use super::value::Pointer;
 use std::fmt;

@@ -1,7 +1,6 @@
 //! Times as text: RFC 3339 in UTC with milliseconds, and back. Calendar arithmetic on the proleptic Gregorian
-//! calendar
-//! (Howard Hinnant, "chrono-compatible low-level date algorithms"): days are counted in years that start in
-//! March.
+//! calendar (Howard Hinnant, "chrono-compatible low-level date algorithms"): days are counted in years that
+//! start in March.
 
 use crate::domain::ids::Timestamp;
 use std::fmt::Write;
@@ -27,8 +26,7 @@ pub fn format(time: Timestamp) -> String {
 }
 
 /// Reads RFC 3339 (digits beyond milliseconds are cut off, a missing zone is UTC, a leap second is the next
-/// second) or
-/// a date, which is its first millisecond. `None` for everything else.
+/// second) or a date, which is its first millisecond. `None` for everything else.
 #[must_use]
 pub fn parse(text: &str) -> Option<Timestamp> {
     let (date, rest) = text.split_at_checked(10)?;

@@ -1,8 +1,6 @@
 //! Why an event could not be folded by a reducer: one closed list of codes. What happens to a poison event is
-//! the
-//! stream's `onPoison`; here it only gets a name. Details name members and operations of the reducer and
-//! kinds of
-//! values, never values of the event: they may be logged.
+//! the stream's `onPoison`; here it only gets a name. Details name members and operations of the reducer and
+//! kinds of values, never values of the event: they may be logged.
 
 use std::fmt;
 

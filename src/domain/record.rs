@@ -38,8 +38,7 @@ impl RawRecord {
 }
 
 /// An event as it is stored: the raw record plus what the fold decided about it. Decoding the record again
-/// gives the
-/// event again, so a new reducer can fold stored history without the topic.
+/// gives the event again, so a new reducer can fold stored history without the topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredEvent {
     /// The version it took.

@@ -53,8 +53,7 @@ pub struct SnapshotRow {
     /// How it is stored.
     pub kind: RecordKind,
     /// An increment holds the events of versions `from_version + 1 ..= version`; for a full snapshot, the
-    /// snapshot it
-    /// was folded from (0 for none).
+    /// snapshot it was folded from (0 for none).
     pub from_version: Version,
     /// Kafka partition of its events.
     pub partition: PartitionNo,

@@ -1,8 +1,7 @@
 //! What a person wrote, with the place where it stands: the tree that config files, rules and tests are read
-//! from.
-//! A [`Node`] keeps numbers as text (`1.10` stays `1.10`) and mapping keys as they are written, because a
-//! member
-//! name is text. Every complaint is a [`Problem`] with a place and a fix; readers collect all of them.
+//! from. A [`Node`] keeps numbers as text (`1.10` stays `1.10`) and mapping keys as they are written, because
+//! a member name is text. Every complaint is a [`Problem`] with a place and a fix; readers collect all of
+//! them.
 
 use crate::domain::number::Number;
 use crate::domain::value::{Object, Value};

@@ -79,8 +79,7 @@ pub trait Log: Send + Sync {
     /// Bounds of a partition now.
     fn bounds(&self, partition: PartitionNo) -> BoxFuture<'_, PortResult<LogBounds>>;
     /// Records from `from` on, in offset order, at least one unless `from` is at or past `to` or the end;
-    /// `Missing` if
-    /// `from` lies before the log's start. A record at or past `to` is not returned.
+    /// `Missing` if `from` lies before the log's start. A record at or past `to` is not returned.
     fn read(
         &self,
         partition: PartitionNo,
@@ -88,8 +87,7 @@ pub trait Log: Send + Sync {
         to: Offset,
     ) -> BoxFuture<'_, PortResult<Vec<RawRecord>>>;
     /// One past the last offset that was written under `leader_epoch` or below (Kafka's
-    /// OffsetForLeaderEpoch): less
-    /// than a position reached under that epoch means that the log was truncated.
+    /// OffsetForLeaderEpoch): less than a position reached under that epoch means that the log was truncated.
     fn epoch_end(&self, partition: PartitionNo, leader_epoch: i32) -> BoxFuture<'_, PortResult<Offset>>;
     /// The group's committed offset.
     fn committed(&self, partition: PartitionNo) -> BoxFuture<'_, PortResult<Option<Offset>>>;
@@ -112,8 +110,7 @@ pub enum GroupEvent {
 /// Records of one assigned partition, in offset order.
 pub trait Records: Send {
     /// Waits until there are records and returns at most `max` of them. `Missing` if the next offset is not
-    /// in the log
-    /// (before its start or past its end). Dropping the future loses nothing.
+    /// in the log (before its start or past its end). Dropping the future loses nothing.
     fn next(&mut self, max: usize) -> BoxFuture<'_, PortResult<Vec<RawRecord>>>;
 }
 

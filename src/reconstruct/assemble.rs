@@ -2,12 +2,10 @@
 //! not.
 //!
 //! The rules by their names in DESIGN section 5.1: J1 a record that does not join is a gap, never folded. L1
-//! events at or
-//! beyond the low watermark are left to the log. V1 events of the tail are counted only from a base that
-//! holds everything
-//! below the low watermark; else the log is read from the base on, which counts soundly as long as the log
-//! reaches back
-//! that far. V2 every row seen bounds the fold: a state at or past a row's offset has at least its version.
+//! events at or beyond the low watermark are left to the log. V1 events of the tail are counted only from a
+//! base that holds everything below the low watermark; else the log is read from the base on, which counts
+//! soundly as long as the log reaches back that far. V2 every row seen bounds the fold: a state at or past a
+//! row's offset has at least its version.
 
 use super::piece::{Piece, Source};
 use super::{AsOf, Ask, Epochs, FoldedEvent, Provenance, Reconstructor, reach};
@@ -192,8 +190,7 @@ impl<'a> Assembly<'a> {
     }
 
     /// The newest full record at or below the moment that can be read. Answers the pieces of older rows that
-    /// had to be
-    /// fetched on the way.
+    /// had to be fetched on the way.
     async fn choose_base(&mut self, rows: &[SnapshotRow]) -> Result<Vec<Piece>> {
         let mut fetched: Vec<SnapshotRow> = Vec::new();
         let kept = self.ask.base.take();
@@ -378,8 +375,7 @@ impl<'a> Assembly<'a> {
     }
 
     /// Reads the log from the aggregate's last event up to `to` or the limit, in place of records that cannot
-    /// be read.
-    /// What the log has forgotten stays a hole: whoever needs it finds out.
+    /// be read. What the log has forgotten stays a hole: whoever needs it finds out.
     async fn bridge(&mut self, to: Offset) -> Result<()> {
         let from = self.aggregate.offset.next().max(Offset(0));
         match self.scan(from, to.min(self.limit)).await {

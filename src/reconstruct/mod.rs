@@ -1,6 +1,5 @@
 //! Any state from rest: which rows, packs and stretches of the log make it up, fetched and folded. Loads,
-//! lookups and
-//! `verify` all come here, so a damaged record heals the same way everywhere.
+//! lookups and `verify` all come here, so a damaged record heals the same way everywhere.
 //!
 //! | file | owns |
 //! |---|---|
@@ -11,8 +10,7 @@
 //! | `read.rs` | what anyone may ask: states, events, the newest version at rest, where history starts |
 //!
 //! *Order* (write last, read first): low watermark, then the list of checkpoints, then snapshot rows, then
-//!   the log from
-//! *that* low watermark. Any other order can end too early without noticing.
+//!   the log from *that* low watermark. Any other order can end too early without noticing.
 //! *If it fails*: an error of a port is `Unavailable` and is never read as "absent"; a record that cannot be
 //!   read gives
 //! way to an older one and the log; where that is gone too, the answer is `Gone`, never a wrong state.
@@ -145,8 +143,7 @@ pub struct View {
 
 impl Reconstructor {
     /// What rest holds of an aggregate, for its owner: folded as far as rows and `pending` reach, without the
-    /// log from
-    /// `limit` (the first event that its owner will fold) on.
+    /// log from `limit` (the first event that its owner will fold) on.
     ///
     /// # Errors
     /// `Unavailable` if a port failed; `Conflict` if the log was cut below a snapshot; `Gone` or `Corrupt`

@@ -7,9 +7,8 @@
 //! next kind waits for all of them. A checkpoint's row is written only after its pack is acknowledged: a
 //! listed checkpoint without a pack would block every reader.
 //! *If it fails*: a write that may have happened is repeated, byte for byte, until it is acknowledged. After
-//!   the deadline
-//! the whole flush is abandoned: nothing in it counts as written, whatever may have landed. Facts that landed
-//! are true.
+//!   the deadline the whole flush is abandoned: nothing in it counts as written, whatever may have landed.
+//!   Facts that landed are true.
 //! *If cancelled*: as if abandoned.
 //! *What may leak*: packs without rows, rows nobody waited for.
 
@@ -355,8 +354,7 @@ impl SnapshotStore {
     }
 
     /// Writes provisional rows again until they are acknowledged: however long it takes, because until then
-    /// nothing may
-    /// rely on them.
+    /// nothing may rely on them.
     pub async fn adopt(&self, rows: Vec<SnapshotRow>) {
         let write = |row: SnapshotRow| async move {
             while self.index.put_snapshot(row.clone()).await.is_err() {

@@ -1,8 +1,8 @@
 //! Log lines on stderr: text for people at a terminal, JSON for everything else.
 //!
-//! `SNAPFOLD_LOG` holds the level, or a filter such as `info,snapfold::http=debug`; left out, it is [`FILTER`].
-//! `SNAPFOLD_LOG_FORMAT` is `text` or `json`. `NO_COLOR` is respected. *What may leak*: nothing is added to
-//! what the callers write, and those write neither payloads nor secrets.
+//! `SNAPFOLD_LOG` holds the level, or a filter such as `info,snapfold::http=debug`; left out, it is
+//! [`FILTER`]. `SNAPFOLD_LOG_FORMAT` is `text` or `json`. `NO_COLOR` is respected. *What may leak*: nothing
+//! is added to what the callers write, and those write neither payloads nor secrets.
 
 use std::io::IsTerminal;
 use tracing::Subscriber;

@@ -1,10 +1,8 @@
 //! Where an assigned partition starts to fold, and why it may not start at all.
 //!
 //! The start is the low watermark of the index, not the group's committed offset: the index has it first,
-//! with the topic
-//! id and the leader epoch it belongs to (`docs/adr/0002`). Nothing here guesses: what does not fit stands
-//! still and says
-//! how to go on.
+//! with the topic id and the leader epoch it belongs to (`docs/adr/0002`). Nothing here guesses: what does
+//! not fit stands still and says how to go on.
 
 use super::Components;
 use crate::domain::error::{ErrorKind, Result};
@@ -102,10 +100,8 @@ pub(super) async fn start(components: &Components, partition: PartitionNo) -> Re
 }
 
 /// Whether the log is still the one that was folded up to `position`, last seen under `epoch`: if not, why
-/// not, else the
-/// epoch it is under now. Asked after records were read and before they are folded, so that a log that was
-/// cut or
-/// created again in between is never taken for the old one.
+/// not, else the epoch it is under now. Asked after records were read and before they are folded, so that a
+/// log that was cut or created again in between is never taken for the old one.
 pub(super) async fn verify(
     components: &Components,
     partition: PartitionNo,

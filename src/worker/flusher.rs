@@ -1,10 +1,8 @@
 //! Group commit: snapshots of all partitions that trip within the linger become one flush; all partitions'
-//! checkpoints
-//! become one pack.
+//! checkpoints become one pack.
 //!
 //! *If cancelled*: what was in a flush is abandoned; the partitions' tasks are gone with the worker, or find
-//!   their answer
-//! channel closed, which means the same.
+//!   their answer channel closed, which means the same.
 
 use super::{Command, Components, Handle};
 use crate::domain::error::Result;

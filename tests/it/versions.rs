@@ -1,7 +1,8 @@
 //! Every version of every aggregate, and the moments around its events, through HTTP against the ledger: the
 //! sample that comes with the program, and real data where it is there.
 //!
-//! `SNAPFOLD_TEST_FULL=1` asks about all aggregates of the large streams; otherwise some of them, all versions.
+//! `SNAPFOLD_TEST_FULL=1` asks about all aggregates of the large streams; otherwise some of them, all
+//! versions.
 
 use crate::ledger::{Ledger, Selector, Taken};
 use crate::process::Program;

@@ -1,7 +1,6 @@
 //! JSON for the ledger: a strict reader (exact number text, no duplicate members, no lone surrogates, bounded
 //! depth), the canonical writer of DESIGN section 6.4 and decimals. `serde_json` supplies only the tree: its
-//! own
-//! reader accepts duplicate members and rewrites exponents.
+//! own reader accepts duplicate members and rewrites exponents.
 
 use super::unsupported;
 use serde_json::{Map, Number, Value};

@@ -1,12 +1,10 @@
 //! The ledger: an independent, naive oracle. The producer's journal goes in record by record; it answers what
 //! every aggregate was at every version, time and offset, written from DESIGN.md (1, 4, 6.4, 9) and API.md (2
-//! to
-//! 4.1) alone. It shares no type and no fold with the product: JSON patch is the `json-patch` crate's,
+//! to 4.1) alone. It shares no type and no fold with the product: JSON patch is the `json-patch` crate's,
 //! expressions are jaq's. What a spec uses beyond what the ledger knows is refused loudly, never guessed.
 //!
 //! A test crate includes it with `#[path = "../ledger/mod.rs"] mod ledger;`; where it does not need all of
-//! it:
-//! `#[expect(dead_code, reason = "...")]` on that line. Its own tests are `tests/ledger_self.rs`.
+//! it: `#[expect(dead_code, reason = "...")]` on that line. Its own tests are `tests/ledger_self.rs`.
 
 pub(crate) mod chain;
 mod expr;

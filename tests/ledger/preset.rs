@@ -1,6 +1,5 @@
 //! RFC 7396 and RFC 6902 on `serde_json::Value`, with the order of members that a reader would expect. A
-//! patch that
-//! fails leaves the state half changed: the caller throws it away.
+//! patch that fails leaves the state half changed: the caller throws it away.
 
 use super::json::same;
 use json_patch::jsonptr::PointerBuf;

@@ -1,13 +1,11 @@
 //! The executor: tasks of processes, virtual time, timers, one seed.
 //!
 //! *Order*: among the tasks that can run, a random one is polled; time moves only when none can, to the next
-//!   timer.
-//! A task belongs to a process (one incarnation of a worker, or the world itself). A killed process loses all
-//! of its
-//! tasks between two polls; a paused one is not polled, while what it sent before goes on happening.
+//!   timer. A task belongs to a process (one incarnation of a worker, or the world itself). A killed process
+//!   loses all of its tasks between two polls; a paused one is not polled, while what it sent before goes on
+//!   happening.
 //! INVARIANT: single-threaded; every decision comes from the seed and goes into the trace hash, so that a
-//! seed run
-//! twice gives the same hash. *What may leak*: timers and tasks hold the ports, which hold this;
+//! seed run twice gives the same hash. *What may leak*: timers and tasks hold the ports, which hold this;
 //! [`Sim::clear`] cuts it.
 
 use crate::rng::{Odds, Rng};
@@ -241,8 +239,7 @@ impl Sim {
     }
 
     /// Ends a process once it has been polled `polls` more times: so that a crash may fall between any two
-    /// polls,
-    /// also between those of one instant.
+    /// polls, also between those of one instant.
     pub(crate) fn kill_after(&self, process: ProcessId, polls: u32) {
         assert!(process != WORLD, "the world cannot be killed");
         self.core().processes[process.0 as usize].polls_left = Some(polls);

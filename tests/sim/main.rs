@@ -1,6 +1,5 @@
 //! The deterministic world in which the protocol is simulated: an executor with virtual time, ports that fail
-//! in every
-//! way their contracts allow, a producer, a nemesis, and the runner of many seeds.
+//! in every way their contracts allow, a producer, a nemesis, and the runner of many seeds.
 //!
 //! | file | owns |
 //! |---|---|

@@ -1,6 +1,5 @@
 //! What goes wrong by itself: kills, pauses, clock jumps, damage, elections, truncation, re-creation,
-//! retention. Each has
-//! its own timer, drawn anew each time, and ends when the world is healed.
+//! retention. Each has its own timer, drawn anew each time, and ends when the world is healed.
 
 use crate::ports::blobs::Damage;
 use crate::ports::clock::wall;

@@ -98,8 +98,7 @@ pub(crate) fn play(case: Case) -> Outcome {
     setup.verbose = case.verbose;
     setup.streams = vec![StreamSpec { shape: subject.shape, ..setup.streams[0].clone() }];
     // A lineage that starts in the middle of a log has another history than the ledger's, so logs that are
-    // cut or made
-    // again keep their start.
+    // cut or made again keep their start.
     let world = World::tuned(case.seed, setup, |plan| {
         if plan.truncation_every_ms > 0 || plan.recreation_every_ms > 0 {
             plan.retention_every_ms = 0;

@@ -446,8 +446,7 @@ impl Fleet {
     }
 
     /// What an operator does who reads the status: where a partition stands still because its log is another
-    /// one, a new
-    /// lineage is started and all workers with it.
+    /// one, a new lineage is started and all workers with it.
     pub(crate) fn operate(&self, world: &Parts) {
         self.gather(world);
         let active = *lock(&self.active);

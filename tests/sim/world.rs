@@ -2,8 +2,7 @@
 //! ask, finish.
 //!
 //! *If it fails*: what must never happen goes to [`Sim::violation`], and [`World::finish`] tells. *What may
-//!   leak*: the
-//! executor and the ports hold each other; dropping the world cuts that.
+//!   leak*: the executor and the ports hold each other; dropping the world cuts that.
 
 use crate::executor::{ProcessId, Sim, WORLD, lock};
 use crate::nemesis;
@@ -370,8 +369,7 @@ impl World {
     }
 
     /// Ends all faults: nothing fails, is late or dies from now on, and what was frozen goes on. What is on
-    /// its way (late
-    /// writes, late notices) still arrives.
+    /// its way (late writes, late notices) still arrives.
     pub(crate) fn heal(&self) {
         self.healed.store(true, Ordering::Relaxed);
         let healed = self.gate.plan(FaultPlan::healed);
@@ -396,8 +394,7 @@ impl World {
     }
 
     /// Runs a question with ports that never fail, as a process of its own, and the world with it; `None` if
-    /// it is not
-    /// answered within `ms`.
+    /// it is not answered within `ms`.
     pub(crate) fn ask<T, F>(&self, ms: u64, question: impl FnOnce(Ports) -> F) -> Option<T>
     where
         T: Send + 'static,

@@ -167,8 +167,8 @@ pub fn verify_pack(
     Ok(PackReport { class: footer.header().class, entries: footer.len(), frames, raw_len, faults })
 }
 
-/// Bodies of a pack that is in memory. The frame decoded last, or why it cannot be, is kept: a block is decoded
-/// once if its entries are asked for one after the other.
+/// Bodies of a pack that is in memory. The frame decoded last, or why it cannot be, is kept: a block is
+/// decoded once if its entries are asked for one after the other.
 pub struct Frames<'a> {
     pack: &'a [u8],
     /// Where the frame in `raw` starts; none starts at 0, where the header is.

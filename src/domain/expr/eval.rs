@@ -1,12 +1,10 @@
 //! What an expression means. Values are borrowed from the event, the state and the expression as long as
-//! possible:
-//! `$state.a.b` copies nothing.
+//! possible: `$state.a.b` copies nothing.
 //!
 //! Where jq has no opinion or another one, API.md section 3 decides: numbers are decimals, and what jq
-//! silently turns
-//! into something else is poison. Comparisons keep jq's order over all types: null, false, true, numbers,
-//! texts (by
-//! code point), arrays, objects. INVARIANT: what one event may make is bounded by its [`Budget`].
+//! silently turns into something else is poison. Comparisons keep jq's order over all types: null, false,
+//! true, numbers, texts (by code point), arrays, objects. INVARIANT: what one event may make is bounded by
+//! its [`Budget`].
 
 use super::{Ast, Comparison, Expr, Field, Operator, Step};
 use crate::domain::decimal::Decimal;

@@ -1,6 +1,5 @@
 //! The tokens of an expression. Strings with interpolation become a flat run `StringOpen`, `Text`,
-//! `HoleOpen`,
-//! tokens, `HoleClose`, …, `StringClose`, so that nothing here recurses.
+//! `HoleOpen`, tokens, `HoleClose`, …, `StringClose`, so that nothing here recurses.
 
 use super::ParseError;
 

@@ -1,6 +1,5 @@
 //! Tokens to a tree, with jq's precedences, loosest first: `|` (right), `//` (right), `or`, `and`,
-//! comparisons (one
-//! only), `+ -`, `* / %`, unary `-`, then paths. Everything else of jq is refused by name.
+//! comparisons (one only), `+ -`, `* / %`, unary `-`, then paths. Everything else of jq is refused by name.
 
 use super::lexer::{Lexeme, Token, lex};
 use super::{Ast, Comparison, Expr, Field, NESTING_MAX, Operator, ParseError, Step, TOKENS_MAX};

@@ -1,6 +1,5 @@
 //! The canonical text of an expression: one spelling per meaning of the tree, whatever blanks, quotes and
-//! brackets the
-//! author used. It goes into the fingerprint, so changing it changes every lineage.
+//! brackets the author used. It goes into the fingerprint, so changing it changes every lineage.
 
 use super::{Ast, Expr, Step};
 use crate::domain::value::Value;

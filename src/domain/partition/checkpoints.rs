@@ -2,8 +2,7 @@
 //! checkpoints are done.
 //!
 //! INVARIANT(4): an entry is superseded only by a row whose acknowledgement this worker has seen itself
-//! (written or
-//! adopted by it); a row merely read may be a rumour.
+//! (written or adopted by it); a row merely read may be a rumour.
 
 use super::{Effect, Entries, Entry, Partition};
 use crate::domain::ids::{Offset, PackId, Version};

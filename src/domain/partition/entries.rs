@@ -1,6 +1,5 @@
 //! The table of one checkpoint's entries of one partition, sorted by aggregate id: what its footer says, kept
-//! small,
-//! because a worker holds the tables of all live checkpoints (a million entries are some 30 MB).
+//! small, because a worker holds the tables of all live checkpoints (a million entries are some 30 MB).
 
 use crate::domain::ids::{Offset, Timestamp, Version};
 

@@ -296,8 +296,7 @@ impl Partition {
     }
 
     /// Hands over everything that is dirty and not being snapshotted anyway. Always answers with one
-    /// checkpoint effect,
-    /// empty where there is nothing to write or one is in flight already.
+    /// checkpoint effect, empty where there is nothing to write or one is in flight already.
     pub(super) fn take_checkpoint(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let flight = self.mint_flight();
         let mut items = Vec::new();
@@ -390,8 +389,7 @@ impl Partition {
     }
 
     /// Trips whatever is older than `timeThreshold`: dirty aggregates by the first event of their tail,
-    /// pending ones by
-    /// the age of the checkpoint that holds them.
+    /// pending ones by the age of the checkpoint that holds them.
     pub(super) fn trip_by_age(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let age_max = self.settings.age_ms_max;
         let mut old = Vec::new();

@@ -219,8 +219,7 @@ impl Partition {
 }
 
 /// A duplicate version whose record differs from the one in the tail: a finding. It changes nothing about the
-/// fold,
-/// because what is still in memory differs from worker to worker.
+/// fold, because what is still in memory differs from worker to worker.
 fn conflicts(live: &Live, decoded: &Decoded) -> bool {
     let Ok(event) = &decoded.content else { return false };
     let Some(version) = event.version else { return false };

@@ -16,8 +16,7 @@
 //! | `watermark.rs` | uncovered offsets, the low watermark, commits |
 //!
 //! Words: an event is *uncovered* until a snapshot or checkpoint with it is acknowledged; the low watermark
-//! is the
-//! first uncovered offset. An aggregate's *tail* is its uncovered events, kept until they are covered.
+//! is the first uncovered offset. An aggregate's *tail* is its uncovered events, kept until they are covered.
 
 mod checkpoints;
 mod cuts;
@@ -224,8 +223,7 @@ enum Draining {
 
 impl Partition {
     /// A partition whose folding starts at `start`, the greatest valid low watermark, with the live
-    /// checkpoints that
-    /// were listed *after* that low watermark was read.
+    /// checkpoints that were listed *after* that low watermark was read.
     #[must_use]
     pub fn new(
         key: PartitionKey,

@@ -27,8 +27,7 @@ pub struct Loaded {
     /// It, folded as far as rows and pending entries reach; at genesis if there are none.
     pub aggregate: Aggregate,
     /// Rows seen, newest first: all from the newest down to the newest readable full one (or the first), and
-    /// all above
-    /// the oldest version that a pending entry starts from.
+    /// all above the oldest version that a pending entry starts from.
     pub rows: Vec<SnapshotRow>,
     /// Offsets of its events since the newest row; none if there are more than
     /// [`TRAIL_MAX`](super::TRAIL_MAX).
@@ -159,8 +158,7 @@ impl Partition {
     }
 
     /// INVARIANT(4, A1): a row at or beyond the next offset to fold, or one that overlaps a live checkpoint's
-    /// entry, may
-    /// exist on one replica only. It is written again at quorum before anything relies on it.
+    /// entry, may exist on one replica only. It is written again at quorum before anything relies on it.
     fn adopt_provisional(
         &mut self,
         id: &str,
@@ -245,8 +243,8 @@ impl Partition {
     pub(super) fn tell_head(&mut self, id: &str, reply: Reply, effects: &mut Vec<Effect>) {
         let residence = match self.slots.find(id).map(|slot| self.slots.get(slot).live()) {
             None => Residence::Absent,
-            // A state ahead of the position is a true fact too, but not what "head as of this position" means.
-            // Before its first event it is not there: to say "version 0" would be to say that it is.
+            // A state ahead of the position is a true fact too, but not what "head as of this position"
+            // means. Before its first event it is not there: to say "version 0" would be to say that it is.
             Some(Some(live))
                 if !live.unreadable
                     && live.aggregate.offset < self.position

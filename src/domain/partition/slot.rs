@@ -47,8 +47,7 @@ pub(super) enum Body {
 #[derive(Debug, Default)]
 pub(super) struct Loading {
     /// INVARIANT(5): a parked event is uncovered from the moment it is parked; if it counted only once
-    /// folded, a crash
-    /// between park and load would commit past it.
+    /// folded, a crash between park and load would commit past it.
     pub(super) parked: VecDeque<Decoded>,
     pub(super) parked_bytes: usize,
     /// Asked of the shell already (else it waits for its turn).
@@ -77,8 +76,7 @@ pub(super) struct Flight {
 pub(super) struct Live {
     pub(super) aggregate: Aggregate,
     /// Events that nothing durable covers, in version order; the last one has the aggregate's version unless
-    /// the state
-    /// came from a row ahead of the position.
+    /// the state came from a row ahead of the position.
     pub(super) tail: VecDeque<StoredEvent>,
     pub(super) tail_bytes: usize,
     /// Monotonic time at which the first event of the tail was folded, or later never: an upper bound of its

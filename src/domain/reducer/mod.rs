@@ -3,8 +3,7 @@
 //! users implement [`Reducer`] themselves.
 //!
 //! INVARIANTS of every implementation: on `Err` the state is exactly what it was, member order too; equal
-//! states and
-//! events give equal states, byte for byte; growth by one event is bounded ([`APPLY_BYTES_MAX`],
+//! states and events give equal states, byte for byte; growth by one event is bounded ([`APPLY_BYTES_MAX`],
 //! [`STATE_DEPTH_MAX`]).
 
 mod presets;
@@ -60,8 +59,7 @@ pub enum Outcome {
     /// No rule is about events of this type. A deleted aggregate stays deleted.
     NoRule,
     /// The aggregate is deleted. What is left in the state means nothing: the next event that is not `NoRule`
-    /// starts
-    /// from [`Reducer::initial`].
+    /// starts from [`Reducer::initial`].
     Deleted,
 }
 
@@ -77,13 +75,11 @@ pub trait Reducer: Send + Sync + Debug {
     fn apply(&self, state: &mut Value, event: &EventView<'_>) -> Result<Outcome, Poison>;
 
     /// How many bytes the state's JSON text can grow by this event at the most: cheap, from above.
-    /// `state_bytes` is the
-    /// length of that text now, `event_bytes` that of the event's record.
+    /// `state_bytes` is the length of that text now, `event_bytes` that of the event's record.
     fn growth_bound(&self, state_bytes: usize, event_bytes: usize, event: &EventView<'_>) -> usize;
 
     /// What the reducer means, as text: equal for equal meaning (comments, blanks and YAML style do not
-    /// count), and
-    /// another for another meaning. It goes into the stream's fingerprint.
+    /// count), and another for another meaning. It goes into the stream's fingerprint.
     fn fingerprint_text(&self) -> String;
 }
 

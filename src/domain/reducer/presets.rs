@@ -1,6 +1,5 @@
 //! Reducers without rules: the event's data is the state, a merge patch of it, or a JSON patch of it. A state
-//! of null
-//! is a deletion.
+//! of null is a deletion.
 
 use super::{APPLY_BYTES_MAX, EventView, Outcome, Reducer, STATE_DEPTH_MAX, TOMBSTONE};
 use crate::domain::patch::{Budget, JsonPatch, PatchError, merge};

@@ -1,6 +1,5 @@
 //! The tests of the config: fold the events of `given` from the reducer's initial state and compare with
-//! `then`,
-//! numbers by value. Both are always literal.
+//! `then`, numbers by value. Both are always literal.
 
 use crate::domain::ids::{Timestamp, Version};
 use crate::domain::moment;
@@ -171,8 +170,7 @@ impl Test {
     }
 
     /// The state after all events, `None` if deleted, and which events (numbered from 1) were poison and why;
-    /// those
-    /// changed nothing.
+    /// those changed nothing.
     #[must_use]
     pub fn fold(&self, reducer: &dyn Reducer) -> (Option<Value>, Vec<(usize, String)>) {
         let (mut state, mut poison) = (Some(reducer.initial()), Vec::new());

@@ -1,12 +1,9 @@
 //! The state while one event is applied: every change goes through here and is noted with its inverse, so
-//! that an
-//! event whose third operation fails leaves nothing behind, and no state is copied to make that so.
+//! that an event whose third operation fails leaves nothing behind, and no state is copied to make that so.
 //!
 //! INVARIANTS: an entry is undone in exactly the state its change left, so its path still leads there; below
-//! a place
-//! that this event created nothing is noted, because undoing the creation takes all of it away. Objects keep
-//! their
-//! empty slots until [`Journal::commit`].
+//! a place that this event created nothing is noted, because undoing the creation takes all of it away.
+//! Objects keep their empty slots until [`Journal::commit`].
 
 use crate::domain::expr::noun;
 use crate::domain::patch;

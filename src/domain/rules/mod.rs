@@ -1,6 +1,5 @@
 //! Rules: a reducer written in the config (API.md section 3). Operations run in the order written, the type's
-//! own
-//! before those of `"*"`; if one fails, none has happened.
+//! own before those of `"*"`; if one fails, none has happened.
 //!
 //! | file | owns |
 //! |---|---|
@@ -160,8 +159,7 @@ impl Reducer for Rules {
     }
 
     /// Every byte of the rules' text can stand for one copy of the event at the most (and of the state, where
-    /// rules
-    /// read it), each twice as long where it is quoted inside a text.
+    /// rules read it), each twice as long where it is quoted inside a text.
     fn growth_bound(&self, state_bytes: usize, event_bytes: usize, _event: &EventView<'_>) -> usize {
         let source = event_bytes + NUMBER_BYTES + if self.reads_state { state_bytes } else { 0 };
         self.text_bytes.saturating_mul(2).saturating_mul(source)

@@ -1,6 +1,5 @@
 //! Paths on the left side: `a.b`, `a["b.c"]`, `a[0]`, `a[-1]`, `a[EXPR]` (API.md section 3). A literal `[n]`
-//! is an
-//! array index; any other bracket is an expression, whose text or integer is a member name.
+//! is an array index; any other bracket is an expression, whose text or integer is a member name.
 
 use super::template::{Compiler, Computed, Run};
 use crate::domain::expr::{Expr, ParseError, noun, number_poison};

@@ -1,10 +1,9 @@
 //! Values on the right side: literals with expressions as leaves, and how they are computed for one event.
 //!
 //! Every expression sees the state *before* the event, while operations change it in place. So the
-//! expressions that
-//! read `$state` are computed before the first operation runs and kept as results; an error counts only where
-//! the
-//! result is used. All others are computed where they are used, and borrow from the event.
+//! expressions that read `$state` are computed before the first operation runs and kept as results; an error
+//! counts only where the result is used. All others are computed where they are used, and borrow from the
+//! event.
 
 use crate::domain::expr::{Budget, Expr, Scope};
 use crate::domain::poison::Poison;

@@ -152,8 +152,7 @@ impl Broker {
     }
 
     /// Creates a topic, or creates it again: another id, empty partitions, epochs from 0. Committed offsets
-    /// go with
-    /// the old one unless the plan lets them stay.
+    /// go with the old one unless the plan lets them stay.
     pub(crate) fn create(&self, topic: &Arc<str>, partitions: i32) {
         let outlive = self.gate.plan(|plan| plan.commits_outlive_topic);
         let mut state = lock(&self.state);
@@ -309,8 +308,7 @@ impl Broker {
     }
 
     /// An unclean one: what is at or past `cut` is gone, and its offsets will be given again under the next
-    /// epoch. The
-    /// journal entries that were taken away.
+    /// epoch. The journal entries that were taken away.
     pub(crate) fn truncate(&self, topic: &str, partition: PartitionNo, cut: Offset) -> Vec<JournalEntry> {
         let now = self.gate.sim.now();
         let mut state = lock(&self.state);

@@ -1,13 +1,11 @@
 //! The consumer group of one topic: members, sticky assignment, revocations that may come late, expulsions
-//! that the
-//! expelled hears of last. So two processes may believe that they own one partition: that is what a zombie
-//! is.
+//! that the expelled hears of last. So two processes may believe that they own one partition: that is what a
+//! zombie is.
 //!
 //! *Order*: a revoked partition moves on when its owner has released it, or once the owner was expelled for
-//!   not doing
-//! so. Notices come to one member in order, each at its own time; a frozen member gets them when it goes on.
-//! A member that runs is heard of at every heartbeat; one that is dead or frozen is expelled after the
-//! session time.
+//!   not doing so. Notices come to one member in order, each at its own time; a frozen member gets them when
+//!   it goes on. A member that runs is heard of at every heartbeat; one that is dead or frozen is expelled
+//!   after the session time.
 
 use super::Gate;
 use super::log::SimLog;

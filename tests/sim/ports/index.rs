@@ -1,10 +1,9 @@
 //! The `Index` as three replicas: a write is acknowledged by two, a read asks a random two and merges them.
 //!
 //! *Order*: each replica gets a write at its own time. Acknowledged: two had it before the answer, the third
-//!   gets it
-//! before, after or never. Not heard or late: none, one, two or three have it, now or later: a rumour.
-//! Refused: none
-//! has it (unless the plan says that refusals lie). Reads see each of their two replicas at its own moment.
+//!   gets it before, after or never. Not heard or late: none, one, two or three have it, now or later: a
+//!   rumour. Refused: none has it (unless the plan says that refusals lie). Reads see each of their two
+//!   replicas at its own moment.
 
 use super::replica::{Cell, Query, Replica};
 use super::{Access, Course, Fate, Gate, Op, Port, outcome_code};

@@ -1,9 +1,8 @@
 //! The `Log` and the `Records` of one process and topic.
 //!
 //! *Order*: a record read was in the log at some moment between call and answer; with prefetch it may have
-//!   been cut off
-//! since. Commits are not fenced by who owns the partition; one of an expelled member succeeds with the
-//! plan's odds.
+//!   been cut off since. Commits are not fenced by who owns the partition; one of an expelled member succeeds
+//!   with the plan's odds.
 
 use super::broker::Broker;
 use super::group::{Coordinator, Standing};

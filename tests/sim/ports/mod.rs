@@ -1,10 +1,8 @@
 //! The ports as the simulated world offers them, and the one gate through which every call goes: it draws
-//! what
-//! becomes of the call (*happened?* x *answered?*) and when.
+//! what becomes of the call (*happened?* x *answered?*) and when.
 //!
 //! *Order*: an effect happens at its own time, by a timer of the world: killing, pausing or cancelling the
-//!   caller does
-//! not take it back. An answer comes after its effect, or speaks of "unknown".
+//!   caller does not take it back. An answer comes after its effect, or speaks of "unknown".
 
 pub(crate) mod blobs;
 pub(crate) mod broker;

@@ -1,6 +1,5 @@
 //! What events say: types and data for a few kinds of streams, with the numbers and texts that break naive
-//! code
-//! (scales that must be kept, integers beyond 2^53, unicode, escapes, nulls).
+//! code (scales that must be kept, integers beyond 2^53, unicode, escapes, nulls).
 
 use crate::rng::Rng;
 use serde_json::{Map, Value, json};

@@ -1,10 +1,8 @@
 //! The producer: events of a few aggregates, and all that producers do wrong. Its journal (kept by the
-//! broker, one
-//! entry for each append) is what the ledger is fed by, so that a loss in the log shows as well.
+//! broker, one entry for each append) is what the ledger is fed by, so that a loss in the log shows as well.
 //!
 //! A producer goes by what survives in the log: after a truncation it counts on from there (sometimes it does
-//! not, which
-//! leaves a gap), after a re-creation it starts anew.
+//! not, which leaves a gap), after a re-creation it starts anew.
 
 use super::Gate;
 use super::broker::{Broker, Draft, JournalEntry, Note};
@@ -152,8 +150,7 @@ impl Producer {
     }
 
     // Called with the random stream at hand: nothing in here may ask the executor for anything else. The plan
-    // is the
-    // gate's own lock.
+    // is the gate's own lock.
     fn draft(&self, rng: &mut Rng, stream: &mut Stream, number: u64, now: u64) -> (PartitionNo, Draft) {
         let (hot, duplicate, poison, tombstone, out_of_order) =
             self.gate.plan(|p| (p.hot_percent, p.duplicate, p.poison, p.tombstone, p.out_of_order));

@@ -1,12 +1,9 @@
 //! One replica of the index: cells, and how two versions of a cell become one. A read of several replicas is
-//! the same
-//! merge into an empty replica, so that there is one place where "which write wins" is said.
+//! the same merge into an empty replica, so that there is one place where "which write wins" is said.
 //!
 //! Cells (DESIGN.md section 4, rule 5): snapshot rows are add-only facts; a checkpoint row is written at the
-//! time its
-//! pack was minted, its deletion one millisecond later, the later time wins, a deletion wins a tie; of
-//! watermarks the
-//! largest wins. Nothing here knows a wall clock.
+//! time its pack was minted, its deletion one millisecond later, the later time wins, a deletion wins a tie;
+//! of watermarks the largest wins. Nothing here knows a wall clock.
 
 use snapfold::domain::chain::snapshot_id;
 use snapfold::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};

@@ -1,6 +1,5 @@
 //! Operations on arrays: `append`, `prepend`, `remove`, `keepLast`. The last two find nothing to do where
-//! there is no
-//! array, and create none.
+//! there is no array, and create none.
 
 use crate::domain::expr::noun;
 use crate::domain::poison::{self, Poison};

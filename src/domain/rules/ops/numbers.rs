@@ -1,6 +1,5 @@
 //! Operations on numbers: `add`, `min`, `max`. A value of null is skipped before it comes here; a target of
-//! null counts
-//! as missing.
+//! null counts as missing.
 
 use crate::domain::decimal::Decimal;
 use crate::domain::expr::{noun, number_poison};
