@@ -52,7 +52,7 @@ pub(super) fn run(args: &DevArgs, screen: &mut Screen<'_>) -> Done {
     config.blobs = Blobs::Directory { path: folder.path.join("blobs").display().to_string() };
     config.http.listen = format!("127.0.0.1:{}", args.port);
     let runtime = runtime(&config)?;
-    let done = runtime.block_on(async {
+    let done: Done = runtime.block_on(async {
         let stack = Stack::start(&config, Options { new_lineage: true }).await?;
         let stopping = until_told_to_stop().shared();
         let told = stopping.clone();
