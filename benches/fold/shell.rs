@@ -8,7 +8,7 @@ use snapfold::domain::aggregate::Aggregate;
 use snapfold::domain::event::Decoded;
 use snapfold::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Timestamp};
 use snapfold::domain::partition::{
-    CheckpointItem, Effect, Entries, Input, LiveCheckpoint, Load, Loaded, Now, Partition, Settings,
+    CheckpointItem, Cut, Effect, Entries, Input, LiveCheckpoint, Load, Loaded, Now, Partition, Settings,
     SnapshotItem, Strategy,
 };
 use snapfold::domain::record::{IncrementBody, RecordId, RecordKind, RecordMeta};
@@ -95,7 +95,8 @@ impl Shell {
                 Some(Input::Loaded(Load { id, result: Ok(Box::new(loaded)) }))
             }
             Effect::Snapshot(flight, item) => {
-                let full_bytes = item.full.then(|| self.pack_snapshot(&item));
+                let fulls = item.cuts.iter().filter(|cut| cut.full);
+                let full_bytes = fulls.map(|cut| self.pack_snapshot(&item, cut)).last();
                 Some(Input::SnapshotStored { flight, full_bytes })
             }
             Effect::Checkpoint(flight, items) => {
@@ -127,12 +128,12 @@ impl Shell {
     }
 
     /// Stored bytes of the full record. Each snapshot is a pack of its own here.
-    fn pack_snapshot(&mut self, item: &SnapshotItem) -> u64 {
-        let body = encode_full(&item.aggregate.to_body());
+    fn pack_snapshot(&mut self, item: &SnapshotItem, cut: &Cut) -> u64 {
+        let body = encode_full(&cut.aggregate.to_body());
         let Some(compression) = self.compression else { return body.len() as u64 };
         let mut encoder = Encoder::new(compression, None).expect("zstd takes this level");
         let mut writer = self.writer(Class::Full, self.pack_id());
-        let meta = meta_of(&item.id, RecordKind::Full, item.row.0, item.aggregate.version.0);
+        let meta = meta_of(&item.id, RecordKind::Full, item.row.0, cut.version().0);
         writer.add(meta, &body, &mut encoder).expect("the record is sound");
         self.records += 1;
         self.finish(writer)

@@ -1,7 +1,7 @@
 //! Addresses and moments as people type them: `TYPE/ID`, `@37`, `@2026-11-24`, `~1`, `35..-1`.
 //!
-//! TYPE ends at the first `/`, the rest is ID. An id may hold `/`, `@` and `~`: a moment is split off at the last `@`
-//! only if an integer or a date or time follows, at the last `~` only if an integer follows.
+//! TYPE ends at the first `/`, the rest is ID. An id may hold `/`, `@` and `~`: a moment is split off at the
+//! last `@` only if an integer or a date or time follows, at the last `~` only if an integer follows.
 
 use super::failure::{Done, Failure};
 use crate::domain::moment;

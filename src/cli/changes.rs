@@ -1,8 +1,8 @@
-//! A JSON patch as lines for people: `+ path value`, `- path value`, `~ path old -> new`. The patch says only what is
-//! new, so it is applied step by step to the document it starts from.
+//! A JSON patch as lines for people: `+ path value`, `- path value`, `~ path old -> new`. The patch says only
+//! what is new, so it is applied step by step to the document it starts from.
 //!
-//! Containers that come or go as a whole are one line for each leaf: a line then says one thing, and both ends of a
-//! long document are as readable as its middle.
+//! Containers that come or go as a whole are one line for each leaf: a line then says one thing, and both
+//! ends of a long document are as readable as its middle.
 
 use super::failure::{Done, Exit, Failure};
 use super::screen::{Ink, Screen, printable};

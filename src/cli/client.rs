@@ -1,8 +1,8 @@
-//! The HTTP client of the commands that ask a server. Plain HTTP; a body is kept as the bytes that came, so that
-//! `-o json` prints them unchanged.
+//! The HTTP client of the commands that ask a server. Plain HTTP; a body is kept as the bytes that came, so
+//! that `-o json` prints them unchanged.
 //!
-//! *If it fails*: no connection, or none in time, is exit 5; a problem of the API is shown with its code, detail and
-//! hint, and its status decides the exit code.
+//! *If it fails*: no connection, or none in time, is exit 5; a problem of the API is shown with its code,
+//! detail and hint, and its status decides the exit code.
 
 use super::address::Address;
 use super::failure::{Done, Exit, Failure};

@@ -74,7 +74,7 @@ pub(super) fn run(args: &DevArgs, screen: &mut Screen<'_>) -> Done {
             count(&written.packs),
             count(&written.checkpoints),
             show_rounded(count(&written.pack_bytes) + count(&written.checkpoint_bytes)),
-            folder.kept.then(|| format!(", to {}", folder.path.display())).unwrap_or_default(),
+            if folder.kept { format!(", to {}", folder.path.display()) } else { String::new() },
         );
         outcome.map(|_| ())
     });

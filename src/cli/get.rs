@@ -63,24 +63,20 @@ fn before_head(client: &Client, address: &Address, freshness: &Query, back: u64)
 
 /// `version 37 of 41 · 2026-11-24T09:58:12.004Z · snapshot+events: snapshot 20 and 17 events · 1.8 ms`
 fn provenance(body: &Body) -> String {
-    let value = &body.value;
-    let text = |name: &str| cell(value, &[name]);
+    let text = |name: &str| cell(&body.value, &[name]);
     let events = match text("eventsReplayed").as_str() {
         "1" => "1 event".to_owned(),
         events => format!("{events} events"),
     };
-    let from = match cell(value, &["snapshotVersion"]).as_str() {
-        "-" => events,
-        snapshot => format!("snapshot {snapshot} and {events}"),
+    let from = match (text("snapshotVersion").as_str(), events.as_str()) {
+        // From memory: nothing was folded.
+        ("-", "0 events") => String::new(),
+        ("-", events) => format!(": {events}"),
+        (snapshot, events) => format!(": snapshot {snapshot} and {events}"),
     };
-    format!(
-        "version {} of {} · {} · {}: {from} · {} ms",
-        text("version"),
-        text("headVersion"),
-        text("timestamp"),
-        text("source"),
-        text("reconstructionTimeMs")
-    )
+    let (version, head, time) = (text("version"), text("headVersion"), text("timestamp"));
+    let (source, ms) = (text("source"), text("reconstructionTimeMs"));
+    format!("version {version} of {head} · {time} · {source}{from} · {ms} ms")
 }
 
 /// What is unusual about an answer.

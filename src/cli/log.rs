@@ -1,4 +1,5 @@
-//! `log`: the events of an aggregate, newest first, one line `version time type id`; with `-p` what each changed.
+//! `log`: the events of an aggregate, newest first, one line `version time type id`; with `-p`
+//! what each changed.
 
 use super::address::Address;
 use super::args::{Format, LogArgs};
@@ -47,8 +48,8 @@ fn row(event: &Value) -> Vec<String> {
     vec![text("version"), text("timestamp"), text("type"), format!("{}{mark}", text("id"))]
 }
 
-/// Prints what an event changed. `after` is the state at its version if it is known already; what is returned is the
-/// state before it, which is that of the next line.
+/// Prints what an event changed. `after` is the state at its version if it is known already; what is returned
+/// is the state before it, which is that of the next line.
 fn change(
     client: &Client,
     address: &Address,

@@ -1,5 +1,5 @@
-//! The command line. Data goes to stdout, everything else to stderr; every command ends with an exit code that
-//! scripts can rely on.
+//! The command line. Data goes to stdout, everything else to stderr; every command ends with an exit code
+//! that scripts can rely on.
 //!
 //! | file | owns |
 //! |---|---|

@@ -35,12 +35,15 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// From minting a pack id to the last acknowledgement (rule 1).
 const FLUSH_DEADLINE_MS: u64 = 600_000;
+/// Between two times at which histograms are folded into their buckets.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// Before a failed write or read is repeated.
 const RETRY_MS: u64 = 200;
 /// How long brokers may take to answer for the first time.
@@ -174,6 +177,13 @@ impl Stack {
         }
         stack.streams = Arc::new(Streams { by_type });
         let topic = |stream: &Stream| (Arc::clone(&stream.kind), Arc::clone(&stream.topic));
+        let upkeep = Arc::clone(&metrics);
+        stack.serving.spawn(async move {
+            loop {
+                tokio::time::sleep(METRICS_UPKEEP).await;
+                upkeep.upkeep();
+            }
+        });
         let source = {
             let (streams, cache) = (Arc::clone(&stack.streams), stores.cache);
             http::metrics::source(metrics, stack.workers.clone(), move || samples(&streams, &*cache))
@@ -409,13 +419,13 @@ where
                 Err(PortError::Missing) => return Err("there is no such topic".to_owned()),
                 Err(error) => {
                     tracing::warn!(%error, "{doing}");
-                    tokio::time::sleep(std::time::Duration::from_millis(RETRY_MS)).await;
+                    tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
                 }
             }
         }
     };
     let hint = "check `kafka.brokers`, the topic's name, and that the brokers are up";
-    match tokio::time::timeout(std::time::Duration::from_millis(FIRST_ANSWER_MS), asking).await {
+    match tokio::time::timeout(Duration::from_millis(FIRST_ANSWER_MS), asking).await {
         Ok(answer) => {
             answer.map_err(|why| Failure::new(Exit::Unreachable, format!("{doing}: {why}")).hint(hint))
         }
@@ -470,6 +480,9 @@ fn session(clock: &SystemClock) -> [u8; 16] {
     session
 }
 
+/// Snapshots of one partition in flight.
+const SNAPSHOTS_MAX: usize = 256;
+
 fn worker_settings(config: &Config, stream: &Stream, partitions: u32) -> WorkerSettings {
     let share = |bytes: u64| usize::try_from(bytes / u64::from(partitions)).unwrap_or(usize::MAX);
     WorkerSettings {
@@ -482,13 +495,14 @@ fn worker_settings(config: &Config, stream: &Stream, partitions: u32) -> WorkerS
             memory_bytes_max: share(config.budget.states).max(1 << 20),
             uncovered_bytes_max: share(config.checkpoint.flush_bytes).max(64 << 10),
             loads_max: 32,
-            snapshots_max: 256,
+            snapshots_max: SNAPSHOTS_MAX,
             live_bytes_max: config.checkpoint.live_bytes_max / u64::from(partitions),
             hot_max: 1_024,
         },
         checkpoint_ms: config.checkpoint.interval_ms,
         linger_ms: config.linger_ms,
-        linger_items: 1_024,
+        // No more can wait, so a batch that is full is not held back.
+        linger_items: SNAPSHOTS_MAX.saturating_mul(usize::try_from(partitions).unwrap_or(1)).min(1_024),
         flushes: config.flushes,
         tick_ms: 100,
         records_max: 1_000,

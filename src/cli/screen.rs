@@ -1,7 +1,7 @@
 //! Where a command writes: data to `out`, everything else to `err`, colours only where a person looks.
 //!
-//! INVARIANT: text that came from events goes to a screen only through [`printable`] or as JSON, so that no id or
-//! event type can move the cursor of a terminal.
+//! INVARIANT: text that came from events goes to a screen only through [`printable`] or as JSON, so that no
+//! id or event type can move the cursor of a terminal.
 
 use super::failure::{Done, Failure};
 use std::io::{self, IsTerminal, Write};
@@ -65,7 +65,8 @@ pub(super) fn wants_colour() -> bool {
     io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb
 }
 
-/// Foreign text on one line: control characters are written out, and so are those that turn the direction of text.
+/// Foreign text on one line: control characters are written out, and so are those that turn the
+/// direction of text.
 pub(super) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,5 +1,5 @@
-//! Reading the configuration: the file, the environment, `--set` arguments and secrets. All commands that need a
-//! configuration get it here.
+//! Reading the configuration: the file, the environment, `--set` arguments and secrets. All commands that
+//! need a configuration get it here.
 //!
 //! *What may leak*: nothing. A secret that cannot be read is named, never its text.
 

@@ -1,13 +1,21 @@
-//! Whole commands, from the command line to what is printed and the exit code. Servers answer canned bodies of
-//! `API.md`; the outputs are golden texts.
+//! Whole commands, from the command line to what is printed and the exit code. Servers answer canned bodies
+//! of `API.md`; the outputs are golden texts.
 
 use super::args::{Command, CommandLine};
 use super::screen::Screen;
 use super::serve::{Canned, Served, serve};
 use clap::{CommandFactory, Parser};
 
-const STATE: &str = r#"{"aggregateType":"order","aggregateId":"o-42","version":37,"headVersion":41,"deleted":false,"timestamp":"2026-11-24T09:58:12.004Z","position":{"topic":"orders","partition":4,"offset":18231},"fromSnapshot":true,"snapshotVersion":20,"eventsReplayed":17,"reconstructionTimeMs":1.8,"source":"snapshot+events","lastEvent":{"type":"ItemAdded","id":"e-881"},"lineage":1,"state":{"status":"placed","total":12.50,"big":123456789012345678901234567890}}"#;
-const DIFF: &str = r#"{"from":{"version":35,"timestamp":"2026-11-24T09:00:00.000Z"},"to":{"version":37,"timestamp":"2026-11-24T09:58:12.004Z"},"format":"json-patch","patch":[{"op":"replace","path":"/total","value":12.50},{"op":"remove","path":"/hold"},{"op":"add","path":"/items/b","value":{"qty":1,"tags":["x"]}}]}"#;
+const STATE: &str = r#"{"aggregateType":"order","aggregateId":"o-42","version":37,"headVersion":41,
+    "deleted":false,"timestamp":"2026-11-24T09:58:12.004Z","position":{"topic":"orders","partition":4,
+    "offset":18231},"fromSnapshot":true,"snapshotVersion":20,"eventsReplayed":17,
+    "reconstructionTimeMs":1.8,"source":"snapshot+events","lastEvent":{"type":"ItemAdded",
+    "id":"e-881"},"lineage":1,"state":{"status":"placed","total":12.50,
+    "big":123456789012345678901234567890}}"#;
+const DIFF: &str = r#"{"from":{"version":35,"timestamp":"2026-11-24T09:00:00.000Z"},"to":{"version":37,
+    "timestamp":"2026-11-24T09:58:12.004Z"},"format":"json-patch","patch":[{"op":"replace",
+    "path":"/total","value":12.50},{"op":"remove","path":"/hold"},{"op":"add","path":"/items/b",
+    "value":{"qty":1,"tags":["x"]}}]}"#;
 
 /// Runs a command against a server; stdout, stderr and exit code.
 fn run(served: Option<&Served>, line: &str) -> (String, String, u8) {
@@ -88,11 +96,14 @@ fn versions_before_the_head_are_counted_from_the_head() {
 
 #[test]
 fn what_is_unusual_about_a_state_is_said() {
-    const DELETED: &str = r#"{"version":3,"headVersion":3,"deleted":true,"timestamp":"2026-11-24T09:58:12.004Z","snapshotVersion":null,"eventsReplayed":1,"reconstructionTimeMs":0,"source":"events","state":null,"quarantined":{"code":"version-gap","version":5,"offset":77,"since":"2026-11-24T10:00:00.000Z"}}"#;
+    const DELETED: &str = r#"{"version":3,"headVersion":3,"deleted":true,
+    "timestamp":"2026-11-24T09:58:12.004Z","snapshotVersion":null,"eventsReplayed":1,
+    "reconstructionTimeMs":0,"source":"events","state":null,"quarantined":{"code":"version-gap",
+    "version":5,"offset":77,"since":"2026-11-24T10:00:00.000Z"}}"#;
     let served = serve(&[("GET", "/v1/aggregates/order/o-42/state", 200, DELETED)]);
     let said = "version 3 of 3 · 2026-11-24T09:58:12.004Z · events: 1 event · 0 ms\ndeleted at this version\n\
-                quarantined since 2026-11-24T10:00:00.000Z: `version-gap` at version 5; this is the last good state \
-                (`snapfold explain version-gap`)\n";
+                quarantined since 2026-11-24T10:00:00.000Z: `version-gap` at version 5; \
+                this is the last good state (`snapfold explain version-gap`)\n";
     assert_eq!(run(Some(&served), "get order/o-42"), ("null\n".into(), said.into(), 0));
 }
 
@@ -146,7 +157,10 @@ fn no_server_is_exit_5_and_says_how_to_start_one() {
     }
 }
 
-const EVENTS: &str = r#"{"items":[{"version":10,"type":"ItemAdded","id":"e-10","timestamp":"2026-11-24T09:58:12.004Z"},{"version":9,"type":null,"id":null,"timestamp":"2026-11-24T09:00:00.000Z","skipped":true,"poison":{"code":"bad-time","detail":"d"}}],"nextCursor":"c-9"}"#;
+const EVENTS: &str = r#"{"items":[{"version":10,"type":"ItemAdded","id":"e-10",
+    "timestamp":"2026-11-24T09:58:12.004Z"},{"version":9,"type":null,"id":null,
+    "timestamp":"2026-11-24T09:00:00.000Z","skipped":true,"poison":{"code":"bad-time","detail":"d"}}],
+    "nextCursor":"c-9"}"#;
 const MORE: &str = r#"{"items":[{"version":8,"type":"Created","id":"e-8","timestamp":"2026-11-24T08:00:00.000Z"}],"nextCursor":null}"#;
 
 #[test]
@@ -172,7 +186,9 @@ fn log_is_one_line_an_event_and_follows_pages_up_to_its_limit() {
 
 #[test]
 fn log_with_patch_shows_what_each_event_changed() {
-    const TWO: &str = r#"{"items":[{"version":2,"type":"Paid","id":"b","timestamp":"2026-11-24T09:00:00.000Z"},{"version":1,"type":"Created","id":"a","timestamp":"2026-11-24T08:00:00.000Z"}],"nextCursor":null}"#;
+    const TWO: &str = r#"{"items":[{"version":2,"type":"Paid","id":"b",
+    "timestamp":"2026-11-24T09:00:00.000Z"},{"version":1,"type":"Created","id":"a",
+    "timestamp":"2026-11-24T08:00:00.000Z"}],"nextCursor":null}"#;
     let served = serve(&[
         ("GET", "/v1/aggregates/order/o/events?order=desc&limit=50", 200, TWO),
         ("GET", "/v1/aggregates/order/o/state?version=2", 200, r#"{"state":{"due":0.00,"lines":[1]}}"#),
@@ -229,8 +245,14 @@ fn diff_shows_old_and_new_and_its_exit_code_tells_if_there_is_any() {
 
 #[test]
 fn snapshots_are_listed_shown_and_verified() {
-    const META: &str = r#""metadata":{"eventType":"ItemAdded","compressed":true,"size":412,"rawSize":1630,"checksum":"sha256:9f","createdFromVersion":10,"kind":"full","algorithm":"zstd","trigger":"events","createdAt":"2026-11-24T10:00:00.000Z","creationTimeMs":3,"label":null}"#;
-    let list: &'static str = format!(r#"{{"items":[{{"id":"abc","version":20,"timestamp":"2026-11-24T09:58:12.004Z",{META}}}],"nextCursor":null}}"#).leak();
+    const META: &str = r#""metadata":{"eventType":"ItemAdded","compressed":true,"size":412,
+    "rawSize":1630,"checksum":"sha256:9f","createdFromVersion":10,"kind":"full","algorithm":"zstd",
+    "trigger":"events","createdAt":"2026-11-24T10:00:00.000Z","creationTimeMs":3,"label":null}"#;
+    let list: &'static str = format!(
+        r#"{{"items":[{{"id":"abc","version":20,
+    "timestamp":"2026-11-24T09:58:12.004Z",{META}}}],"nextCursor":null}}"#
+    )
+    .leak();
     let one: &'static str = format!(
         r#"{{"id":"abc","version":20,"timestamp":"2026-11-24T09:58:12.004Z","data":{{"total":1.10}},{META}}}"#
     )
@@ -253,7 +275,10 @@ fn snapshots_are_listed_shown_and_verified() {
         ),
     ];
     let served = serve(answers.leak());
-    let golden = "VERSION  TIME                      KIND  TRIGGER  SIZE   RAW  ALGORITHM  ID\n     20  2026-11-24T09:58:12.004Z  full  events    412  1630  zstd       abc\n";
+    let golden = "\
+VERSION  TIME                      KIND  TRIGGER  SIZE   RAW  ALGORITHM  ID
+     20  2026-11-24T09:58:12.004Z  full  events    412  1630  zstd       abc
+";
     assert_eq!(run(Some(&served), "snapshot ls order/o-42"), (golden.into(), String::new(), 0));
     let (out, err, exit) = run(Some(&served), "snapshot show order/o-42");
     assert_eq!((out.as_str(), exit), ("{\n  \"total\": 1.10\n}\n", 0));
@@ -298,7 +323,22 @@ fn the_configurations_of_the_repository_are_valid_and_their_tests_pass() {
 #[test]
 fn a_failing_test_is_named_with_place_and_paths() {
     let file = std::env::temp_dir().join(format!("snapfold-cli-{}.yaml", std::process::id()));
-    let text = "streams:\n  - type: t\n    topic: t\n    map: { aggregateId: key, eventType: /type }\n    reducer:\n      on: { A: [ { add: { n: .n } } ] }\n    compression: { algorithm: lz4, level: 9 }\n    tests:\n      - given: [ { type: A, data: { n: 1 } } ]\n        then: { n: 1.0 }\n      - given: [ { type: A, data: { n: 1 } } ]\n        then: { n: 2, m: 3 }\n      - given: [ { type: A, data: { n: x } } ]\n        then: {}\n";
+    let text = "\
+streams:
+  - type: t
+    topic: t
+    map: { aggregateId: key, eventType: /type }
+    reducer:
+      on: { A: [ { add: { n: .n } } ] }
+    compression: { algorithm: lz4, level: 9 }
+    tests:
+      - given: [ { type: A, data: { n: 1 } } ]
+        then: { n: 1.0 }
+      - given: [ { type: A, data: { n: 1 } } ]
+        then: { n: 2, m: 3 }
+      - given: [ { type: A, data: { n: x } } ]
+        then: {}
+";
     std::fs::write(&file, text).expect("a file for a moment");
     let name = file.display().to_string();
     let (out, err, exit) = run(None, &format!("reducer test --config {name}"));
@@ -309,7 +349,7 @@ fn a_failing_test_is_named_with_place_and_paths() {
     assert!(out.replace(&name, "FILE").starts_with(golden), "{out}");
     assert_eq!((check_out.as_str(), check_exit), ("", 6));
     let check_err = check_err.replace(&name, "FILE");
-    assert!(check_err.starts_with("warning: FILE:7:44: lz4 has one level"), "{check_err}");
+    assert!(check_err.starts_with("warning: FILE:7:43: lz4 has one level"), "{check_err}");
     assert!(check_err.contains("error: 2 of 3 tests of the reducers failed\n"), "{check_err}");
 }
 

@@ -1,5 +1,5 @@
-//! JSON values as YAML for people: block style, numbers with their exact text. A text stands without quotes only
-//! where no YAML parser, 1.1 or 1.2, could take it for anything else.
+//! JSON values as YAML for people: block style, numbers with their exact text. A text stands without quotes
+//! only where no YAML parser, 1.1 or 1.2, could take it for anything else.
 
 use crate::domain::value::Value;
 use crate::domain::value::write::write_string;
@@ -18,7 +18,8 @@ pub(super) fn text(value: &Value) -> String {
     out
 }
 
-/// A container that is not empty, every line indented. Recursion is bounded by the depth the value was parsed with.
+/// A container that is not empty, every line indented. Recursion is bounded by the depth the value
+/// was parsed with.
 fn block(value: &Value, indent: usize, out: &mut String) {
     let pad = |out: &mut String| out.extend(std::iter::repeat_n(' ', indent));
     match value {

@@ -1,4 +1,5 @@
-//! How `memory.limit` is shared out. Everything that the process allocates has a part; states get what is left.
+//! How `memory.limit` is shared out. Everything that the process allocates has a part; states get
+//! what is left.
 
 use super::reader::Section;
 use super::{Config, show_bytes};

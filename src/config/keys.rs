@@ -1,5 +1,6 @@
-//! Every key of the configuration file in one table: its shape, its default and what it is for. Reading, the JSON
-//! Schema, `config show` and the reference in `docs/CONFIG.md` all come from here, so they cannot disagree.
+//! Every key of the configuration file in one table: its shape, its default and what it is for.
+//! Reading, the JSON Schema, `config show` and the reference in `docs/CONFIG.md` all come from here, so
+//! they cannot disagree.
 
 /// What a value may be.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +27,8 @@ pub(super) enum Shape {
     ChoiceOrDuration(&'static [&'static str]),
     /// A list of texts.
     Texts,
-    /// Names and texts of the user's choice; a text may be secret, so it is never shown, and `{ fromFile: … }` and
-    /// `{ fromEnv: … }` stand for it as well.
+    /// Names and texts of the user's choice; a text may be secret, so it is never shown, and `{ fromFile: …
+    /// }` and `{ fromEnv: … }` stand for it as well.
     Map,
     /// One place or a list of places (`Mapping`).
     Places,
@@ -117,7 +118,7 @@ const BLOBS: &[Key] = &[
 ];
 
 const S3: &[Key] = &[
-    open("bucket", Shape::Text, "the bucket; `snapfold migrate` creates it"),
+    key("bucket", Shape::Text, "snapfold", "the bucket; `snapfold migrate` creates it"),
     key("prefix", Shape::Text, "\"\"", "put before every object's name"),
     open("endpoint", Shape::Text, "URL of the store where it is not Amazon's"),
     key("region", Shape::Text, "us-east-1", "the region that requests are signed for"),

@@ -1,5 +1,6 @@
-//! The layers over the file: `SNAPFOLD__KAFKA__BROKERS` from the environment, then `--set kafka.brokers=…`. Both are
-//! written into the file's tree before it is read, so every value is checked in one place whatever it came from.
+//! The layers over the file: `SNAPFOLD__KAFKA__BROKERS` from the environment, then `--set kafka.brokers=…`.
+//! Both are written into the file's tree before it is read, so every value is checked in one place whatever
+//! it came from.
 
 use super::keys::{Key, ROOT, Shape};
 use super::problems::{Origin, Origins, Problems};
@@ -124,8 +125,8 @@ fn write(
     origins.note(&name, origin);
 }
 
-/// The value of a layer. What is no YAML is a text, and so is what stands where a text belongs, except where a
-/// secret is.
+/// The value of a layer. What is no YAML is a text, and so is what stands where a text belongs, except where
+/// a secret is.
 fn read(text: &str, is_text: bool) -> Node {
     let is_reference = |node: &Node| matches!(node.members(), Some([(key, _)]) if matches!(key.text(), Some("fromFile" | "fromEnv")));
     match yaml::parse(text) {

@@ -1,5 +1,5 @@
-//! The configuration: plain data, read from a file with the environment and `--set` arguments over it. It builds no
-//! component and knows no I/O: whoever loads it hands in the texts.
+//! The configuration: plain data, read from a file with the environment and `--set` arguments over it. It
+//! builds no component and knows no I/O: whoever loads it hands in the texts.
 //!
 //! | file | owns |
 //! |---|---|
@@ -109,7 +109,8 @@ pub struct Config {
     read: Read,
 }
 
-/// The tree that was read and where its values come from, for `show`. It may hold secrets, so `Debug` is silent.
+/// The tree that was read and where its values come from, for `show`. It may hold secrets, so
+/// `Debug` is silent.
 #[derive(Clone)]
 struct Read {
     root: Node,
@@ -285,8 +286,8 @@ pub fn load(
     }
 }
 
-/// `None` only where a problem was noted. Everything is read before anything is given up, so that one run finds all
-/// problems.
+/// `None` only where a problem was noted. Everything is read before anything is given up, so that one run
+/// finds all problems.
 fn read(reading: &Reading<'_>, node: &Node) -> Option<Config> {
     let root = Section::root(reading, node, keys::ROOT);
     let streams = root.sections("streams", stream::read);
@@ -350,7 +351,9 @@ fn read(reading: &Reading<'_>, node: &Node) -> Option<Config> {
 fn read_http(it: Section<'_>) -> Http {
     let text = |name| it.text(name).unwrap_or_default();
     let http = Http { listen: text("listen"), admin: text("admin"), advertise: it.text("advertise") };
-    for (name, address) in [("listen", &http.listen), ("admin", &http.admin)] {
+    let given = [("listen", &http.listen), ("admin", &http.admin)];
+    // An empty one is told already.
+    for (name, address) in given.into_iter().filter(|(_, address)| !address.is_empty()) {
         let Some((host, _)) = address.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) else {
             it.problem(
                 name,
@@ -402,9 +405,8 @@ fn read_blobs(root: Section<'_>) -> Option<Blobs> {
             return Some(Blobs::Directory { path });
         }
         it.section("s3", |it| {
-            let bucket = if it.is_given() { it.required("bucket")? } else { "snapfold".to_owned() };
             Some(Blobs::S3 {
-                bucket,
+                bucket: it.text("bucket")?,
                 prefix: it.text("prefix")?,
                 endpoint: it.text("endpoint"),
                 region: it.text("region")?,

@@ -1,4 +1,5 @@
-//! What is wrong with a configuration, all of it at once, each with its place, the line it stands in and the fix.
+//! What is wrong with a configuration, all of it at once, each with its place, the line it stands in
+//! and the fix.
 
 use crate::domain::source::{Problem, Span};
 use std::collections::BTreeMap;
@@ -104,7 +105,8 @@ impl Problems {
         }
     }
 
-    /// The line of the file with a mark under the place; none where the line is too long to help or may hold a secret.
+    /// The line of the file with a mark under the place; none where the line is too long to help or may
+    /// hold a secret.
     fn excerpt(&self, span: Span) -> Option<String> {
         let line = self.text.lines().nth(usize::try_from(span.line).ok()?.checked_sub(1)?)?;
         if line.len() > EXCERPT_BYTES_MAX || names_a_secret(line) {

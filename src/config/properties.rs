@@ -1,5 +1,5 @@
-//! librdkafka properties that a configuration may not set, because the protocol depends on them. (What a client sets
-//! by itself is the business of `kafka`.)
+//! librdkafka properties that a configuration may not set, because the protocol depends on them. (What a
+//! client sets by itself is the business of `kafka`.)
 
 use super::Secret;
 use super::problems::names_a_secret;

@@ -206,7 +206,7 @@ impl<'a> Section<'a> {
 
     pub(super) fn whole(&self, name: &str) -> u64 {
         let (Shape::Whole(low, high) | Shape::AutoWhole(low, high)) = self.key(name).shape else {
-            panic!("`{name}` is not a whole number in the table")
+            unreachable!("`{name}` is not a whole number in the table")
         };
         self.with_default(name, |text| whole(text, low, high))
     }
@@ -214,7 +214,7 @@ impl<'a> Section<'a> {
     /// A whole number, or none for `auto`.
     pub(super) fn auto_whole(&self, name: &str) -> Option<u64> {
         let Shape::AutoWhole(low, high) = self.key(name).shape else {
-            panic!("`{name}` cannot be `auto` in the table")
+            unreachable!("`{name}` cannot be `auto` in the table")
         };
         self.with_default(
             name,
@@ -236,7 +236,7 @@ impl<'a> Section<'a> {
 
     pub(super) fn choice(&self, name: &str) -> String {
         let (Shape::Choice(words) | Shape::ChoiceOrDuration(words)) = self.key(name).shape else {
-            panic!("`{name}` is not a choice in the table")
+            unreachable!("`{name}` is not a choice in the table")
         };
         let or_duration = matches!(self.key(name).shape, Shape::ChoiceOrDuration(_));
         self.with_default(name, |text| {
@@ -338,7 +338,7 @@ impl<'a> Section<'a> {
     /// Reads an inner section.
     pub(super) fn section<T>(&self, name: &str, read: impl FnOnce(Section<'_>) -> T) -> T {
         let Shape::Section(keys) = self.key(name).shape else {
-            panic!("`{name}` is not a section in the table")
+            unreachable!("`{name}` is not a section in the table")
         };
         let path = self.path_of(name);
         let section = Section { reading: self.reading, node: self.given(name), keys, path: &path };
@@ -349,7 +349,7 @@ impl<'a> Section<'a> {
     /// Reads every section of a list.
     pub(super) fn sections<T>(&self, name: &str, mut read: impl FnMut(Section<'_>) -> T) -> Vec<T> {
         let Shape::Sections(keys) = self.key(name).shape else {
-            panic!("`{name}` is not a list in the table")
+            unreachable!("`{name}` is not a list in the table")
         };
         let Some(node) = self.given(name) else { return Vec::new() };
         let Some(elements) = node.elements() else {

@@ -1,5 +1,5 @@
-//! The configuration in force as YAML, every default filled in, with where each value comes from. Secrets are not in it:
-//! a reference shows what it names, a text that may be secret shows as `***`.
+//! The configuration in force as YAML, every default filled in, with where each value comes from. Secrets are
+//! not in it: a reference shows what it names, a text that may be secret shows as `***`.
 
 use super::keys::{Key, ROOT, Shape};
 use super::problems::Origin;
@@ -77,10 +77,24 @@ fn value(config: &Config, given: Option<&Node>, key: &Key, path: &str, indent: u
             }
             (node.clone(), origin(config, path, node))
         }
+        (None, Some(default)) if fitted(config, path).is_some_and(|fitted| fitted != default) => {
+            let fitted = fitted(config, path).unwrap_or_default();
+            return line(out, indent, key.name, &fitted, "fits memory.limit");
+        }
         (None, Some(default)) => (yaml::parse(default).expect("a default is YAML"), "default".to_owned()),
         (None, None) => return,
     };
     line(out, indent, key.name, &plain(&node), &from);
+}
+
+/// Sizes that are made to fit `memory.limit` where nobody gave them.
+fn fitted(config: &Config, path: &str) -> Option<String> {
+    match path {
+        "cache.maxBytes" => config.cache.map(|cache| show_bytes(cache.bytes_max)),
+        "flush.maxBytes" => Some(show_bytes(config.flush_bytes_max)),
+        "checkpoint.flushBytes" => Some(show_bytes(config.checkpoint.flush_bytes)),
+        _ => None,
+    }
 }
 
 /// A text that may be secret is not shown, where it comes from is.

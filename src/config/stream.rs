@@ -128,8 +128,8 @@ impl Stream {
         }
     }
 
-    /// SHA-256 of what a state depends on besides the events: reducer, mapping, versions, limits and policy. Tests,
-    /// thresholds, compression and retention are not part of it.
+    /// SHA-256 of what a state depends on besides the events: reducer, mapping, versions, limits and policy.
+    /// Tests, thresholds, compression and retention are not part of it.
     #[must_use]
     pub fn fingerprint(&self) -> Digest {
         let policy = match self.on_poison {
@@ -165,21 +165,7 @@ pub(super) fn read(it: Section<'_>) -> Option<Stream> {
         check_topic(it, topic);
     }
     let mapping = it.section("map", |map| read_mapping(map, topic.as_deref().unwrap_or_default()));
-    let reducer = match it.given("reducer").map(reducer::parse) {
-        Some(Ok(reducer)) => Some(reducer),
-        Some(Err(found)) => {
-            it.problems("reducer", found);
-            None
-        }
-        None => {
-            it.problem(
-                "reducer",
-                "`reducer` is missing",
-                "add a preset (`merge`, `replace`, `json-patch`) or rules",
-            );
-            None
-        }
-    };
+    let reducer = read_reducer(it);
     let tests = match it.given("tests").map(check::parse) {
         Some(Err(found)) => {
             it.problems("tests", found);
@@ -188,15 +174,7 @@ pub(super) fn read(it: Section<'_>) -> Option<Stream> {
         Some(Ok(tests)) => tests,
         None => Vec::new(),
     };
-    let limits = it.section("limits", |limits| {
-        let bytes = |name| usize::try_from(limits.bytes(name)).unwrap_or(usize::MAX);
-        let (event, state) = (bytes("maxEventBytes"), bytes("maxStateBytes"));
-        if state < event {
-            let hint = "raise `maxStateBytes` or lower `maxEventBytes`";
-            limits.problem("maxStateBytes", "a state may be smaller than one event", hint);
-        }
-        (event, state, usize::try_from(limits.whole("maxDepth")).unwrap_or(1))
-    });
+    let (event_limits, state_bytes_max) = it.section("limits", read_limits);
     let snapshot = it.section("snapshot", Thresholds::read);
     let (compression, dictionary) = it.section("compression", read_compression);
     let partitioner = match it.choice("partitioner").as_str() {
@@ -214,7 +192,6 @@ pub(super) fn read(it: Section<'_>) -> Option<Stream> {
         "halt" => OnPoison::Halt,
         _ => OnPoison::Quarantine,
     };
-    let event_limits = Limits { max_bytes: limits.0, max_depth: limits.2, max_members: MEMBERS_MAX };
     check(it, snapshot.strategy, history);
     let format = read_format(it);
     Some(Stream {
@@ -230,13 +207,34 @@ pub(super) fn read(it: Section<'_>) -> Option<Stream> {
         history,
         on_poison,
         event_limits,
-        state_bytes_max: limits.1,
+        state_bytes_max,
         tests,
         kind: kind?.into(),
         topic: topic?.into(),
         mapping: mapping?,
         reducer: reducer?,
     })
+}
+
+fn read_reducer(it: Section<'_>) -> Option<Arc<dyn Reducer>> {
+    let Some(node) = it.given("reducer") else {
+        let hint = "add a preset (`merge`, `replace`, `json-patch`) or rules";
+        it.problem("reducer", "`reducer` is missing", hint);
+        return None;
+    };
+    reducer::parse(node).map_err(|found| it.problems("reducer", found)).ok()
+}
+
+/// Bounds of an event, and bytes of a state.
+fn read_limits(limits: Section<'_>) -> (Limits, usize) {
+    let bytes = |name| usize::try_from(limits.bytes(name)).unwrap_or(usize::MAX);
+    let (event, state) = (bytes("maxEventBytes"), bytes("maxStateBytes"));
+    if state < event {
+        let hint = "raise `maxStateBytes` or lower `maxEventBytes`";
+        limits.problem("maxStateBytes", "a state may be smaller than one event", hint);
+    }
+    let max_depth = usize::try_from(limits.whole("maxDepth")).unwrap_or(1);
+    (Limits { max_bytes: event, max_depth, max_members: MEMBERS_MAX }, state)
 }
 
 /// What must hold between the parts of one stream.

@@ -1,5 +1,5 @@
-//! Durations and sizes as the configuration writes them: a number with its unit. Bare numbers are errors, because
-//! nobody can tell seconds from milliseconds by looking.
+//! Durations and sizes as the configuration writes them: a number with its unit. Bare numbers are errors,
+//! because nobody can tell seconds from milliseconds by looking.
 
 /// Units of a duration and their milliseconds.
 const DURATIONS: &[(&str, u64)] =

@@ -53,6 +53,8 @@ mutants! {
     RetiredBeforeAck,
     /// Checkpoints and increments do not carry the quarantine mark.
     MarkForgotten,
+    /// A quarantined aggregate skips versions and event ids that were folded before, without a dead letter.
+    RepeatsNotRefused,
     /// A version or event id that was folded before is folded again.
     DuplicatesFolded,
     /// Events that the loaded state holds already are folded again (rule 4).
@@ -107,6 +109,8 @@ mutants! {
     PoisonForgetsEventId,
     /// A full row is written before the increment that ends at it.
     FullRowBeforeIncrement,
+    /// Of the increments of one flush, a later one's row is written before an earlier one's.
+    LaterIncrementFirst,
     /// A batch is folded though the log was cut after it was read (rule 12).
     BatchNotVerified,
 }

@@ -213,6 +213,9 @@ codes! {
         "log-truncated" "The log was cut"
             "Events that were folded are no longer in the log, others may have taken their offsets, so the partition stands still."
             "find out why the topic lost acknowledged events; a new lineage folds what is there now"
+        "unreadable" "The aggregate cannot be read from rest"
+            "Its stored records are damaged or gone, and the topic no longer has their events. Its new events are dead letters; the partition goes on."
+            "`POST …/verify` names the records; restore their packs from a backup, then retry the dead letters"
         "retention-passed" "The log starts too late"
             "The topic has removed events that nothing had covered yet, so the partition stands still."
             "restore the events, or start a new lineage; give the topic a longer retention"
@@ -277,7 +280,7 @@ mod tests {
             rest.split('"').next()
         });
         let quoted = quoted.filter(|code| {
-            code.contains('-') && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+            !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
         });
         quoted.map(|code| assert!(page(code).is_some(), "`{code}` has no page")).count()
     }

@@ -9,10 +9,9 @@ use crate::codec::body::{decode_full, decode_increment, encode_full, encode_incr
 use crate::codec::compress::Encoder;
 use crate::codec::dictionary::Dictionary;
 use crate::codec::pack::{Frames, Header, Locator, PackWriter, pack_name};
-use crate::domain::aggregate::Aggregate;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::ids::{AggregateKey, Digest, Offset, PackId, Timestamp};
-use crate::domain::partition::CheckpointItem;
+use crate::domain::ids::{AggregateKey, Digest, Offset, PackId, Timestamp, Version};
+use crate::domain::partition::{CheckpointItem, Cut};
 use crate::domain::record::{FullBody, IncrementBody, RecordId, RecordKind, RecordMeta};
 use crate::domain::row::{PartitionKey, SnapshotRow};
 use crate::domain::value::{Limits, Value};
@@ -62,27 +61,33 @@ pub struct Place {
 }
 
 impl NewEntry {
-    /// An increment with these events.
+    /// An increment with these events, which follow on version `from` and end at a cut.
     ///
     /// # Errors
     /// `Invalid` if they cannot be stored as one.
-    pub fn increment(flush: &Flush, first_offset: Offset, body: IncrementBody) -> Result<Self> {
-        let meta = meta_of(flush, RecordKind::Increment, first_offset);
+    pub fn increment(
+        flush: &Flush,
+        from: Version,
+        cut: &Cut,
+        first_offset: Offset,
+        body: IncrementBody,
+    ) -> Result<Self> {
+        let meta = meta_of(flush, from, cut, RecordKind::Increment, first_offset);
         let raw = encode_increment(&body, &meta.id.key.id)?;
         Ok(Self { meta, body: Body::Increment(body), raw, state_bytes: None })
     }
 
-    /// A full record.
+    /// A full record at a cut; `from` is the version of the record before it.
     ///
     /// # Errors
     /// If the state is not the JSON it was folded to: a bug, found before it is stored.
-    pub fn full(flush: &Flush, first_offset: Offset) -> Result<Self> {
-        let mut meta = meta_of(flush, RecordKind::Full, first_offset);
-        let body = flush.item.aggregate.to_body();
+    pub fn full(flush: &Flush, from: Version, cut: &Cut, first_offset: Offset) -> Result<Self> {
+        let mut meta = meta_of(flush, from, cut, RecordKind::Full, first_offset);
+        let body = cut.aggregate.to_body();
         let canonical = body.state.as_deref().map(canonical).transpose()?;
         meta.state_digest = canonical.as_deref().map(|bytes| Digest(Sha256::digest(bytes).into()));
         let state_bytes = canonical.map(|bytes| bytes.len() as u64);
-        meta.trail.clone_from(&flush.item.trail);
+        meta.trail.clone_from(&cut.trail);
         let raw = encode_full(&body);
         Ok(Self { meta, body: Body::Full(Box::new(body)), raw, state_bytes })
     }
@@ -132,9 +137,9 @@ impl NewEntry {
     }
 }
 
-fn meta_of(flush: &Flush, kind: RecordKind, first_offset: Offset) -> RecordMeta {
+fn meta_of(flush: &Flush, from: Version, cut: &Cut, kind: RecordKind, first_offset: Offset) -> RecordMeta {
     let (partition, item) = (&flush.partition, &flush.item);
-    let aggregate: &Aggregate = &item.aggregate;
+    let aggregate = &cut.aggregate;
     let mark = aggregate.quarantine.as_ref().map(|mark| mark.offset);
     RecordMeta {
         id: RecordId {
@@ -142,7 +147,7 @@ fn meta_of(flush: &Flush, kind: RecordKind, first_offset: Offset) -> RecordMeta 
             lineage: partition.lineage,
             upto_version: aggregate.version,
             kind,
-            from_version: item.row,
+            from_version: from,
         },
         partition: partition.partition,
         first_offset,
@@ -151,7 +156,7 @@ fn meta_of(flush: &Flush, kind: RecordKind, first_offset: Offset) -> RecordMeta 
         effective_time: aggregate.effective_time,
         chain: None,
         state_digest: None,
-        is_deleted: aggregate.is_deleted(),
+        is_deleted: cut.deleted,
         is_quarantined: aggregate.quarantine.is_some(),
         trail: None,
     }
@@ -169,10 +174,10 @@ fn canonical(state: &[u8]) -> Result<Vec<u8>> {
 }
 
 impl Encoded {
-    /// The index row of one entry, which is a part of this flush.
+    /// The index row of one entry, which ends at this cut.
     #[must_use]
-    pub fn row(&self, place: &Place, flush: &Flush, created_at: Timestamp, creation_ms: u32) -> SnapshotRow {
-        let (meta, item) = (&place.meta, &flush.item);
+    pub fn row(&self, place: &Place, cut: &Cut, created_at: Timestamp, creation_ms: u32) -> SnapshotRow {
+        let meta = &place.meta;
         SnapshotRow {
             key: meta.id.key.clone(),
             lineage: meta.id.lineage,
@@ -187,9 +192,9 @@ impl Encoded {
             effective_time: meta.effective_time,
             created_at,
             creation_ms,
-            trigger: item.trigger,
-            event_type: item.aggregate.last_event_type.clone(),
-            chain: item.aggregate.chain,
+            trigger: cut.trigger,
+            event_type: cut.aggregate.last_event_type.clone(),
+            chain: cut.aggregate.chain,
             raw_bytes: place.raw_bytes,
             stored_bytes: place.stored_bytes,
             state_digest: meta.state_digest,

@@ -1,7 +1,8 @@
 //! `SnapshotStore`: the only code that writes snapshots, and so the only code that knows the order of writes.
 //!
 //! *Order*: a dictionary, to blob store and index, before any pack that lists it; packs; then the listing
-//! rows of new aggregates; then increments' rows; then full rows, so that a state seen means that its events
+//! rows of new aggregates; then increments' rows, of one aggregate one after the other, so that a row seen
+//! means that all it follows on are acknowledged; then full rows, so that a state seen means that its events
 //! are kept; then whoever waits for the acknowledgement may commit. Writes of one kind go out together, the
 //! next kind waits for all of them. A checkpoint's row is written only after its pack is acknowledged: a
 //! listed checkpoint without a pack would block every reader.
@@ -13,20 +14,20 @@
 //! *What may leak*: packs without rows, rows nobody waited for.
 
 use super::encode::{Encoded, NewEntry};
+use super::flush_plan::{FlushPlan, Part, PlannedPack, in_order};
 use super::index::Index;
 use super::packs::{Class, Packs};
 use crate::clock::Clock;
 use crate::codec::pack::dictionary_name;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::ids::{AggregateKey, Lineage, Offset, PackId, Timestamp, Version};
+use crate::domain::ids::{AggregateKey, Offset, PackId, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::partition::{CheckpointItem, Entries, Entry, LiveCheckpoint, SnapshotItem};
-use crate::domain::record::{IncrementBody, StoredEvent};
+use crate::domain::record::StoredEvent;
 use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
 use futures_util::future::{self, BoxFuture};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -68,7 +69,7 @@ pub struct CheckpointPart {
 /// What is known of a flush part that was acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// Bytes of the full record, if there is one.
+    /// Bytes of the newest full record, if there is one.
     pub full_bytes: Option<u64>,
 }
 
@@ -177,7 +178,7 @@ impl SnapshotStore {
         }
     }
 
-    /// The events of an increment: those in live checkpoints, then the tail.
+    /// The events of the increments: those in live checkpoints, then the tail.
     async fn events_of(&self, flush: &Flush) -> Result<Vec<StoredEvent>> {
         let item = &flush.item;
         let mut events: Vec<StoredEvent> = Vec::new();
@@ -186,6 +187,7 @@ impl SnapshotStore {
         }
         let key = AggregateKey { kind: Arc::clone(&flush.kind), id: Arc::clone(&item.id) };
         let mut next = item.row.next();
+        let last = item.last().version();
         for entry in &item.pending {
             if entry.upto < next {
                 continue;
@@ -193,20 +195,20 @@ impl SnapshotStore {
             let body = self.packs.entry(&flush.partition, &key, entry).await?;
             for event in body.events {
                 let ours = entry.ignore_from.is_none_or(|from| event.record.offset < from);
-                if event.version == next && ours {
+                if event.version == next && event.version <= last && ours {
                     next = next.next();
                     events.push(event);
                 }
             }
         }
         for event in &item.tail {
-            if event.version == next {
+            if event.version == next && event.version <= last {
                 next = next.next();
                 events.push(event.clone());
             }
         }
-        if next != item.aggregate.version.next() && !mutant(Mutant::GapFolded) {
-            let detail = format!("events reach version {} of {}", next.0 - 1, item.aggregate.version);
+        if next != last.next() && !mutant(Mutant::GapFolded) {
+            let detail = format!("events reach version {} of {last}", next.0 - 1);
             return Err(Error::corrupt(detail).context("copy pending events"));
         }
         Ok(events)
@@ -220,7 +222,7 @@ impl SnapshotStore {
         started: u64,
     ) -> Result<Vec<(usize, u64)>> {
         let now = self.clock.now();
-        let mut packs: Vec<(Encoded, Vec<usize>)> = Vec::new();
+        let mut packs: Vec<(Encoded, Vec<Part>)> = Vec::new();
         for PlannedPack { class, entries, parts } in plan.packs {
             packs.push((self.packs.encode(class, self.mint(now), now, &entries)?, parts));
         }
@@ -231,36 +233,31 @@ impl SnapshotStore {
         let took = self.clock.monotonic_ms().saturating_sub(started);
         let took = u32::try_from(took).unwrap_or(u32::MAX);
         let mut full_bytes = Vec::new();
-        let mut rows: Vec<SnapshotRow> = Vec::new();
+        let mut rows: Vec<(usize, SnapshotRow)> = Vec::new();
         for (pack, parts) in &packs {
-            for (place, part) in pack.places.iter().zip(parts) {
-                let row = pack.row(place, &flushes[*part], now, took);
+            for (place, Part { of, cut }) in pack.places.iter().zip(parts) {
+                let row = pack.row(place, &flushes[*of].item.cuts[*cut], now, took);
                 if row.kind == RecordKind::Full {
-                    full_bytes.push((*part, place.stored_bytes));
+                    full_bytes.push((*of, place.stored_bytes));
                 }
-                rows.push(row);
+                rows.push((*of, row));
             }
         }
         // Before the first row: whoever sees a row will not list its aggregate again.
         together(self.listings(flushes, started)).await?;
         if mutant(Mutant::FirstRowAckIsEnough) {
-            rows.sort_by_key(|row| row.kind);
+            rows.sort_by_key(|(_, row)| row.kind);
             rows.truncate(1);
         }
         // Increments' rows before full ones: a full row that is seen means that its events' row is
         // acknowledged.
-        let (increments, fulls): (Vec<_>, Vec<_>) =
-            rows.into_iter().partition(|row| row.kind == RecordKind::Increment);
         let totals = (
-            increments.iter().chain(&fulls).map(|row| row.raw_bytes).sum::<u64>(),
-            increments.iter().chain(&fulls).map(|row| row.stored_bytes).sum::<u64>(),
-            (increments.len() + fulls.len()) as u64,
+            rows.iter().map(|(_, row)| row.raw_bytes).sum::<u64>(),
+            rows.iter().map(|(_, row)| row.stored_bytes).sum::<u64>(),
+            rows.len() as u64,
         );
-        let in_order =
-            if mutant(Mutant::FullRowBeforeIncrement) { [fulls, increments] } else { [increments, fulls] };
-        for rows in in_order {
-            let writes = rows.into_iter().map(|row| self.snapshot_row(row, started));
-            together(writes.collect()).await?;
+        for rows in in_order(rows) {
+            together(rows.into_iter().map(|rows| self.snapshot_rows(rows, started)).collect()).await?;
         }
         self.written.raw_bytes.fetch_add(totals.0, Ordering::Relaxed);
         self.written.stored_bytes.fetch_add(totals.1, Ordering::Relaxed);
@@ -286,12 +283,18 @@ impl SnapshotStore {
         new.map(listing).collect()
     }
 
-    fn snapshot_row(&self, row: SnapshotRow, started: u64) -> BoxFuture<'_, Result<()>> {
-        let put = move || -> BoxFuture<'_, _> {
-            let put = self.index.put_snapshot(row.clone());
-            Box::pin(async { timeout_is_success(put.await, Mutant::SnapshotTimeoutIsSuccess) })
-        };
-        Box::pin(self.until_acked(started, "write a snapshot row", put))
+    /// Writes rows one after the other.
+    fn snapshot_rows(&self, rows: Vec<SnapshotRow>, started: u64) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            for row in rows {
+                let put = || -> BoxFuture<'_, _> {
+                    let put = self.index.put_snapshot(row.clone());
+                    Box::pin(async { timeout_is_success(put.await, Mutant::SnapshotTimeoutIsSuccess) })
+                };
+                self.until_acked(started, "write a snapshot row", put).await?;
+            }
+            Ok(())
+        })
     }
 
     /// Writes one checkpoint of many partitions: the pack, then one row per partition. Answers in the order
@@ -440,59 +443,6 @@ fn timeout_is_success(outcome: PortResult<()>, which: Mutant) -> PortResult<()> 
     match outcome {
         Err(PortError::Unknown(_)) if mutant(which) => Ok(()),
         other => other,
-    }
-}
-
-/// What one flush writes: packs, and which part of the flush each entry is.
-#[derive(Default)]
-struct FlushPlan {
-    packs: Vec<PlannedPack>,
-    /// How many entries of this name there are.
-    named: BTreeMap<(RecordKind, AggregateKey, Lineage, Version), usize>,
-}
-
-struct PlannedPack {
-    class: Class,
-    entries: Vec<NewEntry>,
-    parts: Vec<usize>,
-}
-
-impl FlushPlan {
-    fn add(&mut self, part: usize, flush: &Flush, events: Vec<StoredEvent>) -> Result<()> {
-        let item = &flush.item;
-        // Pending events come before the tail; an owner ignores what lies beyond its start, so the least
-        // offset counts.
-        let pending = item.pending.iter().map(|entry| entry.first_offset);
-        let tail = item.tail.first().map(|event| event.record.offset);
-        let first = match events.first() {
-            Some(event) => event.record.offset,
-            None => pending.chain(tail).min().unwrap_or(item.aggregate.offset),
-        };
-        if item.increment {
-            let body = IncrementBody { events, quarantine: item.aggregate.quarantine.clone() };
-            self.place(Class::History, part, NewEntry::increment(flush, first, body)?);
-        }
-        if item.full {
-            self.place(Class::Full, part, NewEntry::full(flush, first)?);
-        }
-        Ok(())
-    }
-
-    /// SUBTLE: a row's key is aggregate, lineage, version and pack. An id that occurs in two partitions may
-    /// have the same version in both, so their records go into different packs: in one, the second row would
-    /// replace the first.
-    fn place(&mut self, class: Class, part: usize, entry: NewEntry) {
-        let id = &entry.meta.id;
-        let name = (id.kind, id.key.clone(), id.lineage, id.upto_version);
-        let named = self.named.entry(name).or_default();
-        let pack = self.packs.iter_mut().filter(|pack| pack.class == class).nth(*named);
-        *named += 1;
-        if let Some(pack) = pack {
-            pack.entries.push(entry);
-            pack.parts.push(part);
-        } else {
-            self.packs.push(PlannedPack { class, entries: vec![entry], parts: vec![part] });
-        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! | [`encode`] | records on their way into a pack |
 //! | [`faulty`] | seeded faults in front of either port, for tests |
 //! | [`flush`] | `SnapshotStore`: the order of writes, deadlines, abandoned flushes |
+//! | `flush_plan` | what one flush writes: records by pack, the order of rows |
 //! | [`index`] | the `Index` port: rows |
 //! | [`lineages`] | which lineage of a topic is active |
 //! | [`packs`] | reading records and footers |
@@ -17,6 +18,7 @@ pub mod dictionaries;
 pub mod encode;
 pub mod faulty;
 pub mod flush;
+mod flush_plan;
 pub mod index;
 pub mod lineages;
 pub mod packs;

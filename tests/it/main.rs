@@ -18,6 +18,7 @@ mod kill;
 mod ledger;
 mod log;
 mod process;
+mod readme;
 mod site;
 mod speed;
 mod truth;

@@ -10,6 +10,7 @@ use crate::world::Outcome;
 use snapfold::domain::aggregate::OnPoison;
 use snapfold::domain::ids::Offset;
 use snapfold::domain::mutant::Mutant;
+use snapfold::domain::partition::Strategy;
 
 /// One scenario, for one mutant.
 pub(crate) struct Scenario {
@@ -44,12 +45,14 @@ scenarios! {
     RowsSeenDoNotBound by lost_packs_and_a_cut_log,
     StaleOwnerBelieved by owner_from_the_past,
     MarkForgotten by quarantine_that_only_a_checkpoint_tells,
+    RepeatsNotRefused by version_that_a_tombstone_took,
     PoisonForgetsEventId by poison_that_comes_twice,
     SnapshotTimeoutIsSuccess by snapshot_row_that_is_lost,
     CheckpointTimeoutIsSuccess by checkpoint_row_that_is_lost,
     CheckpointRowBeforePack by pack_that_never_comes,
     FullRowBeforeIncrement by death_between_two_rows,
     BatchNotVerified by log_cut_behind_a_batch,
+    LaterIncrementFirst by death_between_two_increments,
 }
 
 /// The scenario of a mutant that seeds are too rare for.
@@ -271,6 +274,19 @@ fn quarantine_that_only_a_checkpoint_tells() -> Outcome {
     stage.ask_all()
 }
 
+/// A tombstone takes the version that its producer gives to the next event, and a gap quarantines `a` between
+/// the two: that event is no repetition, it waits among the dead letters like all after the gap.
+fn version_that_a_tombstone_took() -> Outcome {
+    let stage = Stage::new();
+    stage.worker("worker");
+    stage.events(1..=2);
+    let tombstone = Draft { value: None, ..stage.world.broker.draft("a", "") };
+    stage.world.broker.append(TOPIC, HERE, tombstone).expect("the topic is there");
+    stage.events(9..=9);
+    stage.events(3..=4);
+    stage.ask_all()
+}
+
 /// Poison takes a version where it is skipped; the same record again is a duplicate.
 fn poison_that_comes_twice() -> Outcome {
     let mut subject = Subject::staged(VersionMode::Counted);
@@ -332,6 +348,30 @@ fn death_between_two_rows() -> Outcome {
     stage.world.sim.kill(dying);
     stage.worker("next");
     stage.events(5..=5);
+    stage.forget();
+    stage.ask_all()
+}
+
+/// A worker dies after the first row of a flush's two increments, whose events its last checkpoint holds
+/// too. A later row without the earlier one would supersede that checkpoint for the next owner.
+fn death_between_two_increments() -> Outcome {
+    let strategy = Strategy::Incremental { full_every: 100 };
+    let stage = Stage::of(Subject::spaced(2, strategy, 1 << 40));
+    let dying = stage.worker("dying");
+    stage.world.idle(1_000);
+    // The first flight lasts until the events of two more cuts are folded, the next until the checkpoint.
+    stage.rule(dying, "put_snapshot", Fate::Lost, 20);
+    stage.rule(dying, "put_snapshot", Fate::Answered, 1);
+    stage.rule(dying, "put_snapshot", Fate::Lost, 80);
+    stage.rule(dying, "put_snapshot", Fate::Answered, 1);
+    stage.always(dying, "put_snapshot", Fate::Stuck);
+    stage.events(1..=6);
+    stage.drain(dying);
+    stage.world.idle(10_000);
+    stage.world.sim.kill(dying);
+    stage.worker("next");
+    stage.events(7..=8);
+    stage.world.idle(1_000);
     stage.forget();
     stage.ask_all()
 }

@@ -13,6 +13,7 @@
 //! | `stats` | what happened, over all seeds |
 //! | `judge`, `questions` | what is asked, and whether the answer is right |
 //! | `store` | directed scenarios of the write side |
+//! | `spacing` | scenarios of a hot aggregate whose flushes are slow |
 //! | `surface` | events, lists, snapshots, head versions, and whether they are right |
 //! | `runner` | many seeds on two threads |
 //! | `mutants` | the test that every wrong protocol is caught, and its table |
@@ -39,6 +40,8 @@ mod protocol;
 mod questions;
 mod rng;
 mod runner;
+#[cfg(not(feature = "runtime"))]
+mod spacing;
 #[cfg(not(feature = "runtime"))]
 mod stage;
 mod stats;

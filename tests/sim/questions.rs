@@ -2,7 +2,7 @@
 
 use crate::executor::lock;
 use crate::judge::{Judge, Question, family};
-use crate::ports::broker::{JournalEntry, Note};
+use crate::ports::broker::JournalEntry;
 use crate::stats::Count;
 use crate::subject::{Active, Fleet, NoOwners, Subject, topic_id};
 use crate::surface::{self, Told, Wish};
@@ -202,16 +202,7 @@ fn check_dead_letters(world: &World, subject: &Subject, active: Active, judge: &
         let of_partition = judge.dead_letters().iter().filter(|letter| letter.partition == partition.0);
         let theirs: BTreeSet<(i64, &str)> =
             of_partition.map(|letter| (letter.offset, family(letter.code))).collect();
-        // What would have been skipped anyway needs no letter, quarantined or not.
-        let repeated = world.broker.with_journal(|journal| {
-            let mine = journal.iter().filter(|entry| entry.partition == partition);
-            let again = mine.filter(|entry| matches!(entry.note, Note::Duplicate | Note::Conflict));
-            again.map(|entry| entry.record.offset.0).collect::<BTreeSet<i64>>()
-        });
-        let missing: Vec<_> = theirs
-            .difference(&ours)
-            .filter(|(offset, code)| !(*code == "quarantined" && repeated.contains(offset)))
-            .collect();
+        let missing: Vec<_> = theirs.difference(&ours).collect();
         let surplus: Vec<_> = ours.difference(&theirs).collect();
         let skips = subject.on_poison == OnPoison::Skip;
         if !excused && !(missing.is_empty() && (surplus.is_empty() || skips)) {

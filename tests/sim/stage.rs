@@ -126,11 +126,20 @@ impl Stage {
     /// Asks a worker for a snapshot of `a`, and gives it time.
     pub(crate) fn snapshot(&self, worker: ProcessId) {
         let (sender, _) = futures_channel::oneshot::channel();
+        self.command(worker, Command::Snapshot("a".into(), sender));
+        self.world.idle(500);
+    }
+
+    /// Lets a worker cover all it has by a checkpoint and let go of the partition.
+    pub(crate) fn drain(&self, worker: ProcessId) {
+        let (sender, _) = futures_channel::oneshot::channel();
+        self.command(worker, Command::Drain(sender));
+    }
+
+    fn command(&self, worker: ProcessId, command: Command) {
         let workers = lock(&self.fleet.workers);
         let (_, _, handle, _) = workers.iter().find(|(process, ..)| *process == worker).expect("it runs");
-        assert!(handle.send(HERE, Command::Snapshot("a".into(), sender)), "it owns the partition");
-        drop(workers);
-        self.world.idle(500);
+        assert!(handle.send(HERE, command), "it owns the partition");
     }
 
     /// Lets retention take all that it may take.
@@ -168,10 +177,15 @@ impl Stage {
 
     /// The head of `a` from rest, where an error counts as no answer.
     pub(crate) fn head(&self) -> Option<Found> {
+        self.at(AsOf::Head)
+    }
+
+    /// The same as of any moment.
+    pub(crate) fn at(&self, as_of: AsOf) -> Option<Found> {
         let (subject, active) = (self.subject.clone(), self.active());
         let (partition, key) = (self.partition(), self.key());
         let asked = self.world.ask(600_000, move |ports| async move {
-            subject.reader(&ports, active).state(&partition, &key, AsOf::Head).await.ok()
+            subject.reader(&ports, active).state(&partition, &key, as_of).await.ok()
         });
         asked.expect("it is answered")
     }

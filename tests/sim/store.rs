@@ -15,7 +15,7 @@ use snapfold::codec::pack::{Class, Frames, Locator, OpenTail, open_tail, read_en
 use snapfold::domain::aggregate::{Aggregate, State};
 use snapfold::domain::error::ErrorKind;
 use snapfold::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
-use snapfold::domain::partition::{CheckpointItem, EntryRef, LiveCheckpoint, SnapshotItem, Strategy};
+use snapfold::domain::partition::{CheckpointItem, Cut, EntryRef, LiveCheckpoint, SnapshotItem, Strategy};
 use snapfold::domain::record::{RawRecord, StoredEvent};
 use snapfold::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, Trigger};
 use snapfold::store::SnapshotStore;
@@ -77,14 +77,11 @@ fn flush(partition: i32, id: &str, offset: i64) -> Flush {
         kind: KIND.into(),
         item: SnapshotItem {
             id: id.into(),
-            trigger: Trigger::Events,
-            aggregate,
             row: Version(0),
             pending: Vec::new(),
-            trail: None,
             tail: vec![event(partition, offset - 1, 1), event(partition, offset, 2)],
             increment: true,
-            full: true,
+            cuts: vec![Arc::new(Cut::of(&aggregate, Trigger::Events, None, true))],
         },
     }
 }

@@ -252,6 +252,19 @@ impl Subject {
         }
     }
 
+    /// The same with an `eventThreshold` and a strategy, and flushes that are given up after so long.
+    pub(crate) fn spaced(events_max: u64, strategy: Strategy, deadline_ms: u64) -> Self {
+        let mut subject = Self::staged(VersionMode::Given);
+        subject.strategy = strategy;
+        subject.settings.partition.strategy = strategy;
+        subject.settings.partition.events_max = events_max;
+        subject.settings.partition.write_amplification_permille = 1_000;
+        subject.settings.partition.memory_bytes_max = 16 << 20;
+        subject.settings.partition.uncovered_bytes_max = 16 << 20;
+        subject.limits.deadline_ms = deadline_ms;
+        subject
+    }
+
     fn places(&self) -> [(&'static str, Vec<&'static str>); 6] {
         let version = if self.versions == VersionMode::Given { vec!["/version"] } else { vec![] };
         [

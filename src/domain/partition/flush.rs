@@ -1,35 +1,41 @@
 //! When snapshots are due, and the snapshots and checkpoints in flight.
 
+use super::cuts::{CUT_BYTES_MAX, Cut, cut_at_head, is_full_due, is_whole_due};
 use super::slot::{Body, Flight, SlotId};
 use super::{Draining, Effect, EntryRef, FlightId, LiveCheckpoint, Now, Partition, Reply, Strategy};
-use crate::domain::aggregate::Aggregate;
-use crate::domain::ids::{Offset, Version};
+use crate::domain::ids::Version;
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::record::{QuarantineMark, StoredEvent};
 use crate::domain::row::Trigger;
 use std::sync::Arc;
 
-/// What is written as one snapshot: an increment, a full record, or both.
+/// What is written of one aggregate by one flush: at each cut an increment, a full record, or both.
 #[derive(Debug)]
 pub struct SnapshotItem {
     /// Whose.
     pub id: Arc<str>,
-    /// Why.
-    pub trigger: Trigger,
-    /// The aggregate at the snapshot's version, its state as bytes.
-    pub aggregate: Aggregate,
-    /// Newest snapshot before this one: the increment starts after it.
+    /// Newest snapshot before this one: the first increment starts after it, each other one after the cut
+    /// before.
     pub row: Version,
-    /// Where live checkpoints hold the events from `row` up to the tail.
+    /// Where live checkpoints hold the events from `row` up to the tail, and maybe beyond the last cut.
     pub pending: Vec<EntryRef>,
-    /// The events that nothing durable covers.
+    /// The events up to the last cut that nothing durable covers.
     pub tail: Vec<StoredEvent>,
-    /// Offsets of the events from `row` on, for a full record whose events stay in the topic.
-    pub trail: Option<Vec<Offset>>,
-    /// Write the events as an increment.
+    /// Write the events as increments.
     pub increment: bool,
-    /// Write the state as a full record.
-    pub full: bool,
+    /// In version order, at least one.
+    pub cuts: Vec<Arc<Cut>>,
+}
+
+impl SnapshotItem {
+    /// The last cut: what the snapshot covers.
+    ///
+    /// # Panics
+    /// Without cuts: such an item is not made.
+    #[must_use]
+    pub fn last(&self) -> &Cut {
+        self.cuts.last().expect("a snapshot has a cut")
+    }
 }
 
 /// What a checkpoint holds of one aggregate.
@@ -81,7 +87,7 @@ impl Partition {
     pub(super) fn due(&self, slot: SlotId) -> Option<Trigger> {
         let live = self.slots.get(slot).live()?;
         let settings = &self.settings;
-        let events = live.aggregate.version.0 - live.row.0;
+        let events = live.aggregate.version.0 - live.since.version.0;
         if events == 0 {
             return None;
         }
@@ -90,15 +96,35 @@ impl Partition {
             Strategy::Incremental { .. } => 0,
         };
         let state_bytes = live.aggregate.state.bytes_bound() as u64;
-        if events >= settings.events_max && live.bytes_since_row * 1000 >= amplified {
+        if events >= settings.events_max && live.bytes_since() * 1000 >= amplified {
             Some(Trigger::Events)
-        } else if live.bytes_since_row >= settings.bytes_max
-            || state_bytes >= live.state_bytes_at_row + settings.bytes_max
+        } else if live.bytes_since() >= settings.bytes_max
+            || state_bytes >= live.since.state_bytes + settings.bytes_max
         {
             Some(Trigger::Bytes)
         } else {
             None
         }
+    }
+
+    /// A threshold is reached: the aggregate is cut here, and its snapshot taken as soon as it can be. Where
+    /// there is no room for one more cut, the range grows until then.
+    pub(super) fn cut(&mut self, slot: SlotId, trigger: Trigger, effects: &mut Vec<Effect>) {
+        let bytes_max = self.cut_bytes_max();
+        let settings = &self.settings;
+        let live = self.slots.get_mut(slot).live_mut().expect("asked of a live aggregate");
+        let full = is_full_due(live, settings);
+        if live.has_room_for_cut(full, bytes_max) {
+            live.freeze(trigger, full, settings.strategy == Strategy::Full);
+        } else {
+            live.grown = true;
+            live.trip.get_or_insert(trigger);
+        }
+        self.try_snapshot(slot, effects);
+    }
+
+    fn cut_bytes_max(&self) -> usize {
+        CUT_BYTES_MAX.min(self.settings.memory_bytes_max / 8)
     }
 
     pub(super) fn snapshot_now(&mut self, id: &Arc<str>, reply: Reply, effects: &mut Vec<Effect>) {
@@ -127,7 +153,7 @@ impl Partition {
     /// Queues the snapshot that a slot waits for, if it waits for one.
     pub(super) fn try_snapshot(&mut self, slot: SlotId, effects: &mut Vec<Effect>) {
         let live = self.slots.get_mut(slot).live_mut();
-        if let Some(live) = live.filter(|live| live.trip.is_some())
+        if let Some(live) = live.filter(|live| live.trip.is_some() || live.cuts_waiting() > 0)
             && !std::mem::replace(&mut live.queued, true)
         {
             self.trips_waiting.push_back(slot);
@@ -148,17 +174,18 @@ impl Partition {
     fn start_snapshot(&mut self, slot: SlotId, effects: &mut Vec<Effect>) {
         let Some(live) = self.slots.live_or_gone(slot) else { return };
         live.queued = false;
-        let Some(trigger) = live.trip else { return };
+        if live.trip.is_none() && live.cuts_waiting() == 0 {
+            return;
+        }
         let unadopted = live.adoption.is_some() && !mutant(Mutant::IncrementOnUnadoptedRow);
         if live.flight.is_some() || unadopted {
             return;
         }
         let version = live.aggregate.version;
-        let marked = live.aggregate.quarantine.is_some();
         let nothing_new =
             live.row == version && !live.mark_uncovered && (live.has_row || version == Version(0));
-        let unmarked_row = marked && !live.row_marked;
-        if live.unreadable || (nothing_new && !unmarked_row) {
+        let unmarked_row = live.aggregate.quarantine.is_some() && !live.row_marked;
+        if live.unreadable || (live.cuts.is_empty() && nothing_new && !unmarked_row) {
             live.trip = None;
             let replies = std::mem::take(&mut live.manual);
             let answer =
@@ -167,34 +194,39 @@ impl Partition {
             self.touch(slot);
             return;
         }
-        let (increment, full) = match self.settings.strategy {
-            Strategy::Full => (false, true),
-            Strategy::Incremental { .. } if live.whole && version > Version(0) => (false, true),
-            Strategy::Incremental { full_every } => {
-                let earned = self.settings.write_amplification_permille * live.full_row_bytes;
-                let due =
-                    live.increments_since_full + 1 >= full_every && live.bytes_since_full * 1000 >= earned;
-                (true, due && version > Version(0))
-            }
-        };
-        live.trip = None;
+        let bytes_max = self.cut_bytes_max();
+        let live = self.slots.get_mut(slot).live_mut().expect("it was live above");
+        if let Some(trigger) = live.trip.take() {
+            cut_at_head(live, trigger, &self.settings, bytes_max);
+        }
+        self.take_off(slot, effects);
+    }
+
+    /// Hands over all cuts of a slot.
+    fn take_off(&mut self, slot: SlotId, effects: &mut Vec<Effect>) {
+        let live = self.slots.get_mut(slot).live_mut().expect("it is about to fly");
+        let cuts: Vec<Arc<Cut>> = live.cuts.iter().map(|frozen| Arc::clone(&frozen.cut)).collect();
+        let last = cuts.last().expect("it has a cut");
+        let (version, with_mark) = (last.version(), last.aggregate.quarantine.is_some());
+        let increment = matches!(self.settings.strategy, Strategy::Incremental { .. }) && !is_whole_due(live);
+        let tail = live.tail.iter().take_while(|event| event.version <= version).cloned().collect();
+        let (row, has_row) = (live.row, live.has_row);
         let replies = std::mem::take(&mut live.manual);
-        let aggregate = live.aggregate.cooled_copy();
-        let (row, tail, trail) = (live.row, live.tail.iter().cloned().collect(), live.trail.whole());
         let id = Arc::clone(&self.slots.get(slot).id);
-        let has_row = self.slots.get(slot).live().is_some_and(|live| live.has_row);
         let pending = self.pending_entries(&id, has_row.then_some(row));
         let flight = self.mint_flight();
         self.flights.insert(flight, Arc::clone(&id));
         self.snapshots_in_flight += 1;
         let live = self.slots.get_mut(slot).live_mut().expect("it was live above");
-        let airborne = Flight { id: flight, version, with_mark: marked, full, trigger, replies };
+        let airborne = Flight { id: flight, version, with_mark, cuts: cuts.len(), replies };
         live.flight = Some(Box::new(airborne));
         if mutant(Mutant::RetiredBeforeAck) {
-            self.supersede(&id, version, marked);
+            self.supersede(&id, version, with_mark);
         }
-        let item = SnapshotItem { id, trigger, aggregate, row, pending, tail, trail, increment, full };
-        effects.push(Effect::Snapshot(flight, Box::new(item)));
+        effects.push(Effect::Snapshot(
+            flight,
+            Box::new(SnapshotItem { id, row, pending, tail, increment, cuts }),
+        ));
         self.touch(slot);
     }
 
@@ -213,36 +245,28 @@ impl Partition {
         let covered =
             if mutant(Mutant::CleanThoughNewerFolded) { live.aggregate.version } else { stored.version };
         live.cover(covered, 0);
-        if self.settings.strategy == Strategy::Full {
-            live.trail.row_moved(live.row, covered, live.aggregate.version, &live.tail);
+        for cut in live.land(stored.cuts, covered) {
+            self.counts.snapshots[cut.trigger as usize] += 1;
+            live.whole &= !cut.full;
         }
         live.row = covered;
         live.has_row = true;
         live.row_marked = stored.with_mark;
         live.mark_uncovered &= !stored.with_mark;
-        live.bytes_since_row = live.tail.iter().map(|event| event.record.bytes() as u64).sum();
-        live.state_bytes_at_row = live.aggregate.state.bytes_bound() as u64;
-        if stored.full {
-            live.whole = false;
-            live.full_row = stored.version;
-            live.full_row_bytes = full_bytes.unwrap_or(0);
-            live.increments_since_full = 0;
-            live.bytes_since_full = live.bytes_since_row;
-        } else {
-            live.increments_since_full = live.increments_since_full.saturating_add(1);
+        if let Some(bytes) = full_bytes {
+            live.full_row_bytes = bytes;
         }
-        self.counts.snapshots[stored.trigger as usize] += 1;
         effects
             .extend(stored.replies.into_iter().map(|reply| Effect::SnapshotTaken(reply, Ok(stored.version))));
         self.supersede(&id, stored.version, stored.with_mark);
         if let Some(trigger) = self.due(slot) {
-            self.want_snapshot(slot, trigger, effects);
+            self.cut(slot, trigger, effects);
         }
         self.touch(slot);
         self.try_snapshot(slot, effects);
     }
 
-    /// Nothing is certain about it: its events are as uncovered as before, and the snapshot is due again.
+    /// Nothing is certain about it: its events are as uncovered as before, and its cuts wait again.
     pub(super) fn snapshot_abandoned(&mut self, flight: FlightId, effects: &mut Vec<Effect>) {
         let Some((slot, _)) = self.slot_of(flight) else { return };
         self.snapshots_in_flight -= 1;
@@ -250,7 +274,12 @@ impl Partition {
         let live = self.slots.get_mut(slot).live_mut().expect("what is in flight is not evicted");
         let lost = *live.flight.take().expect("the flight of this slot");
         live.manual.extend(lost.replies);
-        self.want_snapshot(slot, lost.trigger, effects);
+        if live.whole {
+            // A full record alone, at the head: increments up to the cuts cannot be written.
+            live.thaw_all();
+        }
+        self.touch(slot);
+        self.try_snapshot(slot, effects);
     }
 
     /// The state is whole, its latest events are not: the snapshot is a full record without them. Versions

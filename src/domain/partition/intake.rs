@@ -187,7 +187,7 @@ impl Partition {
         live.push_tail(StoredEvent { version, skipped, record: decoded.record }, now.monotonic_ms);
         self.counts.folded += 1;
         if let Some(trigger) = self.due(slot) {
-            self.want_snapshot(slot, trigger, effects);
+            self.cut(slot, trigger, effects);
         }
     }
 

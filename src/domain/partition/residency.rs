@@ -139,7 +139,6 @@ impl Partition {
         let full_row = full.map_or(Version(0), |row| row.version);
         let since_full =
             rows.iter().filter(|row| row.kind == RecordKind::Increment && row.version > full_row);
-        let pending_bytes = self.pending_bytes(id, row);
         let mut live = Live::new(aggregate);
         live.row = row;
         if self.settings.strategy == Strategy::Full {
@@ -148,11 +147,13 @@ impl Partition {
         }
         live.has_row = newest.is_some();
         live.row_marked = rows.iter().any(|row| row.quarantined);
-        live.bytes_since_row = pending_bytes;
-        live.full_row = full_row;
+        live.since.version = row;
+        live.since.increments = u32::try_from(since_full.clone().count()).unwrap_or(u32::MAX);
+        live.since.bytes = since_full.map(|row| row.raw_bytes).sum();
+        live.folded_bytes = live.since.bytes + self.pending_bytes(id, row);
         live.full_row_bytes = full.map_or(0, |row| row.stored_bytes);
-        live.increments_since_full = u32::try_from(since_full.clone().count()).unwrap_or(u32::MAX);
-        live.bytes_since_full = pending_bytes + since_full.map(|row| row.raw_bytes).sum::<u64>();
+        // The states between are not there, so the first cut spans all that is pending.
+        live.grown = live.aggregate.version > row;
         live.adoption = adoption;
         live
     }
@@ -310,16 +311,39 @@ impl Partition {
         }
     }
 
-    /// Evicts clean aggregates while over budget; asks for a checkpoint if none is clean.
+    /// Evicts clean aggregates while over budget. If none is clean, cuts that are not in flight go, which
+    /// costs only spacing; then a checkpoint is asked for.
     pub(super) fn keep_within_memory(&mut self, effects: &mut Vec<Effect>) {
         while self.memory_bytes() > self.settings.memory_bytes_max {
             let Some(victim) = self.slots.victim(may_evict) else {
-                return self.want_checkpoint(effects);
+                self.drop_cuts();
+                if self.memory_bytes() > self.settings.memory_bytes_max {
+                    self.want_checkpoint(effects);
+                }
+                return;
             };
             self.counts.evictions += 1;
             let listed = self.slots.get(victim).listed;
             self.watermark.relist(victim, listed, None);
             self.slots.remove(victim);
+        }
+    }
+
+    fn drop_cuts(&mut self) {
+        let cut: Vec<SlotId> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.live().is_some_and(|live| live.cuts_waiting() > 0))
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in cut {
+            if self.memory_bytes() <= self.settings.memory_bytes_max {
+                return;
+            }
+            if let Some(live) = self.slots.get_mut(slot).live_mut() {
+                live.thaw_all();
+            }
+            self.touch(slot);
         }
     }
 
@@ -348,6 +372,7 @@ impl Partition {
 fn may_evict(live: &Live) -> bool {
     let busy =
         live.adoption.is_some() || live.flight.is_some() || live.trip.is_some() || !live.manual.is_empty();
+    let busy = busy || !live.cuts.is_empty();
     if mutant(Mutant::DirtyEvicted) {
         return !busy;
     }

@@ -1,5 +1,6 @@
 //! One resident aggregate: waiting for its load, or live with its tail.
 
+use super::cuts::{Baseline, Frozen};
 use super::trail::Trail;
 use super::{FlightId, Reply};
 use crate::domain::aggregate::Aggregate;
@@ -66,8 +67,8 @@ pub(super) struct Flight {
     pub(super) version: Version,
     /// Covers the quarantine mark too.
     pub(super) with_mark: bool,
-    pub(super) full: bool,
-    pub(super) trigger: Trigger,
+    /// How many of the aggregate's cuts it carries: the first ones.
+    pub(super) cuts: usize,
     pub(super) replies: Vec<Reply>,
 }
 
@@ -93,17 +94,19 @@ pub(super) struct Live {
     pub(super) has_row: bool,
     /// That row tells of the quarantine.
     pub(super) row_marked: bool,
-    /// Offsets of the events since that row; absent unless the strategy is `full`.
+    /// Offsets of the events since the newest cut or row; absent unless the strategy is `full`.
     pub(super) trail: Trail,
-    /// Event bytes folded since that row.
-    pub(super) bytes_since_row: u64,
-    /// Bytes of the state at that row.
-    pub(super) state_bytes_at_row: u64,
-    /// Newest full row, its stored bytes, and increments and event bytes since.
-    pub(super) full_row: Version,
+    /// Cuts that are not acknowledged; those in flight come first.
+    pub(super) cuts: VecDeque<Frozen>,
+    pub(super) cut_bytes: usize,
+    /// What thresholds count from.
+    pub(super) since: Baseline,
+    /// The range since then may be longer than `eventThreshold`: it was loaded so, or cuts have no room.
+    pub(super) grown: bool,
+    /// Event bytes folded, from some start on.
+    pub(super) folded_bytes: u64,
+    /// Stored bytes of the newest full row.
     pub(super) full_row_bytes: u64,
-    pub(super) increments_since_full: u32,
-    pub(super) bytes_since_full: u64,
     /// Rows that are provisional: seen, but not known to be acknowledged; being written again.
     pub(super) adoption: Option<Box<Adoption>>,
     pub(super) flight: Option<Box<Flight>>,
@@ -150,7 +153,11 @@ impl Slot {
             + match &self.body {
                 Body::Loading(loading) => loading.parked_bytes,
                 Body::Live(live) => {
-                    live.aggregate.heap_bytes() + live.tail_bytes + live.stuck_bytes + live.trail.heap_bytes()
+                    live.aggregate.heap_bytes()
+                        + live.tail_bytes
+                        + live.stuck_bytes
+                        + live.trail.heap_bytes()
+                        + live.cut_bytes
                 }
             }
     }
@@ -169,13 +176,19 @@ impl Slot {
         }
     }
 
-    pub(super) fn assert_invariants(&self, low: Offset) {
+    pub(super) fn assert_invariants(&self, low: Offset, events_max: Option<u64>) {
         let Body::Live(live) = &self.body else { return };
         assert!(live.durable <= live.aggregate.version, "covered beyond what was folded");
         assert!(live.row <= live.durable, "the newest row is covered by definition");
         if let Some(offsets) = live.trail.len() {
-            assert_eq!(offsets as u64, live.aggregate.version.0 - live.row.0, "one offset for each version");
+            let events = live.aggregate.version.0 - live.since.version.0;
+            assert_eq!(offsets as u64, events, "one offset for each version");
         }
+        let open = live.aggregate.version.0 - live.since.version.0;
+        let spaced = live.grown || events_max.is_none_or(|most| open < most);
+        assert!(spaced, "{open} events since the last cut");
+        let versions = live.cuts.iter().map(|frozen| frozen.cut.version());
+        assert!(versions.is_sorted_by(|a, b| a < b), "cuts follow on each other");
         if let Some(first) = live.tail.front() {
             assert_eq!(first.version, live.durable.next(), "the tail starts where coverage ends");
             assert!(first.record.offset >= low, "LW has passed an uncovered event");
@@ -190,7 +203,6 @@ impl Live {
     pub(super) fn new(aggregate: Aggregate) -> Self {
         Self {
             durable: aggregate.version,
-            state_bytes_at_row: aggregate.state.bytes_bound() as u64,
             tail: VecDeque::new(),
             tail_bytes: 0,
             tail_since_ms: 0,
@@ -199,11 +211,12 @@ impl Live {
             has_row: false,
             row_marked: false,
             trail: Trail::default(),
-            bytes_since_row: 0,
-            full_row: Version(0),
+            cuts: VecDeque::new(),
+            cut_bytes: 0,
+            since: Baseline { state_bytes: aggregate.state.bytes_bound() as u64, ..Baseline::default() },
+            grown: false,
+            folded_bytes: 0,
             full_row_bytes: 0,
-            increments_since_full: 0,
-            bytes_since_full: 0,
             adoption: None,
             flight: None,
             manual: Vec::new(),
@@ -237,8 +250,7 @@ impl Live {
             self.tail.reserve_exact(1);
         }
         self.tail_bytes += bytes + EVENT_BYTES;
-        self.bytes_since_row += bytes as u64;
-        self.bytes_since_full += bytes as u64;
+        self.folded_bytes += bytes as u64;
         self.trail.push(event.record.offset);
         self.tail.push_back(event);
     }
