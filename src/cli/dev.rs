@@ -51,7 +51,8 @@ pub(super) fn run(args: &DevArgs, screen: &mut Screen<'_>) -> Done {
     config.index = Index::Embedded { path: folder.path.join("index").display().to_string() };
     config.blobs = Blobs::Directory { path: folder.path.join("blobs").display().to_string() };
     config.http.listen = format!("127.0.0.1:{}", args.port);
-    runtime(&config)?.block_on(async {
+    let runtime = runtime(&config)?;
+    let done: Done = runtime.block_on(async {
         let stack = Stack::start(&config, Options { new_lineage: true }).await?;
         let stopping = until_told_to_stop().shared();
         let told = stopping.clone();
@@ -76,7 +77,10 @@ pub(super) fn run(args: &DevArgs, screen: &mut Screen<'_>) -> Done {
             if folder.kept { format!(", to {}", folder.path.display()) } else { String::new() },
         );
         outcome.map(|_| ())
-    })
+    });
+    // Everything is covered; who still waits for a line of an open pipe may wait for ever.
+    runtime.shutdown_background();
+    done
 }
 
 /// Which input goes to which stream.
