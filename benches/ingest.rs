@@ -95,7 +95,7 @@ async fn verify(path: &Path, parts: Vec<Events>, events: u64) {
     for (partition, part) in parts.into_iter().enumerate() {
         questions.extend(fold_again(partition, part, events, each));
     }
-    let reader = path.reader();
+    let reader = path.reader().await;
     let mut taken = Vec::new();
     for question in &questions {
         let key = AggregateKey { kind: "order".into(), id: question.id.as_str().into() };
@@ -106,7 +106,7 @@ async fn verify(path: &Path, parts: Vec<Events>, events: u64) {
         let expected = question.expected.as_ref().expect("the fold has passed every version asked for");
         match answer {
             Ok(Found::State(aggregate, _)) => assert_eq!(facts(&aggregate), facts(expected), "{key:?}"),
-            other => panic!("{key:?} at {}: {other:?}", question.version),
+            other => unreachable!("{key:?} at {}: {other:?}", question.version),
         }
     }
     taken.sort_by(f64::total_cmp);

@@ -51,7 +51,7 @@ async fn measure(length: u64) {
     let history = Events::new(1, 0);
     let path = Path::new(vec![history.clone()], length);
     path.fold().await;
-    let reader = path.reader();
+    let reader = path.reader().await;
     let (partition, key) =
         (Path::partition(0), AggregateKey { kind: "order".into(), id: "order-00000000".into() });
     let (mut taken, mut folded) = (Vec::new(), Vec::new());
@@ -60,7 +60,9 @@ async fn measure(length: u64) {
         let begun = Stopwatch::start();
         let answer = reader.state(&partition, &key, AsOf::Version(*version)).await;
         taken.push(begun.ms());
-        let Ok(Found::State(aggregate, provenance)) = answer else { panic!("version {version}: {answer:?}") };
+        let Ok(Found::State(aggregate, provenance)) = answer else {
+            unreachable!("version {version}: {answer:?}")
+        };
         assert_eq!(aggregate.chain.to_string(), peer.chain, "version {version}");
         folded.push(provenance.events as f64);
     }

@@ -77,7 +77,7 @@ impl Path {
 
     /// Folds the whole log and stops the worker, as `run` would.
     pub(crate) async fn fold(&self) -> Folded {
-        let (reader, clock) = (self.reader(), Arc::new(SystemClock::start()));
+        let (reader, clock) = (self.reader().await, Arc::new(SystemClock::start()));
         let written = Arc::new(Written::default());
         let (worker, handle) = Worker::new(self.components(reader, clock, Arc::clone(&written)));
         let (before, begun) = (Usage::now(), Stopwatch::start());
@@ -113,10 +113,8 @@ impl Path {
     }
 
     /// A reader that knows nothing but what is in the folder.
-    pub(crate) fn reader(&self) -> Reconstructor {
-        let index: Arc<dyn Index> = Arc::new(
-            EmbeddedIndex::open(&self.folder.path().join("index"), INDEX_BYTES).expect("the folder is ours"),
-        );
+    pub(crate) async fn reader(&self) -> Reconstructor {
+        let index: Arc<dyn Index> = Arc::new(self.index().await);
         let blobs: Arc<dyn Blobs> =
             Arc::new(LocalBlobs::open(&self.folder.path().join("blobs")).expect("the folder is ours"));
         Reconstructor {
@@ -127,6 +125,19 @@ impl Path {
             rules: events::rules(),
             topic_id: TOPIC_ID,
             health: Arc::default(),
+        }
+    }
+
+    /// Opens the index. Tasks of a worker that has stopped may take a moment to let go of it.
+    async fn index(&self) -> EmbeddedIndex {
+        let mut tries = 0;
+        loop {
+            match EmbeddedIndex::open(&self.folder.path().join("index"), INDEX_BYTES) {
+                Ok(index) => return index,
+                Err(error) => assert!(tries < 1_000, "{error}"),
+            }
+            tries += 1;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
