@@ -15,7 +15,8 @@ use snapfold::domain::reducer;
 use snapfold::domain::value::Limits;
 use std::fmt::Write;
 
-const REDUCER: &str = r#"
+/// How the events fold.
+pub(crate) const REDUCER: &str = r#"
 init: { status: new, total: 0, items: {} }
 on:
   ItemAdded:
@@ -28,9 +29,12 @@ on:
 "#;
 
 /// Draws events; the same seed draws the same ones.
+#[derive(Clone)]
 pub(crate) struct Events {
     random: u64,
     versions: Vec<u32>,
+    /// Number of the first aggregate.
+    first: usize,
     hot_percent: u64,
     in_turn: bool,
     offset: i64,
@@ -40,7 +44,7 @@ pub(crate) struct Events {
 impl Events {
     pub(crate) fn new(aggregates: usize, hot_percent: u64) -> Self {
         let (random, versions) = (0x5eed, vec![0; aggregates]);
-        Self { random, versions, hot_percent, in_turn: false, offset: 0, text: String::new() }
+        Self { random, versions, first: 0, hot_percent, in_turn: false, offset: 0, text: String::new() }
     }
 
     /// SplitMix64, reduced to `0..bound`.
@@ -63,6 +67,19 @@ impl Events {
     pub(crate) fn in_turn(mut self) -> Self {
         self.in_turn = true;
         self
+    }
+
+    /// Aggregates that are numbered from `first` on, with other events: those of another partition.
+    pub(crate) fn numbered_from(mut self, first: usize) -> Self {
+        self.random += first as u64;
+        self.first = first;
+        self
+    }
+
+    /// How many events each aggregate has had, by the ids of the aggregates.
+    pub(crate) fn heads(&self) -> impl Iterator<Item = (String, u64)> {
+        let id = |at: usize| format!("order-{:08}", self.first + at);
+        self.versions.iter().enumerate().map(move |(at, head)| (id(at), u64::from(*head)))
     }
 
     pub(crate) fn batch(&mut self, count: usize) -> Vec<RawRecord> {
@@ -97,7 +114,7 @@ impl Events {
             offset: Offset(self.offset),
             leader_epoch: 0,
             record_time: Timestamp(1_795_514_400_000 + self.offset),
-            key: Some(format!("order-{aggregate:08}").as_bytes().into()),
+            key: Some(format!("order-{:08}", self.first + aggregate).as_bytes().into()),
             value: Some(self.text.as_bytes().into()),
             headers: Vec::new(),
         };

@@ -4,6 +4,7 @@
 //! `cargo bench --no-default-features --bench fold [-- EVENTS [STAGE…]]`, two million events by default.
 //! Records are made in batches outside of the measured time; each stage runs in a process of its own.
 
+#[expect(dead_code, reason = "other benches use other events")]
 mod events;
 mod peer;
 mod shell;

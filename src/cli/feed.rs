@@ -147,16 +147,22 @@ impl Feeder<'_> {
     }
 
     async fn send(&self, decoder: &dyn Decode, line: &Line) -> Done<(Delivery, u64)> {
-        let record = match self.lines {
+        let (record, id) = match self.lines {
             Lines::Values => record_of_value(decoder, &line.text),
-            Lines::Records => record_of_line(&line.text).map_err(|why| {
-                let hint =
-                    "with --records each line is {\"key\":…,\"value\":…,\"headers\":{…},\"timestamp\":…}";
-                Failure::new(Exit::Failure, format!("{}: line {}: {why}", self.input.name(), line.number))
-                    .hint(hint)
-            })?,
+            Lines::Records => {
+                let record = record_of_line(&line.text).map_err(|why| {
+                    let hint =
+                        "with --records each line is {\"key\":…,\"value\":…,\"headers\":{…},\"timestamp\":…}";
+                    let place = format!("{}: line {}", self.input.name(), line.number);
+                    Failure::new(Exit::Failure, format!("{place}: {why}")).hint(hint)
+                })?;
+                let id = decoder.decode(record.clone()).id().cloned();
+                (record, id)
+            }
         };
-        self.remember(decoder, &record);
+        if let Some(id) = id {
+            self.remember(id);
+        }
         let bytes = record.bytes() as u64 + RECORD_OVERHEAD;
         let outgoing = Outgoing {
             topic: &self.stream.topic,
@@ -174,14 +180,12 @@ impl Feeder<'_> {
         Ok((delivery, bytes))
     }
 
-    fn remember(&self, decoder: &dyn Decode, record: &RawRecord) {
-        let decoded = decoder.decode(record.clone());
-        let Some(id) = decoded.id() else { return };
+    fn remember(&self, id: Arc<str>) {
         let mut aggregates = self.fed.aggregates.lock().expect("no panic while it is held");
-        if let Some(count) = aggregates.get_mut(id) {
+        if let Some(count) = aggregates.get_mut(&id) {
             *count += 1;
         } else if aggregates.len() < REMEMBERED {
-            aggregates.insert(Arc::clone(id), 1);
+            aggregates.insert(id, 1);
         }
     }
 }
@@ -233,10 +237,11 @@ impl Window {
 }
 
 /// The line is the value; key and timestamp are what the mapping finds in it.
-fn record_of_value(decoder: &dyn Decode, text: &[u8]) -> RawRecord {
-    let record = RawRecord { value: Some(text.into()), ..RawRecord::default() };
-    let decoded = decoder.decode(record.clone());
-    RawRecord { key: decoded.id().map(|id| id.as_bytes().into()), record_time: decoded.time(), ..record }
+fn record_of_value(decoder: &dyn Decode, text: &[u8]) -> (RawRecord, Option<Arc<str>>) {
+    let decoded = decoder.decode(RawRecord { value: Some(text.into()), ..RawRecord::default() });
+    let (id, record_time) = (decoded.id().cloned(), decoded.time());
+    let key = id.as_ref().map(|id| id.as_bytes().into());
+    (RawRecord { key, record_time, ..decoded.record }, id)
 }
 
 /// A record as a line of `--records` writes it.

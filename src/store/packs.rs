@@ -14,7 +14,7 @@ use crate::codec::compress::Compression;
 use crate::codec::dictionary::Dictionary;
 use crate::codec::pack::{Footer, Locator, OpenTail, open_tail, pack_name, read_entry};
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::ids::{AggregateKey, PackId, PartitionNo};
+use crate::domain::ids::{AggregateKey, Lineage, PackId, PartitionNo};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::PortError;
 use crate::domain::partition::{Entries, Entry, EntryRef, LiveCheckpoint};
@@ -32,6 +32,8 @@ const TAIL_BYTES: u64 = 64 << 10;
 const READS: usize = 3;
 /// Footers of checkpoints that are kept parsed.
 const FOOTERS_MAX: usize = 128;
+/// Bytes of tables that are kept.
+const TABLES_BYTES_MAX: usize = 16 << 20;
 
 /// Reads and encodes packs.
 pub struct Packs {
@@ -40,6 +42,31 @@ pub struct Packs {
     pub(super) session: [u8; 16],
     pub(super) dictionaries: Dictionaries,
     footers: Mutex<BTreeMap<PackId, Arc<Footer>>>,
+    tables: Mutex<Tables>,
+}
+
+/// Tables of checkpoints, as made from their footers.
+///
+/// COST: every question from rest looks into the tables of all live checkpoints. To make one anew takes about
+/// a microsecond for each of its entries, of which there may be many thousands.
+#[derive(Default)]
+struct Tables {
+    tables: BTreeMap<(PackId, PartitionNo, Lineage), Arc<Entries>>,
+    bytes: usize,
+}
+
+impl Tables {
+    fn keep(&mut self, of: (PackId, PartitionNo, Lineage), table: &Arc<Entries>) {
+        self.bytes += table.heap_bytes();
+        if let Some(same) = self.tables.insert(of, Arc::clone(table)) {
+            self.bytes -= same.heap_bytes();
+        }
+        while self.bytes > TABLES_BYTES_MAX {
+            // Packs are named by time: the oldest is the likeliest to be retired.
+            let Some((_, oldest)) = self.tables.pop_first() else { return };
+            self.bytes -= oldest.heap_bytes();
+        }
+    }
 }
 
 impl Packs {
@@ -53,7 +80,7 @@ impl Packs {
         session: [u8; 16],
     ) -> Self {
         let dictionaries = Dictionaries::new(index, Arc::clone(&blobs), plan);
-        Self { blobs, session, dictionaries, footers: Mutex::default() }
+        Self { blobs, session, dictionaries, footers: Mutex::default(), tables: Mutex::default() }
     }
 
     pub(super) fn compression(&self) -> Compression {
@@ -147,12 +174,23 @@ impl Packs {
     /// # Errors
     /// See the module.
     pub async fn checkpoint(&self, row: &CheckpointRow) -> Result<LiveCheckpoint> {
-        let footer = self.footer(row.pack).await?;
-        let entries = table_of(&footer, row.key.partition, row.key.lineage)?;
+        let entries = self.table(row.pack, row.key.partition, row.key.lineage).await?;
         if entries.len() != row.entries as usize {
             return Err(Error::corrupt("a checkpoint's footer and its row disagree about its entries"));
         }
-        Ok(LiveCheckpoint { pack: row.pack, object_bytes: row.object_bytes, entries: Arc::new(entries) })
+        Ok(LiveCheckpoint { pack: row.pack, object_bytes: row.object_bytes, entries })
+    }
+
+    /// One partition's table in a checkpoint pack, from what is kept or made from the footer.
+    async fn table(&self, pack: PackId, partition: PartitionNo, lineage: Lineage) -> Result<Arc<Entries>> {
+        let of = (pack, partition, lineage);
+        if let Some(table) = self.tables.lock().expect("no panic while it is held").tables.get(&of) {
+            return Ok(Arc::clone(table));
+        }
+        let table =
+            Arc::new(self.footer(pack).await.and_then(|footer| table_of(&footer, partition, lineage))?);
+        self.tables.lock().expect("no panic while it is held").keep(of, &table);
+        Ok(table)
     }
 
     /// The footer of a checkpoint pack, from the cache or from its end.
@@ -196,11 +234,7 @@ impl Packs {
 }
 
 /// The entries of one partition and lineage, by id.
-fn table_of(
-    footer: &Footer,
-    partition: PartitionNo,
-    lineage: crate::domain::ids::Lineage,
-) -> Result<Entries> {
+fn table_of(footer: &Footer, partition: PartitionNo, lineage: Lineage) -> Result<Entries> {
     let mut metas = Vec::new();
     for at in 0..footer.len() {
         let meta = footer.meta(at)?;

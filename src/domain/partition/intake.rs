@@ -137,6 +137,7 @@ impl Partition {
         }
         let was_hot = matches!(live.aggregate.state, State::Hot(..));
         let folded = self.rules.fold(&mut live.aggregate, &decoded);
+        live.used_while_hot |= was_hot;
         if !was_hot && matches!(live.aggregate.state, State::Hot(..)) {
             self.hot.push_back(slot);
         }
@@ -207,10 +208,16 @@ impl Partition {
     }
 
     /// Keeps the number of states that are held as trees small: a tree takes many times its bytes.
+    ///
+    /// COST: to cool and heat a state is to write and read it, the dearest part of folding a small event. So a
+    /// tree that was used again gets a second chance, or many cold aggregates would drive out the few hot ones.
     fn cool_down(&mut self) {
         while self.hot.len() > self.settings.hot_max {
             let Some(slot) = self.hot.pop_front() else { return };
-            if let Some(live) = self.slots.live_or_gone(slot) {
+            let Some(live) = self.slots.live_or_gone(slot) else { continue };
+            if std::mem::take(&mut live.used_while_hot) {
+                self.hot.push_back(slot);
+            } else {
                 live.aggregate.state.cool();
                 self.slots.recount(slot);
             }

@@ -121,6 +121,8 @@ pub(super) struct Live {
     /// Events that could not be folded because the partition halts before the first of them.
     pub(super) stuck: VecDeque<Decoded>,
     pub(super) stuck_bytes: usize,
+    /// An event found the state as a tree since `Partition::cool_down` last looked.
+    pub(super) used_while_hot: bool,
 }
 
 /// Provisional rows of one aggregate.
@@ -224,6 +226,7 @@ impl Live {
             whole: false,
             stuck: VecDeque::new(),
             stuck_bytes: 0,
+            used_while_hot: false,
             aggregate,
         }
     }
