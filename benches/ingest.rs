@@ -45,8 +45,8 @@ fn main() {
         (0..partitions).map(|at| Events::new(share, hot_percent).numbered_from(at * share)).collect()
     };
     println!(
-        "{} events, {AGGREGATES} aggregates, {partitions} partitions, {hot_percent} % of the events to 1 % of \
-         the aggregates; load {}",
+        "{} events, {AGGREGATES} aggregates, {partitions} partitions, {hot_percent} % of the events to 1 % \
+         of the aggregates; load {}",
         events * partitions,
         usage::load()
     );

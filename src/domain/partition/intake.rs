@@ -205,8 +205,9 @@ impl Partition {
 
     /// Keeps the number of states that are held as trees small: a tree takes many times its bytes.
     ///
-    /// COST: to cool and heat a state is to write and read it, the dearest part of folding a small event. So a
-    /// tree that was used again gets a second chance, or many cold aggregates would drive out the few hot ones.
+    /// COST: to cool and heat a state is to write and read it, the dearest part of folding a small event. So
+    /// a tree that was used again gets a second chance, or many cold aggregates would drive out the few hot
+    /// ones.
     fn cool_down(&mut self) {
         while self.hot.len() > self.settings.hot_max {
             let Some(slot) = self.hot.pop_front() else { return };
