@@ -19,10 +19,6 @@ use snapfold::reconstruct::{AsOf, Found};
 use snapfold::telemetry::stopwatch::Stopwatch;
 use std::collections::BTreeMap;
 
-/// As in the program.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const AGGREGATES: usize = 100_000;
 /// Questions at the end.
 const QUESTIONS: usize = 1_000;

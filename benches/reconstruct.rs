@@ -19,10 +19,6 @@ use snapfold::reconstruct::{AsOf, Found};
 use snapfold::telemetry::stopwatch::Stopwatch;
 use std::collections::BTreeMap;
 
-/// As in the program.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Versions asked for in each history.
 const QUESTIONS: u64 = 500;
 /// Events that are made at once, outside of the measured time.
