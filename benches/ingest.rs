@@ -19,10 +19,6 @@ use snapfold::reconstruct::{AsOf, Found};
 use snapfold::telemetry::stopwatch::Stopwatch;
 use std::collections::BTreeMap;
 
-/// As in the program.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const AGGREGATES: usize = 100_000;
 /// Questions at the end.
 const QUESTIONS: usize = 1_000;
@@ -45,8 +41,8 @@ fn main() {
         (0..partitions).map(|at| Events::new(share, hot_percent).numbered_from(at * share)).collect()
     };
     println!(
-        "{} events, {AGGREGATES} aggregates, {partitions} partitions, {hot_percent} % of the events to 1 % of \
-         the aggregates; load {}",
+        "{} events, {AGGREGATES} aggregates, {partitions} partitions, {hot_percent} % of the events to 1 % \
+         of the aggregates; load {}",
         events * partitions,
         usage::load()
     );
