@@ -354,6 +354,8 @@ fn damaged(is_log_whole: bool, every: usize) {
         let reply = api.post(&format!("/v1/aggregates/order/{}/verify?mode=checksum", encoded(id))).unwrap();
         problems += match reply.status {
             200 => reply.json()["problems"].as_array().unwrap().len(),
+            // Where a checkpoint's footer is gone and so is the log, nobody can say what it held of an aggregate.
+            503 if !is_log_whole => 1,
             _ => usize::from(["corrupt", "history-gone"].iter().any(|code| reply.json()["code"] == *code)),
         };
     }
