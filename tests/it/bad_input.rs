@@ -177,7 +177,7 @@ fn poison_halts_its_partition_where_the_policy_says_so() {
             let reply = api.get("/readyz?verbose=true").unwrap();
             body = reply.json();
             let partitions = body["partitions"].as_array().cloned().unwrap_or_default();
-            // Aggregates that are being loaded may meet a later one first; the first in the log is what counts.
+            // Aggregates that are being loaded may meet a later one first; the first in the log counts.
             let stands = |one: &Value| one["code"].is_string() && one["offset"] == halt;
             reply.status == 503 && partitions.iter().any(stands)
         });
@@ -354,7 +354,7 @@ fn damaged(is_log_whole: bool, every: usize) {
         let reply = api.post(&format!("/v1/aggregates/order/{}/verify?mode=checksum", encoded(id))).unwrap();
         problems += match reply.status {
             200 => reply.json()["problems"].as_array().unwrap().len(),
-            // Where a checkpoint's footer is gone and so is the log, nobody can say what it held of an aggregate.
+            // Where a footer and the log are gone, nobody can say what the checkpoint held.
             503 if !is_log_whole => 1,
             _ => usize::from(["corrupt", "history-gone"].iter().any(|code| reply.json()["code"] == *code)),
         };
