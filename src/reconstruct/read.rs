@@ -165,7 +165,7 @@ impl Reconstructor {
         let assembled = assembly.finish();
         self.check_epochs(partition, &assembled.entries_reached).await?;
         self.health.damaged_records.fetch_add(assembled.provenance.damaged, Ordering::Relaxed);
-        Ok(told(assembled, ask.as_of, view.low_watermark))
+        told(assembled, ask.as_of, view.low_watermark)
     }
 
     /// The rows that can matter: down to a base, and upwards as far as pieces are needed.
@@ -327,7 +327,8 @@ pub enum Wanted {
     Event,
 }
 
-fn told(assembled: Assembled, as_of: AsOf, low_watermark: Offset) -> Read {
+/// What the asker hears. An aggregate of which records were seen is not unknown, even if none can be read.
+fn told(assembled: Assembled, as_of: AsOf, low_watermark: Offset) -> Result<Read> {
     let Assembled { aggregate, provenance, events, stopped, too_much, log_end, is_whole, .. } = assembled;
     let is_settled = is_whole
         && aggregate.version > Version(0)
@@ -341,11 +342,15 @@ fn told(assembled: Assembled, as_of: AsOf, low_watermark: Offset) -> Read {
         (None, _, Version(0)) => match stopped {
             Some(first) => Found::BeforeFirst(first),
             None if aggregate.quarantine.is_some() => Found::State(Box::new(aggregate), provenance),
+            None if !is_whole => {
+                let detail = "its records cannot be read, and the log does not have its first event";
+                return Err(Error::new(ErrorKind::Gone, "history-gone", detail));
+            }
             None => Found::Unknown,
         },
         (None, ..) => Found::State(Box::new(aggregate), provenance),
     };
-    Read { found, events, log_end, marked_later: assembled.marked_later, is_settled }
+    Ok(Read { found, events, log_end, marked_later: assembled.marked_later, is_settled })
 }
 
 /// What live checkpoints hold of an aggregate, for a reader whose view has this low watermark.
