@@ -77,6 +77,8 @@ mutants! {
     TailFromOldBase,
     /// A reader does not check its fold against the rows it has seen (V2).
     RowsSeenDoNotBound,
+    /// A quarantine that only a row tells of, whose record cannot be read, is forgotten (V2).
+    MarkedRowDoesNotBound,
     /// A reader gives up where the newest record cannot be read (rule 6).
     DanglingRowGivesUp,
     /// A listed checkpoint whose pack is missing is skipped (L2).

@@ -141,6 +141,11 @@ impl From<Refusal> for Problem {
             Refusal::UnknownAggregate => {
                 Self::new("unknown-aggregate", "no event of this aggregate is known")
             }
+            // Versions start at 1, so there is none to point to.
+            Refusal::VersionBeyondHead { head: Version(0) } => {
+                Self::new("version-beyond-head", "the aggregate was quarantined before its first version")
+                    .hint("`GET …/state` says under `quarantined` where it stands still and why")
+            }
             Refusal::VersionBeyondHead { head } => {
                 let extras = Extras { head_version: Some(head), ..none };
                 with("version-beyond-head", format!("the newest version is {head}"), extras)
@@ -242,6 +247,15 @@ mod tests {
         assert_eq!(of(ErrorKind::Internal, "no-such-code"), (500, "internal"));
         assert_eq!(of(ErrorKind::Corrupt, "version-gap"), (500, "corrupt"));
         assert_eq!(of(ErrorKind::Gone, "retention-passed"), (410, "history-gone"));
+    }
+
+    #[test]
+    fn an_aggregate_without_any_version_has_no_head_to_point_to() {
+        let problem = Problem::from(Refusal::VersionBeyondHead { head: Version(0) });
+        let body = written(&problem);
+        assert_eq!((problem.status.as_u16(), &body["code"]), (404, &"version-beyond-head".into()));
+        assert_eq!(body.get("headVersion"), None);
+        assert!(body["hint"].as_str().is_some_and(|hint| hint.contains("quarantined")), "{body}");
     }
 
     #[test]

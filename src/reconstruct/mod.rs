@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `mod.rs` | `Reconstructor`: the order of reads, the answer |
 //! | `live.rs` | the port through which lookups see the owners of partitions |
-//! | `assemble.rs` | one aggregate out of pieces: base, increments, pending entries, log |
+//! | `assemble/` | one aggregate out of pieces: base, increments, pending entries, log |
 //! | `piece.rs` | a stored stretch of events: an increment or a checkpoint's entry |
 //! | `read.rs` | what anyone may ask: states, events, the newest version at rest, where history starts |
 //!

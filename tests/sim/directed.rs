@@ -1,6 +1,7 @@
 //! Directed scenarios: for mutants that random seeds meet too rarely. Each is clean without its mutant and
 //! fails with it. What they are played on is in `stage`.
 
+use crate::marks::marked_row_whose_record_is_lost;
 use crate::ports::Fate;
 use crate::ports::broker::Draft;
 use crate::ports::producer::VersionMode;
@@ -52,6 +53,7 @@ scenarios! {
     CheckpointRowBeforePack by pack_that_never_comes,
     FullRowBeforeIncrement by death_between_two_rows,
     BatchNotVerified by log_cut_behind_a_batch,
+    MarkedRowDoesNotBound by marked_row_whose_record_is_lost,
     LaterIncrementFirst by death_between_two_increments,
 }
 

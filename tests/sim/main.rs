@@ -17,6 +17,7 @@
 //! | `runner` | many seeds on two threads |
 //! | `mutants` | the test that every wrong protocol is caught, and its table |
 //! | `directed` | scenarios for the mutants that seeds meet too rarely |
+//! | `marks` | of quarantine marks whose records are gone |
 //! | `stage` | what those are played on |
 //! | `checks` | tests of the world itself |
 
@@ -30,6 +31,8 @@ mod judge;
 #[path = "../ledger/mod.rs"]
 #[expect(dead_code, reason = "the simulator does not ask the ledger everything")]
 mod ledger;
+#[cfg(not(feature = "runtime"))]
+mod marks;
 #[cfg(not(feature = "runtime"))]
 mod mutants;
 mod nemesis;

@@ -151,6 +151,16 @@ impl Stage {
         while self.world.bucket.damage(&format!("v1/{class}/"), Damage::Loss).is_some() {}
     }
 
+    /// Loses the object of a class that was written last.
+    pub(crate) fn lose_newest(&self, class: &str) {
+        let prefix = format!("v1/{class}/");
+        let written = self.world.bucket.objects().into_keys().filter(|name| name.starts_with(&prefix));
+        // The last part of a name is the pack's id, which starts with the time.
+        let newest = written.max_by_key(|name| name.rsplit('/').next().map(str::to_owned));
+        let newest = newest.expect("an object of this class was written");
+        self.world.bucket.damage(&newest, Damage::Loss);
+    }
+
     pub(crate) fn active(&self) -> Active {
         *lock(&self.fleet.active)
     }

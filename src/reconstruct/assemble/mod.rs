@@ -6,23 +6,28 @@
 //! base that holds everything below the low watermark; else the log is read from the base on, which counts
 //! soundly as long as the log reaches back that far. V2 every row seen bounds the fold: a state at or past a
 //! row's offset has at least its version.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `mod.rs` | `Assembly`: base, pieces, what became of it |
+//! | `log.rs` | what the log adds |
+
+mod log;
 
 use super::piece::{Piece, Source};
 use super::{AsOf, Ask, Epochs, FoldedEvent, Provenance, Reconstructor, reach};
-use crate::domain::aggregate::{Aggregate, Folded};
+use crate::domain::aggregate::Aggregate;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Decoded;
 use crate::domain::ids::{AggregateKey, Offset, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
-use crate::domain::outcome::PortError;
 use crate::domain::partition::TRAIL_MAX;
-use crate::domain::record::{IncrementBody, RawRecord};
+use crate::domain::record::{IncrementBody, QuarantineMark};
 use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
-use crate::store::unavailable;
 use std::collections::VecDeque;
 
 /// An aggregate being put together.
-pub(super) struct Assembly<'a> {
+pub(in crate::reconstruct) struct Assembly<'a> {
     reader: &'a Reconstructor,
     partition: &'a PartitionKey,
     key: &'a AggregateKey,
@@ -52,24 +57,24 @@ pub(super) struct Assembly<'a> {
 }
 
 /// What became of an assembly.
-pub(super) struct Assembled {
-    pub(super) aggregate: Aggregate,
-    pub(super) provenance: Provenance,
-    pub(super) events: Vec<FoldedEvent>,
+pub(in crate::reconstruct) struct Assembled {
+    pub(in crate::reconstruct) aggregate: Aggregate,
+    pub(in crate::reconstruct) provenance: Provenance,
+    pub(in crate::reconstruct) events: Vec<FoldedEvent>,
     /// Effective time of the first event beyond the moment asked for, where one was met.
-    pub(super) stopped: Option<Timestamp>,
-    pub(super) too_much: Option<u64>,
-    pub(super) log_end: Option<Offset>,
+    pub(in crate::reconstruct) stopped: Option<Timestamp>,
+    pub(in crate::reconstruct) too_much: Option<u64>,
+    pub(in crate::reconstruct) log_end: Option<Offset>,
     /// The aggregate stands still at or after the moment; the mark is the head's to tell.
-    pub(super) marked_later: bool,
+    pub(in crate::reconstruct) marked_later: bool,
     /// Of the events that came from checkpoints.
-    pub(super) entries_reached: Epochs,
+    pub(in crate::reconstruct) entries_reached: Epochs,
     /// Nothing was damaged or left out.
-    pub(super) is_whole: bool,
+    pub(in crate::reconstruct) is_whole: bool,
 }
 
 impl<'a> Assembly<'a> {
-    pub(super) fn new(
+    pub(in crate::reconstruct) fn new(
         reader: &'a Reconstructor,
         partition: &'a PartitionKey,
         key: &'a AggregateKey,
@@ -99,7 +104,7 @@ impl<'a> Assembly<'a> {
     }
 
     /// Offsets of all versions after `row`, if they were folded here and are not too many.
-    pub(super) fn trail_after(&self, row: Version) -> Option<Vec<Offset>> {
+    pub(in crate::reconstruct) fn trail_after(&self, row: Version) -> Option<Vec<Offset>> {
         let after = self.trail.iter().filter(|(version, _)| *version > row);
         let offsets: Vec<Offset> = after.map(|(_, offset)| *offset).collect();
         (row.0 + offsets.len() as u64 == self.aggregate.version.0).then_some(offsets)
@@ -113,7 +118,7 @@ impl<'a> Assembly<'a> {
         self.provenance.events += 1;
     }
 
-    pub(super) fn finish(mut self) -> Assembled {
+    pub(in crate::reconstruct) fn finish(mut self) -> Assembled {
         // Of a moment before the head: the mark belongs to a later one, and may be that of an event behind
         // the real one. Until here it kept later events from being folded.
         let marked_later = self.log_marked && self.ask.as_of != AsOf::Head;
@@ -134,7 +139,11 @@ impl<'a> Assembly<'a> {
     }
 
     /// Base and pieces.
-    pub(super) async fn run(&mut self, rows: &[SnapshotRow], mut pieces: Vec<Piece>) -> Result<()> {
+    pub(in crate::reconstruct) async fn run(
+        &mut self,
+        rows: &[SnapshotRow],
+        mut pieces: Vec<Piece>,
+    ) -> Result<()> {
         let mut more = self.choose_base(rows).await?;
         pieces.append(&mut more);
         pieces.sort_by_key(|piece| (piece.from, std::cmp::Reverse(piece.upto)));
@@ -180,9 +189,11 @@ impl<'a> Assembly<'a> {
     }
 
     /// For an owner: everything below the limit must be there; the rest comes with the partition's records.
-    pub(super) async fn reach_limit(&mut self, rows: &[SnapshotRow]) -> Result<()> {
+    pub(in crate::reconstruct) async fn reach_limit(&mut self, rows: &[SnapshotRow]) -> Result<()> {
         if self.unbased(rows) {
             self.scan(self.aggregate.offset.next().max(Offset(0)), self.limit).await?;
+        } else {
+            self.seek_mark(rows).await?;
         }
         let below: Vec<SnapshotRow> =
             rows.iter().filter(|row| row.last_offset < self.limit).cloned().collect();
@@ -342,7 +353,7 @@ impl<'a> Assembly<'a> {
         self.too_much.is_some()
     }
 
-    fn take_mark(&mut self, mark: Option<crate::domain::record::QuarantineMark>) {
+    fn take_mark(&mut self, mark: Option<QuarantineMark>) {
         let Some(mark) = mark else { return };
         if mark.offset > self.aggregate.offset
             && self.stopped.is_none()
@@ -372,138 +383,6 @@ impl<'a> Assembly<'a> {
         self.stopped.is_some()
             || self.too_much.is_some()
             || matches!(self.ask.as_of, AsOf::Version(wanted) if self.aggregate.version >= wanted)
-    }
-
-    /// Reads the log from the aggregate's last event up to `to` or the limit, in place of records that cannot
-    /// be read. What the log has forgotten stays a hole: whoever needs it finds out.
-    async fn bridge(&mut self, to: Offset) -> Result<()> {
-        let from = self.aggregate.offset.next().max(Offset(0));
-        match self.scan(from, to.min(self.limit)).await {
-            Err(error) if error.kind == ErrorKind::Gone => Ok(()),
-            other => other,
-        }
-    }
-
-    /// The events that only the log holds.
-    pub(super) async fn tail(&mut self, rows: &[SnapshotRow]) -> Result<()> {
-        if !self.is_done() {
-            let unbased = self.unbased(rows);
-            let from = if unbased { self.aggregate.offset.next().max(Offset(0)) } else { self.limit };
-            let bounds = self.reader.log.bounds(self.partition.partition).await;
-            let bounds = bounds.map_err(|error| unavailable("read the log's bounds", &error))?;
-            self.scan(from, bounds.end).await?;
-            let after = self.reader.log.bounds(self.partition.partition).await;
-            let after = after.map_err(|error| unavailable("read the log's bounds", &error))?;
-            self.reader.check_topic(after.topic_id)?;
-            if !self.is_done() {
-                self.log_end = Some(bounds.end);
-            }
-        }
-        self.check_against(rows)
-    }
-
-    /// V1: is there a row or a hole below the limit that the aggregate does not hold?
-    fn unbased(&self, rows: &[SnapshotRow]) -> bool {
-        if mutant(Mutant::TailFromOldBase) {
-            return false;
-        }
-        let missing =
-            |row: &SnapshotRow| row.first_offset < self.limit && row.version > self.aggregate.version;
-        self.has_hole() || rows.iter().any(missing)
-    }
-
-    /// V2.
-    fn check_against(&self, rows: &[SnapshotRow]) -> Result<()> {
-        if mutant(Mutant::RowsSeenDoNotBound) {
-            return Ok(());
-        }
-        let at = &self.aggregate;
-        let short = |row: &&SnapshotRow| {
-            let passed = at.offset >= row.last_offset && at.version < row.version;
-            let ended = self.stopped.is_none() && at.version < row.version && !self.is_done();
-            passed || (ended && at.quarantine.is_none())
-        };
-        match rows.iter().find(short) {
-            None => Ok(()),
-            Some(row) => Err(Error::new(
-                ErrorKind::Unavailable,
-                "not-caught-up",
-                format!("version {} was seen, the fold reached {} only", row.version, at.version),
-            )),
-        }
-    }
-
-    /// Folds the aggregate's events of a stretch of the log.
-    async fn scan(&mut self, from: Offset, to: Offset) -> Result<()> {
-        let mut next = from;
-        while next < to && !self.is_done() {
-            let records = match self.reader.log.read(self.partition.partition, next, to).await {
-                Ok(records) => records,
-                Err(PortError::Missing) => {
-                    let (version, damaged) = (self.aggregate.version, self.provenance.damaged);
-                    let detail = format!(
-                        "the log no longer holds offset {next}, from where version {version} must be folded on ({} records do not join, {damaged} are damaged)",
-                        self.unfolded.len()
-                    );
-                    return Err(Error::new(ErrorKind::Gone, "history-gone", detail));
-                }
-                Err(error) => return Err(unavailable("read the log", &error)),
-            };
-            let Some(last) = records.last() else { return Ok(()) };
-            next = last.offset.next();
-            for record in records {
-                let ahead = u64::try_from(to.0.saturating_sub(record.offset.0)).unwrap_or(0);
-                if self.is_too_much(ahead) {
-                    return Ok(());
-                }
-                self.fold_record(record)?;
-                if self.is_done() {
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn fold_record(&mut self, record: RawRecord) -> Result<()> {
-        if record.offset <= self.aggregate.offset && !mutant(Mutant::NoReplaySkip) {
-            return Ok(());
-        }
-        let decoded = self.reader.decoder.decode(record);
-        if decoded.id() != Some(&self.key.id) {
-            return Ok(());
-        }
-        let time = decoded.time();
-        // A version that is reached ends the scan at once; only times and offsets can be passed.
-        let may_pass = matches!(self.ask.as_of, AsOf::Time(_) | AsOf::Offset(_));
-        let before = may_pass.then(|| self.aggregate.clone());
-        let folded = self.reader.rules.fold(&mut self.aggregate, &decoded);
-        match &folded {
-            Folded::Applied | Folded::Skipped(_) => {
-                if let Some(before) = before {
-                    let version = self.aggregate.version;
-                    let after = std::mem::replace(&mut self.aggregate, before);
-                    if self.would_pass(version, time, decoded.record.offset) {
-                        return Ok(());
-                    }
-                    self.aggregate = after;
-                }
-                self.folded(decoded.record.offset);
-                self.provenance.log_events += 1;
-                self.hand_out(matches!(folded, Folded::Skipped(_)), decoded);
-                Ok(())
-            }
-            Folded::Quarantined(_) => {
-                self.log_marked = true;
-                Ok(())
-            }
-            Folded::Duplicate | Folded::Refused(_) => Ok(()),
-            Folded::Halt(poison) => Err(Error::new(
-                ErrorKind::Unavailable,
-                "not-caught-up",
-                format!("the partition halts: {poison}"),
-            )),
-        }
     }
 
     fn damaged(&mut self, error: &Error) -> Result<()> {

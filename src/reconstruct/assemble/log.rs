@@ -1,0 +1,173 @@
+//! What the log adds to an assembly: the events that only it holds, and those whose records cannot be read.
+
+use super::Assembly;
+use crate::domain::aggregate::{Aggregate, Folded};
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::ids::{Offset, Timestamp};
+use crate::domain::mutant::{Mutant, mutant};
+use crate::domain::outcome::PortError;
+use crate::domain::record::{QuarantineMark, RawRecord};
+use crate::domain::row::SnapshotRow;
+use crate::reconstruct::AsOf;
+use crate::store::unavailable;
+
+impl Assembly<'_> {
+    /// Reads the log from the aggregate's last event up to `to` or the limit, in place of records that cannot
+    /// be read. What the log has forgotten stays a hole: whoever needs it finds out.
+    pub(super) async fn bridge(&mut self, to: Offset) -> Result<()> {
+        let from = self.aggregate.offset.next().max(Offset(0));
+        match self.scan(from, to.min(self.limit)).await {
+            Err(error) if error.kind == ErrorKind::Gone => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The events that only the log holds.
+    pub(in crate::reconstruct) async fn tail(&mut self, rows: &[SnapshotRow]) -> Result<()> {
+        if !self.is_done() {
+            let unbased = self.unbased(rows);
+            if !unbased {
+                self.seek_mark(rows).await?;
+            }
+            let from = if unbased { self.aggregate.offset.next().max(Offset(0)) } else { self.limit };
+            let bounds = self.reader.log.bounds(self.partition.partition).await;
+            let bounds = bounds.map_err(|error| unavailable("read the log's bounds", &error))?;
+            self.scan(from, bounds.end).await?;
+            let after = self.reader.log.bounds(self.partition.partition).await;
+            let after = after.map_err(|error| unavailable("read the log's bounds", &error))?;
+            self.reader.check_topic(after.topic_id)?;
+            if !self.is_done() {
+                self.log_end = Some(bounds.end);
+            }
+        }
+        self.check_against(rows)
+    }
+
+    /// V1: is there a row or a hole below the limit that the aggregate does not hold?
+    pub(super) fn unbased(&self, rows: &[SnapshotRow]) -> bool {
+        if mutant(Mutant::TailFromOldBase) {
+            return false;
+        }
+        let missing =
+            |row: &SnapshotRow| row.first_offset < self.limit && row.version > self.aggregate.version;
+        self.has_hole() || rows.iter().any(missing)
+    }
+
+    /// A row below the limit tells of a quarantine that nothing readable holds. The log is read for it; where
+    /// that has forgotten the event behind the mark, the row must do, which knows where but not why. To go on
+    /// without it would be to fold what is to be refused.
+    pub(super) async fn seek_mark(&mut self, rows: &[SnapshotRow]) -> Result<()> {
+        let lacks = |at: &Aggregate, row: &&SnapshotRow| {
+            row.quarantined && row.last_offset > at.offset && at.quarantine.is_none()
+        };
+        let mut below = rows.iter().filter(|row| row.last_offset < self.limit);
+        let Some(row) = below.find(|row| lacks(&self.aggregate, row)) else { return Ok(()) };
+        if self.is_done() || mutant(Mutant::MarkedRowDoesNotBound) {
+            return Ok(());
+        }
+        self.bridge(row.last_offset.next()).await?;
+        if !self.is_done() && lacks(&self.aggregate, &row) {
+            self.aggregate.quarantine = Some(QuarantineMark {
+                code: "unreadable".into(),
+                version: self.aggregate.version,
+                offset: row.last_offset,
+                since: Timestamp(0),
+            });
+        }
+        Ok(())
+    }
+
+    /// V2.
+    pub(super) fn check_against(&self, rows: &[SnapshotRow]) -> Result<()> {
+        if mutant(Mutant::RowsSeenDoNotBound) {
+            return Ok(());
+        }
+        let at = &self.aggregate;
+        let short = |row: &&SnapshotRow| {
+            let passed = at.offset >= row.last_offset && at.version < row.version;
+            let ended = self.stopped.is_none() && at.version < row.version && !self.is_done();
+            passed || (ended && at.quarantine.is_none())
+        };
+        match rows.iter().find(short) {
+            None => Ok(()),
+            Some(row) => Err(Error::new(
+                ErrorKind::Unavailable,
+                "not-caught-up",
+                format!("version {} was seen, the fold reached {} only", row.version, at.version),
+            )),
+        }
+    }
+
+    /// Folds the aggregate's events of a stretch of the log.
+    pub(super) async fn scan(&mut self, from: Offset, to: Offset) -> Result<()> {
+        let mut next = from;
+        while next < to && !self.is_done() {
+            let records = match self.reader.log.read(self.partition.partition, next, to).await {
+                Ok(records) => records,
+                Err(PortError::Missing) => {
+                    let (version, damaged) = (self.aggregate.version, self.provenance.damaged);
+                    let detail = format!(
+                        "the log no longer holds offset {next}, from where version {version} must be folded on ({} records do not join, {damaged} are damaged)",
+                        self.unfolded.len()
+                    );
+                    return Err(Error::new(ErrorKind::Gone, "history-gone", detail));
+                }
+                Err(error) => return Err(unavailable("read the log", &error)),
+            };
+            let Some(last) = records.last() else { return Ok(()) };
+            next = last.offset.next();
+            for record in records {
+                let ahead = u64::try_from(to.0.saturating_sub(record.offset.0)).unwrap_or(0);
+                if self.is_too_much(ahead) {
+                    return Ok(());
+                }
+                self.fold_record(record)?;
+                if self.is_done() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn fold_record(&mut self, record: RawRecord) -> Result<()> {
+        if record.offset <= self.aggregate.offset && !mutant(Mutant::NoReplaySkip) {
+            return Ok(());
+        }
+        let decoded = self.reader.decoder.decode(record);
+        if decoded.id() != Some(&self.key.id) {
+            return Ok(());
+        }
+        let time = decoded.time();
+        // A version that is reached ends the scan at once; only times and offsets can be passed.
+        let may_pass = matches!(self.ask.as_of, AsOf::Time(_) | AsOf::Offset(_));
+        let before = may_pass.then(|| self.aggregate.clone());
+        let folded = self.reader.rules.fold(&mut self.aggregate, &decoded);
+        match &folded {
+            Folded::Applied | Folded::Skipped(_) => {
+                if let Some(before) = before {
+                    let version = self.aggregate.version;
+                    let after = std::mem::replace(&mut self.aggregate, before);
+                    if self.would_pass(version, time, decoded.record.offset) {
+                        return Ok(());
+                    }
+                    self.aggregate = after;
+                }
+                self.folded(decoded.record.offset);
+                self.provenance.log_events += 1;
+                self.hand_out(matches!(folded, Folded::Skipped(_)), decoded);
+                Ok(())
+            }
+            Folded::Quarantined(_) => {
+                self.log_marked = true;
+                Ok(())
+            }
+            Folded::Duplicate | Folded::Refused(_) => Ok(()),
+            Folded::Halt(poison) => Err(Error::new(
+                ErrorKind::Unavailable,
+                "not-caught-up",
+                format!("the partition halts: {poison}"),
+            )),
+        }
+    }
+}

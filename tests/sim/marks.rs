@@ -1,0 +1,72 @@
+//! Directed scenarios of quarantine marks: what keeps an aggregate standing still when the record that says
+//! so is gone.
+
+use crate::executor::ProcessId;
+use crate::stage::Stage;
+use crate::subject::Subject;
+use crate::world::Outcome;
+use snapfold::domain::ids::Version;
+use snapfold::domain::partition::Strategy;
+use snapfold::reconstruct::Found;
+
+/// Runs one after the other, up to the first that fails.
+fn all(plays: &[&dyn Fn() -> Outcome]) -> Outcome {
+    let (last, others) = plays.split_last().expect("there is a play");
+    let failed = others.iter().map(|play| play()).find(|outcome| !outcome.violations.is_empty());
+    failed.unwrap_or_else(last)
+}
+
+/// Only a row tells of a quarantine, because its record is lost. A whole log tells where and why; without the
+/// log, the row tells where.
+pub(crate) fn marked_row_whose_record_is_lost() -> Outcome {
+    all(&[&|| lost_mark_and_a_whole_log(0), &|| lost_mark_and_a_whole_log(2), &lost_mark_and_no_log])
+}
+
+/// The first events of `a`, then one that leaves a gap, all of it in snapshots.
+fn quarantined(stage: &Stage, good: u64) -> ProcessId {
+    let worker = stage.worker("first");
+    if good > 0 {
+        stage.events(1..=good);
+        stage.snapshot(worker);
+    }
+    stage.events(9..=9);
+    stage.snapshot(worker);
+    stage.world.idle(1_000);
+    worker
+}
+
+fn lost_mark_and_a_whole_log(good: u64) -> Outcome {
+    let stage = Stage::new();
+    let first = quarantined(&stage, good);
+    stage.world.sim.kill(first);
+    stage.lose("full");
+    stage.lose("history");
+    stands_still_at(&stage, good);
+    stage.worker("next");
+    stage.events(good + 1..=good + 2);
+    stage.ask_all()
+}
+
+fn lost_mark_and_no_log() -> Outcome {
+    let stage = Stage::of(Subject::spaced(1_000, Strategy::Full, 1 << 40));
+    let first = quarantined(&stage, 2);
+    stage.world.sim.kill(first);
+    stage.forget();
+    stage.lose_newest("full");
+    stands_still_at(&stage, 2);
+    stage.worker("next");
+    stage.events(3..=4);
+    stands_still_at(&stage, 2);
+    stage.ask_all()
+}
+
+/// The head is this version, and says that it stands still.
+fn stands_still_at(stage: &Stage, version: u64) {
+    let head = stage.head();
+    let is_marked = matches!(&head, Some(Found::State(head, _))
+        if head.version == Version(version) && head.quarantine.is_some());
+    if !is_marked {
+        let what = format!("`a` stands still at version {version}, but its head is {head:?}");
+        stage.world.sim.violation(what);
+    }
+}
