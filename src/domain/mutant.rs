@@ -103,6 +103,8 @@ mutants! {
     TopicIdIgnored,
     /// A position beyond the end of its leader epoch is believed (rule 12).
     TruncationUnchecked,
+    /// A drain ends although events that were taken still wait for loads.
+    DrainLeavesParked,
     /// States of a revoked partition are used when it comes back.
     MemoryKeptOnRevoke,
     /// Entries wholly beyond an assignment's start count as superseded, because its owner folds them again.

@@ -1,6 +1,7 @@
 //! Directed scenarios: for mutants that random seeds meet too rarely. Each is clean without its mutant and
 //! fails with it. What they are played on is in `stage`.
 
+use crate::drains::drain_while_many_aggregates_load;
 use crate::marks::marked_row_whose_record_is_lost;
 use crate::ports::Fate;
 use crate::ports::broker::Draft;
@@ -54,6 +55,7 @@ scenarios! {
     FullRowBeforeIncrement by death_between_two_rows,
     BatchNotVerified by log_cut_behind_a_batch,
     MarkedRowDoesNotBound by marked_row_whose_record_is_lost,
+    DrainLeavesParked by drain_while_many_aggregates_load,
     LaterIncrementFirst by death_between_two_increments,
 }
 
@@ -368,7 +370,7 @@ fn death_between_two_increments() -> Outcome {
     stage.rule(dying, "put_snapshot", Fate::Answered, 1);
     stage.always(dying, "put_snapshot", Fate::Stuck);
     stage.events(1..=6);
-    stage.drain(dying);
+    drop(stage.drain(dying));
     stage.world.idle(10_000);
     stage.world.sim.kill(dying);
     stage.worker("next");

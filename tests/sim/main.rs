@@ -18,6 +18,7 @@
 //! | `mutants` | the test that every wrong protocol is caught, and its table |
 //! | `directed` | scenarios for the mutants that seeds meet too rarely |
 //! | `marks` | of quarantine marks whose records are gone |
+//! | `drains` | of workers that stop while much is on its way |
 //! | `stage` | what those are played on |
 //! | `checks` | tests of the world itself |
 
@@ -26,6 +27,8 @@
 mod checks;
 #[cfg(not(feature = "runtime"))]
 mod directed;
+#[cfg(not(feature = "runtime"))]
+mod drains;
 mod executor;
 mod judge;
 #[path = "../ledger/mod.rs"]

@@ -13,11 +13,12 @@ use crate::questions::final_check;
 use crate::subject::{Active, Fleet, Subject};
 use crate::surface::found;
 use crate::world::{Outcome, Ports, Setup, World};
+use futures_channel::oneshot;
 use snapfold::domain::ids::{AggregateKey, Offset, PartitionNo, Version};
 use snapfold::domain::row::{PartitionKey, WatermarkRow};
 use snapfold::lookup::{Freshness, Lookup, Selector};
 use snapfold::reconstruct::{AsOf, Found};
-use snapfold::worker::Command;
+use snapfold::worker::{Command, Status};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -107,12 +108,17 @@ impl Stage {
     }
 
     pub(crate) fn append(&self, version: u64, sku: &str) {
+        self.append_to("a", version, sku);
+    }
+
+    /// The next event of any aggregate.
+    pub(crate) fn append_to(&self, id: &str, version: u64, sku: &str) {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
         let value = format!(
-            r#"{{"id":"e-{number}","type":"ItemAdded","aggregateId":"a","version":{version},
+            r#"{{"id":"e-{number}","type":"ItemAdded","aggregateId":"{id}","version":{version},
                 "timestamp":"2023-11-14T22:13:20Z","data":{{"sku":"{sku}","qty":1,"price":1}}}}"#
         );
-        let draft = self.world.broker.draft("a", &value);
+        let draft = self.world.broker.draft(id, &value);
         let draft = Draft { note: Note::Event, version: Some(version), ..draft };
         self.world.broker.append(TOPIC, HERE, draft).expect("the topic is there");
     }
@@ -125,15 +131,29 @@ impl Stage {
 
     /// Asks a worker for a snapshot of `a`, and gives it time.
     pub(crate) fn snapshot(&self, worker: ProcessId) {
-        let (sender, _) = futures_channel::oneshot::channel();
+        let (sender, _) = oneshot::channel();
         self.command(worker, Command::Snapshot("a".into(), sender));
         self.world.idle(500);
     }
 
-    /// Lets a worker cover all it has by a checkpoint and let go of the partition.
-    pub(crate) fn drain(&self, worker: ProcessId) {
-        let (sender, _) = futures_channel::oneshot::channel();
+    /// Lets a worker cover all it has by a checkpoint and let go of the partition; hears of the end.
+    pub(crate) fn drain(&self, worker: ProcessId) -> oneshot::Receiver<()> {
+        let (sender, done) = oneshot::channel();
         self.command(worker, Command::Drain(sender));
+        done
+    }
+
+    /// What a worker says of the partition.
+    pub(crate) fn status(&self, worker: ProcessId) -> Status {
+        let workers = lock(&self.fleet.workers);
+        let (_, _, handle, _) = workers.iter().find(|(process, ..)| *process == worker).expect("it runs");
+        let statuses = handle.statuses.lock().expect("no panic while it is held");
+        statuses.get(&HERE).cloned().unwrap_or_default()
+    }
+
+    /// The low watermark that was acknowledged.
+    pub(crate) fn acked(&self) -> Option<Offset> {
+        self.world.index.acked_watermark(TOPIC, HERE, self.active().topic_id)
     }
 
     fn command(&self, worker: ProcessId, command: Command) {

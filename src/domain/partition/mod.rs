@@ -46,6 +46,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use watermark::Watermark;
 
+/// Loads that may wait for each that may be in flight before records wait too. Where loads are slower than
+/// the log, all that was taken beyond this would only be folded later, and a partition that is revoked has
+/// about a second to fold it.
+const LOADS_WAITING_SHARE: usize = 4;
+
 /// The two clocks, as they stood when the input arrived.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
@@ -142,7 +147,7 @@ pub enum Input {
     Head(Arc<str>, Reply),
     /// Which aggregates are in memory?
     List(Listing, Reply),
-    /// Cover everything, commit, stop.
+    /// Fold what was taken, cover everything, commit, stop.
     Drain,
 }
 
@@ -285,7 +290,7 @@ impl Partition {
         self.keep_within_memory(effects);
         self.keep_covered(effects);
         self.watermark.commit(self.position, effects);
-        self.finish_drain(effects);
+        self.finish_drain(now, effects);
         if cfg!(debug_assertions) {
             self.assert_invariants();
         }
@@ -315,11 +320,13 @@ impl Partition {
         &self.key
     }
 
-    /// False while records must wait: the memory budget is spent, the partition is halted or draining.
+    /// False while records must wait: the memory budget is spent, too many loads wait, or the partition is
+    /// halted or draining.
     #[must_use]
     pub fn wants_records(&self) -> bool {
         self.halted.is_none()
             && self.draining == Draining::No
+            && self.loads_waiting.len() <= LOADS_WAITING_SHARE * self.settings.loads_max
             && self.memory_bytes() <= self.settings.memory_bytes_max
     }
 

@@ -1,0 +1,43 @@
+//! Directed scenarios of workers that stop while much is on its way.
+
+use crate::ports::Fate;
+use crate::ports::producer::VersionMode;
+use crate::stage::Stage;
+use crate::subject::Subject;
+use crate::world::Outcome;
+use snapfold::domain::ids::Offset;
+
+/// Aggregates of which the first batches have events.
+const MANY: u64 = 120;
+/// Aggregates that the last batch brings: more than may be loaded at once, by far.
+const NEW: u64 = 40;
+
+/// Several batches of events of many aggregates are taken, a snapshot is in flight, and what the last batch
+/// brought waits for loads, when the partition is drained: all that was taken is folded and covered.
+pub(crate) fn drain_while_many_aggregates_load() -> Outcome {
+    let stage = Stage::of(Subject::staged(VersionMode::Given));
+    let worker = stage.worker("worker");
+    stage.events(1..=2);
+    stage.always(worker, "put_snapshot", Fate::Lost);
+    stage.snapshot(worker);
+    (0..MANY).for_each(|number| stage.append_to(&format!("b-{number}"), 1, "s1"));
+    stage.world.idle(2_000);
+    // For a while nothing is loaded, but what is in memory can be covered.
+    stage.rule(worker, "snapshots", Fate::Lost, 200);
+    stage.append(3, "s1");
+    (0..NEW).for_each(|number| stage.append_to(&format!("c-{number}"), 1, "s1"));
+    let end = Offset(2 + MANY as i64 + 1 + NEW as i64);
+    if !stage.world.settle(1_000, &mut |_| stage.status(worker).position == end) {
+        stage.world.sim.violation("the events were not taken".to_owned());
+    }
+    let before = stage.status(worker);
+    let mut done = stage.drain(worker);
+    stage.world.settle(20_000, &mut |_| !matches!(done.try_recv(), Ok(None)));
+    let covered = stage.acked();
+    let waited = before.counts.folded < MANY + NEW;
+    if !waited || covered != Some(end) {
+        let what = format!("drained at LW {covered:?} of {end}, asked when {before:?}");
+        stage.world.sim.violation(what);
+    }
+    stage.ask_all()
+}
