@@ -14,7 +14,7 @@ use snapfold::codec::row::Row;
 use snapfold::domain::chain::{event_digest, genesis, link};
 use snapfold::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
 use snapfold::domain::record::{
-    FullBody, IncrementBody, RawRecord, RecordId, RecordKind, RecordMeta, StoredEvent,
+    FullBody, IncrementBody, QuarantineMark, RawRecord, RecordId, RecordKind, RecordMeta, StoredEvent,
 };
 use snapfold::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, Trigger, WatermarkRow};
 use std::fmt::Write as _;
@@ -54,6 +54,18 @@ fn head() -> Digest {
 
 fn increment() -> IncrementBody {
     IncrementBody { events: vec![event()], ..IncrementBody::default() }
+}
+
+/// Nothing but a mark: the next event could not be folded.
+fn mark() -> IncrementBody {
+    let mark = QuarantineMark {
+        code: "version-gap".into(),
+        version: Version(1),
+        offset: Offset(43),
+        leader_epoch: 3,
+        since: TIME,
+    };
+    IncrementBody { quarantine: Some(mark), ..IncrementBody::default() }
 }
 
 fn full() -> FullBody {
@@ -200,6 +212,7 @@ fn vectors() -> Vec<(String, Vec<u8>)> {
         [genesis("order", "o-1"), event_digest(&event().record, &[]), head()].map(|digest| digest.0).concat();
     let vectors = [
         ("increment", encode_increment(&increment(), "o-1").unwrap()),
+        ("increment with a mark alone", encode_increment(&mark(), "o-1").unwrap()),
         ("full", encode_full(&full())),
         ("chain (genesis, event, link)", chain),
         ("locator", locator.encode()),

@@ -462,6 +462,7 @@ fn quarantine(aggregate: &mut Aggregate, decoded: &Decoded, poison: Poison) -> F
         code: poison.code.into(),
         version: aggregate.version,
         offset: decoded.record.offset,
+        leader_epoch: decoded.record.leader_epoch,
         since: decoded.record.record_time,
     });
     Folded::Quarantined(poison)

@@ -105,6 +105,8 @@ mutants! {
     TruncationUnchecked,
     /// A drain ends although events that were taken still wait for loads.
     DrainLeavesParked,
+    /// A quarantine mark is believed though the log was cut below the event behind it (rule 12).
+    MarkEpochUnchecked,
     /// States of a revoked partition are used when it comes back.
     MemoryKeptOnRevoke,
     /// Entries wholly beyond an assignment's start count as superseded, because its owner folds them again.

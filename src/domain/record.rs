@@ -59,6 +59,8 @@ pub struct QuarantineMark {
     pub version: Version,
     /// Offset of the event that could not be folded.
     pub offset: Offset,
+    /// Leader epoch of that event, -1 if unknown: tells whether the log still holds it.
+    pub leader_epoch: i32,
     /// Record time of that event (not a clock's: two workers must write equal bytes).
     pub since: Timestamp,
 }
@@ -139,7 +141,7 @@ pub struct RecordMeta {
     /// Offset of the last event it speaks of: that of `upto_version`, or of the event behind its quarantine
     /// mark.
     pub last_offset: Offset,
-    /// Leader epoch of that event, -1 if unknown.
+    /// Leader epoch of that event or mark, -1 if unknown.
     pub leader_epoch: i32,
     /// Effective time of `upto_version`.
     pub effective_time: Timestamp,

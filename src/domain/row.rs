@@ -59,9 +59,9 @@ pub struct SnapshotRow {
     pub partition: PartitionNo,
     /// Offset of the first event it covers.
     pub first_offset: Offset,
-    /// Offset of the event of `version`.
+    /// Offset of the event of `version`; where the aggregate is quarantined, of the event behind the mark.
     pub last_offset: Offset,
-    /// Leader epoch of that event, -1 if unknown.
+    /// Leader epoch of the event at `last_offset`, -1 if unknown.
     pub leader_epoch: i32,
     /// Effective time of `version`.
     pub effective_time: Timestamp,

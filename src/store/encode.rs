@@ -98,6 +98,8 @@ impl NewEntry {
     /// `Invalid` if its events cannot be stored as one record.
     pub fn of_checkpoint(partition: &PartitionKey, kind: &Arc<str>, item: CheckpointItem) -> Result<Self> {
         let entry = item.entry();
+        let marked_epoch = item.mark.as_ref().map(|mark| mark.leader_epoch);
+        let last_epoch = item.events.last().map(|event| event.record.leader_epoch);
         let meta = RecordMeta {
             id: RecordId {
                 key: AggregateKey { kind: Arc::clone(kind), id: Arc::clone(&item.id) },
@@ -109,7 +111,7 @@ impl NewEntry {
             partition: partition.partition,
             first_offset: entry.first_offset,
             last_offset: entry.last_offset,
-            leader_epoch: item.events.last().map_or(-1, |event| event.record.leader_epoch),
+            leader_epoch: marked_epoch.or(last_epoch).unwrap_or(-1),
             effective_time: entry.effective_time,
             chain: None,
             state_digest: None,
@@ -140,7 +142,10 @@ impl NewEntry {
 fn meta_of(flush: &Flush, from: Version, cut: &Cut, kind: RecordKind, first_offset: Offset) -> RecordMeta {
     let (partition, item) = (&flush.partition, &flush.item);
     let aggregate = &cut.aggregate;
-    let mark = aggregate.quarantine.as_ref().map(|mark| mark.offset);
+    // The event behind a mark comes after the last that was folded.
+    let last = (aggregate.offset, aggregate.leader_epoch);
+    let (last_offset, leader_epoch) =
+        aggregate.quarantine.as_ref().map_or(last, |mark| (mark.offset, mark.leader_epoch));
     RecordMeta {
         id: RecordId {
             key: AggregateKey { kind: Arc::clone(&flush.kind), id: Arc::clone(&item.id) },
@@ -151,8 +156,8 @@ fn meta_of(flush: &Flush, from: Version, cut: &Cut, kind: RecordKind, first_offs
         },
         partition: partition.partition,
         first_offset,
-        last_offset: mark.unwrap_or_default().max(aggregate.offset),
-        leader_epoch: aggregate.leader_epoch,
+        last_offset,
+        leader_epoch,
         effective_time: aggregate.effective_time,
         chain: None,
         state_digest: None,

@@ -2,7 +2,7 @@
 //! fails with it. What they are played on is in `stage`.
 
 use crate::drains::drain_while_many_aggregates_load;
-use crate::marks::marked_row_whose_record_is_lost;
+use crate::marks::{mark_of_a_gap_that_was_cut_off, marked_row_whose_record_is_lost};
 use crate::ports::Fate;
 use crate::ports::broker::Draft;
 use crate::ports::producer::VersionMode;
@@ -53,6 +53,7 @@ scenarios! {
     CheckpointTimeoutIsSuccess by checkpoint_row_that_is_lost,
     CheckpointRowBeforePack by pack_that_never_comes,
     FullRowBeforeIncrement by death_between_two_rows,
+    MarkEpochUnchecked by mark_of_a_gap_that_was_cut_off,
     BatchNotVerified by log_cut_behind_a_batch,
     MarkedRowDoesNotBound by marked_row_whose_record_is_lost,
     DrainLeavesParked by drain_while_many_aggregates_load,
@@ -216,10 +217,11 @@ fn lost_checkpoint() -> Outcome {
     stage.world.finish()
 }
 
-/// Snapshots are lost and the log was cut: the rows still tell how far the head had come, also where they
-/// tell of a quarantine and so not of a leader epoch.
+/// Snapshots are lost and the log was cut: the rows still tell how far the head had come, also where the log
+/// told no leader epochs.
 fn lost_packs_and_a_cut_log() -> Outcome {
     let stage = Stage::new();
+    stage.world.broker.tell_no_epochs(TOPIC, HERE);
     let worker = stage.worker("worker");
     stage.events(1..=5);
     stage.events(9..=9);

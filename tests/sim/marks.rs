@@ -2,10 +2,10 @@
 //! so is gone.
 
 use crate::executor::ProcessId;
-use crate::stage::Stage;
+use crate::stage::{HERE, Stage, TOPIC};
 use crate::subject::Subject;
 use crate::world::Outcome;
-use snapfold::domain::ids::Version;
+use snapfold::domain::ids::{Offset, Version};
 use snapfold::domain::partition::Strategy;
 use snapfold::reconstruct::Found;
 
@@ -58,6 +58,34 @@ fn lost_mark_and_no_log() -> Outcome {
     stage.events(3..=4);
     stands_still_at(&stage, 2);
     stage.ask_all()
+}
+
+/// The log is cut between an aggregate's last event and the gap that quarantined it, and goes on: a mark of a
+/// history that is no more, in a checkpoint's entry and in a snapshot's row.
+pub(crate) fn mark_of_a_gap_that_was_cut_off() -> Outcome {
+    all(&[&mark_of_a_checkpoint_that_was_cut_off, &mark_of_a_row_that_was_cut_off])
+}
+
+fn mark_of_a_checkpoint_that_was_cut_off() -> Outcome {
+    let stage = Stage::new();
+    let worker = stage.worker("worker");
+    stage.events(1..=2);
+    stage.events(9..=9);
+    cut_off_and_gone_on(stage, worker)
+}
+
+fn mark_of_a_row_that_was_cut_off() -> Outcome {
+    let stage = Stage::new();
+    let worker = quarantined(&stage, 2);
+    cut_off_and_gone_on(stage, worker)
+}
+
+fn cut_off_and_gone_on(stage: Stage, worker: ProcessId) -> Outcome {
+    stage.world.sim.kill(worker);
+    stage.world.broker.truncate(TOPIC, HERE, Offset(2));
+    stage.events(3..=4);
+    stage.not_below(4, stage.head().as_ref());
+    stage.world.finish()
 }
 
 /// The head is this version, and says that it stands still.

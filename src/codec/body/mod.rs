@@ -43,6 +43,7 @@ fn put_quarantine(out: &mut Vec<u8>, mark: &QuarantineMark) {
     put_bytes(out, mark.code.as_bytes());
     put_varint(out, mark.version.0);
     put_zigzag(out, mark.offset.0);
+    put_zigzag(out, i64::from(mark.leader_epoch));
     put_zigzag(out, mark.since.0);
 }
 
@@ -51,6 +52,7 @@ fn quarantine(cursor: &mut Cursor<'_>) -> Result<QuarantineMark> {
         code: cursor.text()?.into(),
         version: Version(cursor.varint()?),
         offset: Offset(cursor.zigzag()?),
+        leader_epoch: epoch(cursor.zigzag()?)?,
         since: Timestamp(cursor.zigzag()?),
     })
 }

@@ -25,11 +25,12 @@ fn time() -> impl Strategy<Value = i64> {
 }
 
 fn mark() -> impl Strategy<Value = Option<QuarantineMark>> {
-    prop::option::of((".{0,20}", any::<u64>(), any::<i64>(), time()).prop_map(
-        |(code, version, offset, since)| QuarantineMark {
+    prop::option::of((".{0,20}", any::<u64>(), any::<i64>(), any::<i32>(), time()).prop_map(
+        |(code, version, offset, leader_epoch, since)| QuarantineMark {
             code: code.into(),
             version: Version(version),
             offset: Offset(offset),
+            leader_epoch,
             since: Timestamp(since),
         },
     ))
@@ -142,6 +143,7 @@ fn an_increment_may_only_carry_a_mark() {
         code: "version-gap".into(),
         version: Version(7),
         offset: Offset(9),
+        leader_epoch: 4,
         since: Timestamp(1),
     };
     let body = IncrementBody { events: Vec::new(), quarantine: Some(mark) };

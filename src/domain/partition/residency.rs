@@ -108,10 +108,12 @@ impl Partition {
         if load.result.is_err() && loading.parked.is_empty() {
             return self.leave_unread(slot, loading, effects);
         }
-        let first = loading.parked.front().map_or(self.position, |decoded| decoded.record.offset);
+        let first =
+            loading.parked.front().map(|decoded| (decoded.record.offset, decoded.record.leader_epoch));
+        let (first, epoch) = first.unwrap_or((self.position, -1));
         let live = match load.result {
             Ok(loaded) => self.bring_to_life(&load.id, *loaded, first, effects),
-            Err(poison) => self.unreadable(&load.id, first, poison, now),
+            Err(poison) => self.unreadable(&load.id, (first, epoch), poison, now),
         };
         self.slots.get_mut(slot).body = Body::Live(Box::new(live));
         self.fold_parked(slot, loading.parked, now, effects);
@@ -211,13 +213,14 @@ impl Partition {
     /// Nothing that is there of this aggregate can be read: it stands still, marked, and its events become
     /// dead letters.
     /// The mark is kept like any quarantine, or a later owner would count versions on from a hole.
-    fn unreadable(&mut self, id: &str, first: Offset, poison: Poison, now: Now) -> Live {
+    fn unreadable(&mut self, id: &str, first: (Offset, i32), poison: Poison, now: Now) -> Live {
         self.counts.quarantined += 1;
         let mut aggregate = Aggregate::genesis(&self.rules.kind, id);
         aggregate.quarantine = Some(QuarantineMark {
             code: poison.code.into(),
             version: Version(0),
-            offset: first,
+            offset: first.0,
+            leader_epoch: first.1,
             since: Timestamp(0),
         });
         let mut live = Live::new(aggregate);

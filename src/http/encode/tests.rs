@@ -87,6 +87,7 @@ fn deleted_quarantined_and_not_yet_born_are_answers_too() {
         code: "version-gap".into(),
         version: Version(37),
         offset: Offset(18_240),
+        leader_epoch: 0,
         since: Timestamp(0),
     };
     answer.aggregate.quarantine = Some(mark.clone());

@@ -71,6 +71,7 @@ impl Assembly<'_> {
                 code: "unreadable".into(),
                 version: self.aggregate.version,
                 offset: row.last_offset,
+                leader_epoch: row.leader_epoch,
                 since: Timestamp(0),
             });
         }

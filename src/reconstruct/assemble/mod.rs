@@ -52,7 +52,7 @@ pub(in crate::reconstruct) struct Assembly<'a> {
     log_end: Option<Offset>,
     /// The log tells of a quarantine, whose real mark only the rows of the head may know.
     log_marked: bool,
-    /// Of the events that came from checkpoints.
+    /// Of the events and marks that came from checkpoints.
     entries_reached: Epochs,
 }
 
@@ -67,7 +67,7 @@ pub(in crate::reconstruct) struct Assembled {
     pub(in crate::reconstruct) log_end: Option<Offset>,
     /// The aggregate stands still at or after the moment; the mark is the head's to tell.
     pub(in crate::reconstruct) marked_later: bool,
-    /// Of the events that came from checkpoints.
+    /// Of the events and marks that came from checkpoints.
     pub(in crate::reconstruct) entries_reached: Epochs,
     /// Nothing was damaged or left out.
     pub(in crate::reconstruct) is_whole: bool,
@@ -326,6 +326,11 @@ impl<'a> Assembly<'a> {
         let beyond =
             body.quarantine.as_ref().zip(ignore_from).is_some_and(|(mark, from)| mark.offset >= from);
         if !beyond {
+            if let (Some(mark), Source::Entry(_)) = (&body.quarantine, &piece.source)
+                && !mutant(Mutant::MarkEpochUnchecked)
+            {
+                reach(&mut self.entries_reached, mark.leader_epoch, mark.offset);
+            }
             self.take_mark(body.quarantine);
         }
         Ok(())

@@ -85,9 +85,9 @@ fn every_field_of_an_answer_is_judged() {
         ("last event id", |a| a.last_event_id = None),
         ("version", |a| a.version = Version(a.version.0 - 1)),
         ("mark", |a| {
-            let (version, offset) = (a.version, Offset(a.offset.0 + 1));
-            a.quarantine =
-                Some(QuarantineMark { code: "reducer".into(), version, offset, since: Timestamp(0) });
+            let (version, offset, leader_epoch) = (a.version, Offset(a.offset.0 + 1), 0);
+            let (code, since) = ("reducer".into(), Timestamp(0));
+            a.quarantine = Some(QuarantineMark { code, version, offset, leader_epoch, since });
         }),
     ];
     for versions in [VersionMode::Given, VersionMode::Counted] {

@@ -176,6 +176,13 @@ impl Broker {
         state.topics.iter().map(|(name, topic)| (name.clone(), count(topic))).collect()
     }
 
+    /// From the next record on, a partition tells no leader epochs, as logs of old message formats do.
+    pub(crate) fn tell_no_epochs(&self, topic: &str, partition: PartitionNo) {
+        if let Ok(part) = lock(&self.state).part(topic, partition) {
+            part.epoch = -1;
+        }
+    }
+
     /// Appends a record; its offset.
     pub(crate) fn append(&self, topic: &str, partition: PartitionNo, draft: Draft) -> PortResult<Offset> {
         let gap = self.gate.plan(|plan| plan.offset_gap);
