@@ -101,6 +101,12 @@ mutants! {
     WatermarkRowIgnored,
     /// A low watermark of another incarnation of the topic is believed (rule 12).
     TopicIdIgnored,
+    /// Where the log has forgotten events of an unreadable checkpoint, reads do as if it had none (rule 6).
+    LostCheckpointForgotten,
+    /// An unreadable checkpoint is retired before all that it held is covered again.
+    UnreadableRetiredEarly,
+    /// An unreadable checkpoint is never retired.
+    UnreadableNeverRetired,
     /// A position beyond the end of its leader epoch is believed (rule 12).
     TruncationUnchecked,
     /// A drain ends although events that were taken still wait for loads.

@@ -217,8 +217,8 @@ codes! {
             "Its stored records are damaged or gone, and the topic no longer has their events. Its new events are dead letters; the partition goes on."
             "`POST …/verify` names the records; restore their packs from a backup, then retry the dead letters"
         "retention-passed" "The log starts too late"
-            "The topic has removed events that nothing had covered yet, so the partition stands still."
-            "restore the events, or start a new lineage; give the topic a longer retention"
+            "The topic has removed events that nothing had covered yet, or that only a checkpoint held which cannot be read any more, so the partition stands still."
+            "restore the events or the checkpoint's pack, or start a new lineage; give the topic a longer retention"
     }
 }
 

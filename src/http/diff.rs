@@ -32,7 +32,7 @@ async fn moment(target: &Target, side: Side) -> Result<Selector, Problem> {
         Side::BeforeHead(back) => back,
     };
     let head = target.lookup.state(&target.id, Selector::Head, Freshness::default()).await?;
-    match head.head_version.0.checked_sub(back).filter(|version| *version > 0) {
+    match head.aggregate.version.0.checked_sub(back).filter(|version| *version > 0) {
         Some(version) => Ok(Selector::Version(Version(version))),
         None => Err(Refusal::BeforeFirstEvent { first_time: head.aggregate.first_time }.into()),
     }

@@ -46,7 +46,8 @@ fn tag(answer: &Answer, shown: &Shown) -> String {
     let digest = shown.digest.map_or_else(|| "none".to_owned(), |digest| digest.to_string());
     let standing = if aggregate.quarantine.is_some() { "q" } else { "" };
     let digest = digest.get(..16).unwrap_or(&digest);
-    format!("W/\"{}.{}.{}-{digest}{standing}\"", answer.lineage, aggregate.version, answer.head_version)
+    let head = answer.head_version.map_or_else(|| "none".to_owned(), |head| head.to_string());
+    format!("W/\"{}.{}.{head}-{digest}{standing}\"", answer.lineage, aggregate.version)
 }
 
 /// RFC 9110, 13.1.2: tags are compared weakly.

@@ -99,8 +99,8 @@ pub enum Source {
 pub struct Answer {
     /// It. Version 0 only for an aggregate that was quarantined before its first version.
     pub aggregate: Aggregate,
-    /// The newest version.
-    pub head_version: Version,
+    /// The newest version; none where damaged records may hold a newer one than can be read.
+    pub head_version: Option<Version>,
     /// Where it lives.
     pub partition: PartitionNo,
     /// Under which lineage it was folded.

@@ -26,8 +26,16 @@ impl Lookup {
         let Some(partition) = self.locate(&key).await? else { return Err(Refusal::UnknownAggregate) };
         let log = self.log_of(partition);
         let owner = self.ask_owner(&log, &key.id).await?;
-        let head = self.head_of(&log, &key, &owner, None, Freshness::default()).await?.version;
         let from = from.max(Version(1));
+        // Without a version to end at, the head must be known; up to one, the events up to it must.
+        let head = match (self.head_if_readable(&log, &key, &owner, None, Freshness::default()).await?, to) {
+            (Some(head), _) => head.version,
+            (None, Some(to)) => to.max(from),
+            (None, None) => {
+                let detail = "the newest version cannot be read; ask for the events up to a version";
+                return Err(Refusal::Failed(Error::corrupt(detail)));
+            }
+        };
         if from > head {
             return Err(Refusal::VersionBeyondHead { head });
         }

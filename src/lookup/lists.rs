@@ -54,7 +54,7 @@ impl Lookup {
             }
             let _turn = self.admit().await?;
             let view = self.reader().view(&log).await?;
-            if !view.is_whole {
+            if !view.is_whole() {
                 let detail = "a live checkpoint cannot be read, so the list would not be complete";
                 return Err(Refusal::Failed(Error::new(ErrorKind::Unavailable, "dependency-down", detail)));
             }

@@ -139,12 +139,20 @@ impl Lookup {
         let count = self.partition_count().await?;
         let hint = self.0.parts.settings.partitioner.partition(key.id.as_bytes(), count);
         let all = (0..i32::try_from(count).unwrap_or(i32::MAX)).map(PartitionNo);
+        let mut unsure = None;
         for partition in hint.into_iter().chain(all.filter(|partition| Some(*partition) != hint)) {
-            if self.is_here(key, partition).await? {
-                return Ok(Some(partition));
+            match self.is_here(key, partition).await {
+                Ok(true) => return Ok(Some(partition)),
+                Ok(false) => {}
+                // Another partition may know it for sure.
+                Err(Refusal::Failed(error)) if error.kind == ErrorKind::Corrupt => unsure = Some(error),
+                Err(refusal) => return Err(refusal),
             }
         }
-        self.in_rows(key).await
+        match (self.in_rows(key).await?, unsure) {
+            (None, Some(error)) => Err(Refusal::Failed(error)),
+            (found, _) => Ok(found),
+        }
     }
 
     pub(super) async fn partition_count(&self) -> Asked<u32> {
@@ -166,10 +174,16 @@ impl Lookup {
         }
         // What the owner has folded and does not hold is covered: the checkpoints and rows would tell of it.
         let from = match owner {
-            Owner::Absent(position) if view.is_whole => position,
+            Owner::Absent(position) if view.is_whole() => position,
             _ => view.low_watermark,
         };
-        self.is_in_log(&log, key, from).await
+        let is_in_log = self.is_in_log(&log, key, from).await?;
+        if !is_in_log && view.lost_below.is_some() {
+            let detail =
+                format!("a live checkpoint of partition {partition} cannot be read, which may hold it");
+            return Err(Refusal::Failed(Error::corrupt(detail)));
+        }
+        Ok(is_in_log)
     }
 
     async fn is_in_log(&self, log: &PartitionKey, key: &AggregateKey, from: Offset) -> Asked<bool> {

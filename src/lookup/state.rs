@@ -80,7 +80,7 @@ impl Lookup {
         let owner = self.fresh_owner(&log, key, freshness).await?;
         match owner {
             Owner::Here(head, position) if is_head(selector, &head, position) => {
-                let (head_version, source) = (head.version, Source::Memory);
+                let (head_version, source) = (Some(head.version), Source::Memory);
                 let lineage = log.lineage;
                 let provenance = Provenance::default();
                 Ok(Answer { aggregate: *head, head_version, partition, lineage, source, provenance })
@@ -123,23 +123,41 @@ impl Lookup {
             let head = Some(aggregate.version).filter(|version| *version > Version(0));
             return Err(Refusal::NotCaughtUp { head, position: Some((partition, end)) });
         }
-        let head = if is_head {
-            Head { version: aggregate.version, mark: aggregate.quarantine.clone() }
-        } else {
-            self.head_of(log, key, owner, settled, freshness).await?
+        let head = match is_head {
+            true => Some(Head { version: aggregate.version, mark: aggregate.quarantine.clone() }),
+            false => self.head_if_readable(log, key, owner, settled, freshness).await?,
         };
         if let Selector::Version(version) = selector
             && aggregate.version < version
         {
             return Err(Refusal::VersionBeyondHead { head: aggregate.version });
         }
-        if aggregate.version == head.version && aggregate.quarantine.is_none() {
+        let head_version = head.as_ref().map(|head| head.version.max(aggregate.version));
+        if let Some(head) = head
+            && aggregate.version == head.version
+            && aggregate.quarantine.is_none()
+        {
             aggregate.quarantine = head.mark;
         }
-        let head_version = head.version.max(aggregate.version);
         let source = if provenance.cached > Version(0) { Source::Cache } else { Source::Rest };
         let (partition, lineage) = (log.partition, log.lineage);
         Ok(Answer { aggregate, head_version, partition, lineage, source, provenance })
+    }
+
+    /// The same; none where damage keeps anyone from knowing it. A moment before it is answered all the same.
+    pub(super) async fn head_if_readable(
+        &self,
+        log: &PartitionKey,
+        key: &AggregateKey,
+        owner: &Owner,
+        base: Option<Arc<Aggregate>>,
+        freshness: Freshness,
+    ) -> Asked<Option<Head>> {
+        match self.head_of(log, key, owner, base, freshness).await {
+            Ok(head) => Ok(Some(head)),
+            Err(Refusal::Failed(error)) if error.kind == ErrorKind::Corrupt => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// The newest version: the owner's where it has one; where it holds nothing, the newest at rest; else
@@ -312,7 +330,7 @@ impl Lookup {
     pub async fn head(&self, id: &str) -> Asked<HeadView> {
         let answer = self.state(id, Selector::Head, Freshness::default()).await?;
         let (snapshots, latest_snapshot) = self.count_snapshots(id).await?;
-        let head = answer.head_version;
+        let head = answer.aggregate.version;
         let durable = if latest_snapshot.is_some_and(|latest| latest >= head) {
             Durable::Snapshot
         } else {
@@ -342,9 +360,10 @@ fn is_head(selector: Selector, head: &Aggregate, position: Offset) -> bool {
 /// What an outcome lacks of the freshness asked for, as the refusal it becomes when time is up.
 fn lacking(outcome: &Asked<Answer>, freshness: Freshness) -> Option<Refusal> {
     let is_short = |head: Version| freshness.min_version.is_some_and(|min| head < min);
+    let known = |answer: &Answer| answer.head_version.unwrap_or(answer.aggregate.version);
     match outcome {
-        Ok(answer) if is_short(answer.head_version) => {
-            Some(Refusal::NotCaughtUp { head: Some(answer.head_version), position: None })
+        Ok(answer) if is_short(known(answer)) => {
+            Some(Refusal::NotCaughtUp { head: answer.head_version, position: None })
         }
         Err(Refusal::VersionBeyondHead { head }) if is_short(*head) => {
             Some(Refusal::NotCaughtUp { head: Some(*head), position: None })

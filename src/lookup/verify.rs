@@ -151,11 +151,12 @@ impl Check<'_> {
     /// What live checkpoints hold.
     async fn entries(&mut self) -> Asked<()> {
         let view = self.lookup.reader().view(self.log).await?;
-        if !view.is_whole {
+        if !view.is_whole() {
             let detail =
                 "a live checkpoint of the partition cannot be read: what it may hold is not verified";
             let (code, version, detail) = ("corrupt", self.target, detail.to_owned());
-            self.findings.push(Finding { code, version, detail, healed: true });
+            let healed = view.lost_below.is_none();
+            self.findings.push(Finding { code, version, detail, healed });
         }
         let mut entries = Vec::new();
         for live in &view.checkpoints {
@@ -335,6 +336,10 @@ impl Check<'_> {
             Err(Refusal::HistoryGone { .. }) => {
                 let detail = "what comes before the topic's start cannot be had";
                 self.found("history-gone", Version(1), detail);
+                Ok(None)
+            }
+            Err(Refusal::Failed(error)) if error.kind == ErrorKind::Corrupt => {
+                self.found("corrupt", Version(1), error.detail);
                 Ok(None)
             }
             Err(refusal) => Err(refusal),

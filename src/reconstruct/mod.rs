@@ -137,8 +137,19 @@ pub struct View {
     pub low_watermark: Offset,
     /// Live checkpoints.
     pub checkpoints: Vec<LiveCheckpoint>,
-    /// False if one that is listed cannot be read: what it holds is left to the log.
-    pub is_whole: bool,
+    /// Those that are listed too and cannot be read. What they held is left to the log as far as it reaches.
+    pub unreadable: Vec<CheckpointRow>,
+    /// One past the last offset of what they held and the log has forgotten in part: an aggregate that ends
+    /// below may have had more events.
+    pub lost_below: Option<Offset>,
+}
+
+impl View {
+    /// Nothing that is listed is unreadable.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.unreadable.is_empty()
+    }
 }
 
 impl Reconstructor {
@@ -221,7 +232,7 @@ impl Reconstructor {
             true => self.health.cached_list(partition, listed),
             false => listed,
         };
-        let (mut checkpoints, mut is_whole) = (Vec::new(), true);
+        let (mut checkpoints, mut unreadable) = (Vec::new(), Vec::new());
         for row in listed {
             match self.packs.checkpoint(&row).await {
                 Ok(checkpoint) => checkpoints.push(checkpoint),
@@ -231,15 +242,23 @@ impl Reconstructor {
                     }
                 }
                 Err(error) if matches!(error.kind, ErrorKind::Corrupt | ErrorKind::NotFound) => {
-                    // Its entries are unknown, its offsets are not: as if the watermark had not passed them.
                     self.health.damaged_records.fetch_add(1, Ordering::Relaxed);
-                    low_watermark = low_watermark.min(row.first_offset);
-                    is_whole = false;
+                    unreadable.push(row);
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(Some(View { low_watermark, checkpoints, is_whole }))
+        // Their entries are unknown, their offsets are not. Where the log has them all, it is as if the
+        // watermark had not passed them.
+        let mut lost_below = None;
+        for row in &unreadable {
+            if row.first_offset >= bounds.start {
+                low_watermark = low_watermark.min(row.first_offset);
+            } else if !mutant(Mutant::LostCheckpointForgotten) {
+                lost_below = lost_below.max(Some(row.end_offset));
+            }
+        }
+        Ok(Some(View { low_watermark, checkpoints, unreadable, lost_below }))
     }
 
     /// Rows of one incarnation of a topic say nothing about another.

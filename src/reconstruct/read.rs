@@ -124,7 +124,10 @@ impl Reconstructor {
             match self.read_in(&view, partition, key, ask, early_rows).await {
                 // The log's start may have followed a low watermark that has moved on since the view was
                 // read.
-                Err(error) if error.kind == ErrorKind::Gone && self.has_moved(&view, partition).await? => {
+                Err(error)
+                    if matches!(error.kind, ErrorKind::Gone | ErrorKind::Corrupt)
+                        && self.has_moved(&view, partition).await? =>
+                {
                     last = Error::new(ErrorKind::Unavailable, "not-caught-up", error.detail);
                 }
                 answer => return answer,
@@ -160,6 +163,7 @@ impl Reconstructor {
         self.check_epochs(partition, &epochs_of(&rows)).await?;
         let pieces = Piece::all(&rows, &pending);
         let mut assembly = Assembly::new(self, partition, key, ask.clone(), view.low_watermark);
+        assembly.lost_below = view.lost_below;
         assembly.run(&rows, pieces).await?;
         assembly.tail(&rows).await?;
         let assembled = assembly.finish();
@@ -242,7 +246,7 @@ impl Reconstructor {
             row: row.map(|row| row.version),
             entry: None,
             marked: row.is_some_and(|row| row.quarantined),
-            is_whole: view.is_whole,
+            is_whole: view.is_whole(),
             effective_time: row.map_or(Timestamp(i64::MIN), |row| row.effective_time),
             deleted: row.map(|row| row.deleted),
         };

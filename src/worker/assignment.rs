@@ -6,7 +6,7 @@
 
 use super::Components;
 use crate::domain::error::{ErrorKind, Result};
-use crate::domain::ids::{Offset, PartitionNo};
+use crate::domain::ids::{Offset, PackId, PartitionNo};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::Partition;
 use crate::domain::poison::Poison;
@@ -26,6 +26,15 @@ pub enum Refusal {
         /// Where the leader epoch of that position ended.
         end: Offset,
     },
+    /// A live checkpoint cannot be read, and the log no longer has all that it may hold.
+    CheckpointLost {
+        /// Its pack.
+        pack: PackId,
+        /// Offset of the first event that it held.
+        first: Offset,
+        /// The log's start.
+        start: Offset,
+    },
     /// The log's start has passed the low watermark: events that nothing covers are gone.
     RetentionPassed {
         /// The low watermark.
@@ -44,6 +53,12 @@ impl Refusal {
             Self::Truncated { position, end } => Poison::new(
                 "log-truncated",
                 format!("offset {position} was folded, the log was cut at {end}"),
+            ),
+            Self::CheckpointLost { pack, first, start } => Poison::new(
+                "retention-passed",
+                format!(
+                    "checkpoint `{pack}` cannot be read: events from {first} on are needed, the log starts at {start}"
+                ),
             ),
             Self::RetentionPassed { low_watermark, start } => Poison::new(
                 "retention-passed",
@@ -90,12 +105,20 @@ pub(super) async fn start(components: &Components, partition: PartitionNo) -> Re
     if low_watermark > bounds.end && !mutant(Mutant::TruncationUnchecked) {
         return Ok(Start::Refuse(Refusal::Truncated { position: low_watermark, end: bounds.end }));
     }
+    if let (Some(lost), Some(_)) =
+        (view.unreadable.iter().min_by_key(|row| row.first_offset), view.lost_below)
+    {
+        let (pack, first, start) = (lost.pack, lost.first_offset, bounds.start);
+        return Ok(Start::Refuse(Refusal::CheckpointLost { pack, first, start }));
+    }
     if low_watermark < bounds.start {
         return Ok(Start::Refuse(Refusal::RetentionPassed { low_watermark, start: bounds.start }));
     }
     let settings = components.settings.partition.clone();
     let rules = components.rules.clone();
+    let unreadable = view.unreadable.iter().map(|row| (row.pack, row.end_offset)).collect();
     let partition = Partition::new(key, rules, settings, low_watermark, view.checkpoints);
+    let partition = partition.beside_unreadable(unreadable);
     Ok(Start::Fold(Box::new(partition), bounds))
 }
 

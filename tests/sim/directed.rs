@@ -2,6 +2,9 @@
 //! fails with it. What they are played on is in `stage`.
 
 use crate::drains::drain_while_many_aggregates_load;
+use crate::losses::{
+    lost_checkpoint_and_no_log, lost_checkpoint_before_it_is_covered, lost_checkpoint_that_is_folded_again,
+};
 use crate::marks::{mark_of_a_gap_that_was_cut_off, marked_row_whose_record_is_lost};
 use crate::ports::Fate;
 use crate::ports::broker::Draft;
@@ -57,6 +60,9 @@ scenarios! {
     BatchNotVerified by log_cut_behind_a_batch,
     MarkedRowDoesNotBound by marked_row_whose_record_is_lost,
     DrainLeavesParked by drain_while_many_aggregates_load,
+    LostCheckpointForgotten by lost_checkpoint_and_no_log,
+    UnreadableNeverRetired by lost_checkpoint_that_is_folded_again,
+    UnreadableRetiredEarly by lost_checkpoint_before_it_is_covered,
     LaterIncrementFirst by death_between_two_increments,
 }
 

@@ -17,6 +17,7 @@
 //! | `runner` | many seeds on two threads |
 //! | `mutants` | the test that every wrong protocol is caught, and its table |
 //! | `directed` | scenarios for the mutants that seeds meet too rarely |
+//! | `losses` | of checkpoints that are lost, with and without the log |
 //! | `marks` | of quarantine marks whose records are gone |
 //! | `drains` | of workers that stop while much is on its way |
 //! | `stage` | what those are played on |
@@ -34,6 +35,8 @@ mod judge;
 #[path = "../ledger/mod.rs"]
 #[expect(dead_code, reason = "the simulator does not ask the ledger everything")]
 mod ledger;
+#[cfg(not(feature = "runtime"))]
+mod losses;
 #[cfg(not(feature = "runtime"))]
 mod marks;
 #[cfg(not(feature = "runtime"))]

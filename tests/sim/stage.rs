@@ -10,13 +10,13 @@ use crate::ports::blobs::Damage;
 use crate::ports::broker::{Draft, Note};
 use crate::ports::producer::{StreamSpec, VersionMode};
 use crate::questions::final_check;
-use crate::subject::{Active, Fleet, Subject};
+use crate::subject::{Active, Fleet, NoOwners, Subject};
 use crate::surface::found;
 use crate::world::{Outcome, Ports, Setup, World};
 use futures_channel::oneshot;
-use snapfold::domain::ids::{AggregateKey, Offset, PartitionNo, Version};
+use snapfold::domain::ids::{AggregateKey, Offset, PackId, PartitionNo, Version};
 use snapfold::domain::row::{PartitionKey, WatermarkRow};
-use snapfold::lookup::{Freshness, Lookup, Selector};
+use snapfold::lookup::{Answer, Asked, EventView, Freshness, Lookup, Selector};
 use snapfold::reconstruct::{AsOf, Found};
 use snapfold::worker::{Command, Status};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -131,8 +131,13 @@ impl Stage {
 
     /// Asks a worker for a snapshot of `a`, and gives it time.
     pub(crate) fn snapshot(&self, worker: ProcessId) {
+        self.snapshot_of(worker, "a");
+    }
+
+    /// The same of any aggregate.
+    pub(crate) fn snapshot_of(&self, worker: ProcessId, id: &str) {
         let (sender, _) = oneshot::channel();
-        self.command(worker, Command::Snapshot("a".into(), sender));
+        self.command(worker, Command::Snapshot(id.into(), sender));
         self.world.idle(500);
     }
 
@@ -169,6 +174,31 @@ impl Stage {
 
     pub(crate) fn lose(&self, class: &str) {
         while self.world.bucket.damage(&format!("v1/{class}/"), Damage::Loss).is_some() {}
+    }
+
+    /// Packs of the checkpoints that are listed.
+    pub(crate) fn listed(&self) -> Vec<PackId> {
+        let key = self.partition();
+        let list = |ports: Ports| async move { ports.index.checkpoints(&key).await };
+        let listed = self.world.ask(1_000, list).expect("it is answered").expect("nothing fails");
+        listed.iter().map(|row| row.pack).collect()
+    }
+
+    /// A state as a process that owns nothing answers for it, and the events up to `to`.
+    pub(crate) fn asked(
+        &self,
+        id: &str,
+        selector: Selector,
+        to: u64,
+    ) -> (Asked<Answer>, Asked<Vec<EventView>>) {
+        let (subject, active, id) = (self.subject.clone(), self.active(), id.to_owned());
+        let asked = self.world.ask(600_000, move |ports| async move {
+            let reader = subject.reader(&ports, active);
+            let lookup = subject.lookup(&ports, active, reader, Arc::new(NoOwners));
+            let answer = lookup.state(&id, selector, Freshness::default()).await;
+            (answer, lookup.events(&id, Version(1), Some(Version(to)), false, 100).await)
+        });
+        asked.expect("it is answered")
     }
 
     /// Loses the object of a class that was written last.

@@ -136,7 +136,10 @@ pub(crate) async fn ask(lookup: &Lookup, id: &str, wish: Wish) -> Got {
 
 /// The head version that an answer carries.
 pub(crate) fn judge_head(judge: &Judge, told: &Told, answer: &Answer, excused: bool) -> Result<(), String> {
-    let (id, head) = (&told.asked.id, answer.head_version);
+    let id = &told.asked.id;
+    let Some(head) = answer.head_version else {
+        return if excused { Ok(()) } else { Err(format!("{id}: the head is not known")) };
+    };
     let least = if excused { 0 } else { told.durable() };
     let exact = told.asked.healed && !excused;
     let fits = head >= answer.aggregate.version

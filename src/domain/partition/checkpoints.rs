@@ -175,6 +175,24 @@ impl Partition {
         });
     }
 
+    /// Lets go of unreadable checkpoints below the low watermark: all they held lies at or beyond the start,
+    /// so it was folded again, and this worker has seen the acknowledgement of what covers it now.
+    pub(super) fn retire_unreadable(&mut self, effects: &mut Vec<Effect>) {
+        if self.unreadable.is_empty() || mutant(Mutant::UnreadableNeverRetired) {
+            return;
+        }
+        let low = self.low_watermark();
+        let counts = &mut self.counts;
+        self.unreadable.retain(|(pack, end)| {
+            let is_covered = *end <= low || mutant(Mutant::UnreadableRetiredEarly);
+            if is_covered {
+                counts.checkpoints_retired += 1;
+                effects.push(Effect::Retire(*pack));
+            }
+            !is_covered
+        });
+    }
+
     pub(super) fn live_bytes(&self) -> u64 {
         self.checkpoints.iter().map(Live::object_bytes).sum()
     }

@@ -204,6 +204,8 @@ pub struct Partition {
     slots: Slots,
     watermark: Watermark,
     checkpoints: Vec<checkpoints::Live>,
+    /// Checkpoints that cannot be read, and where what they held ends: its events are folded again.
+    unreadable: Vec<(PackId, Offset)>,
     checkpoint_flight: Option<flush::CheckpointFlight>,
     snapshots_in_flight: usize,
     loads_in_flight: usize,
@@ -248,6 +250,7 @@ impl Partition {
             slots: Slots::default(),
             watermark: Watermark::new(start),
             checkpoints,
+            unreadable: Vec::new(),
             checkpoint_flight: None,
             snapshots_in_flight: 0,
             loads_in_flight: 0,
@@ -261,6 +264,14 @@ impl Partition {
             checkpoint_wanted: false,
             counts: Counts::default(),
         }
+    }
+
+    /// The same beside listed checkpoints that cannot be read, each with the end of its offsets; `start` lies
+    /// at or before the first of what they held. They are retired once that is folded and covered again.
+    #[must_use]
+    pub fn beside_unreadable(mut self, unreadable: Vec<(PackId, Offset)>) -> Self {
+        self.unreadable = unreadable;
+        self
     }
 
     /// Takes one input; what is to be done about it is appended to `effects`.
@@ -287,6 +298,7 @@ impl Partition {
             Input::Drain => self.drain(now, effects),
         }
         self.retire_superseded(effects);
+        self.retire_unreadable(effects);
         self.keep_within_memory(effects);
         self.keep_covered(effects);
         self.watermark.commit(self.position, effects);

@@ -109,7 +109,7 @@ pub(super) fn state(about: &About<'_>, answer: &Answer, shown: &Shown, took_ms: 
     let base = Some(from.base).filter(|base| *base > Version(0));
     json::object(|body| {
         about.write(body);
-        body.number("version", aggregate.version).number("headVersion", answer.head_version);
+        body.number("version", aggregate.version).number_or_null("headVersion", answer.head_version);
         body.flag("deleted", aggregate.is_deleted()).time("timestamp", aggregate.effective_time);
         position(body, about.topic, answer.partition, aggregate.offset);
         body.flag("fromSnapshot", base.is_some()).number_or_null("snapshotVersion", base);

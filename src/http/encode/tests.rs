@@ -27,7 +27,7 @@ fn aggregate() -> Aggregate {
 fn an_answer() -> Answer {
     Answer {
         aggregate: aggregate(),
-        head_version: Version(41),
+        head_version: Some(Version(41)),
         partition: PartitionNo(4),
         lineage: Lineage(1),
         source: Source::Rest,

@@ -34,6 +34,8 @@ pub(in crate::reconstruct) struct Assembly<'a> {
     ask: Ask,
     /// Events at or beyond it are the log's.
     limit: Offset,
+    /// Of the view: below it events may be missing that a checkpoint held.
+    pub(in crate::reconstruct) lost_below: Option<Offset>,
     aggregate: Aggregate,
     provenance: Provenance,
     /// The moment asked for is reached: the next event lies beyond it. Holds that event's effective time.
@@ -89,6 +91,7 @@ impl<'a> Assembly<'a> {
             key,
             ask,
             limit,
+            lost_below: None,
             aggregate,
             provenance,
             stopped: None,

@@ -174,7 +174,7 @@ fn a_question_waits_for_what_it_demands() {
     hall.world.sim.at(hall.world.sim.now() + 400, move || append(&parts, 5));
     let waited =
         hall.ask_worker(move |lookup| async move { lookup.state("a", Selector::Head, offset).await });
-    assert_eq!(waited.expect("it came").head_version, Version(5));
+    assert_eq!(waited.expect("it came").head_version, Some(Version(5)));
     hall.world.idle(200);
     let head = hall.ask_worker(move |lookup| async move { lookup.state("a", Selector::Head, offset).await });
     assert_eq!(head.expect("it is there").source, Source::Memory);

@@ -1,0 +1,115 @@
+//! Directed scenarios of checkpoints that are lost. Where the log still has what they held, it is folded and
+//! covered again, and they are let go of. Where it has not, their partition stands still, and whatever does
+//! not depend on them is answered.
+
+use crate::ports::Fate;
+use crate::stage::Stage;
+use crate::world::Outcome;
+use snapfold::domain::error::ErrorKind;
+use snapfold::domain::ids::{Offset, Version};
+use snapfold::lookup::{Answer, Asked, Refusal, Selector};
+use snapfold::reconstruct::Found;
+
+/// The log is whole: the next owner folds the events again, covers them, and only then retires the row. After
+/// that neither the pack nor the log is missed.
+pub(crate) fn lost_checkpoint_that_is_folded_again() -> Outcome {
+    let stage = Stage::new();
+    let first = stage.worker("first");
+    stage.events(1..=3);
+    stage.world.sim.kill(first);
+    let lost = stage.listed();
+    stage.lose("checkpoint");
+    stage.worker("next");
+    stage.world.idle(2_000);
+    let listed = stage.listed();
+    let is_done = !lost.is_empty() && !lost.iter().any(|pack| listed.contains(pack));
+    if !is_done || stage.acked() != Some(Offset(3)) {
+        stage.world.sim.violation(format!("{lost:?} were lost and {listed:?} are listed"));
+    }
+    stage.forget();
+    let head = stage.head();
+    if !matches!(&head, Some(Found::State(head, _)) if head.version == Version(3)) {
+        stage.world.sim.violation(format!("the head was 3 and is {head:?}"));
+    }
+    stage.ask_all()
+}
+
+/// The same, but the next owner cannot cover what it folds: the row stays.
+pub(crate) fn lost_checkpoint_before_it_is_covered() -> Outcome {
+    let stage = Stage::new();
+    let first = stage.worker("first");
+    stage.events(1..=3);
+    stage.world.sim.kill(first);
+    let lost = stage.listed();
+    stage.lose("checkpoint");
+    let next = stage.worker("next");
+    stage.always(next, "put_checkpoint", Fate::Lost);
+    stage.world.idle(2_000);
+    if stage.status(next).position != Offset(3) || stage.listed() != lost {
+        let what = format!("{lost:?} are not covered, listed are {:?}", stage.listed());
+        stage.world.sim.violation(what);
+    }
+    stage.ask_all()
+}
+
+/// The log is gone. `a` is in a snapshot, and in a lost checkpoint with its last event; `b` in a snapshot and
+/// in a later checkpoint, so it had no event between; `c` in the lost checkpoint alone.
+pub(crate) fn lost_checkpoint_and_no_log() -> Outcome {
+    let stage = Stage::new();
+    let first = stage.worker("first");
+    stage.append_to("b", 1, "s1");
+    stage.append_to("b", 2, "s1");
+    stage.events(1..=3);
+    stage.snapshot_of(first, "b");
+    stage.snapshot(first);
+    stage.world.idle(1_000);
+    stage.append_to("c", 1, "s1");
+    stage.events(4..=4);
+    stage.lose("checkpoint");
+    stage.append_to("b", 3, "s1");
+    stage.world.idle(1_500);
+    stage.world.sim.kill(first);
+    stage.forget();
+    answers_what_it_can(&stage);
+    let next = stage.worker("next");
+    stage.world.idle(1_000);
+    if stage.status(next).refused.is_none() {
+        stage.world.sim.violation("the partition is folded on although events are lost".to_owned());
+    }
+    answers_what_it_can(&stage);
+    stage.world.finish()
+}
+
+fn answers_what_it_can(stage: &Stage) {
+    let at = |version| Selector::Version(Version(version));
+    let wrong = |what: &str, got: &dyn std::fmt::Debug| {
+        stage.world.sim.violation(format!("{what} is {got:?}"));
+    };
+    let tells = |answer: &Asked<Answer>, version: u64, head: Option<u64>| {
+        matches!(answer, Ok(answer) if answer.aggregate.version == Version(version)
+            && answer.head_version == head.map(Version))
+    };
+    let is_told =
+        |refusal: &Refusal| matches!(refusal, Refusal::Failed(error) if error.kind == ErrorKind::Corrupt);
+    for version in [2, 3] {
+        let (answer, events) = stage.asked("a", at(version), version);
+        if !tells(&answer, version, None) || !matches!(&events, Ok(events) if events.len() as u64 == version)
+        {
+            wrong("`a` up to its snapshot", &(version, answer, events));
+        }
+    }
+    for (id, selector) in
+        [("a", Selector::Head), ("a", at(4)), ("c", Selector::Head), ("c", at(1)), ("d", at(1))]
+    {
+        let (answer, _) = stage.asked(id, selector, 1);
+        if !answer.as_ref().is_err_and(is_told) {
+            wrong("what only a lost checkpoint knows", &(id, selector, answer));
+        }
+    }
+    for selector in [Selector::Head, at(3)] {
+        let (answer, events) = stage.asked("b", selector, 3);
+        if !tells(&answer, 3, Some(3)) || !matches!(&events, Ok(events) if events.len() == 3) {
+            wrong("`b`, of which nothing is lost", &(answer, events));
+        }
+    }
+}
