@@ -109,6 +109,8 @@ mutants! {
     UnreadableNeverRetired,
     /// A position beyond the end of its leader epoch is believed (rule 12).
     TruncationUnchecked,
+    /// Events that waited for a load are folded beyond the one that halts their partition (rule 9).
+    FoldedBeyondHalt,
     /// A drain ends although events that were taken still wait for loads.
     DrainLeavesParked,
     /// A quarantine mark is believed though the log was cut below the event behind it (rule 12).

@@ -2,6 +2,7 @@
 //! fails with it. What they are played on is in `stage`.
 
 use crate::drains::drain_while_many_aggregates_load;
+use crate::halts::halt_while_another_loads;
 use crate::losses::{
     lost_checkpoint_and_no_log, lost_checkpoint_before_it_is_covered, lost_checkpoint_that_is_folded_again,
 };
@@ -63,6 +64,7 @@ scenarios! {
     LostCheckpointForgotten by lost_checkpoint_and_no_log,
     UnreadableNeverRetired by lost_checkpoint_that_is_folded_again,
     UnreadableRetiredEarly by lost_checkpoint_before_it_is_covered,
+    FoldedBeyondHalt by halt_while_another_loads,
     LaterIncrementFirst by death_between_two_increments,
 }
 

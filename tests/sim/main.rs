@@ -17,6 +17,7 @@
 //! | `runner` | many seeds on two threads |
 //! | `mutants` | the test that every wrong protocol is caught, and its table |
 //! | `directed` | scenarios for the mutants that seeds meet too rarely |
+//! | `halts` | of partitions that halt at poison |
 //! | `losses` | of checkpoints that are lost, with and without the log |
 //! | `marks` | of quarantine marks whose records are gone |
 //! | `drains` | of workers that stop while much is on its way |
@@ -31,6 +32,8 @@ mod directed;
 #[cfg(not(feature = "runtime"))]
 mod drains;
 mod executor;
+#[cfg(not(feature = "runtime"))]
+mod halts;
 mod judge;
 #[path = "../ledger/mod.rs"]
 #[expect(dead_code, reason = "the simulator does not ask the ledger everything")]

@@ -61,10 +61,7 @@ impl Partition {
             let Some(id) = decoded.id().cloned() else {
                 let poison = decoded.content.as_ref().err().map(|undecoded| undecoded.poison.clone());
                 let poison = poison.expect("an event has an id, so what has none is poison");
-                if self.rules.on_poison == crate::domain::aggregate::OnPoison::Halt {
-                    self.halt(offset, poison, effects);
-                    return;
-                }
+                // Rule 9, whatever the policy: there is no aggregate that could go wrong without it.
                 self.position = offset.next();
                 self.dead_letter(decoded, poison, effects);
                 continue;
@@ -98,13 +95,21 @@ impl Partition {
         effects: &mut Vec<Effect>,
     ) {
         while let Some(decoded) = parked.pop_front() {
-            if let Err((decoded, poison)) = self.fold_into(slot, decoded, now, effects) {
+            let offset = decoded.record.offset;
+            let refused = match self.is_beyond_halt(offset) {
+                true => Err((Box::new(decoded), None)),
+                false => {
+                    self.fold_into(slot, decoded, now, effects).map_err(|(event, why)| (event, Some(why)))
+                }
+            };
+            if let Err((decoded, poison)) = refused {
                 // The event and those after it wait where they are: the watermark cannot pass them.
-                let offset = decoded.record.offset;
                 parked.push_front(*decoded);
                 let loading = super::slot::Loading { parked, asked: true, ..Default::default() };
                 self.stand_still(slot, loading);
-                self.halt(offset, poison, effects);
+                if let Some(poison) = poison {
+                    self.halt(offset, poison, effects);
+                }
                 return;
             }
         }
@@ -196,6 +201,12 @@ impl Partition {
         self.counts.dead_letters += 1;
         self.watermark.hold_for_letter(decoded.record.offset);
         effects.push(Effect::DeadLetter(Box::new(decoded), poison));
+    }
+
+    /// What was taken before another aggregate's load met the poison must not be folded after that.
+    fn is_beyond_halt(&self, offset: Offset) -> bool {
+        let halted = self.halted.as_ref().filter(|_| !mutant(Mutant::FoldedBeyondHalt));
+        halted.is_some_and(|(first, _)| offset > *first)
     }
 
     /// Aggregates that waited for a load may halt one after the other: what counts is the first in the log.

@@ -244,20 +244,22 @@ impl Partition {
     }
 
     pub(super) fn tell_head(&mut self, id: &str, reply: Reply, effects: &mut Vec<Effect>) {
+        // Beyond the event that halts the partition, not all that was taken is folded.
+        let position = self.halted.as_ref().map_or(self.position, |(first, _)| self.position.min(*first));
         let residence = match self.slots.find(id).map(|slot| self.slots.get(slot).live()) {
             None => Residence::Absent,
             // A state ahead of the position is a true fact too, but not what "head as of this position"
             // means. Before its first event it is not there: to say "version 0" would be to say that it is.
             Some(Some(live))
                 if !live.unreadable
-                    && live.aggregate.offset < self.position
+                    && live.aggregate.offset < position
                     && (live.aggregate.version > Version(0) || live.aggregate.quarantine.is_some()) =>
             {
                 Residence::Here(Box::new(live.aggregate.clone()))
             }
             Some(_) => Residence::Unsure,
         };
-        effects.push(Effect::HeadIs(reply, residence, self.position));
+        effects.push(Effect::HeadIs(reply, residence, position));
     }
 
     pub(super) fn list(&self, listing: &Listing) -> Vec<Resident> {

@@ -1,0 +1,56 @@
+//! Directed scenarios of `onPoison: halt`: what stops a partition, and what is folded when it has stopped.
+
+use crate::ports::Fate;
+use crate::ports::broker::Draft;
+use crate::ports::producer::VersionMode;
+use crate::stage::{HERE, Stage, TOPIC};
+use crate::subject::Subject;
+use crate::world::Outcome;
+use snapfold::domain::aggregate::OnPoison;
+use snapfold::domain::ids::Offset;
+
+fn halting() -> Stage {
+    let mut subject = Subject::staged(VersionMode::Given);
+    subject.on_poison = OnPoison::Halt;
+    Stage::of(subject)
+}
+
+/// `a` meets poison when it is loaded. What `b` waits with comes after that in the log, and is taken already:
+/// it is not folded.
+pub(crate) fn halt_while_another_loads() -> Outcome {
+    let stage = halting();
+    let worker = stage.worker("worker");
+    stage.rule(worker, "snapshots", Fate::Answered, 1);
+    stage.rule(worker, "snapshots", Fate::Lost, 40);
+    stage.append(1, "s1");
+    let poison =
+        r#"{"id":"e-p","type":"Noted","aggregateId":"a","version":2,"timestamp":"yesterday","data":{}}"#;
+    let poison = stage.world.broker.draft("a", poison);
+    stage.world.broker.append(TOPIC, HERE, poison).expect("the topic is there");
+    stage.append_to("b", 1, "s1");
+    stage.world.idle(3_000);
+    let status = stage.status(worker);
+    let halted = status.halted.as_ref().map(|(offset, _)| *offset);
+    let is_taken = status.position == Offset(3) && status.counts.loads == 2;
+    let stands = (halted, status.counts.folded, status.low_watermark) == (Some(Offset(1)), 1, Offset(1));
+    if !is_taken || !stands {
+        stage.world.sim.violation(format!("the partition halts at 1, and is {status:?}"));
+    }
+    stage.world.finish()
+}
+
+#[test]
+fn a_record_without_an_aggregate_is_a_dead_letter_under_halt_too() {
+    let stage = halting();
+    let worker = stage.worker("worker");
+    stage.events(1..=2);
+    let nobody =
+        Draft { aggregate: None, key: None, ..stage.world.broker.draft("", r#"{"type":"Noted","data":{}}"#) };
+    let at = stage.world.broker.append(TOPIC, HERE, nobody).expect("the topic is there");
+    stage.events(3..=3);
+    let status = stage.status(worker);
+    assert_eq!((status.halted, status.low_watermark), (None, Offset(4)));
+    assert_eq!(stage.world.index.union().letters(&stage.partition(), at, 1).len(), 1);
+    let outcome = stage.ask_all();
+    assert!(outcome.violations.is_empty(), "{:?}", outcome.violations);
+}
