@@ -174,19 +174,20 @@ impl Judge {
         }
     }
 
-    /// As `questions`, but of times and offsets only `most` random ones of each kind.
+    /// As `questions`, but only `most` random versions, and half as many times and offsets.
     pub(crate) fn some_questions(&self, id: &str, most: usize, rng: &mut Rng) -> Vec<AsOf> {
         let kind = |as_of: &AsOf| match as_of {
-            AsOf::Head | AsOf::Version(_) => 0,
+            AsOf::Head => 3,
+            AsOf::Version(_) => 0,
             AsOf::Time(_) => 1,
             AsOf::Offset(_) => 2,
         };
         let mut questions = self.questions(id);
         rng.shuffle(&mut questions);
-        let mut taken = [0; 3];
+        let mut taken = [0; 4];
         questions.retain(|as_of| {
             taken[kind(as_of)] += 1;
-            kind(as_of) == 0 || taken[kind(as_of)] <= most
+            taken[kind(as_of)] <= [most, most / 2, most / 2, 1][kind(as_of)]
         });
         questions
     }

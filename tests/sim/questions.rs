@@ -15,9 +15,9 @@ use snapfold::reconstruct::AsOf;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-/// Times, and offsets, that are asked of each aggregate in the end, besides every version: neighbours tell
-/// much the same, and other seeds ask for others.
-const MOMENTS: usize = 12;
+/// Versions that are asked of each aggregate in the end, and half as many times and offsets: neighbours tell
+/// much the same, and other seeds ask for others. That no version is missing, its events tell.
+const MOMENTS: usize = 10;
 
 /// One random question from one random live worker, judged when it is answered.
 pub(crate) fn ask_one(world: &Parts, fleet: &Fleet, judge: &Arc<Mutex<Judge>>) {
@@ -108,8 +108,8 @@ fn drawn(world: &Parts, judge: &Judge) -> Option<Question> {
     Some(Question { id, as_of, partition, then, of_owner: false, healed: false })
 }
 
-/// Every version of every aggregate and a share of the moments between, asked of rest and log by nobody's
-/// worker when all is quiet; and every dead letter.
+/// The head and a share of the moments of every aggregate, and all its events, asked of rest and log by
+/// nobody's worker when all is quiet; and every dead letter.
 pub(crate) fn final_check(world: &World, subject: &Subject, fleet: &Fleet, judge: &Arc<Mutex<Judge>>) {
     fleet.gather(world);
     let active = *lock(&fleet.active);

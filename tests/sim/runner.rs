@@ -75,8 +75,8 @@ pub(crate) struct Verdict {
     pub(crate) seconds: f64,
 }
 
-/// Every seventh case is run twice, and must leave the same trace.
-const TWICE_EVERY: u64 = 7;
+/// Every so many cases one is run twice, and must leave the same trace.
+const TWICE_EVERY: u64 = 21;
 
 /// Runs the seeds; `run` builds a world, drives it and finishes it.
 #[expect(clippy::disallowed_methods, reason = "the speed of the simulator is measured by a real clock")]

@@ -12,10 +12,11 @@ use snapfold::codec::compress::{Algorithm, Compression};
 use snapfold::codec::dictionary::Privacy;
 use snapfold::codec::event_json::JsonDecoder;
 use snapfold::domain::aggregate::{Aggregate, OnPoison, Rules, Versions};
-use snapfold::domain::event::Decode;
-use snapfold::domain::ids::{Lineage, PartitionNo, Version};
+use snapfold::domain::event::{Decode, Decoded};
+use snapfold::domain::ids::{Lineage, Offset, PartitionNo, Version};
 use snapfold::domain::mapping::{Mapping, Place};
 use snapfold::domain::partition::{Counts, Listing, Settings, Strategy};
+use snapfold::domain::record::RawRecord;
 use snapfold::domain::value::Limits;
 use snapfold::lookup::{self, Cache, CacheKey, CacheStats, Lookup, LookupSettings, NoCache, Partitioner};
 use snapfold::reconstruct::{HeadAnswer, ListAnswer, LiveHeads, Reconstructor};
@@ -103,6 +104,27 @@ impl Cache for TinyCache {
 
     fn stats(&self) -> CacheStats {
         CacheStats::default()
+    }
+}
+
+/// Decodes each record once: a reader meets the same records again and again, and the same record gives the
+/// same event for ever.
+#[derive(Debug)]
+struct OnceDecoder {
+    decoder: JsonDecoder,
+    decoded: Mutex<BTreeMap<Offset, Vec<Decoded>>>,
+}
+
+impl Decode for OnceDecoder {
+    fn decode(&self, record: RawRecord) -> Decoded {
+        let mut decoded = lock(&self.decoded);
+        let there = decoded.entry(record.offset).or_default();
+        if let Some(known) = there.iter().find(|known| known.record == record) {
+            return known.clone();
+        }
+        let made = self.decoder.decode(record);
+        there.push(made.clone());
+        made
     }
 }
 
@@ -340,7 +362,7 @@ impl Subject {
             index: Arc::clone(&ports.index),
             packs: Arc::new(packs),
             log: Arc::clone(&stream.log),
-            decoder: Arc::new(self.decoder()),
+            decoder: Arc::new(OnceDecoder { decoder: self.decoder(), decoded: Mutex::default() }),
             rules: self.rules(stream.spec.kind),
             topic_id: active.topic_id,
             health: Arc::default(),
