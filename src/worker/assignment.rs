@@ -102,6 +102,12 @@ pub(super) async fn start(components: &Components, partition: PartitionNo) -> Re
             return Ok(Start::Refuse(Refusal::Truncated { position: row.low_watermark, end }));
         }
     }
+    // The low watermark was read after the bounds, and another owner may have moved both on since.
+    let bounds = match low_watermark > bounds.end {
+        true => components.log.bounds(partition).await,
+        false => Ok(bounds),
+    };
+    let bounds = bounds.map_err(|error| unavailable("read the log's bounds", &error))?;
     if low_watermark > bounds.end && !mutant(Mutant::TruncationUnchecked) {
         return Ok(Start::Refuse(Refusal::Truncated { position: low_watermark, end: bounds.end }));
     }
@@ -152,10 +158,19 @@ pub(super) async fn verify(
     Ok(Ok(bounds.leader_epoch))
 }
 
+/// How often a checkpoint must be found unreadable before its partition stands still for that: damage on the
+/// way to us passes, and standing still does not.
+const LOST_TRIES: u32 = 10;
+
 /// As `start`, until the ports answer.
 pub(super) async fn start_when_possible(components: &Components, partition: PartitionNo) -> Start {
+    let mut lost = 0;
     loop {
         match start(components, partition).await {
+            Ok(Start::Refuse(Refusal::CheckpointLost { .. })) if lost < LOST_TRIES => {
+                lost += 1;
+                components.clock.sleep(components.settings.retry_ms).await;
+            }
             Ok(start) => return start,
             Err(error) => {
                 debug_assert_ne!(error.kind, ErrorKind::Invalid, "{error}");

@@ -132,6 +132,9 @@ pub(crate) fn final_check(world: &World, subject: &Subject, fleet: &Fleet, judge
         let questions: Vec<Question> = moments.iter().copied().map(ask).collect();
         world.sim.count_more(Count::VersionCompared, then.head);
         if let Err(violation) = everything(world, subject, active, judge, questions) {
+            if std::env::var_os("SNAPFOLD_SIM_SEED").is_some() {
+                tell(world, &id);
+            }
             return world.sim.violation(format!("in the end: {violation}"));
         }
     }

@@ -481,6 +481,20 @@ impl Fleet {
             *of == active && statuses.values().any(still)
         });
         if stuck {
+            world.sim.tell(|| {
+                let workers = lock(&self.workers);
+                let say = |handle: &Handle| {
+                    let statuses = handle.statuses.lock().expect("no panic while it is held");
+                    let why = |(at, status): (&PartitionNo, &snapfold::worker::Status)| {
+                        format!("{at}: {:?} {:?}", status.halted, status.refused)
+                    };
+                    statuses.iter().map(why).collect::<Vec<_>>()
+                };
+                format!(
+                    "a new lineage: {:?}",
+                    workers.iter().map(|(.., handle, _)| say(handle)).collect::<Vec<_>>()
+                )
+            });
             let lineage = Lineage(active.lineage.0 + 1);
             *lock(&self.active) = Active { lineage, topic_id: topic_id(world) };
             lives.into_iter().for_each(|process| world.sim.kill(process));
