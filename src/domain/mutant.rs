@@ -119,6 +119,8 @@ mutants! {
     MemoryKeptOnRevoke,
     /// Entries wholly beyond an assignment's start count as superseded, because its owner folds them again.
     EntriesBeyondStartDropped,
+    /// The same entries stay live when all their offsets are covered again, whatever the log holds there now.
+    EntriesAheadKept,
     /// Poison that takes a version does not enter the window of event ids.
     PoisonForgetsEventId,
     /// A full row is written before the increment that ends at it.

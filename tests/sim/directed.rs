@@ -6,7 +6,9 @@ use crate::halts::halt_while_another_loads;
 use crate::losses::{
     lost_checkpoint_and_no_log, lost_checkpoint_before_it_is_covered, lost_checkpoint_that_is_folded_again,
 };
-use crate::marks::{mark_of_a_gap_that_was_cut_off, marked_row_whose_record_is_lost};
+use crate::marks::{
+    entry_of_a_history_that_was_cut_off, mark_of_a_gap_that_was_cut_off, marked_row_whose_record_is_lost,
+};
 use crate::ports::Fate;
 use crate::ports::broker::Draft;
 use crate::ports::producer::VersionMode;
@@ -65,6 +67,7 @@ scenarios! {
     UnreadableNeverRetired by lost_checkpoint_that_is_folded_again,
     UnreadableRetiredEarly by lost_checkpoint_before_it_is_covered,
     FoldedBeyondHalt by halt_while_another_loads,
+    EntriesAheadKept by entry_of_a_history_that_was_cut_off,
     LaterIncrementFirst by death_between_two_increments,
 }
 

@@ -2,6 +2,7 @@
 //! so is gone.
 
 use crate::executor::ProcessId;
+use crate::ports::Fate;
 use crate::stage::{HERE, Stage, TOPIC};
 use crate::subject::Subject;
 use crate::world::Outcome;
@@ -86,6 +87,21 @@ fn cut_off_and_gone_on(stage: Stage, worker: ProcessId) -> Outcome {
     stage.events(3..=4);
     stage.not_below(4, stage.head().as_ref());
     stage.world.finish()
+}
+
+/// A checkpoint is written, the low watermark is not, and the log is cut off below the checkpoint's events.
+/// What comes instead quarantines `a` before its first version, so no version will ever supersede the entry.
+pub(crate) fn entry_of_a_history_that_was_cut_off() -> Outcome {
+    let stage = Stage::new();
+    let worker = stage.worker("first");
+    stage.always(worker, "put_watermark", Fate::Stuck);
+    stage.events(1..=3);
+    stage.world.sim.kill(worker);
+    stage.world.broker.truncate(TOPIC, HERE, Offset(0));
+    stage.events(5..=8);
+    stage.worker("next");
+    stage.world.idle(2_000);
+    stage.ask_all()
 }
 
 /// The head is this version, and says that it stands still.

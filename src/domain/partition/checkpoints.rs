@@ -2,7 +2,8 @@
 //! checkpoints are done.
 //!
 //! INVARIANT(4): an entry is superseded only by a row whose acknowledgement this worker has seen itself
-//! (written or adopted by it); a row merely read may be a rumour.
+//! (written or adopted by it); a row merely read may be a rumour. One whose events this worker has folded
+//! again is superseded once the low watermark has passed all of them.
 
 use super::{Effect, Entries, Entry, Partition};
 use crate::domain::ids::{Offset, PackId, Version};
@@ -49,6 +50,8 @@ pub(super) struct Live {
     ignore_from: Option<Offset>,
     superseded: Vec<bool>,
     left: usize,
+    /// Entries of another owner wholly at or beyond the start: their last offsets, the lowest at the end.
+    ahead: Vec<(Offset, usize)>,
     /// Entries before this one were asked to become snapshots.
     pub(super) walked: usize,
     retired: bool,
@@ -74,7 +77,21 @@ impl Live {
         };
         let superseded: Vec<bool> = checkpoint.entries.iter().map(dropped).collect();
         let left = superseded.iter().filter(|gone| !**gone).count();
-        Self { checkpoint, ignore_from, superseded, left, walked: 0, retired: false }
+        let is_ahead = |entry: &Entry<'_>| ignore_from.is_some_and(|start| entry.first_offset >= start);
+        let entries = checkpoint.entries.iter().enumerate();
+        let ahead = entries.filter(|(_, entry)| is_ahead(entry)).map(|(at, entry)| (entry.last_offset, at));
+        let mut ahead: Vec<(Offset, usize)> = ahead.collect();
+        ahead.sort_unstable_by(|a, b| b.cmp(a));
+        Self { checkpoint, ignore_from, superseded, left, ahead, walked: 0, retired: false }
+    }
+
+    /// All below this offset that was folded again is covered by what this worker has seen acknowledged. What
+    /// an entry says of it is not needed any more, and need not be true: the log may have been cut since.
+    fn pass(&mut self, low: Offset) {
+        while self.ahead.last().is_some_and(|(last, _)| *last < low) {
+            let (_, at) = self.ahead.pop().expect("the last was there");
+            self.left -= usize::from(!std::mem::replace(&mut self.superseded[at], true));
+        }
     }
 
     pub(super) fn pack(&self) -> PackId {
@@ -86,7 +103,7 @@ impl Live {
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        self.checkpoint.entries.heap_bytes() + self.superseded.capacity() + 64
+        self.checkpoint.entries.heap_bytes() + self.superseded.capacity() + 16 * self.ahead.capacity() + 64
     }
 
     pub(super) fn len(&self) -> usize {
@@ -162,6 +179,10 @@ impl Partition {
 
     /// Lets go of checkpoints whose entries are all superseded.
     pub(super) fn retire_superseded(&mut self, effects: &mut Vec<Effect>) {
+        if self.checkpoints.iter().any(|live| !live.ahead.is_empty()) && !mutant(Mutant::EntriesAheadKept) {
+            let low = self.low_watermark();
+            self.checkpoints.iter_mut().for_each(|live| live.pass(low));
+        }
         let counts = &mut self.counts;
         self.checkpoints.retain_mut(|live| {
             if live.left > 0 {

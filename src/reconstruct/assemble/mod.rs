@@ -329,12 +329,13 @@ impl<'a> Assembly<'a> {
         let beyond =
             body.quarantine.as_ref().zip(ignore_from).is_some_and(|(mark, from)| mark.offset >= from);
         if !beyond {
-            if let (Some(mark), Source::Entry(_)) = (&body.quarantine, &piece.source)
+            let is_entry = matches!(piece.source, Source::Entry(_));
+            if let Some((epoch, offset)) = self.take_mark(body.quarantine)
+                && is_entry
                 && !mutant(Mutant::MarkEpochUnchecked)
             {
-                reach(&mut self.entries_reached, mark.leader_epoch, mark.offset);
+                reach(&mut self.entries_reached, epoch, offset);
             }
-            self.take_mark(body.quarantine);
         }
         Ok(())
     }
@@ -361,14 +362,17 @@ impl<'a> Assembly<'a> {
         self.too_much.is_some()
     }
 
-    fn take_mark(&mut self, mark: Option<QuarantineMark>) {
-        let Some(mark) = mark else { return };
-        if mark.offset > self.aggregate.offset
-            && self.stopped.is_none()
-            && self.aggregate.quarantine.is_none()
-        {
-            self.aggregate.quarantine = Some(mark);
-        }
+    /// Stands still from a mark on, if it lies ahead; answers the epoch and offset of one that was taken.
+    fn take_mark(&mut self, mark: Option<QuarantineMark>) -> Option<(i32, Offset)> {
+        let is_ahead = |mark: &QuarantineMark| {
+            mark.offset > self.aggregate.offset
+                && self.stopped.is_none()
+                && self.aggregate.quarantine.is_none()
+        };
+        let mark = mark.filter(is_ahead)?;
+        let place = (mark.leader_epoch, mark.offset);
+        self.aggregate.quarantine = Some(mark);
+        Some(place)
     }
 
     /// True if folding this event would pass the moment asked for; the assembly is done then.
