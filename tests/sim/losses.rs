@@ -72,7 +72,8 @@ pub(crate) fn lost_checkpoint_and_no_log() -> Outcome {
     stage.forget();
     answers_what_it_can(&stage);
     let next = stage.worker("next");
-    stage.world.idle(1_000);
+    // It looks again several times before it believes that.
+    stage.world.idle(10_000);
     if stage.status(next).refused.is_none() {
         stage.world.sim.violation("the partition is folded on although events are lost".to_owned());
     }
