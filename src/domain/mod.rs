@@ -24,6 +24,7 @@
 //! | [`row`] | rows of the index as plain facts |
 //! | [`source`] | text that somebody wrote, as a tree that knows where everything stands |
 //! | [`state`] | the state of an aggregate: bytes while idle, a tree while hot, and how large |
+//! | [`text`] | the text type of documents: short ones are held in place |
 //! | [`value`] | JSON documents: states and event data; parsing, writing, canonical form, pointers |
 
 pub mod aggregate;
@@ -47,4 +48,5 @@ pub mod row;
 pub mod rules;
 pub mod source;
 pub mod state;
+pub mod text;
 pub mod value;

@@ -146,7 +146,7 @@ impl Node {
             NodeKind::Null => Value::Null,
             NodeKind::Bool(truth) => Value::Bool(*truth),
             NodeKind::Number(number) => Value::Number(number.clone()),
-            NodeKind::String { text, .. } => Value::String(text.clone()),
+            NodeKind::String { text, .. } => Value::from(&**text),
             NodeKind::Sequence(elements) => Value::Array(elements.iter().map(Node::to_value).collect()),
             NodeKind::Mapping(members) => {
                 let mut object = Object::new();

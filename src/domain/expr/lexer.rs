@@ -2,6 +2,7 @@
 //! `HoleOpen`, tokens, `HoleClose`, …, `StringClose`, so that nothing here recurses.
 
 use super::ParseError;
+use crate::domain::text::Text;
 
 /// One token and the number of its first character.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,15 +16,15 @@ pub(super) enum Token {
     /// `.` alone.
     Dot,
     /// `.name`.
-    Field(Box<str>),
+    Field(Text),
     /// A number in JSON's grammar, digits as written.
-    Number(Box<str>),
+    Number(Text),
     /// A keyword or the name of a function.
-    Word(Box<str>),
+    Word(Text),
     /// `$name`, without the `$`.
-    Variable(Box<str>),
+    Variable(Text),
     StringOpen,
-    Text(Box<str>),
+    Text(Text),
     HoleOpen,
     HoleClose,
     StringClose,

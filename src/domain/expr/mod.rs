@@ -20,6 +20,7 @@ mod tests;
 pub use eval::{Budget, Scope};
 pub(crate) use eval::{noun, number_poison};
 
+use crate::domain::text::Text;
 use crate::domain::value::Value;
 use std::fmt;
 
@@ -83,7 +84,7 @@ enum Ast {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Step {
-    Name(Box<str>),
+    Name(Text),
     Index(i64),
     /// `[expression]`, over what `.` is where the whole path stands.
     Computed(Ast),

@@ -9,6 +9,7 @@ mod order;
 mod tests;
 
 use super::decimal::Decimal;
+use super::text::{self, Text};
 use std::cmp::Ordering;
 use std::fmt;
 
@@ -19,7 +20,7 @@ pub struct Number(Repr);
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Repr {
     Int(i64),
-    Text(Box<str>),
+    Text(Text),
 }
 
 /// Why a number cannot be read, or has no result.
@@ -144,7 +145,7 @@ impl Number {
     pub(super) fn heap_bytes(&self) -> usize {
         match &self.0 {
             Repr::Int(_) => 0,
-            Repr::Text(text) => text.len(),
+            Repr::Text(text) => text::heap_bytes(text),
         }
     }
 }

@@ -55,7 +55,7 @@ fn integers_are_integers_by_their_text() {
     }
     assert_eq!(Number::from(u64::MAX).to_string(), "18446744073709551615");
     assert_eq!(Number::from(7_u64), Number::from(7_i64));
-    assert_eq!(size_of::<Number>(), 16);
+    assert_eq!(size_of::<Number>(), 24);
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! document with every operation, or nest it deeper than recursion can follow.
 
 use super::{JsonPatch, Operation, PatchError, PatchFault};
+use crate::domain::text::Text;
 use crate::domain::value::pointer::array_index;
 use crate::domain::value::{Limits, Pointer, Value};
 
@@ -67,7 +68,7 @@ enum Undo<'a> {
     /// Swap `old` back in at `path`.
     Swap { path: &'a [Box<str>], old: Value },
     /// Put `value`, or what is carried, back into the slot of the object at `parent`.
-    PutMember { parent: &'a [Box<str>], slot: usize, name: Box<str>, value: Option<Value> },
+    PutMember { parent: &'a [Box<str>], slot: usize, name: Text, value: Option<Value> },
     /// Put `value`, or what is carried, back as element `index` of the array at `parent`.
     PutElement { parent: &'a [Box<str>], index: usize, value: Option<Value> },
 }

@@ -9,6 +9,7 @@ use crate::domain::expr::noun;
 use crate::domain::patch;
 use crate::domain::poison::{self, Poison};
 use crate::domain::reducer::STATE_DEPTH_MAX;
+use crate::domain::text::Text;
 use crate::domain::value::object::Taken;
 use crate::domain::value::write::string_len;
 use crate::domain::value::{Object, Value};
@@ -35,7 +36,7 @@ enum Undo {
     /// Put the old value back.
     Swap(Value),
     /// Put a member back where it was.
-    Restore { slot: usize, name: Box<str>, value: Value },
+    Restore { slot: usize, name: Text, value: Value },
     /// Take an element away.
     Remove(usize),
     /// Put elements back, each where it was, in ascending order.

@@ -6,6 +6,7 @@ use crate::domain::expr::{Expr, ParseError, noun, number_poison};
 use crate::domain::poison::{self, Poison};
 use crate::domain::rules::journal::{Journal, Key, Route};
 use crate::domain::source::{Node, Problem};
+use crate::domain::text::Text;
 use crate::domain::value::Value;
 use std::borrow::Cow;
 use std::fmt::{Display, Formatter, Result as Formatted};
@@ -23,7 +24,7 @@ pub(super) struct Path {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Step {
-    Name(Box<str>),
+    Name(Text),
     Index(i64),
     Computed(Computed),
 }

@@ -184,7 +184,7 @@ impl Template {
                 f.write_str("{")?;
                 for (at, (name, member)) in members.iter().enumerate() {
                     let comma = if at == 0 { "" } else { "," };
-                    write!(f, "{comma}{}:", Value::String(name.clone()).to_json())?;
+                    write!(f, "{comma}{}:", Value::from(&**name).to_json())?;
                     member.print(state_exprs, f)?;
                 }
                 f.write_str("}")

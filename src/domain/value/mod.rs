@@ -26,6 +26,7 @@ pub use pointer::Pointer;
 
 use super::decimal::Decimal;
 use super::number::Number;
+use super::text::{self, Text};
 
 /// A JSON value. `==` is exact: number texts and member order count; [`Value::eq_value`] is equality of
 /// meaning.
@@ -39,7 +40,7 @@ pub enum Value {
     /// A number with its exact text.
     Number(Number),
     /// A string; any Unicode, U+0000 too.
-    String(Box<str>),
+    String(Text),
     /// An array.
     Array(Vec<Value>),
     /// An object; its members keep their order.
@@ -175,7 +176,7 @@ impl Value {
         match self {
             Self::Null | Self::Bool(_) => 0,
             Self::Number(number) => number.heap_bytes(),
-            Self::String(text) => text.len(),
+            Self::String(text) => text::heap_bytes(text),
             Self::Array(elements) => {
                 let slots = elements.capacity() * size_of::<Self>();
                 slots + elements.iter().map(Self::heap_bytes).sum::<usize>()
@@ -200,7 +201,8 @@ value_from! {
     Decimal: decimal => Self::Number(Number::from(decimal));
     &str: text => Self::String(text.into());
     String: text => Self::String(text.into());
-    Box<str>: text => Self::String(text);
+    Box<str>: text => Self::String(text.into());
+    Text: text => Self::String(text);
     Vec<Value>: elements => Self::Array(elements);
     Object: object => Self::Object(object);
 }

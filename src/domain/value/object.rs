@@ -10,6 +10,7 @@
 //! empty slots are dropped when they outnumber the filled ones.
 
 use super::Value;
+use crate::domain::text::{self, Text};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
@@ -20,7 +21,7 @@ const SMALL_MAX: usize = 16;
 /// A name and its value; the unit the parser builds.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Member {
-    pub(super) name: Box<str>,
+    pub(super) name: Text,
     pub(super) value: Value,
 }
 
@@ -151,7 +152,7 @@ impl Object {
     }
 
     /// Sets a member: an existing one keeps its place and its old value is returned, a new one comes last.
-    pub fn insert(&mut self, name: impl Into<Box<str>>, value: Value) -> Option<Value> {
+    pub fn insert(&mut self, name: impl Into<Text>, value: Value) -> Option<Value> {
         let name = name.into();
         if let Some(old) = self.get_mut(&name) {
             return Some(std::mem::replace(old, value));
@@ -167,7 +168,7 @@ impl Object {
     }
 
     /// Appends a member whose name is new and returns its slot.
-    fn push(&mut self, name: Box<str>, value: Value) -> usize {
+    fn push(&mut self, name: Text, value: Value) -> usize {
         let slot = self.slots.len();
         if let Some(index) = &mut self.index {
             index.entries.insert(entry(&name, slot));
@@ -209,7 +210,7 @@ impl Object {
     }
 
     /// Puts a member back into the slot it was taken from; every change since must have been undone.
-    pub(in super::super) fn restore(&mut self, slot: usize, name: Box<str>, value: Value) {
+    pub(in super::super) fn restore(&mut self, slot: usize, name: Text, value: Value) {
         let member = Some(Member { name, value });
         match self.slots.get_mut(slot) {
             Some(empty @ None) => {
@@ -267,13 +268,16 @@ impl Object {
         // A B-tree is filled to two thirds on average.
         let index =
             self.index.as_ref().map_or(0, |index| index.entries.len() * size_of::<(u64, u32)>() * 3 / 2);
-        slots + index + self.iter().map(|(name, value)| name.len() + value.heap_bytes()).sum::<usize>()
+        let filled = self.slots.iter().flatten();
+        slots
+            + index
+            + filled.map(|member| text::heap_bytes(&member.name) + member.value.heap_bytes()).sum::<usize>()
     }
 }
 
 /// A member that was taken out of an object.
 pub(in super::super) struct Taken {
-    pub(in super::super) name: Box<str>,
+    pub(in super::super) name: Text,
     pub(in super::super) value: Value,
 }
 
@@ -291,7 +295,7 @@ impl fmt::Debug for Object {
 }
 
 impl IntoIterator for Object {
-    type Item = (Box<str>, Value);
+    type Item = (Text, Value);
     type IntoIter = IntoIter;
     fn into_iter(self) -> IntoIter {
         IntoIter(self.slots.into_iter())
@@ -302,13 +306,13 @@ impl IntoIterator for Object {
 pub struct IntoIter(std::vec::IntoIter<Option<Member>>);
 
 impl Iterator for IntoIter {
-    type Item = (Box<str>, Value);
+    type Item = (Text, Value);
     fn next(&mut self) -> Option<Self::Item> {
         self.0.find_map(|member| member).map(|member| (member.name, member.value))
     }
 }
 
-impl<N: Into<Box<str>>> FromIterator<(N, Value)> for Object {
+impl<N: Into<Text>> FromIterator<(N, Value)> for Object {
     /// The last of several members of one name gives the value, the first the place.
     fn from_iter<I: IntoIterator<Item = (N, Value)>>(members: I) -> Self {
         let mut object = Self::new();

@@ -13,6 +13,7 @@
 use super::object::Member;
 use super::{Object, Value};
 use crate::domain::number::Number;
+use crate::domain::text::Text;
 use std::fmt;
 
 /// Bounds on a document, checked before anything is allocated for it.
@@ -298,7 +299,7 @@ impl Parser<'_> {
     }
 
     /// The rest of a string whose opening quote was taken.
-    fn string(&mut self) -> Result<Box<str>> {
+    fn string(&mut self) -> Result<Text> {
         let start = self.at;
         self.skip_plain();
         match self.bytes.get(self.at) {
@@ -338,7 +339,7 @@ impl Parser<'_> {
     }
 
     /// The rest of a string that started at `start` and has its first backslash here.
-    fn escaped_string(&mut self, start: usize) -> Result<Box<str>> {
+    fn escaped_string(&mut self, start: usize) -> Result<Text> {
         let mut plain = self.text[start..self.at].to_owned();
         loop {
             match self.bytes.get(self.at) {
