@@ -147,6 +147,7 @@ impl Partition {
     pub(super) fn want_snapshot(&mut self, slot: SlotId, trigger: Trigger, effects: &mut Vec<Effect>) {
         let live = self.slots.get_mut(slot).live_mut().expect("asked of a live aggregate");
         live.trip.get_or_insert(trigger);
+        self.touch(slot);
         self.try_snapshot(slot, effects);
     }
 

@@ -83,7 +83,6 @@ impl Partition {
             self.touch(slot);
             self.ask_load(slot, effects);
         }
-        self.cool_down();
     }
 
     /// Folds the events that waited for a load.
@@ -223,7 +222,7 @@ impl Partition {
     /// COST: to cool and heat a state is to write and read it, the dearest part of folding a small event. So
     /// a tree that was used again gets a second chance, or many cold aggregates would drive out the few hot
     /// ones.
-    fn cool_down(&mut self) {
+    pub(super) fn cool_down(&mut self) {
         while self.hot.len() > self.settings.hot_max {
             let Some(slot) = self.hot.pop_front() else { return };
             let Some(live) = self.slots.live_or_gone(slot) else { continue };

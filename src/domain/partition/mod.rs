@@ -36,7 +36,7 @@ pub use intake::Counts;
 pub use residency::{Listing, Load, Loaded, Residence, Resident};
 pub use trail::TRAIL_MAX;
 
-use super::aggregate::Rules;
+use super::aggregate::{Rules, State};
 use super::event::Decoded;
 use super::ids::{Offset, PackId, Timestamp, Version};
 use super::poison::Poison;
@@ -50,6 +50,8 @@ use watermark::Watermark;
 /// the log, all that was taken beyond this would only be folded later, and a partition that is revoked has
 /// about a second to fold it.
 const LOADS_WAITING_SHARE: usize = 4;
+/// Uncovered events may take this part of the memory budget; at half of that a checkpoint is asked for.
+const TAILS_SHARE: usize = 4;
 
 /// The two clocks, as they stood when the input arrived.
 #[derive(Clone, Copy, Debug)]
@@ -297,6 +299,7 @@ impl Partition {
             }
             Input::Drain => self.drain(now, effects),
         }
+        self.cool_down();
         self.retire_superseded(effects);
         self.retire_unreadable(effects);
         self.keep_within_memory(effects);
@@ -332,13 +335,20 @@ impl Partition {
         &self.key
     }
 
-    /// False while records must wait: the memory budget is spent, too many loads wait, or the partition is
-    /// halted or draining.
+    /// False while records must wait: the memory budget is spent, or the share of it that uncovered events
+    /// may take; too many loads wait; or the partition is halted or draining.
+    ///
+    /// SUBTLE: where writing falls behind, uncovered events would fill the memory and drive out clean
+    /// aggregates, which then have to be loaded again: that takes more time than is won by going on. In the
+    /// same way, without a bound on loads a burst of new ids would fill the memory with events that wait, and
+    /// drive out aggregates, which then have to be loaded again for the next of their events: ever more
+    /// loads.
     #[must_use]
     pub fn wants_records(&self) -> bool {
         self.halted.is_none()
             && self.draining == Draining::No
             && self.loads_waiting.len() <= LOADS_WAITING_SHARE * self.settings.loads_max
+            && self.slots.tail_bytes() <= self.settings.memory_bytes_max / TAILS_SHARE
             && self.memory_bytes() <= self.settings.memory_bytes_max
     }
 
@@ -393,6 +403,11 @@ impl Partition {
         assert!(self.watermark.committed() <= low, "committed {} > LW {low}", self.watermark.committed());
         assert!(low <= self.position, "LW {low} > position {}", self.position);
         assert!(self.started_at <= low, "LW {low} below the start {}", self.started_at);
+        let is_tree = |slot: &slot::Slot| {
+            slot.live().is_some_and(|live| matches!(live.aggregate.state, State::Hot(..)))
+        };
+        let trees = self.slots.iter().filter(|(_, slot)| is_tree(slot)).count();
+        assert!(trees <= self.hot.len(), "{trees} trees, {} of them known", self.hot.len());
         for (id, slot) in self.slots.iter() {
             let uncovered = slot.uncovered_since();
             assert_eq!(

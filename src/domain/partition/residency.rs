@@ -2,8 +2,8 @@
 
 use super::slot::{Adoption, Body, Live, Loading, SlotId};
 use super::trail::Trail;
-use super::{Effect, EntryRef, FlightId, Now, Partition, Reply, Strategy};
-use crate::domain::aggregate::Aggregate;
+use super::{Effect, EntryRef, FlightId, Now, Partition, Reply, Strategy, TAILS_SHARE};
+use crate::domain::aggregate::{Aggregate, State};
 use crate::domain::ids::{Offset, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::poison::Poison;
@@ -115,6 +115,9 @@ impl Partition {
             Ok(loaded) => self.bring_to_life(&load.id, *loaded, first, effects),
             Err(poison) => self.unreadable(&load.id, (first, epoch), poison, now),
         };
+        if matches!(live.aggregate.state, State::Hot(..)) {
+            self.hot.push_back(slot);
+        }
         self.slots.get_mut(slot).body = Body::Live(Box::new(live));
         self.fold_parked(slot, loading.parked, now, effects);
         if self.slots.get(slot).live().is_some() {
@@ -302,7 +305,8 @@ impl Partition {
 
     /// Asks for a checkpoint once too much is uncovered, unless one is being written.
     pub(super) fn keep_covered(&mut self, effects: &mut Vec<Effect>) {
-        let too_much = self.slots.tail_bytes() > self.settings.uncovered_bytes_max;
+        let half = self.settings.memory_bytes_max / (2 * TAILS_SHARE);
+        let too_much = self.slots.tail_bytes() > self.settings.uncovered_bytes_max.min(half);
         if too_much && self.checkpoint_flight.is_none() {
             self.want_checkpoint(effects);
         }
@@ -318,7 +322,7 @@ impl Partition {
     /// costs only spacing; then a checkpoint is asked for.
     pub(super) fn keep_within_memory(&mut self, effects: &mut Vec<Effect>) {
         while self.memory_bytes() > self.settings.memory_bytes_max {
-            let Some(victim) = self.slots.victim(may_evict) else {
+            let Some(victim) = self.slots.victim() else {
                 self.drop_cuts();
                 if self.memory_bytes() > self.settings.memory_bytes_max {
                     self.want_checkpoint(effects);
@@ -333,12 +337,11 @@ impl Partition {
     }
 
     fn drop_cuts(&mut self) {
-        let cut: Vec<SlotId> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| slot.live().is_some_and(|live| live.cuts_waiting() > 0))
-            .map(|(slot, _)| slot)
-            .collect();
+        if !self.slots.have_cuts_waiting() {
+            return;
+        }
+        let cut: Vec<SlotId> =
+            self.slots.iter().filter(|(_, slot)| slot.has_cuts_waiting).map(|(slot, _)| slot).collect();
         for slot in cut {
             if self.memory_bytes() <= self.settings.memory_bytes_max {
                 return;
@@ -354,7 +357,7 @@ impl Partition {
     /// others may have owned the partition in between.
     pub(crate) fn keep_memory(&mut self, former: Self) {
         for slot in former.slots.into_slots() {
-            if matches!(&slot.body, Body::Live(live) if may_evict(live)) {
+            if slot.live().is_some_and(Live::may_evict) {
                 let kept = self.slots.insert(&slot.id);
                 self.slots.get_mut(kept).body = slot.body;
                 self.touch(kept);
@@ -370,14 +373,4 @@ impl Partition {
         self.watermark.relist(slot, before, after);
         self.slots.recount(slot);
     }
-}
-
-fn may_evict(live: &Live) -> bool {
-    let busy =
-        live.adoption.is_some() || live.flight.is_some() || live.trip.is_some() || !live.manual.is_empty();
-    let busy = busy || !live.cuts.is_empty();
-    if mutant(Mutant::DirtyEvicted) {
-        return !busy;
-    }
-    !busy && live.uncovered_since().is_none()
 }

@@ -9,8 +9,10 @@ use crate::domain::ids::{Offset, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::record::StoredEvent;
 use crate::domain::row::Trigger;
-use std::collections::{BTreeSet, VecDeque};
+use hashbrown::HashTable;
+use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
+use std::mem::replace;
 use std::sync::Arc;
 
 /// Index of a slot; reused after eviction.
@@ -33,6 +35,9 @@ pub(super) struct Slot {
     pub(super) counted_bytes: usize,
     /// Of these, bytes of uncovered events.
     pub(super) counted_tail: usize,
+    /// Whether it may be evicted, and whether it has cuts that wait; both kept by `Partition::touch`.
+    pub(super) may_go: bool,
+    pub(super) has_cuts_waiting: bool,
     /// Used since the eviction hand passed.
     pub(super) referenced: bool,
 }
@@ -177,6 +182,9 @@ impl Slot {
     }
 
     pub(super) fn assert_invariants(&self, low: Offset, events_max: Option<u64>) {
+        assert_eq!(self.may_go, self.live().is_some_and(Live::may_evict), "who may be evicted is not noted");
+        let has_cuts = self.live().is_some_and(|live| live.cuts_waiting() > 0);
+        assert_eq!(self.has_cuts_waiting, has_cuts, "cuts that wait are not noted");
         let Body::Live(live) = &self.body else { return };
         assert!(live.durable <= live.aggregate.version, "covered beyond what was folded");
         assert!(live.row <= live.durable, "the newest row is covered by definition");
@@ -240,6 +248,19 @@ impl Live {
         [tail, hold, mark, stuck].into_iter().flatten().min()
     }
 
+    /// Nothing about it is uncovered, and nothing is going on with it.
+    pub(super) fn may_evict(&self) -> bool {
+        let busy = self.adoption.is_some()
+            || self.flight.is_some()
+            || self.trip.is_some()
+            || !self.manual.is_empty();
+        let busy = busy || !self.cuts.is_empty();
+        if mutant(Mutant::DirtyEvicted) {
+            return !busy;
+        }
+        !busy && self.uncovered_since().is_none()
+    }
+
     pub(super) fn is_dirty(&self) -> bool {
         !self.tail.is_empty() || self.mark_uncovered
     }
@@ -285,26 +306,28 @@ fn hash(id: &str) -> u64 {
 
 /// All resident aggregates.
 ///
-/// COST: an id is looked up for every event. The tree holds hashes, so that a search touches its nodes and
-/// one id, and not some twenty ids all over the heap. The hash is keyless, but all its 64 bits count.
+/// COST: an id is looked up for every event, so they are found by hash: a search touches one group of the
+/// table and one id. The table is only ever asked for one id, never walked, so its order decides nothing. The
+/// hash is keyless SipHash: nobody can make the many equal hashes that an attack would need.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     slots: Vec<Option<Slot>>,
     free: Vec<SlotId>,
     /// (hash of the id, slot) of every resident.
-    by_hash: BTreeSet<(u64, SlotId)>,
+    by_hash: HashTable<(u64, SlotId)>,
     hand: usize,
     bytes: usize,
     tail_bytes: usize,
+    /// How many may be evicted, and how many have cuts that wait.
+    evictable: usize,
+    with_cuts_waiting: usize,
 }
 
 impl Slots {
     pub(super) fn find(&self, id: &str) -> Option<SlotId> {
         let hash = hash(id);
-        // COST: a range that is open above is found in half the time of one that ends with this hash.
-        let from = self.by_hash.range((hash, SlotId(0))..);
-        let mut same = from.take_while(|(other, _)| *other == hash).map(|(_, slot)| *slot);
-        same.find(|slot| *self.get(*slot).id == *id)
+        let is_it = |(other, slot): &(u64, SlotId)| *other == hash && *self.get(*slot).id == *id;
+        self.by_hash.find(hash, is_it).map(|(_, slot)| *slot)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -341,6 +364,8 @@ impl Slots {
             listed: None,
             counted_bytes: 0,
             counted_tail: 0,
+            may_go: false,
+            has_cuts_waiting: false,
             referenced: true,
         };
         slot.counted_bytes = slot.bytes();
@@ -350,7 +375,8 @@ impl Slots {
             SlotId(u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 residents"))
         });
         self.slots[at.0 as usize] = Some(slot);
-        self.by_hash.insert((hash(id), at));
+        let hash = hash(id);
+        self.by_hash.insert_unique(hash, (hash, at), |(hash, _)| *hash);
         at
     }
 
@@ -358,17 +384,30 @@ impl Slots {
         let gone = self.slots[slot.0 as usize].take().expect("a slot is removed once");
         self.bytes -= gone.counted_bytes;
         self.tail_bytes -= gone.counted_tail;
-        self.by_hash.remove(&(hash(&gone.id), slot));
+        self.evictable -= usize::from(gone.may_go);
+        self.with_cuts_waiting -= usize::from(gone.has_cuts_waiting);
+        let found = self.by_hash.find_entry(hash(&gone.id), |(_, other)| *other == slot);
+        found.expect("every resident is in the table").remove();
         self.free.push(slot);
     }
 
     pub(super) fn recount(&mut self, slot: SlotId) {
-        let (bytes, tail) = (self.get(slot).bytes(), self.get(slot).live().map_or(0, |live| live.tail_bytes));
-        let slot = self.get_mut(slot);
-        let before = std::mem::replace(&mut slot.counted_bytes, bytes);
-        let tail_before = std::mem::replace(&mut slot.counted_tail, tail);
-        self.bytes = self.bytes - before + bytes;
-        self.tail_bytes = self.tail_bytes - tail_before + tail;
+        let slot =
+            self.slots[slot.0 as usize].as_mut().expect("a slot id is used only while its slot is there");
+        let (bytes, tail) = (slot.bytes(), slot.live().map_or(0, |live| live.tail_bytes));
+        let may_go = slot.live().is_some_and(Live::may_evict);
+        let has_cuts = slot.live().is_some_and(|live| live.cuts_waiting() > 0);
+        let move_sum = |sum: &mut usize, counted: usize, now: usize| *sum = *sum - counted + now;
+        move_sum(&mut self.bytes, replace(&mut slot.counted_bytes, bytes), bytes);
+        move_sum(&mut self.tail_bytes, replace(&mut slot.counted_tail, tail), tail);
+        move_sum(&mut self.evictable, replace(&mut slot.may_go, may_go).into(), may_go.into());
+        let counted = replace(&mut slot.has_cuts_waiting, has_cuts);
+        move_sum(&mut self.with_cuts_waiting, counted.into(), has_cuts.into());
+    }
+
+    /// Whether any aggregate has cuts that wait.
+    pub(super) fn have_cuts_waiting(&self) -> bool {
+        self.with_cuts_waiting > 0
     }
 
     pub(super) fn into_slots(self) -> impl Iterator<Item = Slot> {
@@ -379,16 +418,17 @@ impl Slots {
         (0u32..).zip(&self.slots).filter_map(|(at, slot)| Some((SlotId(at), slot.as_ref()?)))
     }
 
-    /// The next slot under the eviction hand that `may_go`, giving each referenced one a second chance
-    /// (CLOCK).
-    pub(super) fn victim(&mut self, may_go: impl Fn(&Live) -> bool) -> Option<SlotId> {
+    /// The next slot under the eviction hand that may go, giving each referenced one a second chance (CLOCK).
+    ///
+    /// COST: asked after every step while memory is short, and then there is often none. So their number is
+    /// known, and the hand reads what `recount` noted, not the aggregates.
+    pub(super) fn victim(&mut self) -> Option<SlotId> {
+        if self.evictable == 0 {
+            return None;
+        }
         for _ in 0..self.slots.len() * 2 {
             self.hand = (self.hand + 1) % self.slots.len();
-            let Some(slot) = &mut self.slots[self.hand] else { continue };
-            let Body::Live(live) = &slot.body else { continue };
-            if !may_go(live) {
-                continue;
-            }
+            let Some(slot) = self.slots[self.hand].as_mut().filter(|slot| slot.may_go) else { continue };
             if !std::mem::take(&mut slot.referenced) {
                 return Some(SlotId(u32::try_from(self.hand).expect("fewer than 2^32 residents")));
             }
