@@ -14,6 +14,7 @@
 pub mod cli;
 pub mod clock;
 pub mod codec;
+pub mod compute;
 #[cfg(feature = "runtime")]
 pub mod config;
 pub mod domain;

@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// COST: events are allocated by one thread and freed by another all the time; with the C library's allocator
+/// that took twice the processor time (docs/benchmarks.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     snapfold::cli::main()
 }

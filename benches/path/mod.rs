@@ -14,6 +14,7 @@ pub(crate) mod usage;
 use super::events::{self, Events};
 use log::Generated;
 use snapfold::clock::{Clock, SystemClock};
+use snapfold::compute::Threads;
 use snapfold::domain::ids::{Lineage, Offset, PartitionNo};
 use snapfold::domain::partition::{Settings, Strategy};
 use snapfold::domain::row::PartitionKey;
@@ -30,6 +31,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use usage::Usage;
+
+/// The allocator of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Kafka's id of the topic.
 const TOPIC_ID: u128 = 7;
@@ -151,6 +156,7 @@ impl Path {
             index: Arc::clone(&reader.index),
             packs: Arc::clone(&reader.packs),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            compute: Arc::new(Threads::start().expect("threads can be started")),
             limits: FlushLimits { deadline_ms: 600_000, retry_ms: 200 },
             written,
         };
@@ -203,6 +209,7 @@ fn settings(partitions: usize) -> WorkerSettings {
 pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .thread_name("runtime")
+        .max_blocking_threads(snapfold::compute::FILE_THREADS_MAX)
         .enable_all()
         .build()
         .expect("threads can be started")

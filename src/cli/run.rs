@@ -10,6 +10,7 @@ use super::screen::Screen;
 use super::source::load_config;
 use crate::clock::{Clock, SystemClock};
 use crate::codec::dictionary::Privacy;
+use crate::compute::{FILE_THREADS_MAX, Threads};
 use crate::config::{self, Config, Dictionaries, Stream};
 use crate::domain::error::{Error, ErrorKind};
 use crate::domain::ids::Lineage;
@@ -104,6 +105,7 @@ pub(super) fn start_logging() -> Done {
 /// The runtime of a process.
 pub(super) fn runtime(config: &Config) -> Done<tokio::runtime::Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.max_blocking_threads(FILE_THREADS_MAX);
     if let Some(threads) = config.threads {
         builder.worker_threads(threads);
     }
@@ -220,10 +222,14 @@ impl Stack {
             topic_id,
             health: Arc::default(),
         };
+        let threads = Threads::start().map_err(|error| {
+            Failure::new(Exit::Failure, format!("start threads: {error}")).hint("check the limits of threads")
+        })?;
         let store = SnapshotStore {
             index: Arc::clone(&stores.index),
             packs: Arc::clone(&reader.packs),
             clock: Arc::clone(&stores.clock) as Arc<dyn Clock>,
+            compute: Arc::new(threads),
             limits: FlushLimits { deadline_ms: FLUSH_DEADLINE_MS, retry_ms: RETRY_MS },
             written: Arc::clone(&self.written),
         };

@@ -6,7 +6,7 @@
 use super::flush::Flush;
 use super::packs::{Class, Packs};
 use crate::codec::body::{decode_full, decode_increment, encode_full, encode_increment};
-use crate::codec::compress::Encoder;
+use crate::codec::compress::{Compression, Encoder};
 use crate::codec::dictionary::Dictionary;
 use crate::codec::pack::{Frames, Header, Locator, PackWriter, pack_name};
 use crate::domain::error::{Error, ErrorKind, Result};
@@ -224,16 +224,20 @@ impl Packs {
         class: Class,
         pack: PackId,
         created: Timestamp,
-        entries: &[NewEntry],
+        mut entries: Vec<NewEntry>,
     ) -> Result<Encoded> {
         let version = concat!("snapfold ", env!("CARGO_PKG_VERSION"));
         let mut writer = PackWriter::new(Header::new(class, pack, self.session, created, version));
         let mut encoders = Encoders::new();
+        let raw_lens: Vec<u64> = entries.iter().map(|entry| entry.raw.len() as u64).collect();
         if class == Class::Checkpoint {
-            let records = entries.iter().map(|entry| (entry.meta.clone(), entry.raw.clone())).collect();
-            writer.add_blocks(records, &mut Encoder::new(self.compression(), None)?)?;
+            let take = |entry: &mut NewEntry| (entry.meta.clone(), std::mem::take(&mut entry.raw));
+            let records = entries.iter_mut().map(take).collect();
+            // It lives for minutes, and its records are written once more when they become snapshots.
+            let fast = Compression { level: 1, ..self.compression() };
+            writer.add_blocks(records, &mut Encoder::new(fast, None)?)?;
         } else {
-            for entry in entries {
+            for entry in &entries {
                 let (encoder, _) = self.encoder(&mut encoders, entry)?;
                 writer.add(entry.meta.clone(), &entry.raw, encoder)?;
             }
@@ -257,10 +261,11 @@ impl Packs {
                 return Err(internal("what was encoded does not read back"));
             }
         }
-        let places = entries.iter().zip(finished.entries).map(|(entry, done)| Place {
+        let written = entries.into_iter().zip(raw_lens).zip(finished.entries);
+        let places = written.map(|((entry, raw_bytes), done)| Place {
             meta: done.meta,
             locator: done.locator,
-            raw_bytes: entry.raw.len() as u64,
+            raw_bytes,
             state_bytes: entry.state_bytes,
             stored_bytes: done.stored_len,
         });

@@ -12,12 +12,15 @@
 //! *If cancelled*: as if abandoned.
 //! *What may leak*: packs without rows, rows nobody waited for.
 
+use super::dictionaries::Use;
 use super::encode::{Encoded, NewEntry};
 use super::flush_plan::{FlushPlan, Part, PlannedPack, in_order};
 use super::index::Index;
 use super::packs::{Class, Packs};
 use crate::clock::Clock;
+use crate::codec::dictionary::Training;
 use crate::codec::pack::dictionary_name;
+use crate::compute::{Compute, computed};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, Offset, PackId, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
@@ -33,6 +36,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Writes of one flush that are on their way at the same time: enough for an adapter to make one commit of
 /// many, few enough not to flood an index.
 const WRITES_AT_ONCE: usize = 256;
+/// Aggregates of a flush whose pending events are read at the same time.
+const READS_AT_ONCE: usize = 16;
 
 /// Bounds of a flush.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +85,8 @@ pub struct SnapshotStore {
     pub packs: Arc<Packs>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Where packs are encoded and dictionaries trained.
+    pub compute: Arc<dyn Compute>,
     /// Bounds.
     pub limits: FlushLimits,
     /// What was written.
@@ -115,19 +122,20 @@ impl SnapshotStore {
     /// One answer for each part, in order; an error means that nothing about that part is certain.
     pub async fn put_snapshots(&self, flushes: Vec<Flush>) -> Vec<Result<Stored>> {
         let started = self.clock.monotonic_ms();
-        let mut outcomes: Vec<Result<Stored>> = Vec::with_capacity(flushes.len());
-        let mut plan = FlushPlan::default();
-        for (part, flush) in flushes.iter().enumerate() {
-            let made = match self.events_of(flush).await {
-                Ok(events) => plan.add(part, flush, events),
-                Err(error) => Err(error),
-            };
-            outcomes.push(made.map(|()| Stored { full_bytes: None }));
-        }
-        self.learn(&plan);
+        let now = self.clock.now();
+        let reads = flushes.iter().map(|flush| -> BoxFuture<'_, _> { Box::pin(self.events_of(flush)) });
+        let reads: Vec<_> = reads.collect();
+        let events: Vec<_> = stream::iter(reads).buffered(READS_AT_ONCE).collect().await;
+        let (packs, clock) = (Arc::clone(&self.packs), Arc::clone(&self.clock));
+        let encode = move || {
+            let encoded = encode_flush(&packs, &*clock, now, &flushes, events);
+            (flushes, encoded)
+        };
+        let (flushes, (mut outcomes, encoded, trainings)) = computed(&*self.compute, encode).await;
+        self.train(trainings);
         // Beside each other: what was learnt serves the flushes after this one, which must not wait for it.
-        let (written, ()) =
-            future::join(self.write_plan(plan, &flushes, started), self.put_dictionaries()).await;
+        let written = async { self.write_encoded(encoded?, &flushes, now, started).await };
+        let (written, ()) = future::join(written, self.put_dictionaries()).await;
         match written {
             Ok(full_bytes) => {
                 for (part, bytes) in full_bytes {
@@ -144,18 +152,20 @@ impl SnapshotStore {
         outcomes
     }
 
-    /// Shows the records of a flush to the trainers, and trains where that is due.
+    /// Trains beside everything else; nobody waits for the end of it.
     ///
     /// COST: `Training::run` takes one or two seconds of one core, three times in a worker's life for each
     /// (type, record kind).
-    fn learn(&self, plan: &FlushPlan) {
-        let dictionaries = &self.packs.dictionaries;
-        let entries = plan.packs.iter().flat_map(|pack| &pack.entries);
-        for (of, training) in dictionaries.show(entries) {
-            // A training that fails leaves things as they are: a dictionary is never needed.
-            if let Ok(Some(better)) = training.run() {
-                dictionaries.propose(&of, better);
-            }
+    fn train(&self, trainings: Vec<(Use, Training)>) {
+        for (of, training) in trainings {
+            let packs = Arc::clone(&self.packs);
+            let train = move || {
+                // A training that fails leaves things as they are: a dictionary is never needed.
+                if let Ok(Some(better)) = training.run() {
+                    packs.dictionaries.propose(&of, better);
+                }
+            };
+            drop(self.compute.start(Box::new(train)));
         }
     }
 
@@ -214,17 +224,13 @@ impl SnapshotStore {
     }
 
     /// Packs, then rows. Answers the stored bytes of full records by part.
-    async fn write_plan(
+    async fn write_encoded(
         &self,
-        plan: FlushPlan,
+        packs: Vec<(Encoded, Vec<Part>)>,
         flushes: &[Flush],
+        now: Timestamp,
         started: u64,
     ) -> Result<Vec<(usize, u64)>> {
-        let now = self.clock.now();
-        let mut packs: Vec<(Encoded, Vec<Part>)> = Vec::new();
-        for PlannedPack { class, entries, parts } in plan.packs {
-            packs.push((self.packs.encode(class, self.mint(now), now, &entries)?, parts));
-        }
         let writes = packs.iter().map(|(pack, _)| -> BoxFuture<'_, _> {
             Box::pin(self.until_acked(started, "write a pack", || self.put_pack(pack)))
         });
@@ -282,18 +288,13 @@ impl SnapshotStore {
         new.map(listing).collect()
     }
 
-    /// Writes rows one after the other.
+    /// Writes rows of one aggregate in their order.
     fn snapshot_rows(&self, rows: Vec<SnapshotRow>, started: u64) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move {
-            for row in rows {
-                let put = || -> BoxFuture<'_, _> {
-                    let put = self.index.put_snapshot(row.clone());
-                    Box::pin(async { timeout_is_success(put.await, Mutant::SnapshotTimeoutIsSuccess) })
-                };
-                self.until_acked(started, "write a snapshot row", put).await?;
-            }
-            Ok(())
-        })
+        let put = move || -> BoxFuture<'_, _> {
+            let put = self.index.put_snapshots(rows.clone());
+            Box::pin(async { timeout_is_success(put.await, Mutant::SnapshotTimeoutIsSuccess) })
+        };
+        Box::pin(self.until_acked(started, "write snapshot rows", put))
     }
 
     /// Writes one checkpoint of many partitions: the pack, then one row per partition. Answers in the order
@@ -304,26 +305,9 @@ impl SnapshotStore {
     pub async fn put_checkpoint(&self, parts: Vec<CheckpointPart>) -> Result<Vec<LiveCheckpoint>> {
         let started = self.clock.monotonic_ms();
         let now = self.clock.now();
-        let pack = self.mint(now);
-        let mut entries = Vec::new();
-        let mut rows = Vec::new();
-        let mut tables = Vec::new();
-        for part in parts {
-            let (table, first, end) = table_of(&part.items);
-            rows.push(CheckpointRow {
-                key: part.partition.clone(),
-                pack,
-                first_offset: first,
-                end_offset: end,
-                entries: u32::try_from(table.len()).expect("a checkpoint has fewer than 2^32 entries"),
-                object_bytes: 0,
-            });
-            tables.push(Arc::new(table));
-            for item in part.items {
-                entries.push(NewEntry::of_checkpoint(&part.partition, &part.kind, item)?);
-            }
-        }
-        let encoded = self.packs.encode(Class::Checkpoint, pack, now, &entries)?;
+        let (packs, pack) = (Arc::clone(&self.packs), mint(&*self.clock, now));
+        let encode = move || encode_checkpoint(&packs, pack, now, parts);
+        let (encoded, rows, tables) = computed(&*self.compute, encode).await?;
         let object_bytes = encoded.bytes.len() as u64;
         if mutant(Mutant::CheckpointRowBeforePack) {
             self.put_checkpoint_rows(&rows, object_bytes, started).await?;
@@ -401,10 +385,6 @@ impl SnapshotStore {
         })
     }
 
-    fn mint(&self, now: Timestamp) -> PackId {
-        PackId::mint(now, self.clock.random())
-    }
-
     /// Repeats one write until it is acknowledged or the flush has run out of time.
     async fn until_acked<'a>(
         &'a self,
@@ -432,6 +412,60 @@ impl SnapshotStore {
     }
 }
 
+fn mint(clock: &dyn Clock, now: Timestamp) -> PackId {
+    PackId::mint(now, clock.random())
+}
+
+/// What became of the parts of a flush, its packs, and the trainings that have become due.
+type EncodedFlush = (Vec<Result<Stored>>, Result<Vec<(Encoded, Vec<Part>)>>, Vec<(Use, Training)>);
+
+fn encode_flush(
+    packs: &Packs,
+    clock: &dyn Clock,
+    now: Timestamp,
+    flushes: &[Flush],
+    events: Vec<Result<Vec<StoredEvent>>>,
+) -> EncodedFlush {
+    let mut plan = FlushPlan::default();
+    let parts = flushes.iter().zip(events).enumerate();
+    let outcomes = parts.map(|(part, (flush, events))| {
+        events.and_then(|events| plan.add(part, flush, events)).map(|()| Stored { full_bytes: None })
+    });
+    let outcomes = outcomes.collect();
+    let trainings = packs.dictionaries.show(plan.packs.iter().flat_map(|pack| &pack.entries));
+    let encoded = plan.packs.into_iter().map(|PlannedPack { class, entries, parts }| {
+        Ok((packs.encode(class, mint(clock, now), now, entries)?, parts))
+    });
+    (outcomes, encoded.collect(), trainings)
+}
+
+fn encode_checkpoint(
+    packs: &Packs,
+    pack: PackId,
+    now: Timestamp,
+    parts: Vec<CheckpointPart>,
+) -> Result<(Encoded, Vec<CheckpointRow>, Vec<Arc<Entries>>)> {
+    let (mut entries, mut rows, mut tables) = (Vec::new(), Vec::new(), Vec::new());
+    for mut part in parts {
+        // COST: sorted once, here; what sorts it again finds it in order.
+        part.items.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        let (table, first, end) = table_of(&part.items);
+        rows.push(CheckpointRow {
+            key: part.partition.clone(),
+            pack,
+            first_offset: first,
+            end_offset: end,
+            entries: u32::try_from(table.len()).expect("a checkpoint has fewer than 2^32 entries"),
+            object_bytes: 0,
+        });
+        tables.push(Arc::new(table));
+        for item in part.items {
+            entries.push(NewEntry::of_checkpoint(&part.partition, &part.kind, item)?);
+        }
+    }
+    Ok((packs.encode(Class::Checkpoint, pack, now, entries)?, rows, tables))
+}
+
 /// Runs writes at the same time, [`WRITES_AT_ONCE`] at most; the first that is given up gives up all of them.
 async fn together(writes: Vec<BoxFuture<'_, Result<()>>>) -> Result<()> {
     stream::iter(writes).buffer_unordered(WRITES_AT_ONCE).try_collect().await
@@ -444,11 +478,9 @@ fn timeout_is_success(outcome: PortResult<()>, which: Mutant) -> PortResult<()> 
     }
 }
 
-/// The table of a checkpoint's entries of one partition, and the offsets they span.
+/// The table of a checkpoint's entries of one partition, which come sorted by id, and the offsets they span.
 fn table_of(items: &[CheckpointItem]) -> (Entries, Offset, Offset) {
-    let mut sorted: Vec<&CheckpointItem> = items.iter().collect();
-    sorted.sort_by(|a, b| a.id.cmp(&b.id));
-    let entries: Vec<Entry<'_>> = sorted.into_iter().map(CheckpointItem::entry).collect();
+    let entries: Vec<Entry<'_>> = items.iter().map(CheckpointItem::entry).collect();
     let first = entries.iter().map(|entry| entry.first_offset).min().unwrap_or_default();
     let last = entries.iter().map(|entry| entry.last_offset).max().unwrap_or_default();
     (Entries::from_sorted(entries), first, last.next())

@@ -9,8 +9,9 @@ use snapfold::domain::ids::Offset;
 
 /// Aggregates of which the first batches have events.
 const MANY: u64 = 120;
-/// Aggregates that the last batch brings: more than may be loaded at once, by far.
-const NEW: u64 = 40;
+/// Aggregates that come last: more than may be loaded at once, and as many as may wait besides, so that however
+/// they are divided into batches all are taken.
+const NEW: u64 = 20;
 
 /// Several batches of events of many aggregates are taken, a snapshot is in flight, and what the last batch
 /// brought waits for loads, when the partition is drained: all that was taken is folded and covered.

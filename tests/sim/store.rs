@@ -12,6 +12,7 @@ use crate::world::{Parts, Ports, Setup, World};
 use snapfold::codec::compress::Compression;
 use snapfold::codec::dictionary::Privacy;
 use snapfold::codec::pack::{Class, Frames, Locator, OpenTail, open_tail, read_entry};
+use snapfold::compute::Inline;
 use snapfold::domain::aggregate::{Aggregate, State};
 use snapfold::domain::error::ErrorKind;
 use snapfold::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
@@ -212,6 +213,7 @@ fn snapshot_store(ports: &Ports, dictionary: Option<Privacy>) -> Arc<SnapshotSto
         index: Arc::clone(&ports.index),
         packs: Arc::new(Packs::new(Arc::clone(&ports.index), Arc::clone(&ports.blobs), plan, [0; 16])),
         clock: Arc::clone(&ports.clock),
+        compute: Arc::new(Inline),
         limits: FlushLimits { deadline_ms: 60_000, retry_ms: 20 },
         written: Arc::default(),
     })
@@ -346,7 +348,7 @@ fn a_block_is_decoded_once_for_all_of_its_entries() {
         (0..10_000).map(|n| NewEntry::of_checkpoint(&log(0), &kind, item(n)).unwrap()).collect();
     let packs = snapshot_store(&ports, None);
     let started = Instant::now();
-    let pack = packs.packs.encode(Class::Checkpoint, PackId([9; 16]), Timestamp(0), &entries).unwrap();
+    let pack = packs.packs.encode(Class::Checkpoint, PackId([9; 16]), Timestamp(0), entries).unwrap();
     let whole = started.elapsed();
     let OpenTail::Ready(opened) = open_tail(PackId([9; 16]), &pack.bytes, pack.bytes.len() as u64).unwrap()
     else {

@@ -11,6 +11,7 @@ use futures_util::future::{BoxFuture, abortable, pending};
 use snapfold::codec::compress::{Algorithm, Compression};
 use snapfold::codec::dictionary::Privacy;
 use snapfold::codec::event_json::JsonDecoder;
+use snapfold::compute::Inline;
 use snapfold::domain::aggregate::{Aggregate, OnPoison, Rules, Versions};
 use snapfold::domain::event::{Decode, Decoded};
 use snapfold::domain::ids::{Lineage, Offset, PartitionNo, Version};
@@ -410,6 +411,7 @@ impl Subject {
             index: Arc::clone(&ports.index),
             packs: Arc::clone(&reader.packs),
             clock: Arc::clone(&ports.clock),
+            compute: Arc::new(Inline),
             limits: self.limits,
             written: Arc::default(),
         };

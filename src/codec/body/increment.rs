@@ -12,6 +12,10 @@ use crate::domain::ids::{Offset, Timestamp, Version};
 use crate::domain::record::{IncrementBody, StoredEvent};
 use std::sync::Arc;
 
+/// Room for the numbers of an event, and for all that a body says once: mostly enough.
+const NUMBERS_LEN: usize = 16;
+const MARK_LEN: usize = 64;
+
 const QUARANTINED: u8 = 2;
 const SKIPPED: u8 = 4;
 const KEYS: u8 = 8;
@@ -32,7 +36,9 @@ pub fn encode_increment(body: &IncrementBody, aggregate_id: &str) -> Result<Vec<
     let events = &body.events[..];
     let (unit_flag, unit) = time_unit(events);
     let set = flags_of(body, aggregate_id) | unit_flag;
-    let mut out = vec![BODY_FORMAT, set];
+    let values: usize = events.iter().map(|event| event.record.bytes() + NUMBERS_LEN).sum();
+    let mut out = Vec::with_capacity(values + MARK_LEN);
+    out.extend_from_slice(&[BODY_FORMAT, set]);
     put_varint(&mut out, events.len() as u64);
     if let Some(first) = events.first() {
         put_varint(&mut out, first.version.0);

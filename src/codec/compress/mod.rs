@@ -14,9 +14,10 @@
 use crate::codec::dictionary::Dictionary;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::Digest;
+use std::cell::RefCell;
 use std::io::{Read, Write};
-use zstd::bulk::{Compressor, Decompressor};
-use zstd::zstd_safe::CParameter;
+use zstd::bulk::Compressor;
+use zstd::zstd_safe::{CParameter, DCtx, get_error_name};
 
 /// Bytes that one body, or one block of bodies, may have uncompressed.
 pub const RAW_LEN_MAX: usize = 128 << 20;
@@ -24,7 +25,7 @@ pub const RAW_LEN_MAX: usize = 128 << 20;
 /// Bytes a decoder allocates before any output has been seen.
 const FIRST_CAPACITY: usize = 64 << 10;
 
-/// What zstd calls `ZSTD_error_dstSize_tooSmall`; the crate passes on nothing but the text.
+/// What zstd calls `ZSTD_error_dstSize_tooSmall`; the code itself is not a stable number.
 const ZSTD_WANTS_ROOM: &str = "Destination buffer is too small";
 
 /// How bytes are compressed. The codes are stored, so they never change.
@@ -237,18 +238,37 @@ pub fn decode(
     })
 }
 
+thread_local! {
+    /// COST: a context has some 150 KiB of tables; to make and clear one for each body costs more than a
+    /// small body.
+    static CONTEXT: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+}
+
 fn unzstd(bytes: &[u8], raw_len: usize, dictionary: Option<&Dictionary>) -> Option<Vec<u8>> {
-    let mut decompressor = match dictionary {
-        Some(dictionary) => Decompressor::with_prepared_dictionary(dictionary.decoder()).ok()?,
-        None => Decompressor::new().ok()?,
-    };
+    CONTEXT.with_borrow_mut(|context| unzstd_with(context, bytes, raw_len, dictionary))
+}
+
+/// Each call starts anew: nothing of a former body, or of a failure, stays in the context.
+fn unzstd_with(
+    context: &mut DCtx<'_>,
+    bytes: &[u8],
+    raw_len: usize,
+    dictionary: Option<&Dictionary>,
+) -> Option<Vec<u8>> {
     // One-shot decoding needs no window, only room for the output. A false claim gets only as much room as a
     // smaller buffer has been seen to overflow.
     let mut capacity = raw_len.min(FIRST_CAPACITY.max(bytes.len().saturating_mul(16)));
     loop {
-        match decompressor.decompress(bytes, capacity) {
-            Ok(raw) => return Some(raw),
-            Err(error) if capacity < raw_len && error.to_string() == ZSTD_WANTS_ROOM => {
+        let mut raw = Vec::with_capacity(capacity);
+        let written = match dictionary {
+            Some(dictionary) => {
+                context.decompress_using_ddict(&mut raw, bytes, dictionary.decoder().as_ddict())
+            }
+            None => context.decompress(&mut raw, bytes),
+        };
+        match written {
+            Ok(_) => return Some(raw),
+            Err(code) if capacity < raw_len && get_error_name(code) == ZSTD_WANTS_ROOM => {
                 capacity = raw_len.min(capacity.saturating_mul(4));
             }
             Err(_) => return None,

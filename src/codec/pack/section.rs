@@ -3,6 +3,7 @@
 //! Section ids from [`OPTIONAL`] on may be ignored by a reader that does not know them; below it they may
 //! not.
 
+use super::header::Class;
 use crate::codec::compress::{Algorithm, Compression, Encoder, decode};
 use crate::codec::wire::{Cursor, put_varint};
 use crate::domain::error::{Error, Result};
@@ -45,8 +46,10 @@ pub(super) struct SectionWriter {
 }
 
 impl SectionWriter {
-    pub(super) fn new() -> Result<Self> {
-        let compression = Compression { algorithm: Algorithm::Zstd, level: 9, threshold: SHORT };
+    /// Sections of a pack of this class. A checkpoint lives for minutes, and is made every few seconds.
+    pub(super) fn new(class: Class) -> Result<Self> {
+        let level = if class == Class::Checkpoint { 1 } else { 9 };
+        let compression = Compression { algorithm: Algorithm::Zstd, level, threshold: SHORT };
         Ok(Self { encoder: Encoder::new(compression, None)?, bytes: Vec::new() })
     }
 

@@ -322,7 +322,7 @@ fn with_section(pack: &FinishedPack, id: u8, raw: Option<&[u8]>) -> Vec<u8> {
     let (frames, footer) =
         pack.bytes[..pack.bytes.len() - TRAILER_LEN].split_at(trailer.footer_offset as usize);
     let sections = Sections::parse(footer).unwrap();
-    let mut writer = SectionWriter::new().unwrap();
+    let mut writer = SectionWriter::new(Class::Full).unwrap();
     for known in 1..=section::TRAILS {
         let old = sections.get(known).unwrap();
         match raw {

@@ -255,7 +255,7 @@ fn assemble(
 }
 
 fn footer(header: &Header, sorted: &[&Pending], frame_of: &[usize], layout: &[&Encoded]) -> Result<Vec<u8>> {
-    let mut sections = SectionWriter::new()?;
+    let mut sections = SectionWriter::new(header.class)?;
     sections.put(section::HEADER, &header.encode())?;
     let mut types = Vec::new();
     for group in sorted.chunk_by(|a, b| a.meta.id.key.kind == b.meta.id.key.kind) {

@@ -46,6 +46,16 @@ pub enum From {
 pub trait Index: Send + Sync {
     /// Writes one snapshot row.
     fn put_snapshot(&self, row: SnapshotRow) -> BoxFuture<'_, PortResult<()>>;
+    /// Writes snapshot rows of one aggregate so that none is seen before all ahead of it in the list are
+    /// acknowledged. An index that can write them as one unit does.
+    fn put_snapshots(&self, rows: Vec<SnapshotRow>) -> BoxFuture<'_, PortResult<()>> {
+        Box::pin(async move {
+            for row in rows {
+                self.put_snapshot(row).await?;
+            }
+            Ok(())
+        })
+    }
     /// Up to `limit` snapshot rows of an aggregate; rows of one version come together (ordered by pack).
     fn snapshots<'a>(
         &'a self,

@@ -320,10 +320,16 @@ impl EmbeddedIndex {
 
 impl Index for EmbeddedIndex {
     fn put_snapshot(&self, row: SnapshotRow) -> BoxFuture<'_, PortResult<()>> {
-        let id = snapshot_id(&row.key, row.lineage, row.version);
-        let named = keys::snapshot_version(&row.key, row.lineage, row.version);
-        let facts = vec![(keys::snapshot(&row), row.encode()), (keys::snapshot_id(id), named.0)];
-        self.write(Write::Facts(facts))
+        self.put_snapshots(vec![row])
+    }
+
+    fn put_snapshots(&self, rows: Vec<SnapshotRow>) -> BoxFuture<'_, PortResult<()>> {
+        let facts = rows.iter().flat_map(|row| {
+            let id = snapshot_id(&row.key, row.lineage, row.version);
+            let named = keys::snapshot_version(&row.key, row.lineage, row.version);
+            [(keys::snapshot(row), row.encode()), (keys::snapshot_id(id), named.0)]
+        });
+        self.write(Write::Facts(facts.collect()))
     }
 
     fn snapshots<'a>(
