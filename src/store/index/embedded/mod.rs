@@ -33,7 +33,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use writer::{Write, Writer};
+use writer::{Space, Write, Writer};
 
 /// What the folder holds, with the number of the layout of keys and rows.
 const FORMAT: &str = "snapfold index 1";
@@ -64,12 +64,21 @@ impl EmbeddedIndex {
     /// # Errors
     /// If another process uses the folder, if it is damaged, or if a newer version of snapfold wrote it.
     pub fn open(path: &Path, cache_bytes: u64) -> Result<Self> {
-        let opened = catch_unwind(AssertUnwindSafe(|| Self::open_rows(path, cache_bytes)));
+        let folder = path.to_owned();
+        let space = move || {
+            let disk = rustix::fs::statvfs(&folder)?;
+            Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+        };
+        Self::open_with(path, cache_bytes, Box::new(space))
+    }
+
+    fn open_with(path: &Path, cache_bytes: u64, space: Space) -> Result<Self> {
+        let opened = catch_unwind(AssertUnwindSafe(|| Self::open_rows(path, cache_bytes, space)));
         let opened = opened.unwrap_or_else(|_| Err(Error::corrupt("the storage engine gave up on it")));
         opened.map_err(|error| error.context(&format!("open index `{}`", path.display())))
     }
 
-    fn open_rows(path: &Path, cache_bytes: u64) -> Result<Self> {
+    fn open_rows(path: &Path, cache_bytes: u64, space: Space) -> Result<Self> {
         let io = |error| opening(fjall::Error::Io(error));
         std::fs::create_dir_all(path).map_err(io)?;
         let database = Database::builder(path)
@@ -83,7 +92,7 @@ impl EmbeddedIndex {
         let rows = database.keyspace("rows", options).map_err(opening)?;
         let rows = Rows { database, rows };
         rows.check_format()?;
-        let writer = Writer::start(rows.clone()).map_err(io)?;
+        let writer = Writer::start(rows.clone(), space).map_err(io)?;
         Ok(Self { writer, rows })
     }
 }

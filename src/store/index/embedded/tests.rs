@@ -6,6 +6,7 @@ use crate::store::index::MemoryIndex;
 use futures_util::future::join_all;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
 
 const CACHE_BYTES: u64 = 8 << 20;
@@ -219,4 +220,29 @@ async fn a_flipped_bit_of_a_file_never_gives_a_wrong_row() {
     }
     assert!(told > 0, "no damage was found at all");
     assert_eq!(lost, 0, "rows are missing without an error");
+}
+
+/// Goal: a full disk refuses writes that surely did not happen, and the index goes on once there is space.
+/// Method: a disk that says what the test says.
+#[tokio::test]
+async fn without_space_nothing_is_written_and_with_space_it_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let free = Arc::new(AtomicU64::new(u64::MAX));
+    let told = Arc::clone(&free);
+    let space = Box::new(move || Ok(told.load(Ordering::Relaxed)));
+    let index = EmbeddedIndex::open_with(folder.path(), 1 << 20, space).unwrap();
+    index.put_snapshot(row("a", 1)).await.expect("there is space");
+    free.store(1 << 20, Ordering::Relaxed);
+    for version in 2..4 {
+        let refused = index.put_snapshot(row("a", version)).await.expect_err("there is no space");
+        assert!(matches!(&refused, PortError::NotDone(why) if why.contains("1 MiB left")), "{refused}");
+    }
+    let versions = |rows: Vec<SnapshotRow>| rows.iter().map(|row| row.version.0).collect::<Vec<_>>();
+    let (key, all) = (row("a", 1).key, 99);
+    let there = index.snapshots(&key, row("a", 1).lineage, From::Newest, all).await.unwrap();
+    assert_eq!(versions(there), [1], "what is there can be read");
+    free.store(1 << 40, Ordering::Relaxed);
+    index.put_snapshot(row("a", 2)).await.expect("there is space again");
+    let there = index.snapshots(&key, row("a", 1).lineage, From::Newest, all).await.unwrap();
+    assert_eq!(versions(there), [2, 1]);
 }

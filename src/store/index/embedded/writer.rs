@@ -3,6 +3,8 @@
 //!
 //! *Order*: writes take effect in the order in which they were queued. Being alone, the writer may read a
 //! row and then replace it (watermarks, dead letters, deletions).
+//! *If space runs out*: a batch is refused before it is written, and surely has not happened; once there is
+//! space again, batches are written again.
 //! *If it fails*: a failed batch has an unknown outcome and stops the index: after a failed fsync nobody
 //! knows what the disk has, so everything later is refused until a restart reads the journal again.
 //! *If cancelled*: a queued write happens all the same.
@@ -18,6 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tracing::{info, warn};
 
 /// Bytes of writes that may wait; whoever comes then waits before it queues.
 const QUEUE_BYTES_MAX: usize = 16 << 20;
@@ -30,6 +33,13 @@ const WRITE_OVERHEAD_BYTES: usize = 256;
 const RETIRED_KEPT_MS: i64 = 24 * 60 * 60 * 1_000;
 /// Outdated deletions forgotten per checkpoint written: more than come with it.
 const FORGOTTEN_PER_WRITE: usize = 8;
+
+/// Free space below which nothing is written: a batch, the journals and the files that are being merged must
+/// still fit, because an engine that runs out of space in the middle has to be opened again.
+const SPACE_MIN: u64 = 256 << 20;
+
+/// Tells how many bytes are free where the index is.
+pub(super) type Space = Box<dyn Fn() -> std::io::Result<u64> + Send>;
 
 /// One write of the port.
 pub(super) enum Write {
@@ -67,10 +77,10 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(rows: Rows) -> std::io::Result<Self> {
+    pub(super) fn start(rows: Rows, space: Space) -> std::io::Result<Self> {
         let (queue, requests) = mpsc::unbounded_channel();
         let named = std::thread::Builder::new().name("index-writer".into());
-        let thread = named.spawn(move || run(&rows, requests))?;
+        let thread = named.spawn(move || run(&rows, &space, requests))?;
         let room = Arc::new(Semaphore::new(QUEUE_BYTES_MAX));
         Ok(Self { queue: Some(queue), room, thread: Some(thread) })
     }
@@ -110,7 +120,16 @@ fn stopped() -> PortError {
     )
 }
 
-fn run(rows: &Rows, mut requests: mpsc::UnboundedReceiver<Request>) {
+/// Why nothing may be written now, if that is so. A system that does not tell its free space has some.
+fn short_of_space(space: &Space) -> Option<PortError> {
+    let free = space().ok().filter(|free| *free < SPACE_MIN)?;
+    let (free, least) = (free >> 20, SPACE_MIN >> 20);
+    let what = format!("the index's disk has {free} MiB left of the {least} that it needs: free some space");
+    Some(PortError::NotDone(what))
+}
+
+fn run(rows: &Rows, space: &Space, mut requests: mpsc::UnboundedReceiver<Request>) {
+    let mut is_short = false;
     while let Some(first) = requests.blocking_recv() {
         let mut batch = Batch { rows, staged: BTreeMap::new() };
         let (mut waiting, mut bytes) = (Vec::new(), 0);
@@ -123,6 +142,19 @@ fn run(rows: &Rows, mut requests: mpsc::UnboundedReceiver<Request>) {
                 Err(error) => drop(request.done.send(Err(error))),
             }
             next = if bytes < BATCH_BYTES_MAX { requests.try_recv().ok() } else { None };
+        }
+        let short = short_of_space(space);
+        match &short {
+            Some(why) if !is_short => warn!("{why}; until then nothing is written"),
+            None if is_short => info!("the index's disk has space again"),
+            _ => {}
+        }
+        is_short = short.is_some();
+        if let Some(why) = short {
+            for (done, _) in waiting {
+                let _ = done.send(Err(why.clone()));
+            }
+            continue;
         }
         let outcome = guarded(|| batch.commit());
         let has_failed = outcome.is_err();
