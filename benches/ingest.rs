@@ -15,6 +15,7 @@ use path::{Folded, Path, count, usage};
 use snapfold::domain::aggregate::Aggregate;
 use snapfold::domain::event::Decode;
 use snapfold::domain::ids::{AggregateKey, Version};
+use snapfold::domain::spread::Spread;
 use snapfold::reconstruct::{AsOf, Found};
 use snapfold::telemetry::stopwatch::Stopwatch;
 use std::collections::BTreeMap;
@@ -63,6 +64,11 @@ fn show(folded: &Folded, events: u64) {
     let sum =
         |of: fn(&snapfold::worker::Status) -> u64| folded.statuses.iter().map(of).sum::<u64>().to_string();
     row("snapshots", sum(|status| status.counts.snapshots.iter().sum()));
+    let creation = folded.statuses.iter().fold(Spread::default(), |all, one| all.with(&one.counts.creation));
+    let percentile =
+        |percent| creation.percentile_ms(percent).map_or("longer".to_owned(), |ms| ms.to_string());
+    row("  trip to row, median ms <=", percentile(50));
+    row("  trip to row, p99 ms <=", percentile(99));
     row("checkpoints of partitions", sum(|status| status.counts.checkpoints));
     row("loads", sum(|status| status.counts.loads));
     row("evictions", sum(|status| status.counts.evictions));

@@ -23,6 +23,7 @@
 //! | [`rules`] | reducers written as rules: paths, operations, config tests |
 //! | [`row`] | rows of the index as plain facts |
 //! | [`source`] | text that somebody wrote, as a tree that knows where everything stands |
+//! | [`spread`] | how many durations took at most so long |
 //! | [`state`] | the state of an aggregate: bytes while idle, a tree while hot, and how large |
 //! | [`text`] | the text type of documents: short ones are held in place |
 //! | [`value`] | JSON documents: states and event data; parsing, writing, canonical form, pointers |
@@ -47,6 +48,7 @@ pub mod reducer;
 pub mod row;
 pub mod rules;
 pub mod source;
+pub mod spread;
 pub mod state;
 pub mod text;
 pub mod value;

@@ -4,6 +4,7 @@ use super::Shared;
 use super::problem::Problem;
 use super::query::Query;
 use crate::domain::partition::Counts;
+use crate::domain::spread::BOUNDS_MS;
 use crate::telemetry::metrics::{self as table, Metric, Metrics, Sample};
 use crate::worker::{Handle, Status};
 use axum::extract::State;
@@ -65,6 +66,13 @@ fn of_partition(stream: &str, partition: i32, status: &Status) -> Vec<Sample> {
     for (trigger, total) in TRIGGERS.into_iter().zip(status.counts.snapshots) {
         samples.push(Sample::total(&table::SNAPSHOTS, &[stream, trigger], origin, total));
     }
+    // A histogram's steps are origins of their own; there are far fewer of them than of anything else.
+    for (step, count) in (0u64..).zip(status.counts.creation.counts()) {
+        let bound = BOUNDS_MS.get(usize::try_from(step).unwrap_or(usize::MAX)).copied();
+        let seconds = bound.unwrap_or(2 * BOUNDS_MS[BOUNDS_MS.len() - 1]) as f64 / 1_000.0;
+        let origin = origin << 8 | step;
+        samples.push(Sample::durations(&table::SNAPSHOT_CREATION, &[stream], origin, seconds, *count));
+    }
     samples
 }
 
@@ -96,7 +104,8 @@ mod tests {
     #[test]
     fn a_partition_shows_its_gauges_and_adds_to_the_totals_of_its_stream() {
         let worker = Handle::default();
-        let counts = Counts { records: 7, snapshots: [1, 2, 0, 0, 0, 0, 0, 0], ..Counts::default() };
+        let mut counts = Counts { records: 7, snapshots: [1, 2, 0, 0, 0, 0, 0, 0], ..Counts::default() };
+        [3, 40, 40].into_iter().for_each(|ms| counts.creation.add(ms));
         let status = Status { position: Offset(42), counts, ..Status::default() };
         worker.statuses.lock().unwrap().insert(PartitionNo(4), status.clone());
         worker.statuses.lock().unwrap().insert(PartitionNo(5), status);
@@ -107,6 +116,9 @@ mod tests {
             "snapfold_partition_position_offset{stream=\"order\",partition=\"4\"} 42",
             "snapfold_consumed_records_total{stream=\"order\"} 14",
             "snapfold_stored_snapshots_total{stream=\"order\",trigger=\"age\"} 4",
+            "snapfold_snapshot_creation_seconds_bucket{stream=\"order\",le=\"0.005\"} 2",
+            "snapfold_snapshot_creation_seconds_bucket{stream=\"order\",le=\"0.05\"} 6",
+            "snapfold_snapshot_creation_seconds_count{stream=\"order\"} 6",
         ] {
             assert!(text.lines().any(|known| known == line), "{line}\n{text}");
         }

@@ -71,6 +71,7 @@ metrics! {
     AGGREGATE_LOADS Total "snapfold_aggregate_loads_total" ["stream"] "Aggregates loaded from rest before their next event"
     AGGREGATE_EVICTIONS Total "snapfold_aggregate_evictions_total" ["stream"] "Aggregates removed from memory to keep within the limit"
     SNAPSHOTS Total "snapfold_stored_snapshots_total" ["stream" "trigger"] "Snapshots acknowledged"
+    SNAPSHOT_CREATION Seconds "snapfold_snapshot_creation_seconds" ["stream"] "Time from the trip of a snapshot until its row is acknowledged"
     SNAPSHOTS_ABANDONED Total "snapfold_abandoned_snapshots_total" ["stream"] "Snapshots given up; their events stay dirty"
     CHECKPOINTS Total "snapfold_stored_checkpoints_total" ["stream"] "Checkpoints acknowledged"
     CHECKPOINTS_ABANDONED Total "snapfold_abandoned_checkpoints_total" ["stream"] "Checkpoints given up; their events stay dirty"
@@ -98,6 +99,12 @@ enum Observed {
         origin: u64,
         total: u64,
     },
+    /// The same of durations of about so many seconds.
+    Durations {
+        origin: u64,
+        seconds: f64,
+        total: u64,
+    },
     Now(f64),
 }
 
@@ -106,6 +113,19 @@ impl Sample {
     #[must_use]
     pub fn now(metric: &'static Metric, labels: &[&str], value: f64) -> Self {
         Self { metric, labels: owned(metric, labels), value: Observed::Now(value) }
+    }
+
+    /// How many durations one of several origins with these labels has counted since it started that took
+    /// about so many seconds. Each step needs an origin of its own.
+    #[must_use]
+    pub fn durations(
+        metric: &'static Metric,
+        labels: &[&str],
+        origin: u64,
+        seconds: f64,
+        total: u64,
+    ) -> Self {
+        Self { metric, labels: owned(metric, labels), value: Observed::Durations { origin, seconds, total } }
     }
 
     /// What one of several origins with these labels has counted since it started.
@@ -136,6 +156,14 @@ type Series = (&'static str, Vec<String>);
 struct Seen {
     totals: BTreeMap<(Series, u64), u64>,
     gauges: BTreeSet<Series>,
+}
+
+impl Seen {
+    /// By how much a total has grown since it was last seen; one that starts again grows from 0.
+    fn more(&mut self, series: Series, origin: u64, total: u64) -> u64 {
+        let last = self.totals.insert((series, origin), total).unwrap_or(0);
+        if total < last { total } else { total - last }
+    }
 }
 
 impl Metrics {
@@ -184,9 +212,12 @@ impl Metrics {
                     gauges.insert(series);
                 }
                 Observed::Total { origin, total } => {
-                    let last = seen.totals.insert((series.clone(), origin), total).unwrap_or(0);
-                    let more = if total < last { total } else { total - last };
+                    let more = seen.more(series.clone(), origin, total);
                     metrics::counter!(series.0, &labels).increment(more);
+                }
+                Observed::Durations { origin, seconds, total } => {
+                    let more = usize::try_from(seen.more(series.clone(), origin, total));
+                    metrics::histogram!(series.0, &labels).record_many(seconds, more.unwrap_or(usize::MAX));
                 }
             }
         }

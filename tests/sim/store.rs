@@ -82,7 +82,7 @@ fn flush(partition: i32, id: &str, offset: i64) -> Flush {
             pending: Vec::new(),
             tail: vec![event(partition, offset - 1, 1), event(partition, offset, 2)],
             increment: true,
-            cuts: vec![Arc::new(Cut::of(&aggregate, Trigger::Events, None, true))],
+            cuts: vec![Arc::new(Cut::of(&aggregate, Trigger::Events, None, true, 0))],
         },
     }
 }

@@ -34,6 +34,8 @@ pub struct Cut {
     pub trail: Option<Vec<Offset>>,
     /// Write the state as a full record.
     pub full: bool,
+    /// Monotonic time at which it was made.
+    pub tripped_ms: u64,
 }
 
 /// What thresholds count from: the newest cut, or the newest row.
@@ -67,10 +69,16 @@ impl Cut {
 
     /// A cut of this aggregate as it is now.
     #[must_use]
-    pub fn of(aggregate: &Aggregate, trigger: Trigger, trail: Option<Vec<Offset>>, full: bool) -> Self {
+    pub fn of(
+        aggregate: &Aggregate,
+        trigger: Trigger,
+        trail: Option<Vec<Offset>>,
+        full: bool,
+        tripped_ms: u64,
+    ) -> Self {
         let deleted = aggregate.is_deleted();
         let aggregate = if full { aggregate.cooled_copy() } else { aggregate.facts() };
-        Self { trigger, aggregate, deleted, trail, full }
+        Self { trigger, aggregate, deleted, trail, full, tripped_ms }
     }
 
     fn heap_bytes(&self) -> usize {
@@ -101,10 +109,10 @@ impl Live {
     }
 
     /// Freezes the aggregate as it is.
-    pub(super) fn freeze(&mut self, trigger: Trigger, full: bool, with_trail: bool) {
+    pub(super) fn freeze(&mut self, trigger: Trigger, full: bool, with_trail: bool, now_ms: u64) {
         let before = self.since;
         let trail = self.trail.cut_off(with_trail);
-        let cut = Arc::new(Cut::of(&self.aggregate, trigger, trail, full));
+        let cut = Arc::new(Cut::of(&self.aggregate, trigger, trail, full, now_ms));
         let bytes = cut.heap_bytes();
         self.cut_bytes += bytes;
         self.cuts.push_back(Frozen { cut, before, bytes });
@@ -191,7 +199,13 @@ pub(super) fn is_whole_due(live: &Live) -> bool {
 
 /// Cuts an aggregate of which nothing is in flight at its head, unless it is cut there with its mark. Where
 /// cuts have no room, the last one moves here.
-pub(super) fn cut_at_head(live: &mut Live, trigger: Trigger, settings: &Settings, bytes_max: usize) {
+pub(super) fn cut_at_head(
+    live: &mut Live,
+    trigger: Trigger,
+    settings: &Settings,
+    bytes_max: usize,
+    now_ms: u64,
+) {
     let is_whole_due = is_whole_due(live);
     let is_here = |cut: &Cut| cut.version() == live.aggregate.version;
     let marked = live.aggregate.quarantine.is_some();
@@ -203,5 +217,5 @@ pub(super) fn cut_at_head(live: &mut Live, trigger: Trigger, settings: &Settings
         Some(_) | None => {}
     }
     let full = is_whole_due || is_full_due(live, settings);
-    live.freeze(trigger, full, settings.strategy == Strategy::Full);
+    live.freeze(trigger, full, settings.strategy == Strategy::Full, now_ms);
 }

@@ -115,7 +115,7 @@ impl Partition {
         let live = self.slots.get_mut(slot).live_mut().expect("asked of a live aggregate");
         let full = is_full_due(live, settings);
         if live.has_room_for_cut(full, bytes_max) {
-            live.freeze(trigger, full, settings.strategy == Strategy::Full);
+            live.freeze(trigger, full, settings.strategy == Strategy::Full, self.now_ms);
         } else {
             live.grown = true;
             live.trip.get_or_insert(trigger);
@@ -198,7 +198,7 @@ impl Partition {
         let bytes_max = self.cut_bytes_max();
         let live = self.slots.get_mut(slot).live_mut().expect("it was live above");
         if let Some(trigger) = live.trip.take() {
-            cut_at_head(live, trigger, &self.settings, bytes_max);
+            cut_at_head(live, trigger, &self.settings, bytes_max, self.now_ms);
         }
         self.take_off(slot, effects);
     }
@@ -248,6 +248,7 @@ impl Partition {
         live.cover(covered, 0);
         for cut in live.land(stored.cuts, covered) {
             self.counts.snapshots[cut.trigger as usize] += 1;
+            self.counts.creation.add(self.now_ms.saturating_sub(cut.tripped_ms));
             live.whole &= !cut.full;
         }
         live.row = covered;

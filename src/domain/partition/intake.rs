@@ -8,6 +8,7 @@ use crate::domain::ids::Offset;
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::poison::Poison;
 use crate::domain::record::StoredEvent;
+use crate::domain::spread::Spread;
 use std::collections::VecDeque;
 
 /// What a partition has done since it was assigned.
@@ -35,6 +36,8 @@ pub struct Counts {
     pub evictions: u64,
     /// Snapshots acknowledged, by trigger in the order of its variants.
     pub snapshots: [u64; 8],
+    /// Milliseconds from the trip of each of them until it was acknowledged.
+    pub creation: Spread,
     /// Snapshots given up.
     pub snapshots_abandoned: u64,
     /// Checkpoints acknowledged.

@@ -221,6 +221,8 @@ pub struct Partition {
     draining: Draining,
     checkpoint_wanted: bool,
     counts: Counts,
+    /// Monotonic time of the last input.
+    now_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,6 +267,7 @@ impl Partition {
             draining: Draining::No,
             checkpoint_wanted: false,
             counts: Counts::default(),
+            now_ms: 0,
         }
     }
 
@@ -278,6 +281,7 @@ impl Partition {
 
     /// Takes one input; what is to be done about it is appended to `effects`.
     pub fn step(&mut self, input: Input, now: Now, effects: &mut Vec<Effect>) {
+        self.now_ms = now.monotonic_ms;
         match input {
             Input::Records(records) => self.take_records(records, now, effects),
             Input::Loaded(load) => self.take_load(load, now, effects),
