@@ -48,8 +48,8 @@ fn main() {
         usage::load()
     );
     path::runtime().block_on(async {
-        let path = Path::new(parts(), events);
-        show(&path.fold().await, events * partitions);
+        let path = Path::new(parts(), events, None);
+        show(&path.fold(None).await, events * partitions);
         verify(&path, parts(), events).await;
     });
 }

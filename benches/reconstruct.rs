@@ -19,6 +19,11 @@ use snapfold::reconstruct::{AsOf, Found};
 use snapfold::telemetry::stopwatch::Stopwatch;
 use std::collections::BTreeMap;
 
+/// The only one.
+const AGGREGATE: &str = "order-00000000";
+/// Events of it that are folded in a second. A history that is folded faster than its snapshots are written
+/// gets fewer of them.
+const PER_SECOND_MAX: u32 = 20_000;
 /// Versions asked for in each history.
 const QUESTIONS: u64 = 500;
 /// Events that are made at once, outside of the measured time.
@@ -49,11 +54,10 @@ struct Peer {
 
 async fn measure(length: u64) {
     let history = Events::new(1, 0);
-    let path = Path::new(vec![history.clone()], length);
-    path.fold().await;
+    let path = Path::new(vec![history.clone()], length, Some(PER_SECOND_MAX));
+    path.fold(Some(AGGREGATE)).await;
     let reader = path.reader().await;
-    let (partition, key) =
-        (Path::partition(0), AggregateKey { kind: "order".into(), id: "order-00000000".into() });
+    let (partition, key) = (Path::partition(0), AggregateKey { kind: "order".into(), id: AGGREGATE.into() });
     let (mut taken, mut folded) = (Vec::new(), Vec::new());
     let peers = fold(history, length, versions(length));
     for (version, peer) in &peers {
@@ -88,7 +92,7 @@ fn versions(length: u64) -> Vec<Version> {
 /// Decodes and folds the history once; the time to each version is all that was spent up to there.
 fn fold(mut events: Events, length: u64, versions: Vec<Version>) -> BTreeMap<Version, Peer> {
     let (decoder, rules) = (events::decoder(), events::rules());
-    let mut aggregate = Aggregate::genesis("order", "order-00000000");
+    let mut aggregate = Aggregate::genesis("order", AGGREGATE);
     let (mut peers, mut spent, mut left) = (BTreeMap::new(), 0.0, length);
     let mut wanted = versions.into_iter().peekable();
     while left > 0 {

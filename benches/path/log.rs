@@ -25,6 +25,8 @@ pub(super) struct Generated {
     events: u64,
     topic_id: u128,
     is_assigned: AtomicBool,
+    /// Waited after each batch is made.
+    pause: Duration,
     making: Arc<AtomicU64>,
 }
 
@@ -38,10 +40,10 @@ struct Part {
 struct Stream(mpsc::Receiver<Vec<RawRecord>>);
 
 impl Generated {
-    pub(super) fn new(parts: Vec<Events>, events: u64, topic_id: u128) -> Self {
+    pub(super) fn new(parts: Vec<Events>, events: u64, topic_id: u128, pause: Duration) -> Self {
         let part = |events| Part { events: Mutex::new(Some(events)), committed: AtomicI64::new(0) };
         let (is_assigned, making) = (AtomicBool::new(false), Arc::default());
-        Self { parts: parts.into_iter().map(part).collect(), events, topic_id, is_assigned, making }
+        Self { parts: parts.into_iter().map(part).collect(), events, topic_id, is_assigned, pause, making }
     }
 
     pub(super) fn partitions(&self) -> usize {
@@ -70,7 +72,7 @@ impl Generated {
     /// Makes all events of a partition on a thread of its own.
     fn start(&self, mut events: Events) -> Stream {
         let (sender, receiver) = mpsc::channel(AHEAD);
-        let (mut left, making) = (self.events, Arc::clone(&self.making));
+        let (mut left, making, pause) = (self.events, Arc::clone(&self.making), self.pause);
         let make = move || {
             let mut told = Duration::ZERO;
             while left > 0 {
@@ -81,6 +83,7 @@ impl Generated {
                 let nanos = u64::try_from((spent - told).as_nanos()).expect("a batch takes less than years");
                 making.fetch_add(nanos, Ordering::Relaxed);
                 told = spent;
+                std::thread::park_timeout(pause);
                 if sender.blocking_send(batch).is_err() {
                     return;
                 }

@@ -26,7 +26,7 @@ use snapfold::store::flush::{FlushLimits, Written};
 use snapfold::store::index::{EmbeddedIndex, Index};
 use snapfold::store::packs::{CompressionPlan, Packs};
 use snapfold::telemetry::stopwatch::Stopwatch;
-use snapfold::worker::{Components, Handle, Status, TokioSpawn, Worker, WorkerSettings};
+use snapfold::worker::{Command, Components, Handle, Status, TokioSpawn, Worker, WorkerSettings};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -68,10 +68,12 @@ pub(crate) struct Folded {
 }
 
 impl Path {
-    /// A log of one partition for each of `parts`, with `events` in each.
-    pub(crate) fn new(parts: Vec<Events>, events: u64) -> Self {
+    /// A log of one partition for each of `parts`, with `events` in each, at most this many in a second.
+    pub(crate) fn new(parts: Vec<Events>, events: u64, per_second_max: Option<u32>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        Self { folder, log: Arc::new(Generated::new(parts, events, TOPIC_ID)) }
+        let batch = Duration::from_secs(log::BATCH as u64);
+        let pause = per_second_max.map_or(Duration::ZERO, |max| batch / max);
+        Self { folder, log: Arc::new(Generated::new(parts, events, TOPIC_ID, pause)) }
     }
 
     /// The key of a partition.
@@ -80,8 +82,9 @@ impl Path {
         PartitionKey { topic: "orders".into(), partition: PartitionNo(number), lineage: LINEAGE }
     }
 
-    /// Folds the whole log and stops the worker, as `run` would.
-    pub(crate) async fn fold(&self) -> Folded {
+    /// Folds the whole log and stops the worker, as `run` would. Before that a snapshot of `aggregate` (of
+    /// the first partition) is waited for, and with it all that were due.
+    pub(crate) async fn fold(&self, aggregate: Option<&str>) -> Folded {
         let (reader, clock) = (self.reader().await, Arc::new(SystemClock::start()));
         let written = Arc::new(Written::default());
         let (worker, handle) = Worker::new(self.components(reader, clock, Arc::clone(&written)));
@@ -91,6 +94,11 @@ impl Path {
         let until_folded = Box::pin(async {
             while !self.is_folded(&all) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            if let Some(id) = aggregate {
+                let (sender, answer) = futures_channel::oneshot::channel();
+                assert!(all.send(PartitionNo(0), Command::Snapshot(id.into(), sender)), "it is assigned");
+                answer.await.expect("a partition answers").expect("good events become a snapshot");
             }
             threads = usage::threads();
         });

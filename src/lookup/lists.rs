@@ -7,7 +7,7 @@
 use super::{Asked, ListItem, Lookup, Refusal};
 use crate::domain::error::{Error, ErrorKind};
 use crate::domain::ids::{AggregateKey, Offset, PartitionNo, Version};
-use crate::domain::partition::{Listing, Resident};
+use crate::domain::partition::{Listing, LiveCheckpoint, Resident};
 use crate::domain::row::{DeadLetter, PartitionKey};
 use crate::reconstruct::View;
 use crate::store::index::From;
@@ -16,7 +16,7 @@ use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-type Views = BTreeMap<PartitionNo, (PartitionKey, View)>;
+type Views = BTreeMap<PartitionNo, (PartitionKey, View<LiveCheckpoint>)>;
 
 /// Aggregates whose newest version is read at the same time.
 const READS: usize = 8;
@@ -116,13 +116,15 @@ impl Lookup {
     /// The newest version at rest; none if there is no version.
     async fn at_rest(&self, views: &Views, id: &Arc<str>) -> Asked<Option<ListItem>> {
         let key = self.key(id);
-        let holds = |view: &View| view.checkpoints.iter().any(|live| live.entries.find(id).is_some());
+        let holds =
+            |view: &View<LiveCheckpoint>| view.checkpoints.iter().any(|live| live.entries.find(id).is_some());
         let in_checkpoints = views.values().find(|(_, view)| holds(view));
         let here = match in_checkpoints {
             Some(here) => Some(here),
             None => self.partition_in_rows(&key).await?.and_then(|partition| views.get(&partition)),
         };
         let Some((log, view)) = here else { return Ok(None) };
+        let view = &view.of(id);
         let newest = self.reader().newest_in(view, log, &key).await?;
         let (version, timestamp, deleted) = match newest.deleted {
             Some(deleted) => (newest.version(), newest.effective_time, deleted),

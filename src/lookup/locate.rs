@@ -168,8 +168,8 @@ impl Lookup {
             return Ok(true);
         }
         let _turn = self.admit().await?;
-        let view = self.reader().view(&log).await?;
-        if view.checkpoints.iter().any(|live| live.entries.find(&key.id).is_some()) {
+        let view = self.reader().view_of(&log, key).await?;
+        if !view.checkpoints.is_empty() {
             return Ok(true);
         }
         // What the owner has folded and does not hold is covered: the checkpoints and rows would tell of it.

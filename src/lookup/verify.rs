@@ -150,7 +150,7 @@ impl Check<'_> {
 
     /// What live checkpoints hold.
     async fn entries(&mut self) -> Asked<()> {
-        let view = self.lookup.reader().view(self.log).await?;
+        let view = self.lookup.reader().view_of(self.log, self.key).await?;
         if !view.is_whole() {
             let detail =
                 "a live checkpoint of the partition cannot be read: what it may hold is not verified";
@@ -158,21 +158,7 @@ impl Check<'_> {
             let healed = view.lost_below.is_none();
             self.findings.push(Finding { code, version, detail, healed });
         }
-        let mut entries = Vec::new();
-        for live in &view.checkpoints {
-            let Some(index) = live.entries.find(&self.key.id) else { continue };
-            let entry = live.entries.get(index);
-            entries.push(EntryRef {
-                pack: live.pack,
-                object_bytes: live.object_bytes,
-                from: entry.from,
-                upto: entry.upto,
-                first_offset: entry.first_offset,
-                last_offset: entry.last_offset,
-                marked: entry.marked,
-                ignore_from: None,
-            });
-        }
+        let mut entries: Vec<EntryRef> = view.checkpoints.into_iter().map(|held| held.entry).collect();
         entries.sort_by_key(|entry| (entry.from, entry.upto, entry.pack));
         entries.retain(|entry| entry.from < self.target);
         for entry in &entries {

@@ -32,10 +32,12 @@ use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::{EntryRef, LiveCheckpoint, Loaded};
 use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow};
 use crate::kafka::Log;
+use crate::store::checkpoints::Held;
 use crate::store::index::{From, Index};
 use crate::store::packs::Packs;
 use crate::store::unavailable;
 use assemble::Assembly;
+use futures_util::future::{BoxFuture, FutureExt};
 use piece::Piece;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,6 +45,9 @@ use std::sync::{Arc, Mutex};
 
 /// Rows fetched in one go on the walk down to a base.
 const ROWS_PAGE: usize = 32;
+
+/// Reads what is wanted of one live checkpoint.
+type ReadCheckpoint<'a, C> = dyn Fn(CheckpointRow) -> BoxFuture<'a, Result<Option<C>>> + Send + Sync + 'a;
 
 /// Which moment is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,11 +137,11 @@ pub struct Reconstructor {
 
 /// The low watermark and what was listed after it was read: one consistent view of a partition at rest.
 #[derive(Clone, Debug)]
-pub struct View {
+pub struct View<C> {
     /// Events below it are all in rows and checkpoints.
     pub low_watermark: Offset,
-    /// Live checkpoints.
-    pub checkpoints: Vec<LiveCheckpoint>,
+    /// What was asked for of the live checkpoints: their tables, or what they hold of one aggregate.
+    pub checkpoints: Vec<C>,
     /// Those that are listed too and cannot be read. What they held is left to the log as far as it reaches.
     pub unreadable: Vec<CheckpointRow>,
     /// One past the last offset of what they held and the log has forgotten in part: an aggregate that ends
@@ -144,11 +149,24 @@ pub struct View {
     pub lost_below: Option<Offset>,
 }
 
-impl View {
+impl<C> View<C> {
     /// Nothing that is listed is unreadable.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.unreadable.is_empty()
+    }
+}
+
+impl View<LiveCheckpoint> {
+    /// The same view of one aggregate.
+    #[must_use]
+    pub fn of(&self, id: &str) -> View<Held> {
+        View {
+            low_watermark: self.low_watermark,
+            checkpoints: self.checkpoints.iter().filter_map(|live| Held::of(live, id)).collect(),
+            unreadable: self.unreadable.clone(),
+            lost_below: self.lost_below,
+        }
     }
 }
 
@@ -180,17 +198,33 @@ impl Reconstructor {
         Ok(Loaded { aggregate: assembled.aggregate, rows, trail })
     }
 
-    /// The low watermark, and after it the live checkpoints.
+    /// The low watermark, and after it the tables of the live checkpoints.
     ///
     /// # Errors
     /// `Unavailable` if a port failed.
-    pub async fn view(&self, partition: &PartitionKey) -> Result<View> {
+    pub async fn view(&self, partition: &PartitionKey) -> Result<View<LiveCheckpoint>> {
+        self.view_with(partition, &|row| async move { self.packs.table(&row).await.map(Some) }.boxed()).await
+    }
+
+    /// The low watermark, and after it what the live checkpoints hold of one aggregate.
+    ///
+    /// # Errors
+    /// `Unavailable` if a port failed.
+    pub async fn view_of(&self, partition: &PartitionKey, key: &AggregateKey) -> Result<View<Held>> {
+        self.view_with(partition, &|row| async move { self.packs.held(&row, key).await }.boxed()).await
+    }
+
+    async fn view_with<'a, C: Send>(
+        &'a self,
+        partition: &PartitionKey,
+        read: &ReadCheckpoint<'a, C>,
+    ) -> Result<View<C>> {
         // L2: a list that names a pack which is not there is stale, start again. G1: a row's deletion is
         // acknowledged before its pack is deleted, so a list read *after* the pack was missed that still
         // names it tells of a loss; then no list will ever be better.
         let mut missed = BTreeSet::new();
         loop {
-            if let Some(view) = self.view_unless_stale(partition, &mut missed).await? {
+            if let Some(view) = self.view_unless_stale(partition, &mut missed, read).await? {
                 return Ok(view);
             }
             self.health.stale_lists.fetch_add(1, Ordering::Relaxed);
@@ -198,11 +232,12 @@ impl Reconstructor {
     }
 
     /// None if the list was stale: `missed` has more packs than before.
-    async fn view_unless_stale(
-        &self,
+    async fn view_unless_stale<'a, C: Send>(
+        &'a self,
         partition: &PartitionKey,
         missed: &mut BTreeSet<PackId>,
-    ) -> Result<Option<View>> {
+        read: &ReadCheckpoint<'a, C>,
+    ) -> Result<Option<View<C>>> {
         let early_list = if mutant(Mutant::WatermarkAfterList) {
             Some(
                 self.index
@@ -234,8 +269,8 @@ impl Reconstructor {
         };
         let (mut checkpoints, mut unreadable) = (Vec::new(), Vec::new());
         for row in listed {
-            match self.packs.checkpoint(&row).await {
-                Ok(checkpoint) => checkpoints.push(checkpoint),
+            match read(row.clone()).await {
+                Ok(checkpoint) => checkpoints.extend(checkpoint),
                 Err(error) if error.kind == ErrorKind::NotFound && missed.insert(row.pack) => {
                     if !mutant(Mutant::MissingPackIgnored) {
                         return Ok(None);

@@ -12,8 +12,9 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Decoded;
 use crate::domain::ids::{AggregateKey, Offset, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
-use crate::domain::partition::{EntryRef, LiveCheckpoint};
+use crate::domain::partition::EntryRef;
 use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
+use crate::store::checkpoints::Held;
 use crate::store::index::From;
 use crate::store::unavailable;
 use std::sync::Arc;
@@ -120,13 +121,13 @@ impl Reconstructor {
             } else {
                 None
             };
-            let view = self.view(partition).await?;
+            let view = self.view_of(partition, key).await?;
             match self.read_in(&view, partition, key, ask, early_rows).await {
                 // The log's start may have followed a low watermark that has moved on since the view was
                 // read.
                 Err(error)
                     if matches!(error.kind, ErrorKind::Gone | ErrorKind::Corrupt)
-                        && self.has_moved(&view, partition).await? =>
+                        && self.has_moved(view.low_watermark, partition).await? =>
                 {
                     last = Error::new(ErrorKind::Unavailable, "not-caught-up", error.detail);
                 }
@@ -136,26 +137,22 @@ impl Reconstructor {
         Err(last)
     }
 
-    async fn has_moved(&self, view: &View, partition: &PartitionKey) -> Result<bool> {
+    async fn has_moved(&self, low_watermark: Offset, partition: &PartitionKey) -> Result<bool> {
         let rows = self.index.watermarks(partition).await;
         let rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
-        Ok(rows.iter().any(|row| row.topic_id == self.topic_id && row.low_watermark > view.low_watermark))
+        Ok(rows.iter().any(|row| row.topic_id == self.topic_id && row.low_watermark > low_watermark))
     }
 
     /// As one view of the partition has it.
     async fn read_in(
         &self,
-        view: &View,
+        view: &View<Held>,
         partition: &PartitionKey,
         key: &AggregateKey,
         ask: &Ask,
         early_rows: Option<Vec<SnapshotRow>>,
     ) -> Result<Read> {
-        let pending = if mutant(Mutant::ReaderIgnoresPending) {
-            Vec::new()
-        } else {
-            pending_of(&view.checkpoints, &key.id, view.low_watermark)
-        };
+        let pending = if mutant(Mutant::ReaderIgnoresPending) { Vec::new() } else { pending_of(view) };
         let rows = match early_rows {
             Some(rows) => rows,
             None => self.rows_for(key, partition, ask).await?,
@@ -224,7 +221,7 @@ impl Reconstructor {
     /// # Errors
     /// `Unavailable` if a port failed.
     pub async fn newest(&self, partition: &PartitionKey, key: &AggregateKey) -> Result<Newest> {
-        let view = self.view(partition).await?;
+        let view = self.view_of(partition, key).await?;
         self.newest_in(&view, partition, key).await
     }
 
@@ -234,7 +231,7 @@ impl Reconstructor {
     /// `Unavailable` if a port failed.
     pub async fn newest_in(
         &self,
-        view: &View,
+        view: &View<Held>,
         partition: &PartitionKey,
         key: &AggregateKey,
     ) -> Result<Newest> {
@@ -250,12 +247,10 @@ impl Reconstructor {
             effective_time: row.map_or(Timestamp(i64::MIN), |row| row.effective_time),
             deleted: row.map(|row| row.deleted),
         };
-        for checkpoint in &view.checkpoints {
-            let Some(index) = checkpoint.entries.find(&key.id) else { continue };
-            let entry = checkpoint.entries.get(index);
+        for Held { entry, effective_time } in &view.checkpoints {
             newest.marked |= entry.marked && entry.upto >= newest.version();
             if entry.upto > newest.version() {
-                (newest.effective_time, newest.deleted) = (entry.effective_time, None);
+                (newest.effective_time, newest.deleted) = (*effective_time, None);
             }
             newest.entry = newest.entry.max(Some(entry.upto));
         }
@@ -268,11 +263,11 @@ impl Reconstructor {
     /// As for `load`.
     pub async fn at_rest(
         &self,
-        view: &View,
+        view: &View<Held>,
         partition: &PartitionKey,
         key: &AggregateKey,
     ) -> Result<Aggregate> {
-        let pending = pending_of(&view.checkpoints, &key.id, view.low_watermark);
+        let pending = pending_of(view);
         Ok(self.load(partition, key, &pending, view.low_watermark).await?.aggregate)
     }
 
@@ -357,25 +352,8 @@ fn told(assembled: Assembled, as_of: AsOf, low_watermark: Offset) -> Result<Read
     Ok(Read { found, events, log_end, marked_later: assembled.marked_later, is_settled })
 }
 
-/// What live checkpoints hold of an aggregate, for a reader whose view has this low watermark.
-fn pending_of(checkpoints: &[LiveCheckpoint], id: &str, low_watermark: Offset) -> Vec<EntryRef> {
-    let mut pending = Vec::new();
-    for checkpoint in checkpoints {
-        let Some(index) = checkpoint.entries.find(id) else { continue };
-        let entry = checkpoint.entries.get(index);
-        if entry.first_offset >= low_watermark {
-            continue;
-        }
-        pending.push(EntryRef {
-            pack: checkpoint.pack,
-            object_bytes: checkpoint.object_bytes,
-            from: entry.from,
-            upto: entry.upto,
-            first_offset: entry.first_offset,
-            last_offset: entry.last_offset,
-            marked: entry.marked,
-            ignore_from: Some(low_watermark),
-        });
-    }
-    pending
+/// What live checkpoints hold of an aggregate, for a reader with this view.
+fn pending_of(view: &View<Held>) -> Vec<EntryRef> {
+    let below = view.checkpoints.iter().filter(|held| held.entry.first_offset < view.low_watermark);
+    below.map(|held| EntryRef { ignore_from: Some(view.low_watermark), ..held.entry.clone() }).collect()
 }

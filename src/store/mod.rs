@@ -4,6 +4,7 @@
 //! | file | owns |
 //! |---|---|
 //! | [`blobs`] | the `Blobs` port: immutable objects |
+//! | [`checkpoints`] | what checkpoint packs hold, kept within bytes |
 //! | [`dictionaries`] | which dictionaries are in use, learning them, fetching them |
 //! | [`encode`] | records on their way into a pack |
 //! | [`faulty`] | seeded faults in front of either port, for tests |
@@ -14,6 +15,7 @@
 //! | [`packs`] | reading records and footers |
 
 pub mod blobs;
+pub mod checkpoints;
 pub mod dictionaries;
 pub mod encode;
 pub mod faulty;

@@ -6,6 +6,7 @@
 //! *If cancelled*: nothing is lost, reads have no effects.
 
 use super::blobs::{Blob, Blobs};
+use super::checkpoints::Kept;
 use super::dictionaries::Dictionaries;
 use super::index::Index;
 use super::unavailable;
@@ -14,14 +15,13 @@ use crate::codec::compress::Compression;
 use crate::codec::dictionary::Dictionary;
 use crate::codec::pack::{Footer, Locator, OpenTail, open_tail, pack_name, read_entry};
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::ids::{AggregateKey, Lineage, PackId, PartitionNo};
+use crate::domain::ids::{AggregateKey, PackId};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::PortError;
-use crate::domain::partition::{Entries, Entry, EntryRef, LiveCheckpoint};
+use crate::domain::partition::EntryRef;
 use crate::domain::record::{FullBody, IncrementBody, RecordId, RecordKind};
-use crate::domain::row::{CheckpointRow, PartitionKey, SnapshotRow};
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use crate::domain::row::{PartitionKey, SnapshotRow};
+use std::sync::Arc;
 
 pub use super::dictionaries::CompressionPlan;
 pub use crate::codec::pack::Class;
@@ -30,10 +30,6 @@ pub use crate::codec::pack::Class;
 const TAIL_BYTES: u64 = 64 << 10;
 /// How often a read whose bytes are damaged is repeated: the damage may be on the way.
 const READS: usize = 3;
-/// Footers of checkpoints that are kept parsed.
-const FOOTERS_MAX: usize = 128;
-/// Bytes of tables that are kept.
-const TABLES_BYTES_MAX: usize = 16 << 20;
 
 /// Reads and encodes packs.
 pub struct Packs {
@@ -41,32 +37,7 @@ pub struct Packs {
     pub blobs: Arc<dyn Blobs>,
     pub(super) session: [u8; 16],
     pub(super) dictionaries: Dictionaries,
-    footers: Mutex<BTreeMap<PackId, Arc<Footer>>>,
-    tables: Mutex<Tables>,
-}
-
-/// Tables of checkpoints, as made from their footers.
-///
-/// COST: every question from rest looks into the tables of all live checkpoints. To make one anew takes about
-/// a microsecond for each of its entries, of which there may be many thousands.
-#[derive(Default)]
-struct Tables {
-    tables: BTreeMap<(PackId, PartitionNo, Lineage), Arc<Entries>>,
-    bytes: usize,
-}
-
-impl Tables {
-    fn keep(&mut self, of: (PackId, PartitionNo, Lineage), table: &Arc<Entries>) {
-        self.bytes += table.heap_bytes();
-        if let Some(same) = self.tables.insert(of, Arc::clone(table)) {
-            self.bytes -= same.heap_bytes();
-        }
-        while self.bytes > TABLES_BYTES_MAX {
-            // Packs are named by time: the oldest is the likeliest to be retired.
-            let Some((_, oldest)) = self.tables.pop_first() else { return };
-            self.bytes -= oldest.heap_bytes();
-        }
-    }
+    pub(super) checkpoints: Kept,
 }
 
 impl Packs {
@@ -80,7 +51,7 @@ impl Packs {
         session: [u8; 16],
     ) -> Self {
         let dictionaries = Dictionaries::new(index, Arc::clone(&blobs), plan);
-        Self { blobs, session, dictionaries, footers: Mutex::default(), tables: Mutex::default() }
+        Self { blobs, session, dictionaries, checkpoints: Kept::default() }
     }
 
     pub(super) fn compression(&self) -> Compression {
@@ -169,34 +140,10 @@ impl Packs {
         Err(Error::corrupt("a checkpoint does not hold the entry that its table names"))
     }
 
-    /// The table of one live checkpoint for one partition, from its footer.
-    ///
-    /// # Errors
-    /// See the module.
-    pub async fn checkpoint(&self, row: &CheckpointRow) -> Result<LiveCheckpoint> {
-        let entries = self.table(row.pack, row.key.partition, row.key.lineage).await?;
-        if entries.len() != row.entries as usize {
-            return Err(Error::corrupt("a checkpoint's footer and its row disagree about its entries"));
-        }
-        Ok(LiveCheckpoint { pack: row.pack, object_bytes: row.object_bytes, entries })
-    }
-
-    /// One partition's table in a checkpoint pack, from what is kept or made from the footer.
-    async fn table(&self, pack: PackId, partition: PartitionNo, lineage: Lineage) -> Result<Arc<Entries>> {
-        let of = (pack, partition, lineage);
-        if let Some(table) = self.tables.lock().expect("no panic while it is held").tables.get(&of) {
-            return Ok(Arc::clone(table));
-        }
-        let table =
-            Arc::new(self.footer(pack).await.and_then(|footer| table_of(&footer, partition, lineage))?);
-        self.tables.lock().expect("no panic while it is held").keep(of, &table);
-        Ok(table)
-    }
-
     /// The footer of a checkpoint pack, from the cache or from its end.
-    async fn footer(&self, pack: PackId) -> Result<Arc<Footer>> {
-        if let Some(footer) = self.footers.lock().expect("no panic while it is held").get(&pack) {
-            return Ok(Arc::clone(footer));
+    pub(super) async fn footer(&self, pack: PackId) -> Result<Arc<Footer>> {
+        if let Some(footer) = self.checkpoints.footer(pack) {
+            return Ok(footer);
         }
         let name = pack_name(Class::Checkpoint, pack);
         let mut last = Error::corrupt("no read");
@@ -204,12 +151,7 @@ impl Packs {
             match self.read_footer(&name, pack).await {
                 Ok(footer) => {
                     let footer = Arc::new(footer);
-                    let mut footers = self.footers.lock().expect("no panic while it is held");
-                    if footers.len() >= FOOTERS_MAX {
-                        // Packs are named by time: the oldest is the likeliest to be retired.
-                        footers.pop_first();
-                    }
-                    footers.insert(pack, Arc::clone(&footer));
+                    self.checkpoints.keep_footer(pack, &footer);
                     return Ok(footer);
                 }
                 Err(error) if error.kind == ErrorKind::Corrupt => last = error,
@@ -231,32 +173,6 @@ impl Packs {
             }
         }
     }
-}
-
-/// The entries of one partition and lineage, by id.
-fn table_of(footer: &Footer, partition: PartitionNo, lineage: Lineage) -> Result<Entries> {
-    let mut metas = Vec::new();
-    for at in 0..footer.len() {
-        let meta = footer.meta(at)?;
-        if meta.partition == partition && meta.id.lineage == lineage {
-            metas.push((meta, footer.locator(at)?.body_len));
-        }
-    }
-    metas.sort_by(|(a, _), (b, _)| a.id.key.id.cmp(&b.id.key.id));
-    let unique = metas.windows(2).all(|pair| pair[0].0.id.key.id != pair[1].0.id.key.id);
-    if !unique || metas.iter().any(|(meta, _)| meta.id.upto_version < meta.id.from_version) {
-        return Err(Error::corrupt("a checkpoint's footer is not one that was written"));
-    }
-    Ok(Entries::from_sorted(metas.iter().map(|(meta, bytes)| Entry {
-        id: &meta.id.key.id,
-        from: meta.id.from_version,
-        upto: meta.id.upto_version,
-        first_offset: meta.first_offset,
-        last_offset: meta.last_offset,
-        effective_time: meta.effective_time,
-        raw_bytes: u64::from(*bytes),
-        marked: meta.is_quarantined,
-    })))
 }
 
 fn checked_entry(

@@ -158,7 +158,7 @@ fn a_checkpoint_of_one_id_in_two_partitions_tells_them_apart() {
             for (partition, offset, own) in [(1, 95, &written[0]), (0, 7, &written[1])] {
                 let rows = ports.index.checkpoints(&log(partition)).await.unwrap();
                 let [row]: [CheckpointRow; 1] = rows.try_into().unwrap();
-                let read: LiveCheckpoint = components.reader.packs.checkpoint(&row).await.unwrap();
+                let read: LiveCheckpoint = components.reader.packs.table(&row).await.unwrap();
                 assert_eq!(read.entries.len(), own.entries.len());
                 let entry = read.entries.get(read.entries.find("o-1").unwrap());
                 assert_eq!(entry.first_offset, Offset(offset));

@@ -8,6 +8,7 @@ use super::column::{self, Column};
 use super::header::{Header, Trailer};
 use super::ids::Ids;
 use super::locator::{Locator, read_trail};
+use super::order::{OrderColumns, read_ids};
 use super::section::{self, Sections};
 use super::writer::{CHAIN, DELETED, FLAGS_KNOWN, QUARANTINED, STATE_DIGEST, TRAIL};
 use super::{ENTRIES_MAX, NAME_LEN_MAX, kind_from_code};
@@ -70,6 +71,31 @@ struct FrameColumns {
 struct Sparse {
     rank: Column,
     digests: Box<[u8]>,
+}
+
+/// What an entry holds of whom, without the id and whatever takes memory of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// Whose partition.
+    pub partition: PartitionNo,
+    /// Folded under which lineage.
+    pub lineage: Lineage,
+    /// What it is.
+    pub kind: RecordKind,
+    /// Version that it goes on from.
+    pub from: Version,
+    /// Version of the last event.
+    pub upto: Version,
+    /// Offset of the first event.
+    pub first_offset: Offset,
+    /// Offset of the last event.
+    pub last_offset: Offset,
+    /// Effective time of `upto`.
+    pub effective_time: Timestamp,
+    /// Bytes of the body.
+    pub body_len: u32,
+    /// It carries a quarantine mark.
+    pub is_quarantined: bool,
 }
 
 impl Footer {
@@ -150,47 +176,82 @@ impl Footer {
         self.ids.find(range, id).unwrap_or_default()
     }
 
+    /// Shows the ids of an aggregate type's entries from `id` on, in order, until `visit` says no.
+    pub fn each_from(&self, kind: &str, id: &str, visit: impl FnMut(usize, &str) -> bool) {
+        let at = self.types.binary_search_by(|(name, _)| (**name).cmp(kind));
+        let range = at.map(|at| self.types[at].1.clone()).unwrap_or_default();
+        self.ids.each_from(range, id, visit);
+    }
+
+    /// The aggregate types, in order.
+    pub fn kinds(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.types.iter().map(|(name, _)| name)
+    }
+
     /// What entry `at` is. Fails if there is none, or if its kind or flags need a newer reader.
     pub fn meta(&self, at: usize) -> Result<RecordMeta> {
+        let stretch = self.stretch(at)?;
+        let entries = &self.entries;
+        let flags = entries.flags.get(at);
+        let trail = if flags & TRAIL != 0 { Some(self.trail(at)?) } else { None };
+        Ok(RecordMeta {
+            id: self.id(at)?,
+            partition: stretch.partition,
+            first_offset: stretch.first_offset,
+            last_offset: stretch.last_offset,
+            leader_epoch: entries.leader_epoch.get(at) as i32,
+            effective_time: stretch.effective_time,
+            chain: (flags & CHAIN != 0).then(|| self.chains.get(at)),
+            state_digest: (flags & STATE_DIGEST != 0).then(|| self.state_digests.get(at)),
+            is_deleted: flags & DELETED != 0,
+            is_quarantined: stretch.is_quarantined,
+            trail,
+        })
+    }
+
+    /// The numbers of entry `at`. Fails like `meta`.
+    pub fn stretch(&self, at: usize) -> Result<Stretch> {
         self.check(at)?;
         let entries = &self.entries;
         let flags = entries.flags.get(at);
         if flags & !FLAGS_KNOWN != 0 {
             return Err(Error::corrupt(format!("entry flags `{flags:#06x}` need a newer reader")));
         }
-        let id = self.id(at)?;
+        let (kind, from, upto) = self.versions(at)?;
         let first_offset = entries.first_offset.get(at);
-        let trail = if flags & TRAIL != 0 { Some(self.trail(at)?) } else { None };
-        Ok(RecordMeta {
-            id,
+        Ok(Stretch {
             partition: PartitionNo(entries.partition.get(at) as i32),
+            lineage: Lineage(entries.lineage.get(at) as u32),
+            kind,
+            from,
+            upto,
             first_offset: Offset(first_offset),
             last_offset: Offset(first_offset.wrapping_add(entries.offset_span.get(at))),
-            leader_epoch: entries.leader_epoch.get(at) as i32,
             effective_time: Timestamp(entries.effective_time.get(at)),
-            chain: (flags & CHAIN != 0).then(|| self.chains.get(at)),
-            state_digest: (flags & STATE_DIGEST != 0).then(|| self.state_digests.get(at)),
-            is_deleted: flags & DELETED != 0,
+            body_len: entries.body_len.get(at) as u32,
             is_quarantined: flags & QUARANTINED != 0,
-            trail,
         })
+    }
+
+    fn versions(&self, at: usize) -> Result<(RecordKind, Version, Version)> {
+        let kind = kind_from_code(self.entries.kind.get(at) as u8)?;
+        let upto = self.entries.upto_version.get(at) as u64;
+        let span = self.entries.version_span.get(at) as u64;
+        let from = if kind == RecordKind::Full { span } else { upto.wrapping_sub(span) };
+        Ok((kind, Version(from), Version(upto)))
     }
 
     /// Which record entry `at` is. Fails if there is none, or if its kind needs a newer reader.
     pub fn id(&self, at: usize) -> Result<RecordId> {
         self.check(at)?;
-        let entries = &self.entries;
-        let kind = kind_from_code(entries.kind.get(at) as u8)?;
-        let upto = entries.upto_version.get(at) as u64;
-        let span = entries.version_span.get(at) as u64;
-        let from = if kind == RecordKind::Full { span } else { upto.wrapping_sub(span) };
+        let (kind, from_version, upto_version) = self.versions(at)?;
         let group = self.types.partition_point(|(_, range)| range.end <= at);
         Ok(RecordId {
             key: AggregateKey { kind: Arc::clone(&self.types[group].0), id: self.ids.get(at)?.into() },
-            lineage: Lineage(entries.lineage.get(at) as u32),
-            upto_version: Version(upto),
+            lineage: Lineage(self.entries.lineage.get(at) as u32),
+            upto_version,
             kind,
-            from_version: Version(from),
+            from_version,
         })
     }
 
@@ -357,57 +418,6 @@ fn read_types(bytes: &[u8], len: usize) -> Result<Vec<(Arc<str>, Range<usize>)>>
     } else {
         Err(Error::corrupt(format!("types for `{start}` of `{len}` entries")))
     }
-}
-
-/// The columns that entries are sorted by, after type and id.
-struct OrderColumns {
-    lineage: Vec<i64>,
-    upto: Vec<i64>,
-    kind: Vec<i64>,
-    span: Vec<i64>,
-    partition: Vec<i64>,
-}
-
-/// Lineage, version, kind, base and partition, as they are compared.
-type Order = (u32, u64, u8, u64, i32);
-
-impl OrderColumns {
-    fn at(&self, at: usize) -> Result<Order> {
-        let lineage = u32::try_from(self.lineage[at]);
-        let kind = u8::try_from(self.kind[at]);
-        let partition = i32::try_from(self.partition[at]);
-        let (Ok(lineage), Ok(kind), Ok(partition)) = (lineage, kind, partition) else {
-            return Err(Error::corrupt("a lineage, a kind or a partition is out of range"));
-        };
-        let (upto, span) = (self.upto[at] as u64, self.span[at] as u64);
-        if span > upto {
-            return Err(Error::corrupt(format!("a record of `{span}` versions up to `{upto}`")));
-        }
-        // D keeps its base as a distance; kinds of later versions define theirs.
-        Ok((lineage, upto, kind, if kind == b'D' { upto - span } else { span }, partition))
-    }
-}
-
-fn read_ids(bytes: Vec<u8>, types: &[(Arc<str>, Range<usize>)], order: &OrderColumns) -> Result<Ids> {
-    let mut groups = types.iter().map(|(_, range)| range.end);
-    let mut group_end = 0;
-    let mut last: Option<(String, Order)> = None;
-    Ids::parse(bytes, order.upto.len(), |at, id| {
-        if at == group_end {
-            group_end = groups.next().unwrap_or(usize::MAX);
-            last = None;
-        }
-        let rest = order.at(at)?;
-        let is_after = last.as_ref().is_none_or(|(before, order)| (before.as_str(), *order) < (id, rest));
-        if id.is_empty() || !is_after {
-            return Err(Error::corrupt(format!("entry `{at}` is out of order")));
-        }
-        let mut text = last.take().map(|(text, _)| text).unwrap_or_default();
-        text.clear();
-        text.push_str(id);
-        last = Some((text, rest));
-        Ok(())
-    })
 }
 
 /// Where frames lie, and where in its frame each body starts. Frames tile the space up to the footer, bodies

@@ -92,12 +92,7 @@ impl Ids {
 
     /// Where `id` stands within `range`, in which ids are sorted.
     pub(super) fn find(&self, range: Range<usize>, id: &str) -> Result<Range<usize>> {
-        let first = range.start.div_ceil(RESTART);
-        let last = range.end.div_ceil(RESTART).max(first);
-        let blocks = &self.restarts[first..last];
-        let before = blocks.partition_point(|restart| self.restart_id(*restart) < id.as_bytes());
-        // The last restart below the id, or the block that the range starts in.
-        let start = (first + before).saturating_sub(1) * RESTART;
+        let start = self.restart_before(&range, id);
         let mut found = range.end..range.end;
         self.walk(start, |at, walked| {
             if at >= range.end {
@@ -114,6 +109,30 @@ impl Ids {
             }
         })?;
         Ok(found)
+    }
+
+    /// Shows the ids of `range`, in which ids are sorted, from `id` on until `visit` says no.
+    pub(super) fn each_from(
+        &self,
+        range: Range<usize>,
+        id: &str,
+        mut visit: impl FnMut(usize, &str) -> bool,
+    ) {
+        let start = self.restart_before(&range, id);
+        let walked = self.walk(start, |at, walked| {
+            let is_before = at < range.start || walked < id.as_bytes();
+            at < range.end && (is_before || visit(at, std::str::from_utf8(walked).unwrap_or_default()))
+        });
+        walked.expect("every id was read at parsing");
+    }
+
+    /// The entry with the last restart below the id, or with that of the block in which the range starts.
+    fn restart_before(&self, range: &Range<usize>, id: &str) -> usize {
+        let first = range.start.div_ceil(RESTART);
+        let last = range.end.div_ceil(RESTART).max(first);
+        let blocks = &self.restarts[first..last];
+        let before = blocks.partition_point(|restart| self.restart_id(*restart) < id.as_bytes());
+        (first + before).saturating_sub(1) * RESTART
     }
 
     fn restart_id(&self, restart: u32) -> &[u8] {
@@ -162,6 +181,14 @@ mod tests {
             let (a, b) = (a.index(ids.len() + 1), b.index(ids.len() + 1));
             let range = a.min(b)..a.max(b);
             let naive: Vec<usize> = range.clone().filter(|at| ids[*at] == wanted).collect();
+            let from: Vec<usize> = range.clone().filter(|at| ids[*at] >= wanted).collect();
+            let mut each = Vec::new();
+            parsed.each_from(range.clone(), &wanted, |at, id| {
+                assert_eq!(id, ids[at]);
+                each.push(at);
+                true
+            });
+            prop_assert_eq!(each, from);
             prop_assert_eq!(parsed.find(range, &wanted).unwrap().collect::<Vec<_>>(), naive);
         }
 

@@ -22,6 +22,7 @@
 //! | `section` | one compressed, checksummed part of a footer |
 //! | `ids` | front-coded ids with restart points |
 //! | `footer` | [`Footer`]: parse and ask, without one object per entry |
+//! | `order` | in which order entries come, and that they do |
 //! | `locator` | [`Locator`]: all that reading one entry needs, as one blob |
 //! | `merkle` | identity bytes, keyed checksum, leaf and root |
 //! | `reader`, `writer` | [`open_tail`], [`read_entry`], [`Frames`], [`verify_pack`]; [`PackWriter`] |
@@ -32,11 +33,12 @@ mod header;
 mod ids;
 mod locator;
 mod merkle;
+mod order;
 mod reader;
 mod section;
 mod writer;
 
-pub use footer::Footer;
+pub use footer::{Footer, Stretch};
 pub use header::{Class, Header, TRAILER_LEN, Trailer, dictionary_name, pack_name};
 pub use locator::Locator;
 pub use reader::{Fault, Frames, OpenTail, PackReport, open_tail, read_entry, verify_pack};
