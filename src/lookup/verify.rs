@@ -9,7 +9,6 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Decoded;
 use crate::domain::ids::{AggregateKey, Digest, Offset, Version};
 use crate::domain::outcome::PortError;
-use crate::domain::partition::EntryRef;
 use crate::domain::record::{Bytes, FullBody, IncrementBody, RawRecord};
 use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
 use crate::domain::value::Value;
@@ -162,16 +161,7 @@ impl Check<'_> {
         for live in &view.checkpoints {
             let Some(index) = live.entries.find(&self.key.id) else { continue };
             let entry = live.entries.get(index);
-            entries.push(EntryRef {
-                pack: live.pack,
-                object_bytes: live.object_bytes,
-                from: entry.from,
-                upto: entry.upto,
-                first_offset: entry.first_offset,
-                last_offset: entry.last_offset,
-                marked: entry.marked,
-                ignore_from: None,
-            });
+            entries.push(live.entry_ref(&entry, None));
         }
         entries.sort_by_key(|entry| (entry.from, entry.upto, entry.pack));
         entries.retain(|entry| entry.from < self.target);

@@ -30,8 +30,8 @@ use crate::domain::event::Decode;
 use crate::domain::ids::{AggregateKey, Offset, PackId, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::{EntryRef, LiveCheckpoint, Loaded};
-use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow};
-use crate::kafka::Log;
+use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
+use crate::kafka::{Log, LogBounds};
 use crate::store::index::{From, Index};
 use crate::store::packs::Packs;
 use crate::store::unavailable;
@@ -233,9 +233,13 @@ impl Reconstructor {
             false => listed,
         };
         let (mut checkpoints, mut unreadable) = (Vec::new(), Vec::new());
+        let mut ends = Epochs::new();
         for row in listed {
             match self.packs.checkpoint(&row).await {
-                Ok(checkpoint) => checkpoints.push(checkpoint),
+                Ok(checkpoint) => {
+                    let seen = (&bounds, &rows[..]);
+                    checkpoints.push(self.without_cut(partition, seen, &mut ends, checkpoint).await?);
+                }
                 Err(error) if error.kind == ErrorKind::NotFound && missed.insert(row.pack) => {
                     if !mutant(Mutant::MissingPackIgnored) {
                         return Ok(None);
@@ -259,6 +263,40 @@ impl Reconstructor {
             }
         }
         Ok(Some(View { low_watermark, checkpoints, unreadable, lost_below }))
+    }
+
+    /// Rule 12: a checkpoint may hold events that an unclean election took away before the low watermark had
+    /// reached them. They were promised to nobody, and whoever moves the watermark on folds what came in
+    /// their place. Where a watermark under their leader epoch or an older one has passed the cut, what was
+    /// promised is gone: then all is left as it is, and `check_epochs` refuses it.
+    async fn without_cut(
+        &self,
+        partition: &PartitionKey,
+        (bounds, watermarks): (&LogBounds, &[WatermarkRow]),
+        ends: &mut Epochs,
+        mut checkpoint: LiveCheckpoint,
+    ) -> Result<LiveCheckpoint> {
+        let table = Arc::clone(&checkpoint.entries);
+        let is_older = |epoch: i32| epoch >= 0 && epoch < bounds.leader_epoch;
+        for (epoch, last) in table.epochs().iter().filter(|(epoch, _)| is_older(*epoch)) {
+            let end = match ends.get(epoch) {
+                Some(end) => *end,
+                None => {
+                    let end = self.log.epoch_end(partition.partition, *epoch).await;
+                    let end = end.map_err(|error| unavailable("read the end of a leader epoch", &error))?;
+                    ends.insert(*epoch, end);
+                    end
+                }
+            };
+            let has_passed = |row: &WatermarkRow| {
+                row.topic_id == bounds.topic_id && row.leader_epoch <= *epoch && row.low_watermark > end
+            };
+            let is_cut = end <= *last && !watermarks.iter().any(has_passed);
+            if is_cut && !mutant(Mutant::CutEntriesKept) {
+                checkpoint = checkpoint.cut_at(end);
+            }
+        }
+        Ok(checkpoint)
     }
 
     /// Rows of one incarnation of a topic say nothing about another.

@@ -253,11 +253,14 @@ impl Reconstructor {
         for checkpoint in &view.checkpoints {
             let Some(index) = checkpoint.entries.find(&key.id) else { continue };
             let entry = checkpoint.entries.get(index);
-            newest.marked |= entry.marked && entry.upto >= newest.version();
-            if entry.upto > newest.version() {
+            // Of an entry with events that were cut off at least the first is left; how many, only they tell.
+            let is_cut = checkpoint.cuts(&entry);
+            let upto = if is_cut { entry.from.next() } else { entry.upto };
+            newest.marked |= entry.marked && !is_cut && upto >= newest.version();
+            if upto > newest.version() {
                 (newest.effective_time, newest.deleted) = (entry.effective_time, None);
             }
-            newest.entry = newest.entry.max(Some(entry.upto));
+            newest.entry = newest.entry.max(Some(upto));
         }
         Ok(newest)
     }
@@ -366,16 +369,7 @@ fn pending_of(checkpoints: &[LiveCheckpoint], id: &str, low_watermark: Offset) -
         if entry.first_offset >= low_watermark {
             continue;
         }
-        pending.push(EntryRef {
-            pack: checkpoint.pack,
-            object_bytes: checkpoint.object_bytes,
-            from: entry.from,
-            upto: entry.upto,
-            first_offset: entry.first_offset,
-            last_offset: entry.last_offset,
-            marked: entry.marked,
-            ignore_from: Some(low_watermark),
-        });
+        pending.push(checkpoint.entry_ref(&entry, Some(low_watermark)));
     }
     pending
 }

@@ -14,7 +14,7 @@ use crate::codec::compress::Compression;
 use crate::codec::dictionary::Dictionary;
 use crate::codec::pack::{Footer, Locator, OpenTail, open_tail, pack_name, read_entry};
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::ids::{AggregateKey, Lineage, PackId, PartitionNo};
+use crate::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::PortError;
 use crate::domain::partition::{Entries, Entry, EntryRef, LiveCheckpoint};
@@ -178,7 +178,7 @@ impl Packs {
         if entries.len() != row.entries as usize {
             return Err(Error::corrupt("a checkpoint's footer and its row disagree about its entries"));
         }
-        Ok(LiveCheckpoint { pack: row.pack, object_bytes: row.object_bytes, entries })
+        Ok(LiveCheckpoint { pack: row.pack, object_bytes: row.object_bytes, entries, cut: None })
     }
 
     /// One partition's table in a checkpoint pack, from what is kept or made from the footer.
@@ -247,7 +247,12 @@ fn table_of(footer: &Footer, partition: PartitionNo, lineage: Lineage) -> Result
     if !unique || metas.iter().any(|(meta, _)| meta.id.upto_version < meta.id.from_version) {
         return Err(Error::corrupt("a checkpoint's footer is not one that was written"));
     }
-    Ok(Entries::from_sorted(metas.iter().map(|(meta, bytes)| Entry {
+    let mut epochs: BTreeMap<i32, Offset> = BTreeMap::new();
+    for (meta, _) in &metas {
+        let last = epochs.entry(meta.leader_epoch).or_insert(meta.last_offset);
+        *last = meta.last_offset.max(*last);
+    }
+    let entries = metas.iter().map(|(meta, bytes)| Entry {
         id: &meta.id.key.id,
         from: meta.id.from_version,
         upto: meta.id.upto_version,
@@ -256,7 +261,8 @@ fn table_of(footer: &Footer, partition: PartitionNo, lineage: Lineage) -> Result
         effective_time: meta.effective_time,
         raw_bytes: u64::from(*bytes),
         marked: meta.is_quarantined,
-    })))
+    });
+    Ok(Entries::from_sorted(entries).under(epochs.into_iter().collect()))
 }
 
 fn checked_entry(
