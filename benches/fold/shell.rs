@@ -145,7 +145,7 @@ impl Shell {
         let pack = self.pack_id();
         let Some(compression) = self.compression else {
             let raw: u64 = entries.iter().map(|entry| entry.raw_bytes).sum();
-            return LiveCheckpoint { pack, object_bytes: raw / 4, entries };
+            return LiveCheckpoint { pack, object_bytes: raw / 4, entries, cut: None };
         };
         let mut encoder = Encoder::new(compression, None).expect("zstd takes this level");
         let mut writer = self.writer(Class::Checkpoint, pack);
@@ -157,7 +157,7 @@ impl Shell {
             (meta, encode_increment(&body, &item.id).expect("the body is sound"))
         });
         writer.add_blocks(records.collect(), &mut encoder).expect("the records are sound");
-        LiveCheckpoint { pack, object_bytes: self.finish(writer), entries }
+        LiveCheckpoint { pack, object_bytes: self.finish(writer), entries, cut: None }
     }
 }
 

@@ -121,6 +121,8 @@ mutants! {
     EntriesBeyondStartDropped,
     /// The same entries stay live when all their offsets are covered again, whatever the log holds there now.
     EntriesAheadKept,
+    /// Entries of events that were cut off before the low watermark came so far are read like all others.
+    CutEntriesKept,
     /// Poison that takes a version does not enter the window of event ids.
     PoisonForgetsEventId,
     /// A full row is written before the increment that ends at it.

@@ -30,9 +30,9 @@ use crate::domain::event::Decode;
 use crate::domain::ids::{AggregateKey, Offset, PackId, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::{EntryRef, LiveCheckpoint, Loaded};
-use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow};
-use crate::kafka::Log;
-use crate::store::checkpoints::Held;
+use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
+use crate::kafka::{Log, LogBounds};
+use crate::store::checkpoints::{self, Held};
 use crate::store::index::{From, Index};
 use crate::store::packs::Packs;
 use crate::store::unavailable;
@@ -46,8 +46,27 @@ use std::sync::{Arc, Mutex};
 /// Rows fetched in one go on the walk down to a base.
 const ROWS_PAGE: usize = 32;
 
-/// Reads what is wanted of one live checkpoint.
-type ReadCheckpoint<'a, C> = dyn Fn(CheckpointRow) -> BoxFuture<'a, Result<Option<C>>> + Send + Sync + 'a;
+/// Reads what is wanted of one live checkpoint, with the leader epochs of its entries.
+type ReadCheckpoint<'a, C> =
+    dyn Fn(CheckpointRow) -> BoxFuture<'a, Result<Option<(C, checkpoints::Epochs)>>> + Send + Sync + 'a;
+
+/// What a view has of a checkpoint, whole or for one aggregate.
+trait Listed: Sized + Send {
+    /// The same where the log was cut at `end`; none if nothing of it is left.
+    fn cut_at(self, end: Offset) -> Option<Self>;
+}
+
+impl Listed for LiveCheckpoint {
+    fn cut_at(self, end: Offset) -> Option<Self> {
+        Some(Self::cut_at(self, end))
+    }
+}
+
+impl Listed for Held {
+    fn cut_at(self, end: Offset) -> Option<Self> {
+        Self::cut_at(self, end)
+    }
+}
 
 /// Which moment is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,7 +222,15 @@ impl Reconstructor {
     /// # Errors
     /// `Unavailable` if a port failed.
     pub async fn view(&self, partition: &PartitionKey) -> Result<View<LiveCheckpoint>> {
-        self.view_with(partition, &|row| async move { self.packs.table(&row).await.map(Some) }.boxed()).await
+        let read = |row: CheckpointRow| {
+            async move {
+                let table = self.packs.table(&row).await?;
+                let epochs = table.entries.epochs().to_vec();
+                Ok(Some((table, epochs)))
+            }
+            .boxed()
+        };
+        self.view_with(partition, &read).await
     }
 
     /// The low watermark, and after it what the live checkpoints hold of one aggregate.
@@ -214,7 +241,7 @@ impl Reconstructor {
         self.view_with(partition, &|row| async move { self.packs.held(&row, key).await }.boxed()).await
     }
 
-    async fn view_with<'a, C: Send>(
+    async fn view_with<'a, C: Listed>(
         &'a self,
         partition: &PartitionKey,
         read: &ReadCheckpoint<'a, C>,
@@ -232,7 +259,7 @@ impl Reconstructor {
     }
 
     /// None if the list was stale: `missed` has more packs than before.
-    async fn view_unless_stale<'a, C: Send>(
+    async fn view_unless_stale<'a, C: Listed>(
         &'a self,
         partition: &PartitionKey,
         missed: &mut BTreeSet<PackId>,
@@ -268,9 +295,17 @@ impl Reconstructor {
             false => listed,
         };
         let (mut checkpoints, mut unreadable) = (Vec::new(), Vec::new());
+        let mut ends = Epochs::new();
         for row in listed {
             match read(row.clone()).await {
-                Ok(checkpoint) => checkpoints.extend(checkpoint),
+                Ok(Some((checkpoint, epochs))) => {
+                    let seen = (&bounds, &rows[..]);
+                    match self.cut(partition, seen, &mut ends, &epochs).await? {
+                        Some(end) => checkpoints.extend(checkpoint.cut_at(end)),
+                        None => checkpoints.push(checkpoint),
+                    }
+                }
+                Ok(None) => {}
                 Err(error) if error.kind == ErrorKind::NotFound && missed.insert(row.pack) => {
                     if !mutant(Mutant::MissingPackIgnored) {
                         return Ok(None);
@@ -294,6 +329,42 @@ impl Reconstructor {
             }
         }
         Ok(Some(View { low_watermark, checkpoints, unreadable, lost_below }))
+    }
+
+    /// Where a checkpoint with these leader epochs was cut, if it was.
+    ///
+    /// Rule 12: a checkpoint may hold events that an unclean election took away before the low watermark had
+    /// reached them. They were promised to nobody, and whoever moves the watermark on folds what came in
+    /// their place. Where a watermark under their leader epoch or an older one has passed the cut, what was
+    /// promised is gone: then all is left as it is, and `check_epochs` refuses it.
+    async fn cut(
+        &self,
+        partition: &PartitionKey,
+        (bounds, watermarks): (&LogBounds, &[WatermarkRow]),
+        ends: &mut Epochs,
+        epochs: &[(i32, Offset)],
+    ) -> Result<Option<Offset>> {
+        let is_older = |epoch: i32| epoch >= 0 && epoch < bounds.leader_epoch;
+        let mut first_cut = None;
+        for (epoch, last) in epochs.iter().filter(|(epoch, _)| is_older(*epoch)) {
+            let end = match ends.get(epoch) {
+                Some(end) => *end,
+                None => {
+                    let end = self.log.epoch_end(partition.partition, *epoch).await;
+                    let end = end.map_err(|error| unavailable("read the end of a leader epoch", &error))?;
+                    ends.insert(*epoch, end);
+                    end
+                }
+            };
+            let has_passed = |row: &WatermarkRow| {
+                row.topic_id == bounds.topic_id && row.leader_epoch <= *epoch && row.low_watermark > end
+            };
+            let is_cut = end <= *last && !watermarks.iter().any(has_passed);
+            if is_cut && !mutant(Mutant::CutEntriesKept) {
+                first_cut = Some(first_cut.map_or(end, |first: Offset| first.min(end)));
+            }
+        }
+        Ok(first_cut)
     }
 
     /// Rows of one incarnation of a topic say nothing about another.

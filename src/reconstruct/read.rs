@@ -247,12 +247,15 @@ impl Reconstructor {
             effective_time: row.map_or(Timestamp(i64::MIN), |row| row.effective_time),
             deleted: row.map(|row| row.deleted),
         };
-        for Held { entry, effective_time } in &view.checkpoints {
-            newest.marked |= entry.marked && entry.upto >= newest.version();
-            if entry.upto > newest.version() {
-                (newest.effective_time, newest.deleted) = (*effective_time, None);
+        for held in &view.checkpoints {
+            // Of an entry with events that were cut off at least the first is left; how many, only they tell.
+            let (entry, is_cut) = (&held.entry, held.is_cut());
+            let upto = if is_cut { entry.from.next() } else { entry.upto };
+            newest.marked |= entry.marked && !is_cut && upto >= newest.version();
+            if upto > newest.version() {
+                (newest.effective_time, newest.deleted) = (held.effective_time, None);
             }
-            newest.entry = newest.entry.max(Some(entry.upto));
+            newest.entry = newest.entry.max(Some(upto));
         }
         Ok(newest)
     }
@@ -355,5 +358,6 @@ fn told(assembled: Assembled, as_of: AsOf, low_watermark: Offset) -> Result<Read
 /// What live checkpoints hold of an aggregate, for a reader with this view.
 fn pending_of(view: &View<Held>) -> Vec<EntryRef> {
     let below = view.checkpoints.iter().filter(|held| held.entry.first_offset < view.low_watermark);
-    below.map(|held| EntryRef { ignore_from: Some(view.low_watermark), ..held.entry.clone() }).collect()
+    let until = |held: &Held| [held.entry.ignore_from, Some(view.low_watermark)].into_iter().flatten().min();
+    below.map(|held| EntryRef { ignore_from: until(held), ..held.entry.clone() }).collect()
 }

@@ -11,7 +11,7 @@
 use super::packs::Packs;
 use crate::codec::pack::{Footer, Stretch};
 use crate::domain::error::{Error, Result};
-use crate::domain::ids::{AggregateKey, Lineage, PackId, PartitionNo, Timestamp};
+use crate::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Timestamp};
 use crate::domain::partition::{Entries, Entry, EntryRef, LiveCheckpoint};
 use crate::domain::row::CheckpointRow;
 use std::collections::BTreeMap;
@@ -46,17 +46,22 @@ impl Held {
     pub fn of(checkpoint: &LiveCheckpoint, id: &str) -> Option<Self> {
         let entry = checkpoint.entries.get(checkpoint.entries.find(id)?);
         let effective_time = entry.effective_time;
-        let entry = EntryRef {
-            pack: checkpoint.pack,
-            object_bytes: checkpoint.object_bytes,
-            from: entry.from,
-            upto: entry.upto,
-            first_offset: entry.first_offset,
-            last_offset: entry.last_offset,
-            marked: entry.marked,
-            ignore_from: None,
-        };
-        Some(Self { entry, effective_time })
+        Some(Self { entry: checkpoint.entry_ref(&entry, None), effective_time })
+    }
+
+    /// The same where the log was cut at `end` before the low watermark had come so far; none if nothing of
+    /// it is left.
+    #[must_use]
+    pub fn cut_at(mut self, end: Offset) -> Option<Self> {
+        let cut = self.entry.ignore_from.map_or(end, |cut| cut.min(end));
+        self.entry.ignore_from = Some(cut);
+        (self.entry.first_offset < cut).then_some(self)
+    }
+
+    /// Whether some of its events were cut off: then it does not reach up to the version it names.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.entry.ignore_from.is_some_and(|cut| self.entry.last_offset >= cut)
     }
 }
 
@@ -136,37 +141,66 @@ impl<K: Ord + Copy, T> Shelf<K, T> {
 
 /// What a footer was found to be when all of it was looked at once.
 struct Summary {
-    /// Entries by part, none where ids are not unique; or why the footer cannot be used.
-    parts: Result<BTreeMap<Part, Option<usize>>>,
+    /// What is known of each part, or why the footer cannot be used.
+    parts: Result<BTreeMap<Part, Share>>,
     filter: Box<[u64]>,
+}
+
+/// A part of a footer as a whole.
+#[derive(Clone, Debug, Default)]
+struct Share {
+    /// How many entries it has; none where ids are not unique.
+    entries: Option<usize>,
+    epochs: Epochs,
+}
+
+/// By leader epoch, the highest offset of an entry whose last event has that epoch; few.
+pub type Epochs = Vec<(i32, Offset)>;
+
+fn note_epoch(epochs: &mut Epochs, stretch: &Stretch) {
+    match epochs.iter_mut().find(|(epoch, _)| *epoch == stretch.leader_epoch) {
+        Some((_, last)) => *last = stretch.last_offset.max(*last),
+        None => epochs.push((stretch.leader_epoch, stretch.last_offset)),
+    }
 }
 
 impl Summary {
     fn of(footer: &Footer) -> Self {
         let mut filter = vec![0; (footer.len() * FILTER_BITS).div_ceil(64)];
-        let mut parts: BTreeMap<Part, (usize, Option<Seen>)> = BTreeMap::new();
+        let mut parts: BTreeMap<Part, (usize, Option<Seen>, Epochs)> = BTreeMap::new();
         let all = each(footer, |kind, id, stretch| {
             for (word, bit) in filter_bits(filter.len(), kind, id) {
                 filter[word] |= bit;
             }
-            let (entries, last) =
-                parts.entry((stretch.partition, stretch.lineage)).or_insert((0, Some(Seen::default())));
+            let part = parts.entry((stretch.partition, stretch.lineage));
+            let (entries, last, epochs) = part.or_insert((0, Some(Seen::default()), Epochs::new()));
             *entries += 1;
+            note_epoch(epochs, &stretch);
             if last.as_mut().is_some_and(|last| !last.follows(kind, id)) {
                 *last = None;
             }
         });
-        let counted = |(part, (entries, last)): (_, (usize, Option<Seen>))| (part, last.map(|_| entries));
-        let parts = all.map(|()| parts.into_iter().map(counted).collect());
+        let share = |(part, (entries, last, epochs)): (_, (usize, Option<Seen>, Epochs))| {
+            (part, Share { entries: last.map(|_| entries), epochs })
+        };
+        let parts = all.map(|()| parts.into_iter().map(share).collect());
         Self { parts, filter: filter.into() }
     }
 
     /// Fails unless the footer is one that was written with this row.
     fn check(&self, row: &CheckpointRow) -> Result<()> {
         let parts = self.parts.as_ref().map_err(Clone::clone)?;
-        let entries = parts.get(&(row.key.partition, row.key.lineage)).copied().unwrap_or(Some(0));
+        let share = parts.get(&(row.key.partition, row.key.lineage));
+        let entries = share.map_or(Some(0), |share| share.entries);
         let entries = entries.ok_or_else(|| Error::corrupt(NOT_WRITTEN))?;
         check_count(entries, row)
+    }
+
+    /// Leader epochs of the entries that this row tells of.
+    fn epochs(&self, row: &CheckpointRow) -> Epochs {
+        let share =
+            self.parts.as_ref().ok().and_then(|parts| parts.get(&(row.key.partition, row.key.lineage)));
+        share.map(|share| share.epochs.clone()).unwrap_or_default()
     }
 
     /// False only if the pack holds nothing of the aggregate.
@@ -175,7 +209,7 @@ impl Summary {
     }
 
     fn heap_len(&self) -> usize {
-        let parts = self.parts.as_ref().map_or(0, |parts| parts.len() * size_of::<(Part, Option<usize>)>());
+        let parts = self.parts.as_ref().map_or(0, |parts| parts.len() * size_of::<(Part, Share)>());
         self.filter.len() * 8 + parts
     }
 }
@@ -253,7 +287,9 @@ fn table_of(footer: &Footer, part: Part) -> Result<Entries> {
     if entries.windows(2).any(|pair| pair[0].0 == pair[1].0) {
         return Err(Error::corrupt(NOT_WRITTEN));
     }
-    Ok(Entries::from_sorted(entries.iter().map(|(id, stretch)| Entry {
+    let mut epochs = Epochs::new();
+    entries.iter().for_each(|(_, stretch)| note_epoch(&mut epochs, stretch));
+    let table = Entries::from_sorted(entries.iter().map(|(id, stretch)| Entry {
         id,
         from: stretch.from,
         upto: stretch.upto,
@@ -262,15 +298,17 @@ fn table_of(footer: &Footer, part: Part) -> Result<Entries> {
         effective_time: stretch.effective_time,
         raw_bytes: u64::from(stretch.body_len),
         marked: stretch.is_quarantined,
-    })))
+    }));
+    Ok(table.under(epochs))
 }
 
 impl Packs {
-    /// What a live checkpoint holds of one aggregate.
+    /// What a live checkpoint holds of one aggregate, with the leader epochs of all that it holds of the
+    /// partition.
     ///
     /// # Errors
     /// As for `table`.
-    pub async fn held(&self, row: &CheckpointRow, key: &AggregateKey) -> Result<Option<Held>> {
+    pub async fn held(&self, row: &CheckpointRow, key: &AggregateKey) -> Result<Option<(Held, Epochs)>> {
         let summary = self.summary(row.pack).await?;
         summary.check(row)?;
         if !summary.may_hold(key) {
@@ -290,7 +328,8 @@ impl Packs {
                     marked: stretch.is_quarantined,
                     ignore_from: None,
                 };
-                return Ok(Some(Held { entry, effective_time: stretch.effective_time }));
+                let held = Held { entry, effective_time: stretch.effective_time };
+                return Ok(Some((held, summary.epochs(row))));
             }
         }
         Ok(None)
@@ -312,7 +351,7 @@ impl Packs {
             }
         };
         check_count(entries.len(), row)?;
-        Ok(LiveCheckpoint { pack: row.pack, object_bytes: row.object_bytes, entries })
+        Ok(LiveCheckpoint { pack: row.pack, object_bytes: row.object_bytes, entries, cut: None })
     }
 
     async fn summary(&self, pack: PackId) -> Result<Arc<Summary>> {
@@ -332,7 +371,7 @@ mod tests {
     use super::*;
     use crate::codec::pack::Class;
     use crate::domain::error::ErrorKind;
-    use crate::domain::ids::{Offset, Version};
+    use crate::domain::ids::Version;
     use crate::domain::partition::CheckpointItem;
     use crate::domain::record::{RawRecord, StoredEvent};
     use crate::domain::row::PartitionKey;
@@ -386,7 +425,11 @@ mod tests {
             let (row, packs) = (row(partition, count as u32), packs());
             let held = |n: i64| {
                 let key = AggregateKey { kind: Arc::clone(&kind), id: item(n).id };
-                packs.held(&row, &key).now_or_never().unwrap().unwrap()
+                let held = packs.held(&row, &key).now_or_never().unwrap().unwrap();
+                held.map(|(held, epochs)| {
+                    assert_eq!(epochs, [(0, Offset(count - 1))]);
+                    held
+                })
             };
             let probed: Vec<Option<Held>> = (0..600).map(held).collect();
             let table = packs.table(&row).now_or_never().unwrap().unwrap();

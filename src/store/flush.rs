@@ -316,7 +316,7 @@ impl SnapshotStore {
         self.put_checkpoint_rows(&rows, object_bytes, started).await?;
         self.written.checkpoints.fetch_add(1, Ordering::Relaxed);
         self.written.checkpoint_bytes.fetch_add(object_bytes, Ordering::Relaxed);
-        let live = |entries| LiveCheckpoint { pack, object_bytes, entries };
+        let live = |entries| LiveCheckpoint { pack, object_bytes, entries, cut: None };
         Ok(tables.into_iter().map(live).collect())
     }
 
@@ -348,11 +348,14 @@ impl SnapshotStore {
         stream::iter(rows).for_each_concurrent(WRITES_AT_ONCE, write).await;
     }
 
-    /// Deletes the row of a checkpoint that nothing needs any more: once, best effort; a row that stays is
-    /// harmless.
+    /// Deletes the row of a checkpoint that nothing needs any more, until acknowledged: a row that stays
+    /// costs every reader of the partition a look into its pack.
+    ///
+    /// *If cancelled*: the row may stay; it is harmless, and one of the next owner's live checkpoints.
     pub async fn retire(&self, partition: &PartitionKey, pack: PackId) {
-        // The row that stays is counted by the live checkpoints of the next owner.
-        let _ = self.index.delete_checkpoint(partition, pack).await;
+        while self.index.delete_checkpoint(partition, pack).await.is_err() {
+            self.clock.sleep(self.limits.retry_ms).await;
+        }
     }
 
     /// Writes a low watermark to the index.

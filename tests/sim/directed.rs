@@ -7,7 +7,8 @@ use crate::losses::{
     lost_checkpoint_and_no_log, lost_checkpoint_before_it_is_covered, lost_checkpoint_that_is_folded_again,
 };
 use crate::marks::{
-    entry_of_a_history_that_was_cut_off, mark_of_a_gap_that_was_cut_off, marked_row_whose_record_is_lost,
+    entries_of_histories_that_were_cut_off, entry_that_is_folded_again, mark_of_a_gap_that_was_cut_off,
+    marked_row_whose_record_is_lost,
 };
 use crate::ports::Fate;
 use crate::ports::broker::Draft;
@@ -67,8 +68,9 @@ scenarios! {
     UnreadableNeverRetired by lost_checkpoint_that_is_folded_again,
     UnreadableRetiredEarly by lost_checkpoint_before_it_is_covered,
     FoldedBeyondHalt by halt_while_another_loads,
-    EntriesAheadKept by entry_of_a_history_that_was_cut_off,
+    EntriesAheadKept by entry_that_is_folded_again,
     LaterIncrementFirst by death_between_two_increments,
+    CutEntriesKept by entries_of_histories_that_were_cut_off,
 }
 
 /// The scenario of a mutant that seeds are too rare for.

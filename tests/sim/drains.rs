@@ -9,8 +9,8 @@ use snapfold::domain::ids::Offset;
 
 /// Aggregates of which the first batches have events.
 const MANY: u64 = 120;
-/// Aggregates that come last: more than may be loaded at once, and as many as may wait besides, so that however
-/// they are divided into batches all are taken.
+/// Aggregates that come last: more than may be loaded at once, and as many as may wait besides, so that
+/// however they are divided into batches all are taken.
 const NEW: u64 = 20;
 
 /// Several batches of events of many aggregates are taken, a snapshot is in flight, and what the last batch

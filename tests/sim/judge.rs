@@ -174,8 +174,8 @@ impl Judge {
         }
     }
 
-    /// As `questions`, but only `most` random versions, and half as many times and offsets.
-    pub(crate) fn some_questions(&self, id: &str, most: usize, rng: &mut Rng) -> Vec<AsOf> {
+    /// As `questions`, but of versions, times and offsets only so many random ones.
+    pub(crate) fn some_questions(&self, id: &str, most: [usize; 3], rng: &mut Rng) -> Vec<AsOf> {
         let kind = |as_of: &AsOf| match as_of {
             AsOf::Head => 3,
             AsOf::Version(_) => 0,
@@ -187,7 +187,7 @@ impl Judge {
         let mut taken = [0; 4];
         questions.retain(|as_of| {
             taken[kind(as_of)] += 1;
-            taken[kind(as_of)] <= [most, most / 2, most / 2, 1][kind(as_of)]
+            most.get(kind(as_of)).is_none_or(|most| taken[kind(as_of)] <= *most)
         });
         questions
     }

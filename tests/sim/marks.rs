@@ -89,18 +89,59 @@ fn cut_off_and_gone_on(stage: Stage, worker: ProcessId) -> Outcome {
     stage.world.finish()
 }
 
-/// A checkpoint is written, the low watermark is not, and the log is cut off below the checkpoint's events.
-/// What comes instead quarantines `a` before its first version, so no version will ever supersede the entry.
-pub(crate) fn entry_of_a_history_that_was_cut_off() -> Outcome {
+/// A checkpoint is written and the low watermark is not, so the next owner folds its events again. Once they
+/// are covered nothing of the checkpoint is needed, whether or not a row ever comes to its versions.
+pub(crate) fn entry_that_is_folded_again() -> Outcome {
     let stage = Stage::new();
-    let worker = stage.worker("first");
-    stage.always(worker, "put_watermark", Fate::Stuck);
+    let first = stage.worker("first");
+    stage.always(first, "put_watermark", Fate::Stuck);
     stage.events(1..=3);
-    stage.world.sim.kill(worker);
-    stage.world.broker.truncate(TOPIC, HERE, Offset(0));
-    stage.events(5..=8);
+    stage.world.sim.kill(first);
+    let ahead = stage.listed();
     stage.worker("next");
     stage.world.idle(2_000);
+    let listed = stage.listed();
+    if ahead.is_empty() || ahead.iter().any(|pack| listed.contains(pack)) || stage.acked() != Some(Offset(3))
+    {
+        stage.world.sim.violation(format!("{ahead:?} were folded again, {listed:?} are listed"));
+    }
+    stage.ask_all()
+}
+
+/// A checkpoint is written, the low watermark is not, and the log is cut off below the checkpoint's end. It
+/// outlives the owner that covers its offsets again, because the deletion of its row is lost: the next one
+/// starts beyond it, and so do readers.
+pub(crate) fn entries_of_histories_that_were_cut_off() -> Outcome {
+    all(&[&|| entry_that_outlived_its_coverage(0), &|| entry_that_outlived_its_coverage(1)])
+}
+
+/// The log is cut off after the first `good` of three events; what comes instead quarantines `a`.
+fn entry_that_outlived_its_coverage(good: u64) -> Outcome {
+    let stage = Stage::new();
+    let first = stage.worker("first");
+    stage.always(first, "put_watermark", Fate::Stuck);
+    stage.events(1..=3);
+    stage.world.sim.kill(first);
+    let cut_off = stage.listed();
+    stage.world.broker.truncate(TOPIC, HERE, Offset(good.cast_signed()));
+    stage.events(5..=8);
+    let second = stage.worker("second");
+    stage.always(second, "delete_checkpoint", Fate::Lost);
+    stage.world.idle(2_000);
+    stage.snapshot(second);
+    stage.world.sim.kill(second);
+    stands_still_at(&stage, good);
+    let third = stage.worker("third");
+    stage.world.idle(2_000);
+    stage.events(9..=9);
+    stage.snapshot(third);
+    stage.world.idle(2_000);
+    let listed = stage.listed();
+    let is_done = !cut_off.is_empty() && !cut_off.iter().any(|pack| listed.contains(pack));
+    if !is_done || stage.status(third).halted.is_some() {
+        let what = format!("{cut_off:?} were cut off, {listed:?} are listed, {:?}", stage.status(third));
+        stage.world.sim.violation(what);
+    }
     stage.ask_all()
 }
 

@@ -15,9 +15,30 @@ use snapfold::reconstruct::AsOf;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-/// Versions that are asked of each aggregate in the end, and half as many times and offsets: neighbours tell
-/// much the same, and other seeds ask for others. That no version is missing, its events tell.
-const MOMENTS: usize = 10;
+/// Moments of each aggregate that are asked for in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moments {
+    /// Every version and every boundary time, and a few offsets.
+    All,
+    /// A few versions, times and offsets: neighbours tell much the same. That no version is missing, its
+    /// events tell.
+    Some,
+}
+
+impl Moments {
+    /// All in every fourth seed; other seeds ask for others.
+    pub(crate) fn of_seed(seed: u64) -> Self {
+        if seed.is_multiple_of(4) { Self::All } else { Self::Some }
+    }
+
+    /// Versions, times and offsets at the most.
+    fn most(self) -> [usize; 3] {
+        match self {
+            Self::All => [usize::MAX, usize::MAX, 5],
+            Self::Some => [10, 5, 5],
+        }
+    }
+}
 
 /// One random question from one random live worker, judged when it is answered.
 pub(crate) fn ask_one(world: &Parts, fleet: &Fleet, judge: &Arc<Mutex<Judge>>) {
@@ -108,9 +129,16 @@ fn drawn(world: &Parts, judge: &Judge) -> Option<Question> {
     Some(Question { id, as_of, partition, then, of_owner: false, healed: false })
 }
 
-/// The head and a share of the moments of every aggregate, and all its events, asked of rest and log by
-/// nobody's worker when all is quiet; and every dead letter.
-pub(crate) fn final_check(world: &World, subject: &Subject, fleet: &Fleet, judge: &Arc<Mutex<Judge>>) {
+/// The head and the moments of every aggregate, and all its events, asked of rest and log by nobody's worker
+/// when all is quiet; and every dead letter.
+pub(crate) fn final_check(
+    world: &World,
+    subject: &Subject,
+    fleet: &Fleet,
+    judge: &Arc<Mutex<Judge>>,
+    moments: Moments,
+) {
+    world.sim.count_more(Count::AllCompared, u64::from(moments == Moments::All));
     fleet.gather(world);
     let active = *lock(&fleet.active);
     // Never held while the world goes on: the questions of chaos are still being asked.
@@ -128,9 +156,15 @@ pub(crate) fn final_check(world: &World, subject: &Subject, fleet: &Fleet, judge
             of_owner: false,
             healed: true,
         };
-        let moments = world.sim.draw(|rng| lock(judge).some_questions(&id, MOMENTS, rng));
+        let moments = world.sim.draw(|rng| lock(judge).some_questions(&id, moments.most(), rng));
         let questions: Vec<Question> = moments.iter().copied().map(ask).collect();
-        world.sim.count_more(Count::VersionCompared, then.head);
+        for as_of in moments {
+            match as_of {
+                AsOf::Version(_) => world.sim.count(Count::VersionCompared),
+                AsOf::Time(_) => world.sim.count(Count::TimeCompared),
+                AsOf::Head | AsOf::Offset(_) => {}
+            }
+        }
         if let Err(violation) = everything(world, subject, active, judge, questions) {
             if std::env::var_os("SNAPFOLD_SIM_SEED").is_some() {
                 tell(world, &id);

@@ -5,7 +5,7 @@
 //! `SNAPFOLD_SIM_VERSIONS` is `given` or `counted` for one mode alone.
 
 use crate::ports::producer::VersionMode;
-use crate::stats::Totals;
+use crate::stats::{Count, Totals};
 use crate::world::Outcome;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -143,7 +143,10 @@ impl Verdict {
     pub(crate) fn print(&self, test: &str) {
         println!("{}", self.totals);
         let rate = self.totals.seeds as f64 / self.seconds.max(0.001);
-        println!("{} runs in {:.1} s: {rate:.0} a second", self.totals.seeds, self.seconds);
+        println!("{} runs in {:.1} s: {rate:.1} a second", self.totals.seeds, self.seconds);
+        let asked = [Count::ChaosAnswer, Count::FinalAnswer, Count::SurfaceAnswer];
+        let compared: u64 = asked.iter().map(|what| self.totals.sum(*what)).sum();
+        println!("{compared} answers were compared with the ledger");
         for (case, failures) in self.failures.iter().take(10) {
             println!("seed {} ({:?}): {}", case.seed, case.versions, failures.join("; "));
             println!(

@@ -9,7 +9,7 @@ use crate::ports::Fate;
 use crate::ports::blobs::Damage;
 use crate::ports::broker::{Draft, Note};
 use crate::ports::producer::{StreamSpec, VersionMode};
-use crate::questions::final_check;
+use crate::questions::{Moments, final_check};
 use crate::subject::{Active, Fleet, NoOwners, Subject};
 use crate::surface::found;
 use crate::world::{Outcome, Ports, Setup, World};
@@ -265,7 +265,7 @@ impl Stage {
     /// The end: every question about `a`, by reads that see no rumour.
     pub(crate) fn ask_all(self) -> Outcome {
         self.world.index.spare(DEAF_TO_RUMOURS);
-        final_check(&self.world, &self.subject, &self.fleet, &self.judge);
+        final_check(&self.world, &self.subject, &self.fleet, &self.judge, Moments::All);
         self.world.finish()
     }
 

@@ -209,7 +209,8 @@ impl Subject {
                     Some(Privacy::Off),
                     None,
                 ]),
-                train_at: [12, 40, 120],
+                // Training takes longer than anything else here: twice in a worker's life must do.
+                train_at: [12, 60, u64::MAX],
             },
             settings: WorkerSettings {
                 partition,

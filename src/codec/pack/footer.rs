@@ -90,6 +90,8 @@ pub struct Stretch {
     pub first_offset: Offset,
     /// Offset of the last event.
     pub last_offset: Offset,
+    /// Leader epoch of that event, -1 if unknown.
+    pub leader_epoch: i32,
     /// Effective time of `upto`.
     pub effective_time: Timestamp,
     /// Bytes of the body.
@@ -227,6 +229,7 @@ impl Footer {
             upto,
             first_offset: Offset(first_offset),
             last_offset: Offset(first_offset.wrapping_add(entries.offset_span.get(at))),
+            leader_epoch: entries.leader_epoch.get(at) as i32,
             effective_time: Timestamp(entries.effective_time.get(at)),
             body_len: entries.body_len.get(at) as u32,
             is_quarantined: flags & QUARANTINED != 0,

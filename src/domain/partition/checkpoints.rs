@@ -4,10 +4,14 @@
 //! INVARIANT(4): an entry is superseded only by a row whose acknowledgement this worker has seen itself
 //! (written or adopted by it); a row merely read may be a rumour. One whose events this worker has folded
 //! again is superseded once the low watermark has passed all of them.
+//!
+//! INVARIANT(12): events that an unclean election took away before the low watermark had reached them were
+//! promised to nobody. They are not used, and what a checkpoint says of them keeps nothing alive.
 
 use super::{Effect, Entries, Entry, Partition};
 use crate::domain::ids::{Offset, PackId, Version};
 use crate::domain::mutant::{Mutant, mutant};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// One checkpoint, as its row and its footer tell, for one partition.
@@ -17,8 +21,40 @@ pub struct LiveCheckpoint {
     pub pack: PackId,
     /// Bytes of the whole object.
     pub object_bytes: u64,
-    /// What it holds of this partition.
+    /// What it holds of this partition that is not cut off as a whole.
     pub entries: Arc<Entries>,
+    /// Its events at or beyond this offset were cut off, and others may have their offsets and versions.
+    pub cut: Option<Offset>,
+}
+
+impl LiveCheckpoint {
+    /// The same where the log was cut at `end` before the low watermark had come so far.
+    #[must_use]
+    pub fn cut_at(self, end: Offset) -> Self {
+        let cut = self.cut.map_or(end, |cut| cut.min(end));
+        Self { entries: Arc::new(self.entries.starting_below(cut)), cut: Some(cut), ..self }
+    }
+
+    /// Whether an entry has events that were cut off: then it does not reach up to the version it names.
+    #[must_use]
+    pub fn cuts(&self, entry: &Entry<'_>) -> bool {
+        self.cut.is_some_and(|cut| entry.last_offset >= cut)
+    }
+
+    /// What it holds of one aggregate, for a reader who leaves events from `ignore_from` on to the log.
+    #[must_use]
+    pub fn entry_ref(&self, entry: &Entry<'_>, ignore_from: Option<Offset>) -> EntryRef {
+        EntryRef {
+            pack: self.pack,
+            object_bytes: self.object_bytes,
+            from: entry.from,
+            upto: entry.upto,
+            first_offset: entry.first_offset,
+            last_offset: entry.last_offset,
+            marked: entry.marked,
+            ignore_from: [ignore_from, self.cut].into_iter().flatten().min(),
+        }
+    }
 }
 
 /// What a live checkpoint holds of one aggregate, as a reader needs it.
@@ -50,8 +86,11 @@ pub(super) struct Live {
     ignore_from: Option<Offset>,
     superseded: Vec<bool>,
     left: usize,
-    /// Entries of another owner wholly at or beyond the start: their last offsets, the lowest at the end.
+    /// Entries of another owner of which nothing is needed but what was folded again (at first those wholly
+    /// at or beyond the start): their last offsets, the lowest at the end.
     ahead: Vec<(Offset, usize)>,
+    /// Entries with events that were cut off, and the version up to which the others reach, once loaded.
+    reach: BTreeMap<usize, Version>,
     /// Entries before this one were asked to become snapshots.
     pub(super) walked: usize,
     retired: bool,
@@ -82,7 +121,8 @@ impl Live {
         let ahead = entries.filter(|(_, entry)| is_ahead(entry)).map(|(at, entry)| (entry.last_offset, at));
         let mut ahead: Vec<(Offset, usize)> = ahead.collect();
         ahead.sort_unstable_by(|a, b| b.cmp(a));
-        Self { checkpoint, ignore_from, superseded, left, ahead, walked: 0, retired: false }
+        let reach = BTreeMap::new();
+        Self { checkpoint, ignore_from, superseded, left, ahead, reach, walked: 0, retired: false }
     }
 
     /// All below this offset that was folded again is covered by what this worker has seen acknowledged. What
@@ -122,6 +162,15 @@ impl Live {
     fn supersede(&mut self, id: &str, version: Version, with_mark: bool) {
         let Some(index) = self.checkpoint.entries.find(id) else { return };
         let entry = self.checkpoint.entries.get(index);
+        if self.checkpoint.cuts(&entry) {
+            // What is left of it is in that row; the rest counts until it is covered again.
+            if self.reach.get(&index).is_some_and(|reach| *reach <= version) {
+                let at = self.ahead.partition_point(|(last, _)| *last > entry.last_offset);
+                self.ahead.insert(at, (entry.last_offset, index));
+                self.reach.remove(&index);
+            }
+            return;
+        }
         if !self.superseded[index] && entry.upto <= version && (with_mark || !entry.marked) {
             self.superseded[index] = true;
             self.left -= 1;
@@ -130,6 +179,17 @@ impl Live {
 }
 
 impl Partition {
+    /// An aggregate was loaded with all that live checkpoints hold of it: where events were cut off behind
+    /// that, no later version tells how far their entries reach.
+    pub(super) fn note_reach(&mut self, id: &str, version: Version) {
+        for live in self.checkpoints.iter_mut().filter(|live| live.checkpoint.cut.is_some()) {
+            let Some(index) = live.checkpoint.entries.find(id) else { continue };
+            if live.checkpoint.cuts(&live.checkpoint.entries.get(index)) {
+                live.reach.insert(index, version);
+            }
+        }
+    }
+
     /// What live checkpoints hold of an aggregate beyond `row`, in version order.
     pub(super) fn pending_entries(&self, id: &str, row: Option<Version>) -> Vec<EntryRef> {
         if mutant(Mutant::PendingForgottenOnLoad) {
@@ -141,16 +201,7 @@ impl Partition {
             if row.is_some_and(|row| entry.upto <= row && !entry.marked) {
                 continue;
             }
-            pending.push(EntryRef {
-                pack: live.checkpoint.pack,
-                object_bytes: live.checkpoint.object_bytes,
-                from: entry.from,
-                upto: entry.upto,
-                first_offset: entry.first_offset,
-                last_offset: entry.last_offset,
-                marked: entry.marked,
-                ignore_from: live.ignore_from,
-            });
+            pending.push(live.checkpoint.entry_ref(&entry, live.ignore_from));
         }
         pending.sort_by_key(|entry| (entry.from, entry.upto, entry.pack));
         if mutant(Mutant::OnlyNewestPendingUsed) && pending.len() > 1 {

@@ -31,6 +31,8 @@ pub struct Entries {
     /// Per entry: id length, id, then the numbers as varints.
     packed: Vec<u8>,
     starts: Vec<u32>,
+    /// By leader epoch, the highest offset of an entry whose last event has that epoch; few.
+    epochs: Vec<(i32, Offset)>,
 }
 
 impl Entries {
@@ -53,6 +55,26 @@ impl Entries {
         table.packed.shrink_to_fit();
         table.starts.shrink_to_fit();
         table
+    }
+
+    /// The same with the leader epochs of the entries' last events, each with the highest of their offsets.
+    #[must_use]
+    pub fn under(mut self, epochs: Vec<(i32, Offset)>) -> Self {
+        self.epochs = epochs;
+        self
+    }
+
+    /// What `under` was told; nothing for a checkpoint of our own, which needs none.
+    #[must_use]
+    pub fn epochs(&self) -> &[(i32, Offset)] {
+        &self.epochs
+    }
+
+    /// The entries that have an event below this offset.
+    #[must_use]
+    pub fn starting_below(&self, offset: Offset) -> Self {
+        let below = self.iter().filter(|entry| entry.first_offset < offset);
+        Self::from_sorted(below).under(self.epochs.clone())
     }
 
     fn push(&mut self, entry: &Entry<'_>) {

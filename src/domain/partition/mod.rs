@@ -173,7 +173,7 @@ pub enum Effect {
     Checkpoint(FlightId, Vec<CheckpointItem>),
     /// Write these rows again until acknowledged; answer `Adopted`.
     Adopt(FlightId, Vec<SnapshotRow>),
-    /// Delete this checkpoint's row, best effort.
+    /// Delete this checkpoint's row; nothing waits for it.
     Retire(PackId),
     /// Record an event that cannot be folded, until acknowledged; answer `DeadLettered`.
     DeadLetter(Box<Decoded>, Poison),

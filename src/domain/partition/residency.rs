@@ -136,6 +136,7 @@ impl Partition {
         // A row ahead of what could be folded is damaged, or follows on one that we do not see. Nothing may
         // rest on it: its events are folded again, and covered again.
         rows.retain(|row| row.version <= aggregate.version);
+        self.note_reach(id, aggregate.version);
         let newest = rows.iter().map(|row| row.version).max();
         let adoption = self.adopt_provisional(id, &rows, first, effects);
         let row = newest.unwrap_or_default();
