@@ -65,8 +65,11 @@ fn show(folded: &Folded, events: u64) {
         |of: fn(&snapfold::worker::Status) -> u64| folded.statuses.iter().map(of).sum::<u64>().to_string();
     row("snapshots", sum(|status| status.counts.snapshots.iter().sum()));
     let creation = folded.statuses.iter().fold(Spread::default(), |all, one| all.with(&one.counts.creation));
-    let percentile =
-        |percent| creation.percentile_ms(percent).map_or("longer".to_owned(), |ms| ms.to_string());
+    let percentile = |percent| match creation.percentile_ms(percent) {
+        _ if creation.total() == 0 => "none".to_owned(),
+        None => "longer".to_owned(),
+        Some(ms) => ms.to_string(),
+    };
     row("  trip to row, median ms <=", percentile(50));
     row("  trip to row, p99 ms <=", percentile(99));
     row("checkpoints of partitions", sum(|status| status.counts.checkpoints));
