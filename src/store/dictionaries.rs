@@ -54,6 +54,8 @@ struct Learner {
     candidate: Option<Dictionary>,
     /// Durable: what new records are compressed with.
     active: Option<Dictionary>,
+    /// A training runs: the next one is measured against what comes of it.
+    is_training: bool,
 }
 
 /// The dictionaries of one process.
@@ -84,7 +86,7 @@ impl Dictionaries {
     }
 
     /// Shows records to the trainers; answers the trainings that have become due. Those are pure functions,
-    /// to be run wherever there is time, and their results go to [`Self::propose`].
+    /// to be run wherever there is time, and their results go to [`Self::trained`].
     pub(super) fn show<'a>(&self, entries: impl Iterator<Item = &'a NewEntry>) -> Vec<(Use, Training)> {
         let Some(privacy) = self.plan.dictionary else { return Vec::new() };
         if self.plan.compression.algorithm != Algorithm::Zstd {
@@ -96,18 +98,23 @@ impl Dictionaries {
             let learner = learners.entry((Arc::clone(&id.key.kind), id.kind)).or_insert_with(|| {
                 let trainer = Trainer::new(id.kind, privacy, self.plan.compression);
                 let trainer = trainer.with_milestones(self.plan.train_at);
-                Learner { trainer, candidate: None, active: None }
+                Learner { trainer, candidate: None, active: None, is_training: false }
             });
             learner.trainer.add(&id.key.id, entry.raw());
         }
-        let due = learners.iter_mut().filter(|(_, learner)| learner.trainer.is_due());
-        due.map(|(of, learner)| (of.clone(), learner.trainer.begin(learner.active.as_ref()))).collect()
+        let due = learners.iter_mut().filter(|(_, learner)| learner.trainer.is_due() && !learner.is_training);
+        due.map(|(of, learner)| {
+            learner.is_training = true;
+            (of.clone(), learner.trainer.begin(learner.active.as_ref()))
+        })
+        .collect()
     }
 
-    /// A training has ended with a dictionary that pays.
-    pub(super) fn propose(&self, of: &Use, dictionary: Dictionary) {
+    /// A training has ended, maybe with a dictionary that pays.
+    pub(super) fn trained(&self, of: &Use, better: Option<Dictionary>) {
         if let Some(learner) = self.learners().get_mut(of) {
-            learner.candidate = Some(dictionary);
+            learner.is_training = false;
+            learner.candidate = better.or(learner.candidate.take());
         }
     }
 

@@ -161,9 +161,7 @@ impl SnapshotStore {
             let packs = Arc::clone(&self.packs);
             let train = move || {
                 // A training that fails leaves things as they are: a dictionary is never needed.
-                if let Ok(Some(better)) = training.run() {
-                    packs.dictionaries.propose(&of, better);
-                }
+                packs.dictionaries.trained(&of, training.run().ok().flatten());
             };
             drop(self.compute.start(Box::new(train)));
         }

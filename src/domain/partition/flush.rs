@@ -239,6 +239,8 @@ impl Partition {
     ) {
         let Some((slot, id)) = self.slot_of(flight) else { return };
         self.snapshots_in_flight -= 1;
+        // A checkpoint that found everything in flight was none: it may be asked for again.
+        self.checkpoint_wanted &= self.checkpoint_flight.is_some();
         let live = self.slots.get_mut(slot).live_mut().expect("what is in flight is not evicted");
         let stored = *live.flight.take().expect("the flight of this slot");
         assert_eq!(stored.id, flight, "one snapshot of an aggregate at a time");
@@ -272,6 +274,7 @@ impl Partition {
     pub(super) fn snapshot_abandoned(&mut self, flight: FlightId, effects: &mut Vec<Effect>) {
         let Some((slot, _)) = self.slot_of(flight) else { return };
         self.snapshots_in_flight -= 1;
+        self.checkpoint_wanted &= self.checkpoint_flight.is_some();
         self.counts.snapshots_abandoned += 1;
         let live = self.slots.get_mut(slot).live_mut().expect("what is in flight is not evicted");
         let lost = *live.flight.take().expect("the flight of this slot");

@@ -307,7 +307,7 @@ impl Partition {
     /// Asks for a checkpoint once too much is uncovered, unless one is being written.
     pub(super) fn keep_covered(&mut self, effects: &mut Vec<Effect>) {
         let half = self.settings.memory_bytes_max / (2 * TAILS_SHARE);
-        let too_much = self.slots.tail_bytes() > self.settings.uncovered_bytes_max.min(half);
+        let too_much = self.slots.on_ground_bytes() > self.settings.uncovered_bytes_max.min(half);
         if too_much && self.checkpoint_flight.is_none() {
             self.want_checkpoint(effects);
         }

@@ -33,8 +33,9 @@ pub(super) struct Slot {
     pub(super) listed: Option<Offset>,
     /// Bytes counted for it, kept by `Partition::touch`.
     pub(super) counted_bytes: usize,
-    /// Of these, bytes of uncovered events.
+    /// Of these, bytes of uncovered events, and of those that no snapshot in flight will cover.
     pub(super) counted_tail: usize,
+    pub(super) counted_on_ground: usize,
     /// Whether it may be evicted, and whether it has cuts that wait; both kept by `Partition::touch`.
     pub(super) may_go: bool,
     pub(super) has_cuts_waiting: bool,
@@ -318,6 +319,7 @@ pub(super) struct Slots {
     hand: usize,
     bytes: usize,
     tail_bytes: usize,
+    on_ground_bytes: usize,
     /// How many may be evicted, and how many have cuts that wait.
     evictable: usize,
     with_cuts_waiting: usize,
@@ -343,6 +345,12 @@ impl Slots {
         self.tail_bytes
     }
 
+    /// Bytes of uncovered events that a checkpoint would take: those of aggregates without a snapshot in
+    /// flight.
+    pub(super) fn on_ground_bytes(&self) -> usize {
+        self.on_ground_bytes
+    }
+
     /// The live aggregate in a slot that may have been evicted or given away since it was noted.
     pub(super) fn live_or_gone(&mut self, slot: SlotId) -> Option<&mut Live> {
         self.slots.get_mut(slot.0 as usize)?.as_mut()?.live_mut()
@@ -364,6 +372,7 @@ impl Slots {
             listed: None,
             counted_bytes: 0,
             counted_tail: 0,
+            counted_on_ground: 0,
             may_go: false,
             has_cuts_waiting: false,
             referenced: true,
@@ -384,6 +393,7 @@ impl Slots {
         let gone = self.slots[slot.0 as usize].take().expect("a slot is removed once");
         self.bytes -= gone.counted_bytes;
         self.tail_bytes -= gone.counted_tail;
+        self.on_ground_bytes -= gone.counted_on_ground;
         self.evictable -= usize::from(gone.may_go);
         self.with_cuts_waiting -= usize::from(gone.has_cuts_waiting);
         let found = self.by_hash.find_entry(hash(&gone.id), |(_, other)| *other == slot);
@@ -400,6 +410,9 @@ impl Slots {
         let move_sum = |sum: &mut usize, counted: usize, now: usize| *sum = *sum - counted + now;
         move_sum(&mut self.bytes, replace(&mut slot.counted_bytes, bytes), bytes);
         move_sum(&mut self.tail_bytes, replace(&mut slot.counted_tail, tail), tail);
+        let is_in_flight = slot.live().is_some_and(|live| live.flight.is_some());
+        let on_ground = if is_in_flight { 0 } else { tail };
+        move_sum(&mut self.on_ground_bytes, replace(&mut slot.counted_on_ground, on_ground), on_ground);
         move_sum(&mut self.evictable, replace(&mut slot.may_go, may_go).into(), may_go.into());
         let counted = replace(&mut slot.has_cuts_waiting, has_cuts);
         move_sum(&mut self.with_cuts_waiting, counted.into(), has_cuts.into());
