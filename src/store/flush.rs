@@ -286,13 +286,19 @@ impl SnapshotStore {
         new.map(listing).collect()
     }
 
-    /// Writes rows of one aggregate in their order.
+    /// Writes rows of one aggregate in their order, as many at once as the index can: what is acknowledged is
+    /// not repeated.
     fn snapshot_rows(&self, rows: Vec<SnapshotRow>, started: u64) -> BoxFuture<'_, Result<()>> {
-        let put = move || -> BoxFuture<'_, _> {
-            let put = self.index.put_snapshots(rows.clone());
-            Box::pin(async { timeout_is_success(put.await, Mutant::SnapshotTimeoutIsSuccess) })
-        };
-        Box::pin(self.until_acked(started, "write snapshot rows", put))
+        Box::pin(async move {
+            for rows in rows.chunks(self.index.rows_at_once()) {
+                let put = || -> BoxFuture<'_, _> {
+                    let put = self.index.put_snapshots(rows.to_vec());
+                    Box::pin(async { timeout_is_success(put.await, Mutant::SnapshotTimeoutIsSuccess) })
+                };
+                self.until_acked(started, "write snapshot rows", put).await?;
+            }
+            Ok(())
+        })
     }
 
     /// Writes one checkpoint of many partitions: the pack, then one row per partition. Answers in the order

@@ -46,8 +46,12 @@ pub enum From {
 pub trait Index: Send + Sync {
     /// Writes one snapshot row.
     fn put_snapshot(&self, row: SnapshotRow) -> BoxFuture<'_, PortResult<()>>;
+    /// How many snapshot rows of one aggregate [`Index::put_snapshots`] writes as one unit.
+    fn rows_at_once(&self) -> usize {
+        1
+    }
     /// Writes snapshot rows of one aggregate so that none is seen before all ahead of it in the list are
-    /// acknowledged. An index that can write them as one unit does.
+    /// acknowledged.
     fn put_snapshots(&self, rows: Vec<SnapshotRow>) -> BoxFuture<'_, PortResult<()>> {
         Box::pin(async move {
             for row in rows {

@@ -332,6 +332,10 @@ impl Index for EmbeddedIndex {
         self.put_snapshots(vec![row])
     }
 
+    fn rows_at_once(&self) -> usize {
+        usize::MAX
+    }
+
     fn put_snapshots(&self, rows: Vec<SnapshotRow>) -> BoxFuture<'_, PortResult<()>> {
         let facts = rows.iter().flat_map(|row| {
             let id = snapshot_id(&row.key, row.lineage, row.version);
