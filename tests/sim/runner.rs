@@ -76,7 +76,7 @@ pub(crate) struct Verdict {
 }
 
 /// Every so many cases one is run twice, and must leave the same trace.
-const TWICE_EVERY: u64 = 21;
+const TWICE_EVERY: u64 = 19;
 
 /// Runs the seeds; `run` builds a world, drives it and finishes it.
 #[expect(clippy::disallowed_methods, reason = "the speed of the simulator is measured by a real clock")]
