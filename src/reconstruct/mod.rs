@@ -12,8 +12,8 @@
 //! *Order* (write last, read first): low watermark, then the list of checkpoints, then snapshot rows, then
 //!   the log from *that* low watermark. Any other order can end too early without noticing.
 //! *If it fails*: an error of a port is `Unavailable` and is never read as "absent"; a record that cannot be
-//!   read gives
-//! way to an older one and the log; where that is gone too, the answer is `Gone`, never a wrong state.
+//!   read gives way to an older one and the log; where that is gone too, the answer is `Gone`, never a wrong
+//!   state.
 //! *If cancelled*: nothing is lost, nothing was written.
 
 mod assemble;
@@ -29,10 +29,10 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Decode;
 use crate::domain::ids::{AggregateKey, Offset, PackId, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
-use crate::domain::partition::{EntryRef, LiveCheckpoint, Loaded};
+use crate::domain::partition::{EntryRef, Epochs, LiveCheckpoint, Loaded, reach};
 use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
 use crate::kafka::{Log, LogBounds};
-use crate::store::checkpoints::{self, Held};
+use crate::store::checkpoints::Held;
 use crate::store::index::{From, Index};
 use crate::store::packs::Packs;
 use crate::store::unavailable;
@@ -48,7 +48,7 @@ const ROWS_PAGE: usize = 32;
 
 /// Reads what is wanted of one live checkpoint, with the leader epochs of its entries.
 type ReadCheckpoint<'a, C> =
-    dyn Fn(CheckpointRow) -> BoxFuture<'a, Result<Option<(C, checkpoints::Epochs)>>> + Send + Sync + 'a;
+    dyn Fn(CheckpointRow) -> BoxFuture<'a, Result<Option<(C, Epochs)>>> + Send + Sync + 'a;
 
 /// What a view has of a checkpoint, whole or for one aggregate.
 trait Listed: Sized + Send {
@@ -225,7 +225,7 @@ impl Reconstructor {
         let read = |row: CheckpointRow| {
             async move {
                 let table = self.packs.table(&row).await?;
-                let epochs = table.entries.epochs().to_vec();
+                let epochs = table.entries.epochs().clone();
                 Ok(Some((table, epochs)))
             }
             .boxed()
@@ -342,11 +342,10 @@ impl Reconstructor {
         partition: &PartitionKey,
         (bounds, watermarks): (&LogBounds, &[WatermarkRow]),
         ends: &mut Epochs,
-        epochs: &[(i32, Offset)],
+        epochs: &Epochs,
     ) -> Result<Option<Offset>> {
-        let is_older = |epoch: i32| epoch >= 0 && epoch < bounds.leader_epoch;
         let mut first_cut = None;
-        for (epoch, last) in epochs.iter().filter(|(epoch, _)| is_older(*epoch)) {
+        for (epoch, last) in epochs.iter().filter(|(epoch, _)| **epoch < bounds.leader_epoch) {
             let end = match ends.get(epoch) {
                 Some(end) => *end,
                 None => {
@@ -392,8 +391,8 @@ impl Reconstructor {
     }
 
     /// Rows from a start downwards to the newest full one, or the first; further down to `oldest` if given.
-    /// The walk
-    /// goes on below a full row only as far as `oldest`: an unreadable base makes the assembly ask for more.
+    /// The walk goes on below a full row only as far as `oldest`: an unreadable base makes the assembly ask
+    /// for more.
     async fn rows_down(
         &self,
         key: &AggregateKey,
@@ -443,16 +442,6 @@ impl Reconstructor {
             return Ok(Vec::new());
         }
         self.rows_down(key, partition, From::AtOrBelow(Version(below.0 - 1)), None).await
-    }
-}
-
-/// Leader epochs and the highest offset that was reached under each.
-type Epochs = BTreeMap<i32, Offset>;
-
-fn reach(epochs: &mut Epochs, epoch: i32, offset: Offset) {
-    if epoch >= 0 {
-        let last = epochs.entry(epoch).or_default();
-        *last = offset.max(*last);
     }
 }
 

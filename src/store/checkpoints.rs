@@ -12,7 +12,7 @@ use super::packs::Packs;
 use crate::codec::pack::{Footer, Stretch};
 use crate::domain::error::{Error, Result};
 use crate::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Timestamp};
-use crate::domain::partition::{Entries, Entry, EntryRef, LiveCheckpoint};
+use crate::domain::partition::{Entries, Entry, EntryRef, Epochs, LiveCheckpoint, reach};
 use crate::domain::row::CheckpointRow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -158,16 +158,6 @@ struct Share {
     epochs: Epochs,
 }
 
-/// By leader epoch, the highest offset of an entry whose last event has that epoch; few.
-pub type Epochs = Vec<(i32, Offset)>;
-
-fn note_epoch(epochs: &mut Epochs, stretch: &Stretch) {
-    match epochs.iter_mut().find(|(epoch, _)| *epoch == stretch.leader_epoch) {
-        Some((_, last)) => *last = stretch.last_offset.max(*last),
-        None => epochs.push((stretch.leader_epoch, stretch.last_offset)),
-    }
-}
-
 impl Summary {
     fn of(footer: &Footer) -> Self {
         let mut filter = vec![0; (footer.len() * FILTER_BITS).div_ceil(64)];
@@ -179,7 +169,7 @@ impl Summary {
             let part = parts.entry((stretch.partition, stretch.lineage));
             let (entries, last, epochs) = part.or_insert((0, Some(Seen::default()), Epochs::new()));
             *entries += 1;
-            note_epoch(epochs, &stretch);
+            reach(epochs, stretch.leader_epoch, stretch.last_offset);
             if last.as_mut().is_some_and(|last| !last.follows(kind, id)) {
                 *last = None;
             }
@@ -292,8 +282,15 @@ fn table_of(footer: &Footer, part: Part) -> Result<Entries> {
         return Err(Error::corrupt(NOT_WRITTEN));
     }
     let mut epochs = Epochs::new();
-    entries.iter().for_each(|(_, stretch)| note_epoch(&mut epochs, stretch));
-    let table = Entries::from_sorted(entries.iter().map(|(id, stretch)| Entry {
+    for (_, stretch) in &entries {
+        reach(&mut epochs, stretch.leader_epoch, stretch.last_offset);
+    }
+    Ok(Entries::from_sorted(entries.iter().map(|(id, stretch)| entry_of(id, stretch))).under(epochs))
+}
+
+/// An entry as a table has it.
+fn entry_of<'a>(id: &'a str, stretch: &Stretch) -> Entry<'a> {
+    Entry {
         id,
         from: stretch.from,
         upto: stretch.upto,
@@ -302,8 +299,7 @@ fn table_of(footer: &Footer, part: Part) -> Result<Entries> {
         effective_time: stretch.effective_time,
         raw_bytes: u64::from(stretch.body_len),
         marked: stretch.is_quarantined,
-    }));
-    Ok(table.under(epochs))
+    }
 }
 
 impl Packs {
@@ -322,16 +318,7 @@ impl Packs {
         for at in footer.find(&key.kind, &key.id) {
             let stretch = footer.stretch(at)?;
             if (stretch.partition, stretch.lineage) == (row.key.partition, row.key.lineage) {
-                let entry = EntryRef {
-                    pack: row.pack,
-                    object_bytes: row.object_bytes,
-                    from: stretch.from,
-                    upto: stretch.upto,
-                    first_offset: stretch.first_offset,
-                    last_offset: stretch.last_offset,
-                    marked: stretch.is_quarantined,
-                    ignore_from: None,
-                };
+                let entry = EntryRef::of(row.pack, row.object_bytes, &entry_of(&key.id, &stretch));
                 let held = Held { entry, effective_time: stretch.effective_time };
                 return Ok(Some((held, summary.epochs(row))));
             }
@@ -431,7 +418,7 @@ mod tests {
                 let key = AggregateKey { kind: Arc::clone(&kind), id: item(n).id };
                 let held = packs.held(&row, &key).now_or_never().unwrap().unwrap();
                 held.map(|(held, epochs)| {
-                    assert_eq!(epochs, [(0, Offset(count - 1))]);
+                    assert_eq!(epochs, Epochs::from([(0, Offset(count - 1))]));
                     held
                 })
             };

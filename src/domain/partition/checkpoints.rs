@@ -44,16 +44,8 @@ impl LiveCheckpoint {
     /// What it holds of one aggregate, for a reader who leaves events from `ignore_from` on to the log.
     #[must_use]
     pub fn entry_ref(&self, entry: &Entry<'_>, ignore_from: Option<Offset>) -> EntryRef {
-        EntryRef {
-            pack: self.pack,
-            object_bytes: self.object_bytes,
-            from: entry.from,
-            upto: entry.upto,
-            first_offset: entry.first_offset,
-            last_offset: entry.last_offset,
-            marked: entry.marked,
-            ignore_from: [ignore_from, self.cut].into_iter().flatten().min(),
-        }
+        let ignore_from = [ignore_from, self.cut].into_iter().flatten().min();
+        EntryRef { ignore_from, ..EntryRef::of(self.pack, self.object_bytes, entry) }
     }
 }
 
@@ -76,6 +68,23 @@ pub struct EntryRef {
     pub marked: bool,
     /// L1: events at or beyond this offset are ignored, the tail has them. None for checkpoints of our own.
     pub ignore_from: Option<Offset>,
+}
+
+impl EntryRef {
+    /// An entry of a pack, with all of its events.
+    #[must_use]
+    pub fn of(pack: PackId, object_bytes: u64, entry: &Entry<'_>) -> Self {
+        Self {
+            pack,
+            object_bytes,
+            from: entry.from,
+            upto: entry.upto,
+            first_offset: entry.first_offset,
+            last_offset: entry.last_offset,
+            marked: entry.marked,
+            ignore_from: None,
+        }
+    }
 }
 
 /// A live checkpoint with what is superseded of it.
@@ -108,8 +117,8 @@ impl Live {
 
     fn new(checkpoint: LiveCheckpoint, ignore_from: Option<Offset>) -> Self {
         // SUBTLE: entries beyond the start are not used (L1), but they count like all others. Their writer
-        // may have moved
-        // the low watermark past them after we read it; until our own rows cover their events, only they do.
+        // may have moved the low watermark past them after we read it; until our own rows cover their events,
+        // only they do.
         let dropped = |entry: Entry<'_>| {
             let beyond = ignore_from.is_some_and(|start| entry.first_offset >= start);
             beyond && mutant(Mutant::EntriesBeyondStartDropped)

@@ -2,6 +2,7 @@
 //! small, because a worker holds the tables of all live checkpoints (a million entries are some 30 MB).
 
 use crate::domain::ids::{Offset, Timestamp, Version};
+use std::collections::BTreeMap;
 
 /// What a checkpoint holds of one aggregate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,14 +26,24 @@ pub struct Entry<'a> {
     pub marked: bool,
 }
 
+/// Leader epochs and the highest offset that was reached under each; few.
+pub type Epochs = BTreeMap<i32, Offset>;
+
+/// An offset was reached under this epoch; an unknown one (-1) says nothing.
+pub fn reach(epochs: &mut Epochs, epoch: i32, offset: Offset) {
+    if epoch >= 0 {
+        let last = epochs.entry(epoch).or_default();
+        *last = offset.max(*last);
+    }
+}
+
 /// The entries of one checkpoint and partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entries {
     /// Per entry: id length, id, then the numbers as varints.
     packed: Vec<u8>,
     starts: Vec<u32>,
-    /// By leader epoch, the highest offset of an entry whose last event has that epoch; few.
-    epochs: Vec<(i32, Offset)>,
+    epochs: Epochs,
 }
 
 impl Entries {
@@ -59,14 +70,14 @@ impl Entries {
 
     /// The same with the leader epochs of the entries' last events, each with the highest of their offsets.
     #[must_use]
-    pub fn under(mut self, epochs: Vec<(i32, Offset)>) -> Self {
+    pub fn under(mut self, epochs: Epochs) -> Self {
         self.epochs = epochs;
         self
     }
 
     /// What `under` was told; nothing for a checkpoint of our own, which needs none.
     #[must_use]
-    pub fn epochs(&self) -> &[(i32, Offset)] {
+    pub fn epochs(&self) -> &Epochs {
         &self.epochs
     }
 

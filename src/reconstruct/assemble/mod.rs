@@ -15,13 +15,13 @@
 mod log;
 
 use super::piece::{Piece, Source};
-use super::{AsOf, Ask, Epochs, FoldedEvent, Provenance, Reconstructor, reach};
+use super::{AsOf, Ask, FoldedEvent, Provenance, Reconstructor};
 use crate::domain::aggregate::Aggregate;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Decoded;
 use crate::domain::ids::{AggregateKey, Offset, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
-use crate::domain::partition::TRAIL_MAX;
+use crate::domain::partition::{Epochs, TRAIL_MAX, reach};
 use crate::domain::record::{IncrementBody, QuarantineMark};
 use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
 use std::collections::VecDeque;
