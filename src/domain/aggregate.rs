@@ -427,27 +427,13 @@ impl Rules {
             aggregate.last_event_type = event_type.into();
         }
         let forgotten = decoded.content.is_err() && mutant(Mutant::PoisonForgetsEventId);
-        let event_id = decoded.event_id().filter(|_| !forgotten);
-        aggregate.last_event_id = event_id.map(|id| rewritten(aggregate.last_event_id.take(), id));
+        aggregate.last_event_id = decoded.event_id().filter(|_| !forgotten).map(Box::from);
         if let (Versions::CountedOnce, Some(id)) = (self.versions, &aggregate.last_event_id) {
             if aggregate.recent_event_ids.len() == RECENT_EVENT_IDS_MAX {
                 aggregate.recent_event_ids.remove(0);
             }
             aggregate.recent_event_ids.push(id_hash(id));
         }
-    }
-}
-
-/// `text` in the place of `old`, whose memory is kept where it has the length: event ids mostly do.
-fn rewritten(old: Option<Box<str>>, text: &str) -> Box<str> {
-    match old {
-        Some(old) if old.len() == text.len() => {
-            let mut old = String::from(old);
-            old.clear();
-            old.push_str(text);
-            old.into_boxed_str()
-        }
-        _ => text.into(),
     }
 }
 
