@@ -237,10 +237,7 @@ impl Partition {
         full_bytes: Option<u64>,
         effects: &mut Vec<Effect>,
     ) {
-        let Some((slot, id)) = self.slot_of(flight) else { return };
-        self.snapshots_in_flight -= 1;
-        // A checkpoint that found everything in flight was none: it may be asked for again.
-        self.checkpoint_wanted &= self.checkpoint_flight.is_some();
+        let Some((slot, id)) = self.touch_down(flight) else { return };
         let live = self.slots.get_mut(slot).live_mut().expect("what is in flight is not evicted");
         let stored = *live.flight.take().expect("the flight of this slot");
         assert_eq!(stored.id, flight, "one snapshot of an aggregate at a time");
@@ -270,11 +267,18 @@ impl Partition {
         self.try_snapshot(slot, effects);
     }
 
+    /// The flight of a snapshot has ended, whichever way; answers whose it was.
+    fn touch_down(&mut self, flight: FlightId) -> Option<(SlotId, Arc<str>)> {
+        let whose = self.slot_of(flight)?;
+        self.snapshots_in_flight -= 1;
+        // A checkpoint that found everything in flight was none: it may be asked for again.
+        self.checkpoint_wanted &= self.checkpoint_flight.is_some();
+        Some(whose)
+    }
+
     /// Nothing is certain about it: its events are as uncovered as before, and its cuts wait again.
     pub(super) fn snapshot_abandoned(&mut self, flight: FlightId, effects: &mut Vec<Effect>) {
-        let Some((slot, _)) = self.slot_of(flight) else { return };
-        self.snapshots_in_flight -= 1;
-        self.checkpoint_wanted &= self.checkpoint_flight.is_some();
+        let Some((slot, _)) = self.touch_down(flight) else { return };
         self.counts.snapshots_abandoned += 1;
         let live = self.slots.get_mut(slot).live_mut().expect("what is in flight is not evicted");
         let lost = *live.flight.take().expect("the flight of this slot");

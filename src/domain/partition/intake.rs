@@ -98,21 +98,14 @@ impl Partition {
     ) {
         while let Some(decoded) = parked.pop_front() {
             let offset = decoded.record.offset;
-            let refused = match self.is_beyond_halt(offset) {
-                true => Err((Box::new(decoded), None)),
-                false => {
-                    self.fold_into(slot, decoded, now, effects).map_err(|(event, why)| (event, Some(why)))
-                }
-            };
-            if let Err((decoded, poison)) = refused {
-                // The event and those after it wait where they are: the watermark cannot pass them.
+            if self.is_beyond_halt(offset) {
+                parked.push_front(decoded);
+                return self.stand_still(slot, parked);
+            }
+            if let Err((decoded, poison)) = self.fold_into(slot, decoded, now, effects) {
                 parked.push_front(*decoded);
-                let loading = super::slot::Loading { parked, asked: true, ..Default::default() };
-                self.stand_still(slot, loading);
-                if let Some(poison) = poison {
-                    self.halt(offset, poison, effects);
-                }
-                return;
+                self.stand_still(slot, parked);
+                return self.halt(offset, poison, effects);
             }
         }
     }

@@ -4,12 +4,13 @@ use super::slot::{Adoption, Body, Live, Loading, SlotId};
 use super::trail::Trail;
 use super::{Effect, EntryRef, FlightId, Now, Partition, Reply, Strategy, TAILS_SHARE};
 use crate::domain::aggregate::{Aggregate, State};
+use crate::domain::event::Decoded;
 use crate::domain::ids::{Offset, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::poison::Poison;
 use crate::domain::record::QuarantineMark;
 use crate::domain::row::{RecordKind, SnapshotRow, Trigger};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// The end of a load.
@@ -237,13 +238,12 @@ impl Partition {
         live
     }
 
-    /// Makes a live slot one that waits again, for good: the partition is about to halt.
-    pub(super) fn stand_still(&mut self, slot: SlotId, mut loading: Loading) {
-        loading.parked_bytes = loading.parked.iter().map(super::slot::parked_bytes).sum();
-        let slot_mut = self.slots.get_mut(slot);
-        let Body::Live(live) = &mut slot_mut.body else { return };
-        live.stuck = loading.parked;
-        live.stuck_bytes = loading.parked_bytes;
+    /// Events of a live aggregate wait where they are, for good: the partition halts before the first of
+    /// them, and the watermark cannot pass it.
+    pub(super) fn stand_still(&mut self, slot: SlotId, stuck: VecDeque<Decoded>) {
+        let Body::Live(live) = &mut self.slots.get_mut(slot).body else { return };
+        live.stuck_bytes = stuck.iter().map(super::slot::parked_bytes).sum();
+        live.stuck = stuck;
         self.touch(slot);
     }
 
