@@ -66,6 +66,14 @@ fn compare(kind: &str, config: &str, file: &Path, arguments: &[&str], events: us
     assert!(ended.err.contains(&format!("fed {} events", lines.len())), "{}", ended.err);
 }
 
+/// The same over a data set of that name, with its own configuration, where it is there.
+fn compare_real(kind: &str, config: &str, name: &str, events: usize, times: usize) {
+    let Some(file) = real(&format!("{name}.ndjson.zst")) else { return };
+    let path = repository(&format!("config/{name}.yaml")).display().to_string();
+    let arguments = ["--config", &path, "--events", &file.display().to_string()];
+    compare(kind, config, &file, &arguments, events, times);
+}
+
 #[test]
 fn the_bundled_sample_is_answered_at_every_version_and_time() {
     compare("compat", COMPAT, &repository(SAMPLE), &[], 1_500, 6);
@@ -73,18 +81,12 @@ fn the_bundled_sample_is_answered_at_every_version_and_time() {
 
 #[test]
 fn real_fines_are_answered_at_every_version_and_time() {
-    let Some(file) = real("fines.ndjson.zst") else { return };
-    let config = repository("config/fines.yaml").display().to_string();
-    let arguments = ["--config", &config, "--events", &file.display().to_string()];
-    compare("fine", FINES, &file, &arguments, 1_500, 100);
+    compare_real("fine", FINES, "fines", 1_500, 100);
 }
 
 #[test]
 fn real_documents_are_answered_at_every_version_and_time() {
-    let Some(file) = real("compat.ndjson.zst") else { return };
-    let config = repository("config/compat.yaml").display().to_string();
-    let arguments = ["--config", &config, "--events", &file.display().to_string()];
-    compare("compat", COMPAT, &file, &arguments, 700, 6);
+    compare_real("compat", COMPAT, "compat", 700, 6);
 }
 
 /// The broker has forgotten most of the log: what a new process answers comes from rest.

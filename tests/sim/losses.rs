@@ -6,19 +6,25 @@ use crate::ports::Fate;
 use crate::stage::Stage;
 use crate::world::Outcome;
 use snapfold::domain::error::ErrorKind;
-use snapfold::domain::ids::{Offset, Version};
+use snapfold::domain::ids::{Offset, PackId, Version};
 use snapfold::lookup::{Answer, Asked, Refusal, Selector};
 use snapfold::reconstruct::Found;
 
-/// The log is whole: the next owner folds the events again, covers them, and only then retires the row. After
-/// that neither the pack nor the log is missed.
-pub(crate) fn lost_checkpoint_that_is_folded_again() -> Outcome {
+/// Three events in a checkpoint whose owner is gone and whose pack is lost.
+fn with_lost_checkpoint() -> (Stage, Vec<PackId>) {
     let stage = Stage::new();
     let first = stage.worker("first");
     stage.events(1..=3);
     stage.world.sim.kill(first);
     let lost = stage.listed();
     stage.lose("checkpoint");
+    (stage, lost)
+}
+
+/// The log is whole: the next owner folds the events again, covers them, and only then retires the row. After
+/// that neither the pack nor the log is missed.
+pub(crate) fn lost_checkpoint_that_is_folded_again() -> Outcome {
+    let (stage, lost) = with_lost_checkpoint();
     stage.worker("next");
     stage.world.idle(2_000);
     let listed = stage.listed();
@@ -36,12 +42,7 @@ pub(crate) fn lost_checkpoint_that_is_folded_again() -> Outcome {
 
 /// The same, but the next owner cannot cover what it folds: the row stays.
 pub(crate) fn lost_checkpoint_before_it_is_covered() -> Outcome {
-    let stage = Stage::new();
-    let first = stage.worker("first");
-    stage.events(1..=3);
-    stage.world.sim.kill(first);
-    let lost = stage.listed();
-    stage.lose("checkpoint");
+    let (stage, lost) = with_lost_checkpoint();
     let next = stage.worker("next");
     stage.always(next, "put_checkpoint", Fate::Lost);
     stage.world.idle(2_000);
