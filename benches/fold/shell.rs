@@ -141,10 +141,16 @@ impl Shell {
 
     fn pack_checkpoint(&mut self, mut items: Vec<CheckpointItem>) -> LiveCheckpoint {
         items.sort_by(|a, b| a.id.cmp(&b.id));
-        let entries = Arc::new(Entries::from_sorted(items.iter().map(CheckpointItem::entry)));
+        let entry = |item: &CheckpointItem| {
+            let bytes: usize = item.events.iter().map(|event| event.record.bytes()).sum();
+            let mut entry = item.entry();
+            entry.body.len = bytes as u32;
+            entry
+        };
+        let entries = Arc::new(Entries::from_sorted(items.iter().map(entry)));
         let pack = self.pack_id();
         let Some(compression) = self.compression else {
-            let raw: u64 = entries.iter().map(|entry| entry.raw_bytes).sum();
+            let raw: u64 = entries.iter().map(|entry| u64::from(entry.body.len)).sum();
             return LiveCheckpoint { pack, object_bytes: raw / 4, entries, cut: None };
         };
         let mut encoder = Encoder::new(compression, None).expect("zstd takes this level");

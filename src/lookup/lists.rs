@@ -62,8 +62,8 @@ impl Lookup {
                 let from = checkpoint.entries.from_id(after.unwrap_or_default().max(prefix));
                 let wanted = from
                     .take_while(|entry| entry.id.starts_with(prefix))
-                    .filter(|entry| after.is_none_or(|after| entry.id > after));
-                ids.extend(wanted.take(listing.limit).map(|entry| Arc::<str>::from(entry.id)));
+                    .filter(|entry| after.is_none_or(|after| *entry.id > *after));
+                ids.extend(wanted.take(listing.limit).map(|entry| Arc::<str>::from(&*entry.id)));
             }
             views.insert(log.partition, (log, view));
         }

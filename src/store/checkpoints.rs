@@ -9,16 +9,20 @@
 //! to the few footers that matter.
 
 use super::packs::Packs;
-use crate::codec::pack::{Footer, Stretch};
+use crate::codec::compress::Algorithm;
+use crate::codec::pack::{Class, Footer, Locator, Stretch};
 use crate::domain::error::{Error, Result};
 use crate::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Timestamp};
-use crate::domain::partition::{Entries, Entry, EntryRef, Epochs, LiveCheckpoint, reach};
-use crate::domain::row::CheckpointRow;
+use crate::domain::partition::{BodyAt, Entries, Entry, EntryRef, Epochs, FrameAt, LiveCheckpoint, reach};
+use crate::domain::record::{RecordId, RecordKind};
+use crate::domain::row::{CheckpointRow, PartitionKey};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Bytes of footers that are kept.
-const FOOTERS_BYTES_MAX: usize = 24 << 20;
+const FOOTERS_BYTES_MAX: usize = 16 << 20;
+/// Bytes of uncompressed blocks that are kept.
+const BLOCKS_BYTES_MAX: usize = 8 << 20;
 /// Bytes of tables that are kept.
 const TABLES_BYTES_MAX: usize = 8 << 20;
 /// Bytes of summaries that are kept: of some three million entries.
@@ -44,7 +48,7 @@ impl Held {
     /// From a checkpoint's table.
     #[must_use]
     pub fn of(checkpoint: &LiveCheckpoint, id: &str) -> Option<Self> {
-        let entry = checkpoint.entries.get(checkpoint.entries.find(id)?);
+        let (_, entry) = checkpoint.entries.find(id)?;
         let effective_time = entry.effective_time;
         Some(Self { entry: checkpoint.entry_ref(&entry, None), effective_time })
     }
@@ -71,6 +75,8 @@ pub(super) struct Kept(Mutex<Shelves>);
 
 struct Shelves {
     footers: Shelf<PackId, Footer>,
+    /// By pack and where the block starts in it.
+    blocks: Shelf<(PackId, u64), Vec<u8>>,
     summaries: Shelf<PackId, Summary>,
     tables: Shelf<(PackId, Part), Entries>,
 }
@@ -79,6 +85,7 @@ impl Default for Shelves {
     fn default() -> Self {
         Self {
             footers: Shelf::new(FOOTERS_BYTES_MAX),
+            blocks: Shelf::new(BLOCKS_BYTES_MAX),
             summaries: Shelf::new(SUMMARIES_BYTES_MAX),
             tables: Shelf::new(TABLES_BYTES_MAX),
         }
@@ -96,6 +103,14 @@ impl Kept {
 
     pub(super) fn keep_footer(&self, pack: PackId, footer: &Arc<Footer>) {
         self.shelves().footers.keep(pack, footer, footer.heap_len() + size_of::<Footer>());
+    }
+
+    pub(super) fn block(&self, locator: &Locator) -> Option<Arc<Vec<u8>>> {
+        self.shelves().blocks.get(&(locator.pack, locator.frame_offset))
+    }
+
+    pub(super) fn keep_block(&self, locator: &Locator, block: &Arc<Vec<u8>>) {
+        self.shelves().blocks.keep((locator.pack, locator.frame_offset), block, block.len());
     }
 }
 
@@ -162,7 +177,7 @@ impl Summary {
     fn of(footer: &Footer) -> Self {
         let mut filter = vec![0; (footer.len() * FILTER_BITS).div_ceil(64)];
         let mut parts: BTreeMap<Part, (usize, Option<Seen>, Epochs)> = BTreeMap::new();
-        let all = each(footer, |kind, id, stretch| {
+        let all = each(footer, |_, (kind, id), stretch| {
             for (word, bit) in filter_bits(filter.len(), kind, id) {
                 filter[word] |= bit;
             }
@@ -173,6 +188,7 @@ impl Summary {
             if last.as_mut().is_some_and(|last| !last.follows(kind, id)) {
                 *last = None;
             }
+            Ok(())
         });
         let share = |(part, (entries, last, epochs)): (_, (usize, Option<Seen>, Epochs))| {
             (part, Share { entries: last.map(|_| entries), epochs })
@@ -244,18 +260,13 @@ fn filter_bits(words: usize, kind: &str, id: &str) -> impl Iterator<Item = (usiz
 }
 
 /// All entries of a footer, by type and id. Fails if one of them needs a newer reader.
-fn each(footer: &Footer, mut visit: impl FnMut(&str, &str, Stretch)) -> Result<()> {
+fn each(footer: &Footer, mut visit: impl FnMut(usize, (&str, &str), Stretch) -> Result<()>) -> Result<()> {
     let mut all = Ok(());
     for kind in footer.kinds() {
-        footer.each_from(kind, "", |at, id| match footer.stretch(at) {
-            Ok(stretch) => {
-                visit(kind, id, stretch);
-                true
-            }
-            Err(error) => {
-                all = Err(error);
-                false
-            }
+        footer.each_from(kind, "", |at, id| {
+            let visited = footer.stretch(at).and_then(|stretch| visit(at, (kind, id), stretch));
+            all = visited;
+            all.is_ok()
         });
         all.clone()?;
     }
@@ -271,35 +282,80 @@ fn check_count(entries: usize, row: &CheckpointRow) -> Result<()> {
 
 /// The entries of one part, by id.
 fn table_of(footer: &Footer, part: Part) -> Result<Entries> {
-    let mut entries: Vec<(String, Stretch)> = Vec::new();
-    each(footer, |_, id, stretch| {
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut epochs = Epochs::new();
+    each(footer, |at, (_, id), stretch| {
         if (stretch.partition, stretch.lineage) == part {
-            entries.push((id.to_owned(), stretch));
+            reach(&mut epochs, stretch.leader_epoch, stretch.last_offset);
+            entries.push(entry_of(footer, at, id, &stretch)?);
         }
+        Ok(())
     })?;
-    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-    if entries.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+    entries.sort_by(|a, b| a.id.cmp(&b.id));
+    if entries.windows(2).any(|pair| pair[0].id == pair[1].id) {
         return Err(Error::corrupt(NOT_WRITTEN));
     }
-    let mut epochs = Epochs::new();
-    for (_, stretch) in &entries {
-        reach(&mut epochs, stretch.leader_epoch, stretch.last_offset);
-    }
-    Ok(Entries::from_sorted(entries.iter().map(|(id, stretch)| entry_of(id, stretch))).under(epochs))
+    Ok(Entries::from_sorted(entries).under(epochs))
 }
 
-/// An entry as a table has it.
-fn entry_of<'a>(id: &'a str, stretch: &Stretch) -> Entry<'a> {
-    Entry {
-        id,
+/// Entry `at` of a footer as a table has it.
+fn entry_of(footer: &Footer, at: usize, id: &str, stretch: &Stretch) -> Result<Entry> {
+    let locator = footer.locator(at)?;
+    if stretch.kind != RecordKind::Increment || locator.dictionary.is_some() {
+        return Err(Error::corrupt("a checkpoint's entry needs a newer reader"));
+    }
+    Ok(Entry {
+        id: id.into(),
         from: stretch.from,
         upto: stretch.upto,
         first_offset: stretch.first_offset,
         last_offset: stretch.last_offset,
         effective_time: stretch.effective_time,
-        raw_bytes: u64::from(stretch.body_len),
         marked: stretch.is_quarantined,
-    }
+        body: body_at(&locator),
+    })
+}
+
+/// Where a checkpoint's entry has its body.
+pub(super) fn body_at(locator: &Locator) -> BodyAt {
+    let frame = FrameAt {
+        offset: locator.frame_offset,
+        len: locator.frame_len,
+        raw_len: locator.frame_raw_len,
+        algorithm: locator.algorithm.code(),
+    };
+    BodyAt { frame, start: locator.body_start, len: locator.body_len, crc: locator.crc }
+}
+
+/// The record of an entry, and where it is.
+pub(super) fn locate(
+    partition: &PartitionKey,
+    key: &AggregateKey,
+    entry: &EntryRef,
+) -> Result<(RecordId, Locator)> {
+    let id = RecordId {
+        key: key.clone(),
+        lineage: partition.lineage,
+        upto_version: entry.upto,
+        kind: RecordKind::Increment,
+        from_version: entry.from,
+    };
+    let BodyAt { frame, start, len, crc } = entry.body;
+    let locator = Locator {
+        pack: entry.pack,
+        class: Class::Checkpoint,
+        frame_offset: frame.offset,
+        frame_len: frame.len,
+        frame_raw_len: frame.raw_len,
+        algorithm: Algorithm::from_code(frame.algorithm)?,
+        dictionary: None,
+        body_start: start,
+        body_len: len,
+        crc,
+        trail: None,
+        inline: None,
+    };
+    Ok((id, locator))
 }
 
 impl Packs {
@@ -318,7 +374,8 @@ impl Packs {
         for at in footer.find(&key.kind, &key.id) {
             let stretch = footer.stretch(at)?;
             if (stretch.partition, stretch.lineage) == (row.key.partition, row.key.lineage) {
-                let entry = EntryRef::of(row.pack, row.object_bytes, &entry_of(&key.id, &stretch));
+                let entry = entry_of(&footer, at, &key.id, &stretch)?;
+                let entry = EntryRef::of(row.pack, row.object_bytes, &entry);
                 let held = Held { entry, effective_time: stretch.effective_time };
                 return Ok(Some((held, summary.epochs(row))));
             }

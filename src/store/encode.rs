@@ -3,6 +3,7 @@
 //! Invariants: nothing is written whose bytes were not decoded again and compared (rule 8); a pack is a
 //! function of its entries, settings and dictionaries, so encoding it again gives the same bytes.
 
+use super::checkpoints::body_at;
 use super::flush::Flush;
 use super::packs::{Class, Packs};
 use crate::codec::body::{decode_full, decode_increment, encode_full, encode_increment};
@@ -11,7 +12,7 @@ use crate::codec::dictionary::Dictionary;
 use crate::codec::pack::{Frames, Header, Locator, PackWriter, pack_name};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, Digest, Offset, PackId, Timestamp, Version};
-use crate::domain::partition::{CheckpointItem, Cut};
+use crate::domain::partition::{CheckpointItem, Cut, Entry};
 use crate::domain::record::{FullBody, IncrementBody, RecordId, RecordKind, RecordMeta};
 use crate::domain::row::{PartitionKey, SnapshotRow};
 use crate::domain::value::{Limits, Value};
@@ -178,6 +179,28 @@ fn canonical(state: &[u8]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+impl Place {
+    /// What the footer says of it.
+    pub(super) fn meta(&self) -> &RecordMeta {
+        &self.meta
+    }
+
+    /// What a checkpoint's table says of it.
+    pub(super) fn entry(&self) -> Entry {
+        let meta = &self.meta;
+        Entry {
+            id: (*meta.id.key.id).into(),
+            from: meta.id.from_version,
+            upto: meta.id.upto_version,
+            first_offset: meta.first_offset,
+            last_offset: meta.last_offset,
+            effective_time: meta.effective_time,
+            marked: meta.is_quarantined,
+            body: body_at(&self.locator),
+        }
+    }
+}
+
 impl Encoded {
     /// The index row of one entry, which ends at this cut.
     #[must_use]
@@ -231,11 +254,14 @@ impl Packs {
         let mut encoders = Encoders::new();
         let raw_lens: Vec<u64> = entries.iter().map(|entry| entry.raw.len() as u64).collect();
         if class == Class::Checkpoint {
-            let take = |entry: &mut NewEntry| (entry.meta.clone(), std::mem::take(&mut entry.raw));
-            let records = entries.iter_mut().map(take).collect();
             // It lives for minutes, and its records are written once more when they become snapshots.
             let fast = Compression { level: 1, ..self.compression() };
-            writer.add_blocks(records, &mut Encoder::new(fast, None)?)?;
+            let mut encoder = Encoder::new(fast, None)?;
+            // A block has records of one partition: whoever reads on in that partition needs all of it.
+            for part in entries.chunk_by_mut(|a, b| a.meta.partition == b.meta.partition) {
+                let take = |entry: &mut NewEntry| (entry.meta.clone(), std::mem::take(&mut entry.raw));
+                writer.add_blocks(part.iter_mut().map(take).collect(), &mut encoder)?;
+            }
         } else {
             for entry in &entries {
                 let (encoder, _) = self.encoder(&mut encoders, entry)?;

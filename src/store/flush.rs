@@ -13,7 +13,7 @@
 //! *What may leak*: packs without rows, rows nobody waited for.
 
 use super::dictionaries::Use;
-use super::encode::{Encoded, NewEntry};
+use super::encode::{Encoded, NewEntry, Place};
 use super::flush_plan::{FlushPlan, Part, PlannedPack, in_order};
 use super::index::Index;
 use super::packs::{Class, Packs};
@@ -22,10 +22,10 @@ use crate::codec::dictionary::Training;
 use crate::codec::pack::dictionary_name;
 use crate::compute::{Compute, computed};
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::ids::{AggregateKey, Offset, PackId, Timestamp, Version};
+use crate::domain::ids::{AggregateKey, PackId, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::{PortError, PortResult};
-use crate::domain::partition::{CheckpointItem, Entries, Entry, LiveCheckpoint, SnapshotItem};
+use crate::domain::partition::{CheckpointItem, Entries, LiveCheckpoint, SnapshotItem};
 use crate::domain::record::StoredEvent;
 use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
 use futures_util::future::{self, BoxFuture};
@@ -452,25 +452,33 @@ fn encode_checkpoint(
     now: Timestamp,
     parts: Vec<CheckpointPart>,
 ) -> Result<(Encoded, Vec<CheckpointRow>, Vec<Arc<Entries>>)> {
-    let (mut entries, mut rows, mut tables) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut entries, mut sizes) = (Vec::new(), Vec::new());
     for mut part in parts {
         // COST: sorted once, here; what sorts it again finds it in order.
         part.items.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        let (table, first, end) = table_of(&part.items);
-        rows.push(CheckpointRow {
-            key: part.partition.clone(),
-            pack,
-            first_offset: first,
-            end_offset: end,
-            entries: u32::try_from(table.len()).expect("a checkpoint has fewer than 2^32 entries"),
-            object_bytes: 0,
-        });
-        tables.push(Arc::new(table));
+        sizes.push((part.partition.clone(), part.items.len()));
         for item in part.items {
             entries.push(NewEntry::of_checkpoint(&part.partition, &part.kind, item)?);
         }
     }
-    Ok((packs.encode(Class::Checkpoint, pack, now, entries)?, rows, tables))
+    let encoded = packs.encode(Class::Checkpoint, pack, now, entries)?;
+    let (mut rows, mut tables, mut rest) = (Vec::new(), Vec::new(), &encoded.places[..]);
+    for (partition, size) in sizes {
+        let (places, after) = rest.split_at(size);
+        rest = after;
+        let first = places.iter().map(|place| place.meta().first_offset).min().unwrap_or_default();
+        let last = places.iter().map(|place| place.meta().last_offset).max().unwrap_or_default();
+        rows.push(CheckpointRow {
+            key: partition,
+            pack,
+            first_offset: first,
+            end_offset: last.next(),
+            entries: u32::try_from(size).expect("a checkpoint has fewer than 2^32 entries"),
+            object_bytes: 0,
+        });
+        tables.push(Arc::new(Entries::from_sorted(places.iter().map(Place::entry))));
+    }
+    Ok((encoded, rows, tables))
 }
 
 /// Runs writes at the same time, [`WRITES_AT_ONCE`] at most; the first that is given up gives up all of them.
@@ -483,12 +491,4 @@ fn timeout_is_success(outcome: PortResult<()>, which: Mutant) -> PortResult<()> 
         Err(PortError::Unknown(_)) if mutant(which) => Ok(()),
         other => other,
     }
-}
-
-/// The table of a checkpoint's entries of one partition, which come sorted by id, and the offsets they span.
-fn table_of(items: &[CheckpointItem]) -> (Entries, Offset, Offset) {
-    let entries: Vec<Entry<'_>> = items.iter().map(CheckpointItem::entry).collect();
-    let first = entries.iter().map(|entry| entry.first_offset).min().unwrap_or_default();
-    let last = entries.iter().map(|entry| entry.last_offset).max().unwrap_or_default();
-    (Entries::from_sorted(entries), first, last.next())
 }

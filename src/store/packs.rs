@@ -6,14 +6,14 @@
 //! *If cancelled*: nothing is lost, reads have no effects.
 
 use super::blobs::{Blob, Blobs};
-use super::checkpoints::Kept;
+use super::checkpoints::{Kept, locate};
 use super::dictionaries::Dictionaries;
 use super::index::Index;
 use super::unavailable;
 use crate::codec::body::{decode_full, decode_increment};
 use crate::codec::compress::Compression;
 use crate::codec::dictionary::Dictionary;
-use crate::codec::pack::{Footer, Locator, OpenTail, open_tail, pack_name, read_entry};
+use crate::codec::pack::{Footer, Locator, OpenTail, body_in, open_tail, pack_name, read_frame};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, PackId};
 use crate::domain::mutant::{Mutant, mutant};
@@ -99,18 +99,27 @@ impl Packs {
         locator: &Locator,
         decode: impl Fn(&[u8]) -> Result<T>,
     ) -> Result<T> {
-        let name = pack_name(locator.class, locator.pack);
-        let range = locator.range();
         let dictionary = match locator.dictionary {
             Some(id) => Some(self.dictionaries.get(id).await?),
             None => None,
         };
+        let read = |frame: &[u8]| {
+            let raw = checked_frame(locator, frame, dictionary.as_ref())?;
+            decode(checked_body(&raw, id, locator)?)
+        };
+        self.until_sound(locator, read).await
+    }
+
+    /// Fetches a frame until what is made of it is not damaged.
+    async fn until_sound<T>(&self, locator: &Locator, read: impl Fn(&[u8]) -> Result<T>) -> Result<T> {
+        let name = pack_name(locator.class, locator.pack);
+        let range = locator.range();
         let mut last = Error::corrupt("no read");
         for _ in 0..READS {
             let frame = self.blobs.get_range(&name, range.start, range.end - range.start).await;
             let frame = frame.map_err(|error| read_error(&name, &error))?;
-            match checked_entry(id, locator, &frame, dictionary.as_ref()).and_then(|body| decode(&body)) {
-                Ok(decoded) => return Ok(decoded),
+            match read(&frame) {
+                Ok(read) => return Ok(read),
                 Err(error) => last = error,
             }
         }
@@ -127,17 +136,20 @@ impl Packs {
         key: &AggregateKey,
         entry: &EntryRef,
     ) -> Result<IncrementBody> {
-        let footer = self.footer(entry.pack).await?;
-        for at in footer.find(&key.kind, &key.id) {
-            let meta = footer.meta(at)?;
-            let wanted = (partition.partition, partition.lineage, entry.from, entry.upto);
-            if (meta.partition, meta.id.lineage, meta.id.from_version, meta.id.upto_version) == wanted {
-                let id = Arc::clone(&key.id);
-                let decode = move |bytes: &[u8]| decode_increment(bytes, &id);
-                return self.located(&meta.id, &footer.locator(at)?, decode).await;
-            }
+        let (id, locator) = locate(partition, key, entry)?;
+        let read = |block: &[u8]| decode_increment(checked_body(block, &id, &locator)?, &key.id);
+        // SUBTLE: a block is kept when one of its bodies was found sound; each other one is checked when it is
+        // read, and read again from the store where it is not.
+        if let Some(Ok(body)) = self.checkpoints.block(&locator).map(|block| read(&block)) {
+            return Ok(body);
         }
-        Err(Error::corrupt("a checkpoint does not hold the entry that its table names"))
+        let keep = |frame: &[u8]| {
+            let block = Arc::new(checked_frame(&locator, frame, None)?);
+            let body = read(&block)?;
+            self.checkpoints.keep_block(&locator, &block);
+            Ok(body)
+        };
+        self.until_sound(&locator, keep).await
     }
 
     /// The footer of a checkpoint pack, from the cache or from its end.
@@ -175,19 +187,20 @@ impl Packs {
     }
 }
 
-fn checked_entry(
-    id: &RecordId,
-    locator: &Locator,
-    frame: &[u8],
-    dictionary: Option<&Dictionary>,
-) -> Result<Vec<u8>> {
+fn checked_frame(locator: &Locator, frame: &[u8], dictionary: Option<&Dictionary>) -> Result<Blob> {
     if mutant(Mutant::ChecksumIgnored) {
         let raw_len = locator.frame_raw_len as usize;
-        let raw: Blob = crate::codec::compress::decode(locator.algorithm, frame, raw_len, dictionary)?;
-        let start = locator.body_start as usize;
-        return Ok(raw.into_iter().skip(start).take(locator.body_len as usize).collect());
+        return crate::codec::compress::decode(locator.algorithm, frame, raw_len, dictionary);
     }
-    read_entry(id, locator, frame, dictionary)
+    read_frame(locator, frame, dictionary)
+}
+
+fn checked_body<'a>(raw: &'a [u8], id: &RecordId, locator: &Locator) -> Result<&'a [u8]> {
+    if mutant(Mutant::ChecksumIgnored) {
+        let rest = raw.get(locator.body_start as usize..).unwrap_or_default();
+        return Ok(rest.get(..locator.body_len as usize).unwrap_or(rest));
+    }
+    body_in(raw, id, locator)
 }
 
 fn read_error(name: &str, error: &PortError) -> Error {

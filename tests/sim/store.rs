@@ -160,18 +160,9 @@ fn a_checkpoint_of_one_id_in_two_partitions_tells_them_apart() {
                 let [row]: [CheckpointRow; 1] = rows.try_into().unwrap();
                 let read: LiveCheckpoint = components.reader.packs.table(&row).await.unwrap();
                 assert_eq!(read.entries.len(), own.entries.len());
-                let entry = read.entries.get(read.entries.find("o-1").unwrap());
+                let entry = read.entries.find("o-1").unwrap().1;
                 assert_eq!(entry.first_offset, Offset(offset));
-                let entry = EntryRef {
-                    pack: row.pack,
-                    object_bytes: row.object_bytes,
-                    from: entry.from,
-                    upto: entry.upto,
-                    first_offset: entry.first_offset,
-                    last_offset: entry.last_offset,
-                    marked: entry.marked,
-                    ignore_from: None,
-                };
+                let entry = EntryRef::of(row.pack, row.object_bytes, &entry);
                 let body = components.store.packs.entry(&log(partition), &key("o-1"), &entry).await.unwrap();
                 assert_eq!(body.events, [event(partition, offset, 1)]);
             }

@@ -41,7 +41,9 @@ mod writer;
 pub use footer::{Footer, Stretch};
 pub use header::{Class, Header, TRAILER_LEN, Trailer, dictionary_name, pack_name};
 pub use locator::Locator;
-pub use reader::{Fault, Frames, OpenTail, PackReport, open_tail, read_entry, verify_pack};
+pub use reader::{
+    Fault, Frames, OpenTail, PackReport, body_in, open_tail, read_entry, read_frame, verify_pack,
+};
 pub use writer::{BLOCK_LEN, FinishedEntry, FinishedPack, PackWriter};
 
 use crate::domain::error::{Error, Result};

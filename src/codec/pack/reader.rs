@@ -51,23 +51,36 @@ pub fn read_entry(
     frame: &[u8],
     dictionary: Option<&Dictionary>,
 ) -> Result<Vec<u8>> {
+    let raw = read_frame(locator, frame, dictionary)?;
+    let body = body_in(&raw, id, locator)?;
+    Ok(if body.len() == raw.len() { raw } else { body.to_vec() })
+}
+
+/// What the stored bytes of a record's frame decode to: its body, or a block with it and others.
+///
+/// Fails unless they decode to the claimed length.
+pub fn read_frame(locator: &Locator, frame: &[u8], dictionary: Option<&Dictionary>) -> Result<Vec<u8>> {
     check_dictionary(locator, dictionary)?;
     if frame.len() != locator.frame_len as usize {
         let (found, wanted) = (frame.len(), locator.frame_len);
         return Err(Error::corrupt(format!("a frame of `{found}` bytes where `{wanted}` were expected")));
     }
-    let mut raw = decode(locator.algorithm, frame, locator.frame_raw_len as usize, dictionary)
-        .map_err(|error| error.context("read frame"))?;
-    if locator.body_start != 0 || locator.body_len != locator.frame_raw_len {
-        raw = part(&raw, locator)?.to_vec();
-    }
-    if merkle::keyed_crc(&identity(id), &raw) != locator.crc {
+    decode(locator.algorithm, frame, locator.frame_raw_len as usize, dictionary)
+        .map_err(|error| error.context("read frame"))
+}
+
+/// The body of one record in its uncompressed frame.
+///
+/// Fails unless the checksum holds for exactly this record.
+pub fn body_in<'a>(raw: &'a [u8], id: &RecordId, locator: &Locator) -> Result<&'a [u8]> {
+    let body = part(raw, locator)?;
+    if merkle::keyed_crc(&identity(id), body) != locator.crc {
         return Err(Error::corrupt(format!(
             "the record at version `{}` fails its checksum",
             id.upto_version
         )));
     }
-    Ok(raw)
+    Ok(body)
 }
 
 fn check_dictionary(locator: &Locator, dictionary: Option<&Dictionary>) -> Result<()> {
@@ -198,14 +211,7 @@ impl<'a> Frames<'a> {
             (self.offset, self.raw_len) = (locator.frame_offset, locator.frame_raw_len);
             self.raw = decode(locator.algorithm, stored, locator.frame_raw_len as usize, dictionary);
         }
-        let body = part(self.raw.as_deref().map_err(Clone::clone)?, locator)?;
-        if merkle::keyed_crc(&identity(id), body) != locator.crc {
-            return Err(Error::corrupt(format!(
-                "the record at version `{}` fails its checksum",
-                id.upto_version
-            )));
-        }
-        Ok(body)
+        body_in(self.raw.as_deref().map_err(Clone::clone)?, id, locator)
     }
 }
 

@@ -8,7 +8,7 @@
 //! INVARIANT(12): events that an unclean election took away before the low watermark had reached them were
 //! promised to nobody. They are not used, and what a checkpoint says of them keeps nothing alive.
 
-use super::{Effect, Entries, Entry, Partition};
+use super::{BodyAt, Effect, Entries, Entry, Partition};
 use crate::domain::ids::{Offset, PackId, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use std::collections::BTreeMap;
@@ -37,13 +37,13 @@ impl LiveCheckpoint {
 
     /// Whether an entry has events that were cut off: then it does not reach up to the version it names.
     #[must_use]
-    pub fn cuts(&self, entry: &Entry<'_>) -> bool {
+    pub fn cuts(&self, entry: &Entry) -> bool {
         self.cut.is_some_and(|cut| entry.last_offset >= cut)
     }
 
     /// What it holds of one aggregate, for a reader who leaves events from `ignore_from` on to the log.
     #[must_use]
-    pub fn entry_ref(&self, entry: &Entry<'_>, ignore_from: Option<Offset>) -> EntryRef {
+    pub fn entry_ref(&self, entry: &Entry, ignore_from: Option<Offset>) -> EntryRef {
         let ignore_from = [ignore_from, self.cut].into_iter().flatten().min();
         EntryRef { ignore_from, ..EntryRef::of(self.pack, self.object_bytes, entry) }
     }
@@ -66,6 +66,8 @@ pub struct EntryRef {
     pub last_offset: Offset,
     /// It carries a quarantine mark.
     pub marked: bool,
+    /// Where its body is in the object.
+    pub body: BodyAt,
     /// L1: events at or beyond this offset are ignored, the tail has them. None for checkpoints of our own.
     pub ignore_from: Option<Offset>,
 }
@@ -73,7 +75,7 @@ pub struct EntryRef {
 impl EntryRef {
     /// An entry of a pack, with all of its events.
     #[must_use]
-    pub fn of(pack: PackId, object_bytes: u64, entry: &Entry<'_>) -> Self {
+    pub fn of(pack: PackId, object_bytes: u64, entry: &Entry) -> Self {
         Self {
             pack,
             object_bytes,
@@ -82,6 +84,7 @@ impl EntryRef {
             first_offset: entry.first_offset,
             last_offset: entry.last_offset,
             marked: entry.marked,
+            body: entry.body,
             ignore_from: None,
         }
     }
@@ -119,13 +122,13 @@ impl Live {
         // SUBTLE: entries beyond the start are not used (L1), but they count like all others. Their writer
         // may have moved the low watermark past them after we read it; until our own rows cover their events,
         // only they do.
-        let dropped = |entry: Entry<'_>| {
+        let dropped = |entry: Entry| {
             let beyond = ignore_from.is_some_and(|start| entry.first_offset >= start);
             beyond && mutant(Mutant::EntriesBeyondStartDropped)
         };
         let superseded: Vec<bool> = checkpoint.entries.iter().map(dropped).collect();
         let left = superseded.iter().filter(|gone| !**gone).count();
-        let is_ahead = |entry: &Entry<'_>| ignore_from.is_some_and(|start| entry.first_offset >= start);
+        let is_ahead = |entry: &Entry| ignore_from.is_some_and(|start| entry.first_offset >= start);
         let entries = checkpoint.entries.iter().enumerate();
         let ahead = entries.filter(|(_, entry)| is_ahead(entry)).map(|(at, entry)| (entry.last_offset, at));
         let mut ahead: Vec<(Offset, usize)> = ahead.collect();
@@ -160,17 +163,17 @@ impl Live {
     }
 
     /// The entry at `index`, unless it is superseded.
-    pub(super) fn unsuperseded(&self, index: usize) -> Option<Entry<'_>> {
+    pub(super) fn unsuperseded(&self, index: usize) -> Option<Entry> {
         (!self.superseded[index]).then(|| self.checkpoint.entries.get(index))
     }
 
-    fn find(&self, id: &str) -> Option<Entry<'_>> {
-        self.unsuperseded(self.checkpoint.entries.find(id)?)
+    fn find(&self, id: &str) -> Option<Entry> {
+        let (index, entry) = self.checkpoint.entries.find(id)?;
+        (!self.superseded[index]).then_some(entry)
     }
 
-    fn supersede(&mut self, id: &str, version: Version, with_mark: bool) {
-        let Some(index) = self.checkpoint.entries.find(id) else { return };
-        let entry = self.checkpoint.entries.get(index);
+    pub(super) fn supersede(&mut self, id: &str, version: Version, with_mark: bool) {
+        let Some((index, entry)) = self.checkpoint.entries.find(id) else { return };
         if self.checkpoint.cuts(&entry) {
             // What is left of it is in that row; the rest counts until it is covered again.
             if self.reach.get(&index).is_some_and(|reach| *reach <= version) {
@@ -192,8 +195,8 @@ impl Partition {
     /// that, no later version tells how far their entries reach.
     pub(super) fn note_reach(&mut self, id: &str, version: Version) {
         for live in self.checkpoints.iter_mut().filter(|live| live.checkpoint.cut.is_some()) {
-            let Some(index) = live.checkpoint.entries.find(id) else { continue };
-            if live.checkpoint.cuts(&live.checkpoint.entries.get(index)) {
+            let Some((index, entry)) = live.checkpoint.entries.find(id) else { continue };
+            if live.checkpoint.cuts(&entry) {
                 live.reach.insert(index, version);
             }
         }
@@ -227,7 +230,7 @@ impl Partition {
     /// Event bytes that live checkpoints hold of this aggregate beyond `row`.
     pub(super) fn pending_bytes(&self, id: &str, row: Version) -> u64 {
         let entries = self.checkpoints.iter().filter_map(|live| live.find(id));
-        entries.filter(|entry| entry.upto > row).map(|entry| entry.raw_bytes).sum()
+        entries.filter(|entry| entry.upto > row).map(|entry| u64::from(entry.body.len)).sum()
     }
 
     /// Acknowledged rows of this aggregate reach up to `version`.

@@ -54,21 +54,21 @@ pub struct CheckpointItem {
 }
 
 impl CheckpointItem {
-    /// What its checkpoint's table says of it.
+    /// What its checkpoint's table says of it, but for where its body is.
     #[must_use]
-    pub fn entry(&self) -> super::Entry<'_> {
+    pub fn entry(&self) -> super::Entry {
         let mark = self.mark.as_ref().map(|mark| mark.offset);
         let first = self.events.first().map(|event| event.record.offset);
         let last = self.events.last().map(|event| event.record.offset);
         super::Entry {
-            id: &self.id,
+            id: (*self.id).into(),
             from: self.from,
             upto: self.events.last().map_or(self.from, |event| event.version),
             first_offset: first.or(mark).unwrap_or_default(),
             last_offset: mark.max(last).unwrap_or_default(),
             effective_time: self.effective_time,
-            raw_bytes: self.events.iter().map(|event| event.record.bytes() as u64).sum(),
             marked: self.mark.is_some(),
+            body: super::BodyAt::default(),
         }
     }
 }
@@ -380,9 +380,12 @@ impl Partition {
             live.cover(covered.min(newest), stored.started_ms);
             live.mark_uncovered &= !with_mark;
             // INVARIANT(4): a snapshot acknowledged meanwhile supersedes; a row still being adopted does not.
-            let relied_on = live.adoption.is_none() || mutant(Mutant::UnadoptedRowSupersedes);
-            let row = (live.has_row && relied_on).then_some((live.row, live.row_marked));
-            if let Some((row, row_marked)) = row {
+            // COST: of older checkpoints it did so when it was acknowledged, and few rows come so far.
+            let (row, row_marked) = (live.row, live.row_marked);
+            if live.has_row && live.adoption.is_none() && row >= version {
+                let new = self.checkpoints.last_mut().expect("it was pushed above");
+                new.supersede(&id, row, row_marked);
+            } else if live.has_row && mutant(Mutant::UnadoptedRowSupersedes) {
                 self.supersede(&id, row, row_marked);
             }
             self.touch(slot);
@@ -458,7 +461,7 @@ impl Partition {
             }
             let at = live.walked;
             live.walked += 1;
-            let Some(id) = live.unsuperseded(at).map(|entry| Arc::from(entry.id)) else { continue };
+            let Some(id) = live.unsuperseded(at).map(|entry| Arc::from(&*entry.id)) else { continue };
             self.trip(&id, trigger, effects);
         }
     }

@@ -30,7 +30,7 @@ mod watermark;
 
 pub use checkpoints::{EntryRef, LiveCheckpoint};
 pub use cuts::{CUTS_MAX, Cut};
-pub use entries::{Entries, Entry, Epochs, reach};
+pub use entries::{BodyAt, Entries, Entry, Epochs, FrameAt, reach};
 pub use flush::{CheckpointItem, SnapshotItem};
 pub use intake::Counts;
 pub use residency::{Listing, Load, Loaded, Residence, Resident};
