@@ -79,6 +79,8 @@ mutants! {
     RowsSeenDoNotBound,
     /// A quarantine that only a row tells of, whose record cannot be read, is forgotten (V2).
     MarkedRowDoesNotBound,
+    /// The same where only a checkpoint's entry tells of it.
+    MarkedEntryDoesNotBound,
     /// A reader gives up where the newest record cannot be read (rule 6).
     DanglingRowGivesUp,
     /// A listed checkpoint whose pack is missing is skipped (L2).

@@ -8,7 +8,7 @@ use crate::losses::{
 };
 use crate::marks::{
     entries_of_histories_that_were_cut_off, entry_that_is_folded_again, mark_of_a_gap_that_was_cut_off,
-    marked_row_whose_record_is_lost,
+    marked_entry_whose_pack_is_lost, marked_row_whose_record_is_lost,
 };
 use crate::ports::Fate;
 use crate::ports::broker::Draft;
@@ -63,6 +63,7 @@ scenarios! {
     MarkEpochUnchecked by mark_of_a_gap_that_was_cut_off,
     BatchNotVerified by log_cut_behind_a_batch,
     MarkedRowDoesNotBound by marked_row_whose_record_is_lost,
+    MarkedEntryDoesNotBound by marked_entry_whose_pack_is_lost,
     DrainLeavesParked by drain_while_many_aggregates_load,
     LostCheckpointForgotten by lost_checkpoint_and_no_log,
     UnreadableNeverRetired by lost_checkpoint_that_is_folded_again,

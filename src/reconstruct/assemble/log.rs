@@ -69,25 +69,27 @@ impl Assembly<'_> {
         self.has_hole() || rows.iter().any(missing)
     }
 
-    /// A row of the moment, below the limit, tells of a quarantine that nothing readable holds. The log is
-    /// read for it; where that has forgotten the event behind the mark, the row must do, which knows where
-    /// but not why. To go on without it would be to fold what is to be refused.
+    /// A row of the moment, below the limit, or a checkpoint's entry tells of a quarantine that nothing
+    /// readable holds. The log is read for it; where that has forgotten the event behind the mark, row or
+    /// entry must do, which know where but not why. To go on without it would be to fold what is to be
+    /// refused.
     pub(super) async fn seek_mark(&mut self, rows: &[SnapshotRow]) -> Result<()> {
-        let lacks = |at: &Aggregate, row: &&SnapshotRow| {
-            row.quarantined && row.last_offset > at.offset && at.quarantine.is_none()
-        };
-        let mut below = rows.iter().filter(|row| row.last_offset < self.limit && self.is_at_or_before(row));
-        let Some(row) = below.find(|row| lacks(&self.aggregate, row)) else { return Ok(()) };
-        if self.is_done() || mutant(Mutant::MarkedRowDoesNotBound) {
-            return Ok(());
-        }
-        self.bridge(row.last_offset.next()).await?;
-        if !self.is_done() && lacks(&self.aggregate, &row) {
+        let lacks = |at: &Aggregate, offset: Offset| offset > at.offset && at.quarantine.is_none();
+        let of_moment =
+            |row: &&SnapshotRow| row.quarantined && row.last_offset < self.limit && self.is_at_or_before(row);
+        let of_rows = rows.iter().filter(of_moment).map(|row| (row.last_offset, row.leader_epoch));
+        let of_rows = of_rows.filter(|_| !mutant(Mutant::MarkedRowDoesNotBound));
+        // An entry's table does not tell epochs.
+        let mut told = of_rows.chain(self.unheard.map(|offset| (offset, -1)));
+        let lacking = told.find(|(offset, _)| lacks(&self.aggregate, *offset));
+        let Some((offset, leader_epoch)) = lacking.filter(|_| !self.is_done()) else { return Ok(()) };
+        self.bridge(offset.next()).await?;
+        if !self.is_done() && lacks(&self.aggregate, offset) {
             self.aggregate.quarantine = Some(QuarantineMark {
                 code: "unreadable".into(),
                 version: self.aggregate.version,
-                offset: row.last_offset,
-                leader_epoch: row.leader_epoch,
+                offset,
+                leader_epoch,
                 since: Timestamp(0),
             });
         }

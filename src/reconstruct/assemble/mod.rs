@@ -54,6 +54,8 @@ pub(in crate::reconstruct) struct Assembly<'a> {
     log_end: Option<Offset>,
     /// The log tells of a quarantine, whose real mark only the rows of the head may know.
     log_marked: bool,
+    /// Where entries tell of a quarantine that could not be read; the first of these offsets.
+    unheard: Option<Offset>,
     /// Of the events and marks that came from checkpoints.
     entries_reached: Epochs,
 }
@@ -102,6 +104,7 @@ impl<'a> Assembly<'a> {
             too_much: None,
             log_end: None,
             log_marked: false,
+            unheard: None,
             entries_reached: Epochs::new(),
         }
     }
@@ -173,6 +176,7 @@ impl<'a> Assembly<'a> {
                 Ok(body) => self.fold_body(body, piece).await?,
                 Err(error) if is_damage(&error) => {
                     self.damaged(&error)?;
+                    self.miss_mark(piece);
                     self.unfolded.push(piece.clone());
                 }
                 Err(error) => return Err(error),
@@ -290,11 +294,24 @@ impl<'a> Assembly<'a> {
         if marked && piece.upto == self.aggregate.version && self.aggregate.quarantine.is_none() {
             match self.read(piece).await {
                 Ok(body) => self.fold_body(body, piece).await?,
-                Err(error) if is_damage(&error) => self.damaged(&error)?,
+                Err(error) if is_damage(&error) => {
+                    self.damaged(&error)?;
+                    self.miss_mark(piece);
+                }
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// A piece that cannot be read: its mark must not be lost with it (V2). Of a row's, the row tells.
+    fn miss_mark(&mut self, piece: &Piece) {
+        let Source::Entry(entry) = &piece.source else { return };
+        let is_left_to_log = entry.ignore_from.is_some_and(|from| entry.last_offset >= from);
+        if entry.marked && !is_left_to_log && !mutant(Mutant::MarkedEntryDoesNotBound) {
+            let first = self.unheard.map_or(entry.last_offset, |first| first.min(entry.last_offset));
+            self.unheard = Some(first);
+        }
     }
 
     async fn fold_body(&mut self, body: IncrementBody, piece: &Piece) -> Result<()> {
