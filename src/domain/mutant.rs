@@ -133,6 +133,8 @@ mutants! {
     LaterIncrementFirst,
     /// A batch is folded though the log was cut after it was read (rule 12).
     BatchNotVerified,
+    /// After an election, records are read on from where reading had come, not from the position (rule 12).
+    ReadOnAfterElection,
 }
 
 #[cfg(not(feature = "runtime"))]

@@ -217,16 +217,16 @@ impl Task {
         }
     }
 
-    /// Feeds records, once it is certain that they come from the log that was folded; false if that is not
-    /// known yet.
+    /// Feeds records, once it is certain that they come from the log that was folded and follow on it; false
+    /// if they have to be read again for that.
     async fn take(&mut self, batch: Vec<RawRecord>) -> bool {
         let Some(last) = batch.last() else { return true };
         let (end, epoch) = (last.offset.next(), last.leader_epoch);
         if !self.verify().await {
             return false;
         }
-        // The batch may have been cut off after it was read: then it is read again, and nothing was folded of
-        // it.
+        // The batch may have been cut off after it was read, which a log without leader epochs has not told
+        // yet: then it is read again, and nothing was folded of it.
         let number = self.partition.key().partition;
         let still_there = mutant(Mutant::BatchNotVerified)
             || matches!(verify(&self.components, number, end, epoch).await, Ok(Ok(_)));
@@ -239,13 +239,18 @@ impl Task {
         true
     }
 
-    /// Halts the partition if the log is no longer the one that was folded; false if the log did not say.
+    /// Halts the partition if the log is no longer the one that was folded; false if the log did not say, or
+    /// if what is read next may lie beyond the position.
+    ///
+    /// SUBTLE: reading comes further than the position where offsets hold no record. A log that was cut in
+    /// between is the one that was folded, and goes on with events at offsets that were read past. So after
+    /// an election records are read from the position again.
     async fn verify(&mut self) -> bool {
         let (number, position) = (self.partition.key().partition, self.partition.position());
         match verify(&self.components, number, position, self.leader_epoch).await {
             Ok(Ok(epoch)) => {
-                self.leader_epoch = epoch;
-                true
+                let before = std::mem::replace(&mut self.leader_epoch, epoch);
+                epoch <= before || mutant(Mutant::ReadOnAfterElection)
             }
             Ok(Err(refusal)) => {
                 self.partition.halt_from_outside(refusal.poison());

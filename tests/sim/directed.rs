@@ -10,9 +10,11 @@ use crate::marks::{
     entries_of_histories_that_were_cut_off, entry_that_is_folded_again, mark_of_a_gap_that_was_cut_off,
     marked_entry_whose_pack_is_lost, marked_row_whose_record_is_lost,
 };
+use crate::plan::FaultPlan;
 use crate::ports::Fate;
 use crate::ports::broker::Draft;
 use crate::ports::producer::VersionMode;
+use crate::rng::Odds;
 use crate::stage::{HERE, SEEING_RUMOURS, Stage, TOPIC};
 use crate::subject::Subject;
 use crate::world::Outcome;
@@ -62,6 +64,7 @@ scenarios! {
     FullRowBeforeIncrement by death_between_two_rows,
     MarkEpochUnchecked by mark_of_a_gap_that_was_cut_off,
     BatchNotVerified by log_cut_behind_a_batch,
+    ReadOnAfterElection by log_cut_below_a_marker,
     MarkedRowDoesNotBound by marked_row_whose_record_is_lost,
     MarkedEntryDoesNotBound by marked_entry_whose_pack_is_lost,
     DrainLeavesParked by drain_while_many_aggregates_load,
@@ -396,17 +399,37 @@ fn death_between_two_increments() -> Outcome {
     stage.ask_all()
 }
 
-/// The log is cut after a batch was read, and goes on with other events.
+/// The log is cut after a batch was read, and goes on with other events. It tells no leader epochs, so only
+/// its end shows that in time.
 fn log_cut_behind_a_batch() -> Outcome {
     let stage = Stage::new();
+    stage.world.broker.tell_no_epochs(TOPIC, HERE);
     stage.worker("worker");
     stage.events(1..=3);
     let broker = stage.world.broker.clone();
-    let cut = move || drop(broker.truncate(TOPIC, HERE, Offset(3)));
+    let cut = move || {
+        broker.truncate(TOPIC, HERE, Offset(3));
+        broker.tell_no_epochs(TOPIC, HERE);
+    };
     stage.before("bounds", cut);
     stage.events(4..=5);
     stage.append(4, "s2");
     stage.append(5, "s2");
     stage.world.idle(1_500);
+    stage.ask_all()
+}
+
+/// The log ends with an offset that holds no record, and a worker waits beyond it. It is cut there, and goes
+/// on with an event at that offset. The position is not beyond the cut, only what is read next is (seed 1177,
+/// given).
+fn log_cut_below_a_marker() -> Outcome {
+    let stage = Stage::new();
+    let calm = stage.world.gate.plan(FaultPlan::clone);
+    stage.worker("worker");
+    stage.world.gate.set_plan(FaultPlan { offset_gap: Odds(10_000), ..calm.clone() });
+    stage.events(1..=1);
+    stage.world.gate.set_plan(calm);
+    stage.world.broker.truncate(TOPIC, HERE, Offset(1));
+    stage.events(2..=4);
     stage.ask_all()
 }
