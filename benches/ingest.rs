@@ -63,6 +63,8 @@ fn show(folded: &Folded, events: u64) {
     row("peak MiB", folded.usage.peak_mib.to_string());
     let sum =
         |of: fn(&snapfold::worker::Status) -> u64| folded.statuses.iter().map(of).sum::<u64>().to_string();
+    let held = folded.statuses.iter().map(|status| status.memory_bytes as f64).sum::<f64>();
+    row("held at the end, MiB", format!("{:.0}", held / f64::from(1 << 20)));
     row("snapshots", sum(|status| status.counts.snapshots.iter().sum()));
     let creation = folded.statuses.iter().fold(Spread::default(), |all, one| all.with(&one.counts.creation));
     let percentile = |percent| match creation.percentile_ms(percent) {

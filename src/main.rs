@@ -5,7 +5,7 @@ use std::process::ExitCode;
 /// COST: events are allocated by one thread and freed by another all the time; with the C library's allocator
 /// that took twice the processor time (docs/benchmarks.md).
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     snapfold::cli::main()

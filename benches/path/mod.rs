@@ -34,7 +34,7 @@ use usage::Usage;
 
 /// The allocator of the program.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Kafka's id of the topic.
 const TOPIC_ID: u128 = 7;
@@ -44,7 +44,7 @@ const LINEAGE: Lineage = Lineage(1);
 const STATES_BYTES: usize = 160 << 20;
 /// Cache and buffers of the index.
 const INDEX_BYTES: u64 = 24 << 20;
-/// `checkpoint.flushBytes`.
+/// `checkpoint.flushBytes`, and bytes of a flush of snapshots.
 const FLUSH_BYTES: usize = 8 << 20;
 /// `checkpoint.maxLiveBytes`.
 const LIVE_BYTES: u64 = 256 << 20;
@@ -204,6 +204,7 @@ fn settings(partitions: usize) -> WorkerSettings {
         checkpoint_ms: 10_000,
         linger_ms: 25,
         linger_items: 1_024,
+        flush_bytes_max: FLUSH_BYTES,
         flushes: 4,
         tick_ms: 100,
         records_max: log::BATCH,

@@ -509,6 +509,7 @@ fn worker_settings(config: &Config, stream: &Stream, partitions: u32) -> WorkerS
         linger_ms: config.linger_ms,
         // No more can wait, so a batch that is full is not held back.
         linger_items: SNAPSHOTS_MAX.saturating_mul(usize::try_from(partitions).unwrap_or(1)).min(1_024),
+        flush_bytes_max: usize::try_from(config.flush_bytes_max).unwrap_or(usize::MAX),
         flushes: config.flushes,
         tick_ms: 100,
         records_max: 1_000,

@@ -25,7 +25,7 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, PackId, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::{PortError, PortResult};
-use crate::domain::partition::{CheckpointItem, Entries, LiveCheckpoint, SnapshotItem};
+use crate::domain::partition::{CheckpointItem, Entries, Epochs, LiveCheckpoint, SnapshotItem, reach};
 use crate::domain::record::StoredEvent;
 use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
 use futures_util::future::{self, BoxFuture};
@@ -320,8 +320,11 @@ impl SnapshotStore {
         self.put_checkpoint_rows(&rows, object_bytes, started).await?;
         self.written.checkpoints.fetch_add(1, Ordering::Relaxed);
         self.written.checkpoint_bytes.fetch_add(object_bytes, Ordering::Relaxed);
-        let live = |entries| LiveCheckpoint { pack, object_bytes, entries, cut: None };
-        Ok(tables.into_iter().map(live).collect())
+        let live = |((kind, entries), row): ((Arc<str>, Arc<Entries>), &CheckpointRow)| {
+            self.packs.know_own(pack, &row.key, kind, &entries);
+            LiveCheckpoint { pack, object_bytes, entries, cut: None }
+        };
+        Ok(tables.into_iter().zip(&rows).map(live).collect())
     }
 
     async fn put_checkpoint_rows(
@@ -446,24 +449,27 @@ fn encode_flush(
     (outcomes, encoded.collect(), trainings)
 }
 
+/// A checkpoint's pack, and of each partition the row and the table with its aggregates' type.
+type EncodedCheckpoint = (Encoded, Vec<CheckpointRow>, Vec<(Arc<str>, Arc<Entries>)>);
+
 fn encode_checkpoint(
     packs: &Packs,
     pack: PackId,
     now: Timestamp,
     parts: Vec<CheckpointPart>,
-) -> Result<(Encoded, Vec<CheckpointRow>, Vec<Arc<Entries>>)> {
+) -> Result<EncodedCheckpoint> {
     let (mut entries, mut sizes) = (Vec::new(), Vec::new());
     for mut part in parts {
         // COST: sorted once, here; what sorts it again finds it in order.
         part.items.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        sizes.push((part.partition.clone(), part.items.len()));
+        sizes.push((part.partition.clone(), Arc::clone(&part.kind), part.items.len()));
         for item in part.items {
             entries.push(NewEntry::of_checkpoint(&part.partition, &part.kind, item)?);
         }
     }
     let encoded = packs.encode(Class::Checkpoint, pack, now, entries)?;
     let (mut rows, mut tables, mut rest) = (Vec::new(), Vec::new(), &encoded.places[..]);
-    for (partition, size) in sizes {
+    for (partition, kind, size) in sizes {
         let (places, after) = rest.split_at(size);
         rest = after;
         let first = places.iter().map(|place| place.meta().first_offset).min().unwrap_or_default();
@@ -476,7 +482,12 @@ fn encode_checkpoint(
             entries: u32::try_from(size).expect("a checkpoint has fewer than 2^32 entries"),
             object_bytes: 0,
         });
-        tables.push(Arc::new(Entries::from_sorted(places.iter().map(Place::entry))));
+        let mut epochs = Epochs::new();
+        places
+            .iter()
+            .for_each(|place| reach(&mut epochs, place.meta().leader_epoch, place.meta().last_offset));
+        let table = Entries::from_sorted(places.iter().map(Place::entry)).under(epochs);
+        tables.push((kind, Arc::new(table)));
     }
     Ok((encoded, rows, tables))
 }

@@ -152,20 +152,13 @@ impl Packs {
         self.until_sound(&locator, keep).await
     }
 
-    /// The footer of a checkpoint pack, from the cache or from its end.
-    pub(super) async fn footer(&self, pack: PackId) -> Result<Arc<Footer>> {
-        if let Some(footer) = self.checkpoints.footer(pack) {
-            return Ok(footer);
-        }
+    /// The footer of a checkpoint pack, from its end.
+    pub(super) async fn footer(&self, pack: PackId) -> Result<Footer> {
         let name = pack_name(Class::Checkpoint, pack);
         let mut last = Error::corrupt("no read");
         for _ in 0..READS {
             match self.read_footer(&name, pack).await {
-                Ok(footer) => {
-                    let footer = Arc::new(footer);
-                    self.checkpoints.keep_footer(pack, &footer);
-                    return Ok(footer);
-                }
+                Ok(footer) => return Ok(footer),
                 Err(error) if error.kind == ErrorKind::Corrupt => last = error,
                 Err(error) => return Err(error),
             }

@@ -1,6 +1,9 @@
 //! Group commit: snapshots of all partitions that trip within the linger become one flush; all partitions'
 //! checkpoints become one pack.
 //!
+//! INVARIANT: what a flush writes takes `flush_bytes_max` at the most, or is one aggregate's: while it is
+//! encoded all of it is in memory.
+//!
 //! *If cancelled*: what was in a flush is abandoned; the partitions' tasks are gone with the worker, or find
 //!   their answer channel closed, which means the same.
 
@@ -12,6 +15,7 @@ use crate::store::flush::{CheckpointPart, Flush, Stored};
 use futures_channel::{mpsc, oneshot};
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// One snapshot to be written, and who waits for it: no answer means abandoned.
@@ -58,9 +62,38 @@ impl Flusher {
     }
 }
 
+/// Snapshots that wait for a flush, oldest first.
+#[derive(Default)]
+struct Waiting {
+    requests: VecDeque<(usize, SnapshotRequest)>,
+    bytes: usize,
+}
+
+impl Waiting {
+    fn push(&mut self, request: SnapshotRequest) {
+        let bytes = request.0.item.bytes();
+        self.bytes += bytes;
+        self.requests.push_back((bytes, request));
+    }
+
+    /// The oldest ones, as many as fit.
+    fn take(&mut self, bytes_max: usize) -> Vec<SnapshotRequest> {
+        let (mut batch, mut taken) = (Vec::new(), 0);
+        while let Some((bytes, _)) = self.requests.front() {
+            if !batch.is_empty() && taken + bytes > bytes_max {
+                break;
+            }
+            taken += bytes;
+            batch.extend(self.requests.pop_front().map(|(_, request)| request));
+        }
+        self.bytes -= taken;
+        batch
+    }
+}
+
 async fn run(components: Components, handle: Handle, mut requests: mpsc::UnboundedReceiver<Request>) {
     let settings = components.settings.clone();
-    let mut waiting: Vec<SnapshotRequest> = Vec::new();
+    let mut waiting = Waiting::default();
     let mut flushes: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
     let mut checkpoint = futures_util::future::Fuse::terminated();
     let mut due = components.clock.sleep(settings.checkpoint_ms).fuse();
@@ -68,14 +101,15 @@ async fn run(components: Components, handle: Handle, mut requests: mpsc::Unbound
     let mut linger_over = false;
     let mut checkpoint_again = false;
     loop {
-        if !waiting.is_empty()
-            && flushes.len() < settings.flushes
-            && (linger_over || waiting.len() >= settings.linger_items)
-        {
-            let batch = std::mem::take(&mut waiting);
+        let is_full =
+            waiting.requests.len() >= settings.linger_items || waiting.bytes >= settings.flush_bytes_max;
+        if !waiting.requests.is_empty() && flushes.len() < settings.flushes && (linger_over || is_full) {
+            let batch = waiting.take(settings.flush_bytes_max);
             flushes.push(Box::pin(flush(components.clone(), batch)));
-            linger_over = false;
+            // What is left has waited long enough.
+            linger_over = !waiting.requests.is_empty();
             linger = futures_util::future::Fuse::terminated();
+            continue;
         }
         futures_util::select_biased! {
             () = flushes.select_next_some() => {}
@@ -87,7 +121,7 @@ async fn run(components: Components, handle: Handle, mut requests: mpsc::Unbound
             () = due => checkpoint = take_checkpoint(components.clone(), handle.clone()).boxed().fuse(),
             request = requests.next() => match request {
                 Some(Request::Snapshot(request)) => {
-                    if waiting.is_empty() {
+                    if waiting.requests.is_empty() {
                         linger = components.clock.sleep(settings.linger_ms).fuse();
                         linger_over = false;
                     }

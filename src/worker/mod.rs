@@ -54,6 +54,8 @@ pub struct WorkerSettings {
     pub linger_ms: u64,
     /// Snapshots that end the wait.
     pub linger_items: usize,
+    /// `flush.maxBytes`: bytes of events and states of one flush.
+    pub flush_bytes_max: usize,
     /// Flushes at the same time.
     pub flushes: usize,
     /// Milliseconds between ticks.

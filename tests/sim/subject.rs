@@ -217,6 +217,8 @@ impl Subject {
                 checkpoint_ms,
                 linger_ms: *rng.pick(&[0, 10, 50]),
                 linger_items: rng.index(8) + 1,
+                // Of a few aggregates.
+                flush_bytes_max: 4 << 10,
                 flushes: rng.index(3) + 1,
                 tick_ms: *rng.pick(&[20, 50]),
                 records_max: *rng.pick(&[1, 5, 50]),
@@ -262,6 +264,7 @@ impl Subject {
                 checkpoint_ms: 100,
                 linger_ms: 0,
                 linger_items: 1,
+                flush_bytes_max: usize::MAX,
                 flushes: 1,
                 tick_ms: 20,
                 records_max: 50,

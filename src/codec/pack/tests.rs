@@ -403,7 +403,7 @@ fn the_same_record_twice_and_records_out_of_bounds_are_refused() {
 }
 
 #[test]
-fn blocks_hold_neighbours_and_end_at_64_kib() {
+fn blocks_hold_neighbours_and_end_where_they_are_long_enough() {
     let mut writer = PackWriter::new(header());
     let records =
         (0..100).rev().map(|n| (meta("order", &format!("o-{n:03}"), 1), vec![n as u8; 4_000])).collect();

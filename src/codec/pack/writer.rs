@@ -15,7 +15,7 @@ use crate::domain::record::{RecordId, RecordKind, RecordMeta};
 use sha2::{Digest as _, Sha256};
 
 /// Uncompressed bytes at which [`PackWriter::add_blocks`] starts a new block.
-pub const BLOCK_LEN: usize = 64 << 10;
+pub const BLOCK_LEN: usize = 16 << 10;
 
 pub(super) const DELETED: i64 = 1;
 pub(super) const QUARANTINED: i64 = 2;

@@ -227,10 +227,11 @@ impl Partition {
         self.checkpoints.iter().filter_map(|live| live.find(id)).map(|entry| entry.from).min()
     }
 
-    /// Event bytes that live checkpoints hold of this aggregate beyond `row`.
-    pub(super) fn pending_bytes(&self, id: &str, row: Version) -> u64 {
+    /// Entries of this aggregate in live checkpoints beyond `row`, and their bytes.
+    pub(super) fn pending_beyond(&self, id: &str, row: Version) -> (u32, u64) {
         let entries = self.checkpoints.iter().filter_map(|live| live.find(id));
-        entries.filter(|entry| entry.upto > row).map(|entry| u64::from(entry.body.len)).sum()
+        let beyond = entries.filter(|entry| entry.upto > row);
+        beyond.fold((0, 0), |(count, bytes), entry| (count + 1, bytes + u64::from(entry.body.len)))
     }
 
     /// Acknowledged rows of this aggregate reach up to `version`.

@@ -73,7 +73,7 @@ pub fn reach(epochs: &mut Epochs, epoch: i32, offset: Offset) {
 /// The entries of one checkpoint and partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entries {
-    /// One entry after the other, as [`Writer::push`] writes them.
+    /// One entry after the other, as [`TableWriter`] writes them.
     packed: Vec<u8>,
     restarts: Vec<Restart>,
     frames: Vec<FrameAt>,
@@ -95,20 +95,27 @@ struct Restart {
 const MARKED: u8 = 1;
 const NEXT_FRAME: u8 = 2;
 
-/// Makes a table.
-struct Writer {
+/// Makes a table of entries that come one after the other, sorted by id.
+#[derive(Debug, Default)]
+pub struct TableWriter {
     table: Entries,
+    /// Id of the entry before, and where its body ends in its frame.
     id: Text,
     end: u32,
 }
 
-impl Writer {
-    fn push(&mut self, entry: &Entry) {
+impl TableWriter {
+    /// Adds an entry. False, and nothing is added, if its id does not follow on the one before.
+    ///
+    /// # Panics
+    /// If the table would take more than 4 GiB.
+    #[must_use]
+    pub fn try_push(&mut self, entry: &Entry) -> bool {
         let table = &mut self.table;
         if table.len == 0 {
             table.base = (entry.first_offset, entry.effective_time);
-        } else {
-            assert!(*self.id < *entry.id, "entries come sorted by id");
+        } else if *self.id >= *entry.id {
+            return false;
         }
         let is_restart = table.len.is_multiple_of(RESTART);
         if is_restart {
@@ -129,7 +136,7 @@ impl Writer {
         varint(out, shared as u64);
         varint(out, (bytes.len() - shared) as u64);
         out.extend_from_slice(&bytes[shared..]);
-        out.push(u8::from(entry.marked) * MARKED | u8::from(is_next_frame) * NEXT_FRAME);
+        out.push((u8::from(entry.marked) * MARKED) | (u8::from(is_next_frame) * NEXT_FRAME));
         varint(out, entry.from.0);
         varint(out, entry.upto.0.wrapping_sub(entry.from.0));
         varint(out, zigzag(entry.first_offset.0.wrapping_sub(table.base.0.0)));
@@ -142,6 +149,17 @@ impl Writer {
         self.id.clear();
         self.id.push_str(&entry.id);
         table.len += 1;
+        true
+    }
+
+    /// The table.
+    #[must_use]
+    pub fn finish(self) -> Entries {
+        let mut table = self.table;
+        table.packed.shrink_to_fit();
+        table.restarts.shrink_to_fit();
+        table.frames.shrink_to_fit();
+        table
     }
 }
 
@@ -200,7 +218,7 @@ impl<'a> Walk<'a> {
 
     fn step_numbers(&mut self) -> Entry {
         let rest = &mut self.rest;
-        let (&flags, tail) = rest.split_first().expect("packed by `push`");
+        let (&flags, tail) = rest.split_first().expect("packed by `TableWriter`");
         *rest = tail;
         if flags & NEXT_FRAME != 0 {
             self.frames += 1;
@@ -213,7 +231,7 @@ impl<'a> Walk<'a> {
         let time = self.table.base.1.0.wrapping_add(unzigzag(read_varint(rest)));
         let start = self.end.wrapping_add(read_varint(rest) as u32);
         let len = read_varint(rest) as u32;
-        let (crc, tail) = rest.split_first_chunk().expect("packed by `push`");
+        let (crc, tail) = rest.split_first_chunk().expect("packed by `TableWriter`");
         *rest = tail;
         self.end = start.wrapping_add(len);
         let frame = self.table.frames[self.frames - 1];
@@ -251,15 +269,11 @@ impl Entries {
     /// # Panics
     /// If they are not sorted, or take more than 4 GiB.
     pub fn from_sorted(entries: impl IntoIterator<Item = Entry>) -> Self {
-        let mut writer = Writer { table: Self::default(), id: Text::default(), end: 0 };
+        let mut writer = TableWriter::default();
         for entry in entries {
-            writer.push(&entry);
+            assert!(writer.try_push(&entry), "entries come sorted by id");
         }
-        let mut table = writer.table;
-        table.packed.shrink_to_fit();
-        table.restarts.shrink_to_fit();
-        table.frames.shrink_to_fit();
-        table
+        writer.finish()
     }
 
     /// The same with the leader epochs of the entries' last events, each with the highest of their offsets.
@@ -269,7 +283,7 @@ impl Entries {
         self
     }
 
-    /// What `under` was told; nothing for a checkpoint of our own, which needs none.
+    /// What `under` was told.
     #[must_use]
     pub fn epochs(&self) -> &Epochs {
         &self.epochs
@@ -370,7 +384,7 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
 fn read_varint(rest: &mut &[u8]) -> u64 {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
-        let (&byte, tail) = rest.split_first().expect("packed by `push`");
+        let (&byte, tail) = rest.split_first().expect("packed by `TableWriter`");
         *rest = tail;
         value |= u64::from(byte & 0x7f) << shift;
         if byte < 0x80 {

@@ -9,6 +9,9 @@ use crate::domain::record::{QuarantineMark, StoredEvent};
 use crate::domain::row::Trigger;
 use std::sync::Arc;
 
+/// Live checkpoints beyond which the oldest one's entries become snapshots, where most aggregates are in many.
+pub(super) const LIVE_MAX: usize = 16;
+
 /// What is written of one aggregate by one flush: at each cut an increment, a full record, or both.
 #[derive(Debug)]
 pub struct SnapshotItem {
@@ -35,6 +38,15 @@ impl SnapshotItem {
     #[must_use]
     pub fn last(&self) -> &Cut {
         self.cuts.last().expect("a snapshot has a cut")
+    }
+
+    /// Bytes of the events and states that are written.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let pending = self.pending.iter().map(|entry| entry.body.len as usize);
+        let tail = self.tail.iter().map(|event| event.record.bytes());
+        let states = self.cuts.iter().map(|cut| cut.aggregate.state.bytes_bound());
+        states.chain(pending.chain(tail).filter(|_| self.increment)).sum()
     }
 }
 
@@ -252,6 +264,7 @@ impl Partition {
         }
         live.row = covered;
         live.has_row = true;
+        live.entries = 0;
         live.row_marked = stored.with_mark;
         live.mark_uncovered &= !stored.with_mark;
         if let Some(bytes) = full_bytes {
@@ -365,6 +378,7 @@ impl Partition {
             effects.extend(self.checkpoints.drain(..).map(|live| Effect::Retire(live.pack())));
         }
         self.checkpoints.push(super::checkpoints::Live::own(checkpoint));
+        let (mut again, all) = (0, stored.covers.len());
         for (id, version, with_mark) in stored.covers {
             let Some(slot) = self.slots.find(&id) else {
                 // Evicted meanwhile, so an acknowledged snapshot covers it.
@@ -375,6 +389,8 @@ impl Partition {
                 self.supersede(&id, version, with_mark);
                 continue;
             };
+            again += usize::from(live.entries > 0);
+            live.entries += 1;
             let newest = live.aggregate.version;
             let covered = if mutant(Mutant::PendingThoughNewerFolded) { newest } else { version };
             live.cover(covered.min(newest), stored.started_ms);
@@ -390,6 +406,7 @@ impl Partition {
             }
             self.touch(slot);
         }
+        self.checkpoints_overlap = again * 2 > all;
         self.trip_debt(effects);
     }
 
@@ -434,11 +451,15 @@ impl Partition {
         }
     }
 
-    /// Too many bytes in live checkpoints, or too much memory for their tables: the oldest entries become
-    /// snapshots.
+    /// Too many live checkpoints that overlap, too many bytes in them, or too much memory for their tables: the
+    /// oldest entries become snapshots.
+    ///
+    /// COST: they are taken in the order of their ids, so the bodies of the next ones lie in the blocks that
+    /// were just read.
     fn trip_debt(&mut self, effects: &mut Vec<Effect>) {
         let tables: usize = self.checkpoints.iter().map(super::checkpoints::Live::heap_bytes).sum();
-        if self.live_bytes() > self.settings.live_bytes_max {
+        let scattered = self.checkpoints_overlap && self.checkpoints.len() > LIVE_MAX;
+        if scattered || self.live_bytes() > self.settings.live_bytes_max {
             self.trip_entries(0, Trigger::Debt, effects);
         } else if tables > self.settings.memory_bytes_max / 2 {
             self.trip_entries(0, Trigger::Memory, effects);
@@ -448,12 +469,10 @@ impl Partition {
     /// Trips the entries of one live checkpoint, as many as loads and snapshots have room for.
     fn trip_entries(&mut self, index: usize, trigger: Trigger, effects: &mut Vec<Effect>) {
         loop {
-            let busy = self.loads_in_flight >= self.settings.loads_max
-                || self.snapshots_in_flight >= self.settings.snapshots_max;
-            let live = &mut self.checkpoints[index];
-            if busy || self.draining != Draining::No {
+            if self.snapshots_in_flight >= self.settings.snapshots_max || self.draining != Draining::No {
                 return;
             }
+            let live = &mut self.checkpoints[index];
             if live.walked == live.len() {
                 // What is left was tripped and failed or is in flight; the next walk finds it.
                 live.walked = 0;
@@ -461,8 +480,13 @@ impl Partition {
             }
             let at = live.walked;
             live.walked += 1;
-            let Some(id) = live.unsuperseded(at).map(|entry| Arc::from(&*entry.id)) else { continue };
-            self.trip(&id, trigger, effects);
+            let Some(entry) = live.unsuperseded(at) else { continue };
+            // COST: where memory is short, loads are busy for long. Those that are here need none, and the fewer
+            // checkpoints hold of them the sooner all others are loaded.
+            let may_load = self.loads_in_flight < self.settings.loads_max;
+            if may_load || self.slots.find(&entry.id).is_some() {
+                self.trip(&Arc::from(&*entry.id), trigger, effects);
+            }
         }
     }
 

@@ -70,7 +70,7 @@ impl Partition {
                 continue;
             };
             let slot = self.slots.find(&id).unwrap_or_else(|| self.slots.insert(&id));
-            self.slots.get_mut(slot).referenced = true;
+            self.slots.get_mut(slot).used();
             let taken = match &mut self.slots.get_mut(slot).body {
                 Body::Loading(loading) => {
                     loading.parked_bytes += super::slot::parked_bytes(&decoded);

@@ -30,7 +30,7 @@ mod watermark;
 
 pub use checkpoints::{EntryRef, LiveCheckpoint};
 pub use cuts::{CUTS_MAX, Cut};
-pub use entries::{BodyAt, Entries, Entry, Epochs, FrameAt, reach};
+pub use entries::{BodyAt, Entries, Entry, Epochs, FrameAt, TableWriter, reach};
 pub use flush::{CheckpointItem, SnapshotItem};
 pub use intake::Counts;
 pub use residency::{Listing, Load, Loaded, Residence, Resident};
@@ -220,6 +220,8 @@ pub struct Partition {
     halted: Option<(Offset, Poison)>,
     draining: Draining,
     checkpoint_wanted: bool,
+    /// Most aggregates of the last checkpoint were in an older live one too.
+    checkpoints_overlap: bool,
     counts: Counts,
     /// Monotonic time of the last input.
     now_ms: u64,
@@ -266,6 +268,7 @@ impl Partition {
             halted: None,
             draining: Draining::No,
             checkpoint_wanted: false,
+            checkpoints_overlap: false,
             counts: Counts::default(),
             now_ms: 0,
         }

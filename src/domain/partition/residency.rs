@@ -125,7 +125,9 @@ impl Partition {
             for reply in loading.replies {
                 self.want_manual(slot, reply, effects);
             }
-            if let Some(trigger) = loading.trip {
+            let entries = self.slots.get(slot).live().map_or(0, |live| live.entries as usize);
+            let scattered = (entries >= super::flush::LIVE_MAX).then_some(Trigger::Debt);
+            if let Some(trigger) = loading.trip.or(scattered) {
                 self.want_snapshot(slot, trigger, effects);
             }
         }
@@ -156,7 +158,9 @@ impl Partition {
         live.since.version = row;
         live.since.increments = u32::try_from(since_full.clone().count()).unwrap_or(u32::MAX);
         live.since.bytes = since_full.map(|row| row.raw_bytes).sum();
-        live.folded_bytes = live.since.bytes + self.pending_bytes(id, row);
+        let (entries, bytes) = self.pending_beyond(id, row);
+        live.entries = entries;
+        live.folded_bytes = live.since.bytes + bytes;
         live.full_row_bytes = full.map_or(0, |row| row.stored_bytes);
         // The states between are not there, so the first cut spans all that is pending.
         live.grown = live.aggregate.version > row;

@@ -1,0 +1,130 @@
+//! What a reader meets of checkpoints at rest, without a partition.
+
+use super::*;
+use crate::codec::pack::Class;
+use crate::domain::error::ErrorKind;
+use crate::domain::ids::Version;
+use crate::domain::partition::CheckpointItem;
+use crate::domain::record::{RawRecord, StoredEvent};
+use crate::domain::row::PartitionKey;
+use crate::store::blobs::{Blobs, MemoryBlobs};
+use crate::store::encode::NewEntry;
+use crate::store::index::MemoryIndex;
+use crate::store::packs::CompressionPlan;
+use futures_util::FutureExt;
+
+fn log(partition: i32) -> PartitionKey {
+    PartitionKey { topic: "orders".into(), partition: PartitionNo(partition), lineage: Lineage(1) }
+}
+
+fn item(n: i64) -> CheckpointItem {
+    let record = RawRecord { offset: Offset(n), value: Some(b"{}"[..].into()), ..RawRecord::default() };
+    CheckpointItem {
+        id: format!("o-{n:04}").as_str().into(),
+        from: Version(n as u64),
+        events: vec![StoredEvent { version: Version(n as u64 + 1), skipped: false, record }],
+        mark: None,
+        effective_time: Timestamp(n * 7),
+    }
+}
+
+/// Goal: what a probe of the footer says is what the table says, whatever is kept. Method: one pack of
+/// two partitions that share ids; every id is asked for, some that are not there, and rows that lie.
+#[test]
+fn a_probe_answers_as_the_table_does() {
+    let blobs = Arc::new(MemoryBlobs::new());
+    let packs = || {
+        let blobs = Arc::clone(&blobs) as Arc<dyn Blobs>;
+        Packs::new(Arc::new(MemoryIndex::new()), blobs, CompressionPlan::default(), [7; 16])
+    };
+    let (pack, kind) = (PackId([3; 16]), Arc::<str>::from("order"));
+    let sizes = [(0, 500), (1, 40)];
+    let entries = sizes.into_iter().flat_map(|(partition, count)| (0..count).map(move |n| (partition, n)));
+    let entries = entries.map(|(partition, n)| NewEntry::of_checkpoint(&log(partition), &kind, item(n)));
+    let entries: Vec<NewEntry> = entries.collect::<Result<_>>().unwrap();
+    let encoded = packs().encode(Class::Checkpoint, pack, Timestamp(0), entries).unwrap();
+    blobs.put_new(&encoded.name, &encoded.bytes).now_or_never().unwrap().unwrap();
+    let row = |partition, entries| CheckpointRow {
+        key: log(partition),
+        pack,
+        first_offset: Offset(0),
+        end_offset: Offset(500),
+        entries,
+        object_bytes: 9,
+    };
+    for (partition, count) in sizes {
+        let (row, packs) = (row(partition, count as u32), packs());
+        let held = |n: i64| {
+            let key = AggregateKey { kind: Arc::clone(&kind), id: item(n).id };
+            let held = packs.held(&row, &key).now_or_never().unwrap().unwrap();
+            held.map(|(held, epochs)| {
+                assert_eq!(epochs, Epochs::from([(0, Offset(count - 1))]));
+                held
+            })
+        };
+        let probed: Vec<Option<Held>> = (0..600).map(held).collect();
+        let table = packs.table(&row).now_or_never().unwrap().unwrap();
+        let told: Vec<Option<Held>> = (0..600).map(|n| Held::of(&table, &item(n).id)).collect();
+        assert_eq!(probed, told);
+        assert_eq!(probed.iter().flatten().count(), count as usize);
+    }
+    let key = AggregateKey { kind: Arc::clone(&kind), id: item(1).id };
+    let packs = packs();
+    for lie in [row(0, 499), row(1, 41), row(2, 1)] {
+        let held = packs.held(&lie, &key).now_or_never().unwrap();
+        let table = packs.table(&lie).now_or_never().unwrap();
+        assert_eq!(held.unwrap_err(), table.unwrap_err());
+    }
+    let gone = CheckpointRow { pack: PackId([4; 16]), ..row(0, 500) };
+    let held = packs.held(&gone, &key).now_or_never().unwrap();
+    assert_eq!(held.unwrap_err().kind, ErrorKind::NotFound);
+}
+
+#[test]
+fn a_filter_finds_all_that_is_there_and_little_else() {
+    let count = 5_000;
+    let mut filter = vec![0; (count * FILTER_BITS).div_ceil(64)];
+    let id = |n: usize| format!("order-{n:08}");
+    for n in 0..count {
+        for (word, bit) in filter_bits(filter.len(), "order", &id(n)) {
+            filter[word] |= bit;
+        }
+    }
+    let summary = Summary { parts: Ok(BTreeMap::new()), filter: filter.into() };
+    let may_hold =
+        |n: usize| summary.may_hold(&AggregateKey { kind: "order".into(), id: id(n).as_str().into() });
+    assert!((0..count).all(may_hold));
+    let wrong = (count..10 * count).filter(|n| may_hold(*n)).count();
+    assert!(wrong < count * 9 / 50, "{wrong} of {}", 9 * count);
+    assert_eq!(filter_bits(0, "order", "x").count(), 0);
+}
+
+/// Goal: a footer that no worker wrote is refused as a whole. Method: one partition's part with an id twice,
+/// then with two types.
+#[test]
+fn a_part_has_one_type_and_each_id_once() {
+    let at = |kind: &str, n, from: u64| {
+        let mut item = item(n);
+        item.from = Version(from);
+        item.events[0].version = Version(from + 1);
+        NewEntry::of_checkpoint(&log(0), &kind.into(), item).unwrap()
+    };
+    let twice = || vec![at("order", 1, 1), at("order", 1, 2), at("order", 2, 1)];
+    let types = || vec![at("invoice", 1, 1), at("order", 2, 1), at("order", 3, 1)];
+    let sound = || vec![at("order", 1, 1), at("order", 2, 1), at("order", 3, 1)];
+    for (entries, is_sound) in [(sound(), true), (twice(), false), (types(), false)] {
+        let blobs = Arc::new(MemoryBlobs::new());
+        let port = Arc::clone(&blobs) as Arc<dyn Blobs>;
+        let packs = Packs::new(Arc::new(MemoryIndex::new()), port, CompressionPlan::default(), [7; 16]);
+        let pack = PackId([3; 16]);
+        let encoded = packs.encode(Class::Checkpoint, pack, Timestamp(0), entries).unwrap();
+        blobs.put_new(&encoded.name, &encoded.bytes).now_or_never().unwrap().unwrap();
+        let (first_offset, end_offset) = (Offset(0), Offset(500));
+        let row = CheckpointRow { key: log(0), pack, first_offset, end_offset, entries: 3, object_bytes: 9 };
+        let key = AggregateKey { kind: "order".into(), id: item(2).id };
+        let held = packs.held(&row, &key).now_or_never().unwrap();
+        assert_eq!(held.is_ok_and(|held| held.is_some()), is_sound);
+        let table = packs.table(&row).now_or_never().unwrap();
+        assert_eq!(table.map(|table| table.entries.len()).ok(), is_sound.then_some(3));
+    }
+}
