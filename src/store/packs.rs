@@ -77,11 +77,28 @@ impl Packs {
         self.record(row, move |bytes| decode_increment(bytes, &id)).await
     }
 
+    /// The frame of a row's record as it is stored, in which the record was found sound.
+    ///
+    /// # Errors
+    /// See the module.
+    pub async fn frame(&self, row: &SnapshotRow) -> Result<(Locator, Blob)> {
+        let locator = locator_of(row)?;
+        let frame = self.located(row, &locator, |frame, _| Ok(frame.to_vec())).await?;
+        Ok((locator, frame))
+    }
+
     async fn record<T>(&self, row: &SnapshotRow, decode: impl Fn(&[u8]) -> Result<T>) -> Result<T> {
-        let locator = Locator::decode(&row.locator)?;
-        if locator.pack != row.pack {
-            return Err(Error::corrupt("a row's locator names another pack"));
-        }
+        self.located(row, &locator_of(row)?, |_, body| decode(body)).await
+    }
+
+    /// One record by its locator, shown as frame and body; damaged bytes are read again before they count as
+    /// damaged.
+    async fn located<T>(
+        &self,
+        row: &SnapshotRow,
+        locator: &Locator,
+        show: impl Fn(&[u8], &[u8]) -> Result<T>,
+    ) -> Result<T> {
         let id = RecordId {
             key: row.key.clone(),
             lineage: row.lineage,
@@ -89,23 +106,13 @@ impl Packs {
             kind: row.kind,
             from_version: row.from_version,
         };
-        self.located(&id, &locator, decode).await
-    }
-
-    /// One record by its locator; damaged bytes are read again before they count as damaged.
-    async fn located<T>(
-        &self,
-        id: &RecordId,
-        locator: &Locator,
-        decode: impl Fn(&[u8]) -> Result<T>,
-    ) -> Result<T> {
         let dictionary = match locator.dictionary {
             Some(id) => Some(self.dictionaries.get(id).await?),
             None => None,
         };
         let read = |frame: &[u8]| {
             let raw = checked_frame(locator, frame, dictionary.as_ref())?;
-            decode(checked_body(&raw, id, locator)?)
+            show(frame, checked_body(&raw, &id, locator)?)
         };
         self.until_sound(locator, read).await
     }
@@ -185,6 +192,14 @@ impl Packs {
             }
         }
     }
+}
+
+fn locator_of(row: &SnapshotRow) -> Result<Locator> {
+    let locator = Locator::decode(&row.locator)?;
+    if locator.pack != row.pack {
+        return Err(Error::corrupt("a row's locator names another pack"));
+    }
+    Ok(locator)
 }
 
 fn checked_frame(locator: &Locator, frame: &[u8], dictionary: Option<&Dictionary>) -> Result<Blob> {
