@@ -15,7 +15,7 @@ use crate::codec::compress::Compression;
 use crate::codec::dictionary::Dictionary;
 use crate::codec::pack::{Footer, Locator, OpenTail, body_in, open_tail, pack_name, read_frame};
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::ids::{AggregateKey, PackId};
+use crate::domain::ids::{AggregateKey, Digest, PackId};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::PortError;
 use crate::domain::partition::EntryRef;
@@ -115,6 +115,14 @@ impl Packs {
             show(frame, checked_body(&raw, &id, locator)?)
         };
         self.until_sound(locator, read).await
+    }
+
+    /// What is wrong with a copy of a dictionary while another copy is sound, so that no reader meets it.
+    ///
+    /// # Errors
+    /// `Unavailable` if a store did not answer.
+    pub async fn hidden_fault(&self, dictionary: Digest) -> Result<Option<String>> {
+        self.dictionaries.hidden_fault(dictionary).await
     }
 
     /// Fetches a frame until what is made of it is not damaged.
