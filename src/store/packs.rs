@@ -153,8 +153,8 @@ impl Packs {
     ) -> Result<IncrementBody> {
         let (id, locator) = locate(partition, key, entry)?;
         let read = |block: &[u8]| decode_increment(checked_body(block, &id, &locator)?, &key.id);
-        // SUBTLE: a block is kept when one of its bodies was found sound; each other one is checked when it is
-        // read, and read again from the store where it is not.
+        // SUBTLE: a block is kept when one of its bodies was found sound; each other one is checked when it
+        // is read, and read again from the store where it is not.
         if let Some(Ok(body)) = self.checkpoints.block(&locator).map(|block| read(&block)) {
             return Ok(body);
         }

@@ -141,6 +141,9 @@ impl<'a> Judge<'a> {
                 let told = copy.ask(path);
                 let must_answer = !is_forgotten && change.rows.is_empty() && !is_of_rest(path);
                 self.one(&mut verdict, is_forgotten, must_answer, path, &told);
+                // Of rows, the list can do without none.
+                let is_list = path == LIST && !change.rows.is_empty();
+                verdict.refused += u64::from(is_list && told.status != 200);
             }
             verdict.is_told |= copy.damage() > 0;
             verdict

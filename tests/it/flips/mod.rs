@@ -28,7 +28,7 @@ use layout::Field;
 use snapfold::codec::pack::{OpenTail, open_tail};
 use snapfold::codec::row::Row;
 use snapfold::domain::partition::Strategy;
-use snapfold::domain::row::{RecordKind, SnapshotRow};
+use snapfold::domain::row::{RecordKind, SnapshotRow, WatermarkRow};
 use snapfold::lookup::snapshot_id_text;
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -319,7 +319,13 @@ impl<'a> Run<'a> {
         paths.push(LIST.to_owned());
         self.row("checkpoint row", key, &layout::row(&self.world.rows[key]), &paths);
         let key = self.keys(WATERMARKS)[0];
-        self.row("watermark row", key, &layout::row(&self.world.rows[key]), &paths);
+        let bytes = &self.world.rows[key];
+        let partition = WatermarkRow::decode(bytes).unwrap().key.partition.0;
+        let is_here = |id: &&str| self.world.ledger.versions(id)[0].record.partition == partition;
+        let id = self.world.ledger.aggregates().find(is_here).unwrap();
+        let mut paths = about(self.world, id, 0, self.world.ledger.head(id));
+        paths.push(LIST.to_owned());
+        self.row("watermark row", key, &layout::row(bytes), &paths);
     }
 
     /// Prints the figures, and fails if anything was wrong. Answers how many damages there were.
