@@ -56,6 +56,8 @@ struct Tally {
     answered: [u64; 2],
     refused: [u64; 2],
     scrubbed: [u64; 2],
+    /// Found by `verify_pack` alone, because the frame decodes to the same record.
+    unused: u64,
 }
 
 /// Damages one world and keeps count.
@@ -107,6 +109,7 @@ impl<'a> Run<'a> {
         for is_forgotten in [false, true] {
             let verdict = self.judge.judge(change, is_forgotten, paths);
             let at = usize::from(is_forgotten);
+            tally.unused += u64::from(is_forgotten && verdict.are_bits_unused);
             match (verdict.refused > 0, verdict.is_told) {
                 (true, _) => tally.refused[at] += 1,
                 (false, true) => tally.answered[at] += 1,
@@ -340,6 +343,9 @@ impl<'a> Run<'a> {
         let mut sum = Tally::default();
         for (field, tally) in &self.tallies {
             show(field, tally);
+            if tally.unused > 0 {
+                println!("{:44} {:>8} of them changed no record: unused bits of zstd", "", tally.unused);
+            }
             sum.damages += tally.damages;
             for at in [0, 1] {
                 sum.answered[at] += tally.answered[at];
@@ -357,7 +363,7 @@ impl<'a> Run<'a> {
 }
 
 fn show(field: &str, tally: &Tally) {
-    let Tally { damages, answered: [a, x], refused: [b, y], scrubbed: [c, z] } = tally;
+    let Tally { damages, answered: [a, x], refused: [b, y], scrubbed: [c, z], .. } = tally;
     println!("{field:44} {damages:>8} {a:>8} {b:>8} {c:>8} {x:>8} {y:>8} {z:>8}");
 }
 
