@@ -7,11 +7,9 @@ use super::{
     Answer, Asked, Freshness, Lookup, Refusal, Selector, SnapshotFilter, SnapshotMeta, StoredBlob, Streams,
     Which,
 };
-use crate::codec::pack::{Locator, pack_name};
+use crate::codec::pack::pack_name;
 use crate::domain::chain::snapshot_id;
-use crate::domain::error::{Error, ErrorKind};
 use crate::domain::ids::{AggregateKey, Timestamp, Version};
-use crate::domain::outcome::PortError;
 use crate::domain::row::{RecordKind, SnapshotRow};
 use crate::store::index::{From, Index};
 use crate::store::unavailable;
@@ -194,22 +192,15 @@ impl Lookup {
         Ok((meta(row), answer))
     }
 
-    /// The stored bytes of one snapshot's record.
+    /// The stored bytes of one snapshot's record, in which it was found sound.
     ///
     /// # Errors
-    /// `NoSnapshot` if there is none; a fault if its object is gone.
+    /// `NoSnapshot` if there is none; a fault if its object is gone or damaged.
     pub async fn blob(&self, id: &str, version: Version) -> Asked<StoredBlob> {
         let row = self.row(id, Which::Version(version)).await?;
-        let locator = Locator::decode(&row.locator)?;
-        let (object, range) = (pack_name(locator.class, locator.pack), locator.range());
         let _turn = self.admit().await?;
-        let frame = self.reader().packs.blobs.get_range(&object, range.start, range.end - range.start).await;
-        let frame = frame.map_err(|error| match error {
-            PortError::Missing => {
-                Error::new(ErrorKind::NotFound, "corrupt", format!("`{object}` is missing"))
-            }
-            other => unavailable(&format!("read `{object}`"), &other),
-        })?;
+        let (locator, frame) = self.reader().packs.frame(&row).await?;
+        let (object, range) = (pack_name(locator.class, locator.pack), locator.range());
         let start = u64::from(locator.body_start);
         Ok(StoredBlob {
             frame,

@@ -4,6 +4,7 @@
 //! A finding never changes anything: reads heal by themselves, and whether they do is part of the finding.
 
 use super::{Answer, Asked, Finding, Freshness, Lookup, Refusal, Selector, Verified, VerifyMode};
+use crate::codec::pack::Locator;
 use crate::domain::aggregate::{Aggregate, Folded, State};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Decoded;
@@ -33,6 +34,8 @@ struct Check<'a> {
     folded: Aggregate,
     /// Digests of the stored events.
     digests: BTreeMap<Version, Digest>,
+    /// Dictionaries that records need, with the first version that needs each.
+    dictionaries: BTreeMap<Digest, Version>,
 }
 
 impl Lookup {
@@ -55,8 +58,10 @@ impl Lookup {
             findings: Vec::new(),
             folded,
             digests: BTreeMap::new(),
+            dictionaries: BTreeMap::new(),
         };
         check.rows().await?;
+        check.dictionaries().await?;
         check.entries().await?;
         if check.folded.version == target {
             let folded = check.folded.clone();
@@ -124,8 +129,24 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Copies of dictionaries that no reader misses yet.
+    async fn dictionaries(&mut self) -> Asked<()> {
+        for (dictionary, version) in std::mem::take(&mut self.dictionaries) {
+            let turn = self.lookup.admit().await?;
+            let fault = self.lookup.reader().packs.hidden_fault(dictionary).await?;
+            drop(turn);
+            let finding = |detail| Finding { code: "corrupt", version, detail, healed: true };
+            self.findings.extend(fault.map(finding));
+        }
+        Ok(())
+    }
+
     async fn row(&mut self, row: &SnapshotRow) -> Asked<()> {
         let packs = &self.lookup.reader().packs;
+        // Of one that cannot be read its record tells.
+        if let Some(dictionary) = Locator::decode(&row.locator).ok().and_then(|locator| locator.dictionary) {
+            self.dictionaries.entry(dictionary).or_insert(row.version);
+        }
         match row.kind {
             RecordKind::Increment => {
                 let turn = self.lookup.admit().await?;

@@ -19,6 +19,7 @@ use crate::domain::error::{Error, Result};
 use crate::domain::ids::Digest;
 use crate::domain::outcome::PortError;
 use crate::domain::record::RecordKind;
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -186,5 +187,72 @@ impl Dictionaries {
         }
         let detail = format!("dictionary `{id}` is missing or damaged in the index and in the blob store");
         Err(unanswered.unwrap_or_else(|| Error::corrupt(detail)))
+    }
+
+    /// What is wrong with one of the two copies while the other is sound: `get` never tells of that, and the
+    /// dictionary is one fault away from being lost. None where both are sound, or neither is.
+    pub(super) async fn hidden_fault(&self, id: Digest) -> Result<Option<String>> {
+        let name = dictionary_name(id);
+        // What has its digest is what was written; nothing is to be decoded with it here.
+        let is_sound = |bytes: &[u8]| Sha256::digest(bytes)[..] == id.0;
+        let row = match self.index.dictionary(id).await {
+            Ok(bytes) => bytes.is_some_and(|bytes| is_sound(&bytes)),
+            Err(PortError::Missing) => false,
+            Err(error) => return Err(unavailable("read a dictionary's row", &error)),
+        };
+        let mut object = false;
+        for _ in 0..READS {
+            object = match self.blobs.get_range(&name, 0, DICTIONARY_LEN_MAX as u64 + 1).await {
+                Ok(bytes) => is_sound(&bytes),
+                Err(PortError::Missing) => break,
+                Err(error) => return Err(unavailable(&format!("read `{name}`"), &error)),
+            };
+            if object {
+                break;
+            }
+        }
+        let place = match (row, object) {
+            (true, true) | (false, false) => return Ok(None),
+            (false, true) => "the index",
+            (true, false) => "the blob store",
+        };
+        Ok(Some(format!("dictionary `{id}` is missing or damaged in {place}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::blobs::MemoryBlobs;
+    use crate::store::index::MemoryIndex;
+    use futures_util::FutureExt;
+
+    /// Method: a copy in each place is sound, damaged or missing, in all combinations.
+    #[test]
+    fn a_fault_of_one_copy_is_told_although_readers_take_the_other() {
+        let sound = Dictionary::new(b"a dictionary of plain content".to_vec()).unwrap();
+        let copies = [Some(sound.bytes().to_vec()), Some(b"other bytes".to_vec()), None];
+        for (row, object) in copies.iter().flat_map(|row| copies.iter().map(move |object| (row, object))) {
+            let (index, blobs) = (Arc::new(MemoryIndex::new()), Arc::new(MemoryBlobs::new()));
+            if let Some(row) = row {
+                index.put_dictionary(sound.id(), row.clone().into()).now_or_never().unwrap().unwrap();
+            }
+            if let Some(object) = object {
+                let name = dictionary_name(sound.id());
+                blobs.put_new(&name, object).now_or_never().unwrap().unwrap();
+            }
+            let dictionaries = Dictionaries::new(index, blobs, CompressionPlan::default());
+            let fault = dictionaries.hidden_fault(sound.id()).now_or_never().unwrap().unwrap();
+            let is_read = dictionaries.get(sound.id()).now_or_never().unwrap().is_ok();
+            let sound = [row, object].map(|copy| *copy == copies[0]);
+            let place = match sound {
+                [true, false] => Some("the blob store"),
+                [false, true] => Some("the index"),
+                _ => None,
+            };
+            assert_eq!(fault.is_some(), place.is_some(), "{fault:?}");
+            assert!(place.is_none_or(|place| fault.is_some_and(|fault| fault.ends_with(place))));
+            assert_eq!(is_read, sound != [false, false]);
+        }
     }
 }

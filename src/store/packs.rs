@@ -15,7 +15,7 @@ use crate::codec::compress::Compression;
 use crate::codec::dictionary::Dictionary;
 use crate::codec::pack::{Footer, Locator, OpenTail, body_in, open_tail, pack_name, read_frame};
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::ids::{AggregateKey, PackId};
+use crate::domain::ids::{AggregateKey, Digest, PackId};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::PortError;
 use crate::domain::partition::EntryRef;
@@ -77,11 +77,28 @@ impl Packs {
         self.record(row, move |bytes| decode_increment(bytes, &id)).await
     }
 
+    /// The frame of a row's record as it is stored, in which the record was found sound.
+    ///
+    /// # Errors
+    /// See the module.
+    pub async fn frame(&self, row: &SnapshotRow) -> Result<(Locator, Blob)> {
+        let locator = locator_of(row)?;
+        let frame = self.located(row, &locator, |frame, _| Ok(frame.to_vec())).await?;
+        Ok((locator, frame))
+    }
+
     async fn record<T>(&self, row: &SnapshotRow, decode: impl Fn(&[u8]) -> Result<T>) -> Result<T> {
-        let locator = Locator::decode(&row.locator)?;
-        if locator.pack != row.pack {
-            return Err(Error::corrupt("a row's locator names another pack"));
-        }
+        self.located(row, &locator_of(row)?, |_, body| decode(body)).await
+    }
+
+    /// One record by its locator, shown as frame and body; damaged bytes are read again before they count as
+    /// damaged.
+    async fn located<T>(
+        &self,
+        row: &SnapshotRow,
+        locator: &Locator,
+        show: impl Fn(&[u8], &[u8]) -> Result<T>,
+    ) -> Result<T> {
         let id = RecordId {
             key: row.key.clone(),
             lineage: row.lineage,
@@ -89,25 +106,23 @@ impl Packs {
             kind: row.kind,
             from_version: row.from_version,
         };
-        self.located(&id, &locator, decode).await
-    }
-
-    /// One record by its locator; damaged bytes are read again before they count as damaged.
-    async fn located<T>(
-        &self,
-        id: &RecordId,
-        locator: &Locator,
-        decode: impl Fn(&[u8]) -> Result<T>,
-    ) -> Result<T> {
         let dictionary = match locator.dictionary {
             Some(id) => Some(self.dictionaries.get(id).await?),
             None => None,
         };
         let read = |frame: &[u8]| {
             let raw = checked_frame(locator, frame, dictionary.as_ref())?;
-            decode(checked_body(&raw, id, locator)?)
+            show(frame, checked_body(&raw, &id, locator)?)
         };
         self.until_sound(locator, read).await
+    }
+
+    /// What is wrong with a copy of a dictionary while another copy is sound, so that no reader meets it.
+    ///
+    /// # Errors
+    /// `Unavailable` if a store did not answer.
+    pub async fn hidden_fault(&self, dictionary: Digest) -> Result<Option<String>> {
+        self.dictionaries.hidden_fault(dictionary).await
     }
 
     /// Fetches a frame until what is made of it is not damaged.
@@ -138,8 +153,8 @@ impl Packs {
     ) -> Result<IncrementBody> {
         let (id, locator) = locate(partition, key, entry)?;
         let read = |block: &[u8]| decode_increment(checked_body(block, &id, &locator)?, &key.id);
-        // SUBTLE: a block is kept when one of its bodies was found sound; each other one is checked when it is
-        // read, and read again from the store where it is not.
+        // SUBTLE: a block is kept when one of its bodies was found sound; each other one is checked when it
+        // is read, and read again from the store where it is not.
         if let Some(Ok(body)) = self.checkpoints.block(&locator).map(|block| read(&block)) {
             return Ok(body);
         }
@@ -178,6 +193,14 @@ impl Packs {
             }
         }
     }
+}
+
+fn locator_of(row: &SnapshotRow) -> Result<Locator> {
+    let locator = Locator::decode(&row.locator)?;
+    if locator.pack != row.pack {
+        return Err(Error::corrupt("a row's locator names another pack"));
+    }
+    Ok(locator)
 }
 
 fn checked_frame(locator: &Locator, frame: &[u8], dictionary: Option<&Dictionary>) -> Result<Blob> {

@@ -1,5 +1,9 @@
 //! Through the public surface, with the embedded stack: librdkafka against its mock cluster on loopback, and
 //! the binary itself as a child process.
+//!
+//! `SNAPFOLD_DATA` names the folder with real data, and `SNAPFOLD_TEST_FULL=1` asks about all of it
+//! (`versions`). `SNAPFOLD_FLIPS` is the number of damages of each field at rest (`flips`): 20 without it,
+//! 100 in closing runs.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -11,6 +15,7 @@ mod bad_input;
 mod bench;
 mod dev;
 mod faults;
+mod flips;
 mod group;
 mod kill;
 #[path = "../ledger/mod.rs"]

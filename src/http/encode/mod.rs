@@ -217,7 +217,9 @@ pub(super) fn snapshot(body: &mut Object<'_>, meta: &SnapshotMeta, state: Option
     let row = &meta.row;
     let digest = state.map_or(row.state_digest, |(_, shown)| shown.digest);
     let raw_bytes = state.map_or(row.state_bytes, |(_, shown)| Some(shown.canonical_bytes));
-    let algorithm = Locator::decode(&row.locator).ok().map(|locator| locator.algorithm);
+    // None where the locator is damaged, or is that of another row.
+    let locator = Locator::decode(&row.locator).ok().filter(|locator| locator.pack == row.pack);
+    let algorithm = locator.map(|locator| locator.algorithm);
     body.text("id", &meta.id).text("aggregateType", &row.key.kind).text("aggregateId", &row.key.id);
     body.number("version", row.version).time("timestamp", row.effective_time);
     if let Some((_, shown)) = state {
@@ -225,7 +227,10 @@ pub(super) fn snapshot(body: &mut Object<'_>, meta: &SnapshotMeta, state: Option
     }
     body.object("metadata", |body| {
         body.text("eventType", &row.event_type);
-        body.flag("compressed", algorithm.is_some_and(|algorithm| algorithm != Algorithm::None));
+        match algorithm {
+            Some(algorithm) => body.flag("compressed", algorithm != Algorithm::None),
+            None => body.null("compressed"),
+        };
         body.number("size", row.stored_bytes).number_or_null("rawSize", raw_bytes);
         body.digest("checksum", digest).number("createdFromVersion", meta.created_from);
         body.text("kind", if row.kind == RecordKind::Full { "full" } else { "incremental" });

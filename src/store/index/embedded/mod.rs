@@ -33,11 +33,14 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use writer::{Space, Write, Writer};
+pub use writer::Space;
+use writer::{Write, Writer};
 
 /// What the folder holds, with the number of the layout of keys and rows.
 const FORMAT: &str = "snapfold index 1";
 const FORMAT_PREFIX: &str = "snapfold index ";
+/// The key space of the engine that holds all rows.
+pub const KEYSPACE: &str = "rows";
 /// Bytes of rows in memory before they are written as a sorted file. A few such buffers may exist at once.
 const MEMTABLE_BYTES: u64 = 16 << 20;
 /// Journals are kept until the buffers they cover are written; bounds the replay when the index is opened.
@@ -88,11 +91,19 @@ impl EmbeddedIndex {
             .worker_threads(2)
             .open()
             .map_err(opening)?;
+        Self::over(database, space)
+    }
+
+    /// The index in an engine that is open already. `space` tells how many bytes are free where that is.
+    ///
+    /// # Errors
+    /// If what the engine holds is damaged, or if a newer version of snapfold wrote it.
+    pub fn over(database: Database, space: Space) -> Result<Self> {
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
-        let rows = database.keyspace("rows", options).map_err(opening)?;
+        let rows = database.keyspace(KEYSPACE, options).map_err(opening)?;
         let rows = Rows { database, rows };
         rows.check_format()?;
-        let writer = Writer::start(rows.clone(), space).map_err(io)?;
+        let writer = Writer::start(rows.clone(), space).map_err(|error| opening(fjall::Error::Io(error)))?;
         Ok(Self { writer, rows })
     }
 }
@@ -268,8 +279,11 @@ impl Rows {
     fn snapshot_by_id(&self, id: [u8; 16]) -> PortResult<Option<(AggregateKey, Lineage, Version)>> {
         let Some(value) = self.get(&keys::snapshot_id(id))? else { return Ok(None) };
         let named = Parts::of(&value).and_then(Parts::snapshot_version);
-        // The id is a digest of what it names, so it is its own checksum.
-        let named = named.filter(|(key, lineage, version)| snapshot_id(key, *lineage, *version) == id);
+        // The id is a digest of what it names, so it is its own checksum; what it names has one form.
+        let named = named.filter(|(key, lineage, version)| {
+            snapshot_id(key, *lineage, *version) == id
+                && keys::snapshot_version(key, *lineage, *version).0 == *value
+        });
         named.map(Some).ok_or_else(|| damaged(&"a snapshot's public id names something else"))
     }
 

@@ -147,6 +147,11 @@ async fn a_damaged_row_is_told_and_never_absent() {
         keys::snapshot_version(&row("b", 1).key, Lineage(1), Version(4)).0,
     );
     is_told(index.snapshot_by_id(id).await);
+    // The right parts, but not as the key they were copied from.
+    let mut named = keys::snapshot_version(&whole.key, whole.lineage, whole.version).0;
+    named[0] ^= 1;
+    corrupt(&index, keys::snapshot_id(id), named);
+    is_told(index.snapshot_by_id(id).await);
     corrupt(&index, keys::aggregate(&whole.key, PartitionNo(1)), vec![0; 4]);
     is_told(index.aggregates("order", None, 9).await);
     let mark = WatermarkRow { key: log.clone(), topic_id: 1, leader_epoch: 1, low_watermark: Offset(1) };

@@ -39,7 +39,7 @@ const FORGOTTEN_PER_WRITE: usize = 8;
 const SPACE_MIN: u64 = 256 << 20;
 
 /// Tells how many bytes are free where the index is.
-pub(super) type Space = Box<dyn Fn() -> std::io::Result<u64> + Send>;
+pub type Space = Box<dyn Fn() -> std::io::Result<u64> + Send>;
 
 /// One write of the port.
 pub(super) enum Write {
