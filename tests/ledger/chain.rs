@@ -36,5 +36,6 @@ pub(crate) fn link(previous: [u8; 32], version: u64, event: [u8; 32]) -> [u8; 32
 }
 
 pub(crate) fn hex(bytes: &[u8; 32]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).expect("a nibble is a digit");
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, Once};
 
 /// Seeds of each version mode after which a mutant without a scenario counts as not caught.
-const SEEDS_MAX: u64 = 60;
+const SEEDS_MAX: u64 = 120;
 
 thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };

@@ -19,8 +19,6 @@ use std::sync::{Arc, Mutex};
 const CHAOS_MS: u64 = 12_000;
 /// Virtual milliseconds between two questions.
 const ASK_EVERY_MS: u64 = 40;
-/// The same once nothing fails any more: what is asked then is asked again in the end.
-const ASK_HEALED_MS: u64 = 200;
 /// Virtual milliseconds in which everything must settle, or at least have come further.
 const SETTLE_MS: u64 = 60_000;
 /// How often that is waited for. Where an aggregate takes more than the memory of its partition, each of its
@@ -160,13 +158,7 @@ pub(crate) fn play(case: Case) -> Outcome {
     let operator = fleet.clone();
     every(&world, 300, Arc::new(move |world| operator.operate(world)));
     let (asker, asked) = (fleet.clone(), Arc::clone(&judge));
-    let is_turn = |world: &Parts| !world.is_healed() || world.sim.now() % ASK_HEALED_MS < ASK_EVERY_MS;
-    let ask = move |world: &Parts| {
-        if is_turn(world) {
-            ask_one(world, &asker, &asked);
-        }
-    };
-    every(&world, ASK_EVERY_MS, Arc::new(ask));
+    every(&world, ASK_EVERY_MS, Arc::new(move |world| ask_one(world, &asker, &asked)));
     let violated =
         |world: &World| if world.sim.violations().is_empty() { Ok(()) } else { Err("stop".to_owned()) };
     world.chaos(CHAOS_MS, &mut |world| violated(world));

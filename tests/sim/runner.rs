@@ -73,6 +73,8 @@ pub(crate) struct Verdict {
     pub(crate) failures: Vec<(Case, Vec<String>)>,
     /// Wall-clock seconds.
     pub(crate) seconds: f64,
+    /// Sum of all traces' hashes: what only makes the simulator faster leaves it as it is.
+    pub(crate) traces: u64,
 }
 
 /// Every so many cases one is run twice, and must leave the same trace.
@@ -123,6 +125,7 @@ fn one(case: Case, twice: bool, run: &(impl Fn(Case) -> Outcome + Sync), verdict
             }
             let mut verdict = lock(verdict);
             verdict.totals.add(&outcome.stats);
+            verdict.traces = verdict.traces.wrapping_add(outcome.trace_hash);
             verdict.totals.twice += u64::from(same);
             failures
         }
@@ -144,6 +147,7 @@ impl Verdict {
         println!("{}", self.totals);
         let rate = self.totals.seeds as f64 / self.seconds.max(0.001);
         println!("{} runs in {:.1} s: {rate:.1} a second", self.totals.seeds, self.seconds);
+        println!("all traces together: {:016x}", self.traces);
         let asked = [Count::ChaosAnswer, Count::FinalAnswer, Count::SurfaceAnswer];
         let compared: u64 = asked.iter().map(|what| self.totals.sum(*what)).sum();
         println!("{compared} answers were compared with the ledger");

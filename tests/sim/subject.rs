@@ -44,6 +44,7 @@ pub(crate) struct Subject {
     reads_max: usize,
     partitioner: Partitioner,
     caching: bool,
+    decoder: Arc<OnceDecoder>,
 }
 
 /// The operator's book: which lineage is active for which incarnation of the topic.
@@ -108,8 +109,8 @@ impl Cache for TinyCache {
     }
 }
 
-/// Decodes each record once: a reader meets the same records again and again, and the same record gives the
-/// same event for ever.
+/// Decodes each record once for all processes of a seed: readers meet the same records again and again, and
+/// the same record gives the same event for ever.
 #[derive(Debug)]
 struct OnceDecoder {
     decoder: JsonDecoder,
@@ -145,6 +146,38 @@ impl Spawn for SimSpawn {
             let _ = task.await;
         });
         Box::new(AbortOnDrop(handle))
+    }
+}
+
+/// The places of the parts of an event.
+fn places(versions: VersionMode) -> [(&'static str, Vec<&'static str>); 6] {
+    let version = if versions == VersionMode::Given { vec!["/version"] } else { vec![] };
+    [
+        ("aggregateId", vec!["key", "/aggregateId"]),
+        ("eventType", vec!["/type"]),
+        ("version", version),
+        ("eventId", vec!["/id"]),
+        ("time", vec!["/timestamp"]),
+        ("data", vec!["/data"]),
+    ]
+}
+
+impl OnceDecoder {
+    fn new(versions: VersionMode) -> Self {
+        let [id, kind, version, event, time, data] = places(versions).map(|(_, places)| {
+            let parse = |place: &str| Place::parse(place, "orders").expect("a place");
+            places.into_iter().map(parse).collect::<Vec<Place>>()
+        });
+        let mapping = Mapping {
+            aggregate_id: id,
+            event_type: kind,
+            version: (!version.is_empty()).then_some(version),
+            version_base: 1,
+            event_id: event,
+            time,
+            data: Some(data),
+        };
+        Self { decoder: JsonDecoder::new(mapping, Limits::default()), decoded: Mutex::default() }
     }
 }
 
@@ -230,6 +263,7 @@ impl Subject {
             reads_max: rng.index(4) + 1,
             partitioner: *rng.pick(&[Partitioner::Unknown, Partitioner::Murmur2, Partitioner::Crc32]),
             caching: rng.percent(60),
+            decoder: Arc::new(OnceDecoder::new(versions)),
         }
     }
 
@@ -276,6 +310,7 @@ impl Subject {
             reads_max: 4,
             partitioner: Partitioner::Unknown,
             caching: false,
+            decoder: Arc::new(OnceDecoder::new(versions)),
         }
     }
 
@@ -290,18 +325,6 @@ impl Subject {
         subject.settings.partition.uncovered_bytes_max = 16 << 20;
         subject.limits.deadline_ms = deadline_ms;
         subject
-    }
-
-    fn places(&self) -> [(&'static str, Vec<&'static str>); 6] {
-        let version = if self.versions == VersionMode::Given { vec!["/version"] } else { vec![] };
-        [
-            ("aggregateId", vec!["key", "/aggregateId"]),
-            ("eventType", vec!["/type"]),
-            ("version", version),
-            ("eventId", vec!["/id"]),
-            ("time", vec!["/timestamp"]),
-            ("data", vec!["/data"]),
-        ]
     }
 
     fn rules(&self, kind: &str) -> Rules {
@@ -319,27 +342,10 @@ impl Subject {
         }
     }
 
-    fn decoder(&self) -> JsonDecoder {
-        let [id, kind, version, event, time, data] = self.places().map(|(_, places)| {
-            let parse = |place: &str| Place::parse(place, "orders").expect("a place");
-            places.into_iter().map(parse).collect::<Vec<Place>>()
-        });
-        let mapping = Mapping {
-            aggregate_id: id,
-            event_type: kind,
-            version: (!version.is_empty()).then_some(version),
-            version_base: 1,
-            event_id: event,
-            time,
-            data: Some(data),
-        };
-        JsonDecoder::new(mapping, Limits::default())
-    }
-
     /// An empty ledger of the same stream.
     pub(crate) fn ledger(&self, kind: &str) -> Ledger {
         let [aggregate_id, event_type, version, event_id, time, data] =
-            self.places().map(|(_, places)| places.into_iter().map(str::to_owned).collect());
+            places(self.versions).map(|(_, places)| places.into_iter().map(str::to_owned).collect());
         Ledger::new(Spec {
             kind: kind.to_owned(),
             map: Map { aggregate_id, event_type, version, event_id, time, data },
@@ -367,7 +373,7 @@ impl Subject {
             index: Arc::clone(&ports.index),
             packs: Arc::new(packs),
             log: Arc::clone(&stream.log),
-            decoder: Arc::new(OnceDecoder { decoder: self.decoder(), decoded: Mutex::default() }),
+            decoder: Arc::clone(&self.decoder) as Arc<dyn Decode>,
             rules: self.rules(stream.spec.kind),
             topic_id: active.topic_id,
             health: Arc::default(),

@@ -6,7 +6,6 @@
 //! ledger.
 
 use crate::judge::{Judge, Question, Then};
-use crate::ledger::hex;
 use crate::stats::Count;
 use crate::world::Parts;
 use snapfold::domain::error::{Error, ErrorKind};
@@ -18,6 +17,7 @@ use snapfold::lookup::{
 };
 use snapfold::reconstruct::{AsOf, Found};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// One question that is not for a state.
 #[derive(Clone, Copy, Debug)]
@@ -49,12 +49,12 @@ pub(crate) struct Told {
     pub(crate) wish: Wish,
     pub(crate) asked: Question,
     /// Of every aggregate, the versions below an acknowledged low watermark.
-    pub(crate) durable: BTreeMap<String, u64>,
+    pub(crate) durable: Arc<BTreeMap<String, u64>>,
 }
 
 impl Told {
     pub(crate) fn new(world: &Parts, judge: &Judge, wish: Wish, asked: Question) -> Self {
-        Self { wish, asked, durable: durable_heads(world, judge) }
+        Self { wish, asked, durable: Arc::new(durable_heads(world, judge)) }
     }
 
     fn wish_is(&self, mode: VerifyMode) -> bool {
@@ -71,7 +71,7 @@ pub(crate) fn durable_heads(world: &Parts, judge: &Judge) -> BTreeMap<String, u6
     let mut heads = BTreeMap::new();
     for (id, partition) in judge.places() {
         let low = judge.acked_mark(world, *partition);
-        let below = judge.facts(id).iter().take_while(|fact| fact.record.offset < low.0).count();
+        let below = judge.facts(id).partition_point(|fact| fact.record.offset < low.0);
         heads.insert(id.clone(), below as u64);
     }
     heads
@@ -122,7 +122,7 @@ pub(crate) async fn ask(lookup: &Lookup, id: &str, wish: Wish) -> Got {
         Wish::Aggregates(page) => {
             let mut all: Vec<ListItem> = Vec::new();
             loop {
-                let after = all.last().map(|item| std::sync::Arc::clone(&item.id));
+                let after = all.last().map(|item| Arc::clone(&item.id));
                 match lookup.aggregates("a", after.as_deref(), page).await {
                     Ok(items) => {
                         let is_last = items.len() < page;
@@ -196,8 +196,8 @@ fn events_fit(judge: &Judge, told: &Told, events: &[EventView], excused: bool) -
             return Err(format!("version {} where there is none", event.version));
         };
         let record = &event.event.record;
-        let ours = (record.offset.0, hex(&event.event.digest.0), event.effective_time.0, event.skipped);
-        let theirs = (fact.record.offset, hex(&fact.event_digest), fact.effective_time_ms, fact.skipped);
+        let ours = (record.offset.0, event.event.digest.0, event.effective_time.0, event.skipped);
+        let theirs = (fact.record.offset, fact.event_digest, fact.effective_time_ms, fact.skipped);
         let same = record.value.as_deref() == fact.record.value.as_deref()
             && event.partition.0 == fact.record.partition;
         if ours != theirs || !same {

@@ -212,15 +212,17 @@ impl<'a> Assembly<'a> {
     async fn choose_base(&mut self, rows: &[SnapshotRow]) -> Result<Vec<Piece>> {
         let mut fetched: Vec<SnapshotRow> = Vec::new();
         let kept = self.ask.base.take();
-        let mut candidates: Vec<SnapshotRow> = rows.to_vec();
+        // COST: rows are large and many, and this looks at all of them for every read.
+        let mut older: Option<Vec<SnapshotRow>> = None;
         loop {
-            // Of several at one version, one that tells of a quarantine knows more.
-            candidates.sort_by_key(|row| std::cmp::Reverse((row.version, row.quarantined, row.pack)));
+            let candidates = older.as_deref().unwrap_or(rows);
             let fulls =
                 candidates.iter().filter(|row| row.kind == RecordKind::Full && self.is_at_or_before(row));
-            let fulls: Vec<SnapshotRow> = fulls.cloned().collect();
+            let mut fulls: Vec<&SnapshotRow> = fulls.collect();
+            // Of several at one version, one that tells of a quarantine knows more.
+            fulls.sort_by_key(|row| std::cmp::Reverse((row.version, row.quarantined, row.pack)));
             let mut failed = false;
-            for row in &fulls {
+            for row in fulls {
                 let replaces = |kept: &&Aggregate| (kept.version, false) >= (row.version, row.quarantined);
                 if let Some(kept) = kept.as_deref().filter(replaces) {
                     self.start_from(kept);
@@ -245,11 +247,12 @@ impl<'a> Assembly<'a> {
             }
             let lowest = candidates.iter().map(|row| row.version).min();
             let Some(lowest) = lowest.filter(|_| failed) else { return Ok(Piece::all(&fetched, &[])) };
-            candidates = self.reader.rows_below(self.key, self.partition, lowest).await?;
-            fetched.extend(candidates.iter().cloned());
-            if candidates.is_empty() {
+            let below = self.reader.rows_below(self.key, self.partition, lowest).await?;
+            fetched.extend(below.iter().cloned());
+            if below.is_empty() {
                 return Ok(Piece::all(&fetched, &[]));
             }
+            older = Some(below);
         }
     }
 

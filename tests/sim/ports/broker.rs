@@ -102,7 +102,7 @@ struct Watch {
 #[derive(Default)]
 struct State {
     topics: BTreeMap<Arc<str>, Topic>,
-    watches: BTreeMap<(Arc<str>, PartitionNo), Watch>,
+    watches: BTreeMap<Arc<str>, BTreeMap<PartitionNo, Watch>>,
     committed: BTreeMap<(Arc<str>, PartitionNo), Offset>,
     journal: Vec<JournalEntry>,
     cut: usize,
@@ -138,8 +138,16 @@ impl State {
         topic.parts.get_mut(index(partition)).ok_or_else(unknown)
     }
 
+    fn watch(&mut self, topic: &str, partition: PartitionNo) -> &mut Watch {
+        if !self.watches.contains_key(topic) {
+            self.watches.insert(topic.into(), BTreeMap::new());
+        }
+        let of_topic = self.watches.get_mut(topic).expect("it is there by now");
+        of_topic.entry(partition).or_default()
+    }
+
     fn changed(&mut self, topic: &str, partition: PartitionNo) {
-        let watch = self.watches.entry((topic.into(), partition)).or_default();
+        let watch = self.watch(topic, partition);
         watch.changes += 1;
         watch.waiters.drain(..).for_each(Waker::wake);
     }
@@ -247,7 +255,7 @@ impl Broker {
         max: usize,
     ) -> PortResult<Fetched> {
         let mut state = lock(&self.state);
-        let changes = state.watches.get(&(topic.into(), partition)).map_or(0, |watch| watch.changes);
+        let changes = state.watch(topic, partition).changes;
         let part = state.part(topic, partition)?;
         if from.0 < part.start {
             return Err(PortError::Missing);
@@ -273,7 +281,7 @@ impl Broker {
         context: &Context<'_>,
     ) -> Poll<()> {
         let mut state = lock(&self.state);
-        let watch = state.watches.entry((topic.into(), partition)).or_default();
+        let watch = state.watch(topic, partition);
         if watch.changes != changes {
             return Poll::Ready(());
         }

@@ -235,8 +235,12 @@ impl Cluster {
         let drawn = sim.draw(|rng| rng.index(REPLICAS));
         let spared = lock(&self.cluster).spared.unwrap_or(drawn);
         let seen: Arc<Mutex<Vec<Replica>>> = Arc::default();
-        if course.fate == Fate::Answered {
-            for replica in (0..REPLICAS).filter(|replica| *replica != spared) {
+        let asked = (0..REPLICAS).filter(|replica| *replica != spared);
+        if course.is_at_once() {
+            let cells = lock(&self.cluster);
+            lock(&seen).extend(asked.map(|replica| cells.replicas[replica].only(&query)));
+        } else if course.fate == Fate::Answered {
+            for replica in asked {
                 let time = sim.draw(|rng| rng.between(course.sent, course.answer - 1));
                 let (cluster, query, seen) = (self.cluster.clone(), query.clone(), seen.clone());
                 sim.at(time, move || {
@@ -245,7 +249,9 @@ impl Cluster {
                 });
             }
         }
-        sim.sleep_until(course.answer).await;
+        if !course.is_at_once() {
+            sim.sleep_until(course.answer).await;
+        }
         let mut seen = std::mem::take(&mut *lock(&seen));
         let other = seen.pop().unwrap_or_default();
         let mut merged = seen.pop().unwrap_or_default();
@@ -254,7 +260,7 @@ impl Cluster {
                 merged.apply(&cell).into_iter().for_each(|changed| sim.violation(changed));
             }
             sim.count(Count::RumourRead);
-            self.repair(spared, &merged.collect(&query));
+            self.repair(spared, &merged, &query);
         }
         let outcome = course.heard(op.what, Some(Ok(merged)));
         sim.note("answer", u64::from(op.process.0), outcome_code(&outcome) + 8 * spared as u64);
@@ -262,11 +268,12 @@ impl Cluster {
     }
 
     /// Blocking read repair: both replicas have what was merged before the caller hears of it.
-    fn repair(&self, spared: usize, cells: &[Cell]) {
+    fn repair(&self, spared: usize, merged: &Replica, query: &Query) {
         if !self.gate.plan(|plan| plan.read_repair) {
             return;
         }
         self.gate.sim.count(Count::ReadRepair);
+        let cells = merged.collect(query);
         for replica in (0..REPLICAS).filter(|replica| *replica != spared) {
             cells.iter().for_each(|cell| self.deliver(replica, cell));
         }

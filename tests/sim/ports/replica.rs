@@ -60,15 +60,18 @@ pub(crate) enum Query {
 
 type CheckpointCell = (i64, Option<Arc<CheckpointRow>>);
 type SnapshotCells = BTreeMap<(Version, PackId), Arc<SnapshotRow>>;
+type WatermarkCells = BTreeMap<(u128, i32), Arc<WatermarkRow>>;
+type Known = BTreeSet<(Arc<str>, PartitionNo)>;
 
-/// The cells of one replica, or of a merge.
+/// The cells of one replica, or of a merge. What a query is about is shared: a read takes it as it is, and
+/// only a write that comes before the read has been answered copies it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Replica {
-    snapshots: BTreeMap<(AggregateKey, Lineage), SnapshotCells>,
-    checkpoints: BTreeMap<PartitionKey, BTreeMap<PackId, CheckpointCell>>,
-    watermarks: BTreeMap<PartitionKey, BTreeMap<(u128, i32), Arc<WatermarkRow>>>,
-    aggregates: BTreeMap<Arc<str>, BTreeSet<(Arc<str>, PartitionNo)>>,
-    letters: BTreeMap<PartitionKey, BTreeMap<Offset, Arc<DeadLetter>>>,
+    snapshots: BTreeMap<(AggregateKey, Lineage), Arc<SnapshotCells>>,
+    checkpoints: BTreeMap<PartitionKey, Arc<BTreeMap<PackId, CheckpointCell>>>,
+    watermarks: BTreeMap<PartitionKey, Arc<WatermarkCells>>,
+    aggregates: BTreeMap<Arc<str>, Arc<Known>>,
+    letters: BTreeMap<PartitionKey, Arc<BTreeMap<Offset, Arc<DeadLetter>>>>,
     dictionaries: BTreeMap<Digest, Bytes>,
 }
 
@@ -82,33 +85,39 @@ impl Replica {
         match cell {
             Cell::Snapshot(row) => {
                 let rows = self.snapshots.entry((row.key.clone(), row.lineage)).or_default();
-                let kept = rows.entry((row.version, row.pack)).or_insert_with(|| row.clone());
-                (kept != row).then(|| format!("a snapshot row changed: {kept:?} became {row:?}"))
+                let at = (row.version, row.pack);
+                if let Some(kept) = rows.get(&at) {
+                    return (kept != row).then(|| format!("a snapshot row changed: {kept:?} became {row:?}"));
+                }
+                Arc::make_mut(rows).insert(at, row.clone());
+                None
             }
             Cell::Checkpoint { key, pack, time, row } => {
                 self.apply_checkpoint(key, *pack, *time, row.as_ref())
             }
             Cell::Watermark(row) => {
                 let cells = self.watermarks.entry(row.key.clone()).or_default();
-                let kept = cells.entry((row.topic_id, row.leader_epoch)).or_insert_with(|| row.clone());
-                if row.low_watermark > kept.low_watermark {
-                    *kept = row.clone();
+                let at = (row.topic_id, row.leader_epoch);
+                if cells.get(&at).is_none_or(|kept| row.low_watermark > kept.low_watermark) {
+                    Arc::make_mut(cells).insert(at, row.clone());
                 }
                 None
             }
             Cell::Aggregate(key, partition) => {
                 let known = self.aggregates.entry(key.kind.clone()).or_default();
-                known.insert((key.id.clone(), *partition));
+                let place = (key.id.clone(), *partition);
+                if !known.contains(&place) {
+                    Arc::make_mut(known).insert(place);
+                }
                 None
             }
             Cell::DeadLetter(letter) => {
                 let letters = self.letters.entry(letter.key.clone()).or_default();
-                let kept = letters.entry(letter.offset).or_insert_with(|| letter.clone());
                 // After a truncation another record may have the offset; any total order will do, so that all
                 // replicas agree: the later epoch, then the text.
                 let rank = |l: &DeadLetter| (l.record.leader_epoch, l.code.clone(), l.detail.clone());
-                if rank(letter) > rank(kept) {
-                    *kept = letter.clone();
+                if letters.get(&letter.offset).is_none_or(|kept| rank(letter) > rank(kept)) {
+                    Arc::make_mut(letters).insert(letter.offset, letter.clone());
                 }
                 None
             }
@@ -127,15 +136,17 @@ impl Replica {
         row: Option<&Arc<CheckpointRow>>,
     ) -> Option<String> {
         let cells = self.checkpoints.entry(key.clone()).or_default();
-        let kept = cells.entry(pack).or_insert_with(|| (time, row.cloned()));
-        if let ((kept_time, Some(kept_row)), Some(row)) = (&*kept, row)
-            && *kept_time == time
-            && kept_row != row
-        {
-            return Some(format!("a checkpoint row changed: {kept_row:?} became {row:?}"));
-        }
-        if time > kept.0 || (time == kept.0 && row.is_none()) {
-            *kept = (time, row.cloned());
+        let is_newer = match (cells.get(&pack), row) {
+            (Some((kept_time, Some(kept))), Some(row)) if *kept_time == time && kept != row => {
+                return Some(format!("a checkpoint row changed: {kept:?} became {row:?}"));
+            }
+            (Some((kept_time, kept)), _) => {
+                time > *kept_time || (time == *kept_time && row.is_none() && kept.is_some())
+            }
+            (None, _) => true,
+        };
+        if is_newer {
+            Arc::make_mut(cells).insert(pack, (time, row.cloned()));
         }
         None
     }
@@ -144,7 +155,8 @@ impl Replica {
     pub(crate) fn collect(&self, query: &Query) -> Vec<Cell> {
         match query {
             Query::Snapshots(key, lineage) => {
-                let rows = self.snapshots.get(&(key.clone(), *lineage)).into_iter().flatten();
+                let rows =
+                    self.snapshots.get(&(key.clone(), *lineage)).into_iter().flat_map(|rows| rows.iter());
                 rows.map(|(_, row)| Cell::Snapshot(row.clone())).collect()
             }
             Query::SnapshotId(id) => {
@@ -153,7 +165,7 @@ impl Replica {
             }
             Query::Checkpoints(key) => {
                 let shared = Arc::new(key.clone());
-                let cells = self.checkpoints.get(key).into_iter().flatten();
+                let cells = self.checkpoints.get(key).into_iter().flat_map(|cells| cells.iter());
                 let cell = |(pack, (time, row)): (&PackId, &CheckpointCell)| Cell::Checkpoint {
                     key: shared.clone(),
                     pack: *pack,
@@ -163,11 +175,11 @@ impl Replica {
                 cells.map(cell).collect()
             }
             Query::Watermarks(key) => {
-                let rows = self.watermarks.get(key).into_iter().flatten();
+                let rows = self.watermarks.get(key).into_iter().flat_map(|rows| rows.iter());
                 rows.map(|(_, row)| Cell::Watermark(row.clone())).collect()
             }
             Query::Aggregates(kind) => {
-                let known = self.aggregates.get(kind).into_iter().flatten();
+                let known = self.aggregates.get(kind).into_iter().flat_map(|known| known.iter());
                 known
                     .map(|(id, partition)| {
                         Cell::Aggregate(AggregateKey { kind: kind.clone(), id: id.clone() }, *partition)
@@ -175,7 +187,7 @@ impl Replica {
                     .collect()
             }
             Query::DeadLetters(key) => {
-                let letters = self.letters.get(key).into_iter().flatten();
+                let letters = self.letters.get(key).into_iter().flat_map(|letters| letters.iter());
                 letters.map(|(_, letter)| Cell::DeadLetter(letter.clone())).collect()
             }
             Query::Dictionary(id) => {
@@ -194,7 +206,7 @@ impl Replica {
         match query {
             Query::Snapshots(key, lineage) => only.snapshots = one(&self.snapshots, &(key.clone(), *lineage)),
             Query::SnapshotId(id) => {
-                let named = |rows: &&SnapshotCells| rows.values().any(|row| public_id(row) == *id);
+                let named = |rows: &&Arc<SnapshotCells>| rows.values().any(|row| public_id(row) == *id);
                 let found = self.snapshots.iter().find(|(_, rows)| named(rows));
                 only.snapshots = found.map(|(key, _)| one(&self.snapshots, key)).unwrap_or_default();
             }
@@ -243,8 +255,7 @@ impl Replica {
         from: From,
         limit: usize,
     ) -> Vec<SnapshotRow> {
-        let none = BTreeMap::new();
-        let rows = self.snapshots.get(&(key.clone(), lineage)).unwrap_or(&none);
+        let Some(rows) = self.snapshots.get(&(key.clone(), lineage)) else { return Vec::new() };
         if let From::Above(version) = from {
             let above = rows.values().filter(|row| row.version > version);
             return above.take(limit).map(|row| (**row).clone()).collect();
@@ -268,13 +279,18 @@ impl Replica {
 
     /// Live checkpoints of a partition, oldest pack first.
     pub(crate) fn live(&self, key: &PartitionKey) -> Vec<CheckpointRow> {
-        let cells = self.checkpoints.get(key).into_iter().flatten();
+        let cells = self.checkpoints.get(key).into_iter().flat_map(|cells| cells.iter());
         cells.filter_map(|(_, (_, row))| row.as_ref().map(|row| (**row).clone())).collect()
     }
 
     /// Low watermarks of a partition.
     pub(crate) fn marks(&self, key: &PartitionKey) -> Vec<WatermarkRow> {
-        self.watermarks.get(key).into_iter().flatten().map(|(_, row)| (**row).clone()).collect()
+        self.watermarks
+            .get(key)
+            .into_iter()
+            .flat_map(|rows| rows.values())
+            .map(|row| (**row).clone())
+            .collect()
     }
 
     /// Aggregates of a type in id order.
@@ -291,8 +307,7 @@ impl Replica {
 
     /// Dead letters of a partition from an offset on.
     pub(crate) fn letters(&self, key: &PartitionKey, from: Offset, limit: usize) -> Vec<DeadLetter> {
-        let none = BTreeMap::new();
-        let letters = self.letters.get(key).unwrap_or(&none);
+        let Some(letters) = self.letters.get(key) else { return Vec::new() };
         letters.range(from..).take(limit).map(|(_, letter)| (**letter).clone()).collect()
     }
 
