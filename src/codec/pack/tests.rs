@@ -411,8 +411,8 @@ fn blocks_hold_neighbours_and_end_where_they_are_long_enough() {
     let pack = writer.finish().unwrap();
     assert!(is_sound(&pack.bytes));
     let (trailer, footer) = open(&pack);
-    assert_eq!(trailer.frames, 6);
-    assert!((0..100).all(|at| footer.locator(at).unwrap().body_start as usize == at % 17 * 4_000));
+    assert_eq!(trailer.frames, 20);
+    assert!((0..100).all(|at| footer.locator(at).unwrap().body_start as usize == at % 5 * 4_000));
     assert!(pack.entries.iter().all(|entry| entry.stored_len < 40));
 }
 

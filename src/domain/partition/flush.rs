@@ -9,7 +9,7 @@ use crate::domain::record::{QuarantineMark, StoredEvent};
 use crate::domain::row::Trigger;
 use std::sync::Arc;
 
-/// Live checkpoints beyond which the oldest one's entries become snapshots, where most aggregates are in many.
+/// Live checkpoints beyond which the oldest one's entries become snapshots, where they overlap.
 pub(super) const LIVE_MAX: usize = 16;
 
 /// What is written of one aggregate by one flush: at each cut an increment, a full record, or both.
@@ -451,8 +451,8 @@ impl Partition {
         }
     }
 
-    /// Too many live checkpoints that overlap, too many bytes in them, or too much memory for their tables: the
-    /// oldest entries become snapshots.
+    /// Too many live checkpoints that overlap, too many bytes in them, or too much memory for their tables:
+    /// the oldest entries become snapshots.
     ///
     /// COST: they are taken in the order of their ids, so the bodies of the next ones lie in the blocks that
     /// were just read.

@@ -165,6 +165,7 @@ fn settings(strategy: Strategy) -> WorkerSettings {
         checkpoint_ms: 200,
         linger_ms: 5,
         linger_items: 256,
+        flush_bytes_max: 8 << 20,
         flushes: 4,
         tick_ms: 20,
         records_max: 1_000,
