@@ -248,7 +248,7 @@ const SNAPSHOT: &[Key] = &[
         "fullEvery",
         Shape::Whole(1, 1_000),
         "8",
-        "with `incremental`: increments between two full snapshots",
+        "with `incremental`: increments between two full snapshots at the most",
     ),
     key(
         "maxWriteAmplification",

@@ -481,8 +481,8 @@ impl Partition {
             let at = live.walked;
             live.walked += 1;
             let Some(entry) = live.unsuperseded(at) else { continue };
-            // COST: where memory is short, loads are busy for long. Those that are here need none, and the fewer
-            // checkpoints hold of them the sooner all others are loaded.
+            // COST: where memory is short, loads are busy for long. Those that are here need none, and fewer
+            // live checkpoints make the loads of all others shorter.
             let may_load = self.loads_in_flight < self.settings.loads_max;
             if may_load || self.slots.find(&entry.id).is_some() {
                 self.trip(&Arc::from(&*entry.id), trigger, effects);

@@ -1,5 +1,5 @@
-//! What is kept of checkpoint packs, each kind of thing within bytes of its own: what was not used for longest
-//! goes first. Tables that a partition of this process holds anyway are shared and take none.
+//! What is kept of checkpoint packs, each kind of thing within bytes of its own: what was not used for
+//! longest goes first. Tables that a partition of this process holds anyway are shared and take none.
 
 use super::{Part, Summary};
 use crate::codec::pack::Locator;
