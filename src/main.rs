@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// COST: events are allocated by one thread and freed by another all the time. The C library's allocator takes
-/// half again the processor time for that, and mimalloc a third more memory (docs/benchmarks.md).
+/// COST: events are allocated by one thread and freed by another all the time. For that the C library's
+/// allocator takes half again the processor time, and mimalloc a third more memory (docs/benchmarks.md).
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
