@@ -469,10 +469,12 @@ impl Partition {
     /// Trips the entries of one live checkpoint, as many as loads and snapshots have room for.
     fn trip_entries(&mut self, index: usize, trigger: Trigger, effects: &mut Vec<Effect>) {
         loop {
-            if self.snapshots_in_flight >= self.settings.snapshots_max || self.draining != Draining::No {
+            let busy = self.loads_in_flight >= self.settings.loads_max
+                || self.snapshots_in_flight >= self.settings.snapshots_max;
+            let live = &mut self.checkpoints[index];
+            if busy || self.draining != Draining::No {
                 return;
             }
-            let live = &mut self.checkpoints[index];
             if live.walked == live.len() {
                 // What is left was tripped and failed or is in flight; the next walk finds it.
                 live.walked = 0;
@@ -480,13 +482,8 @@ impl Partition {
             }
             let at = live.walked;
             live.walked += 1;
-            let Some(entry) = live.unsuperseded(at) else { continue };
-            // COST: where memory is short, loads are busy for long. Those that are here need none, and fewer
-            // live checkpoints make the loads of all others shorter.
-            let may_load = self.loads_in_flight < self.settings.loads_max;
-            if may_load || self.slots.find(&entry.id).is_some() {
-                self.trip(&Arc::from(&*entry.id), trigger, effects);
-            }
+            let Some(id) = live.unsuperseded(at).map(|entry| Arc::from(&*entry.id)) else { continue };
+            self.trip(&id, trigger, effects);
         }
     }
 
