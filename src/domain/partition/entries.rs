@@ -192,12 +192,11 @@ impl<'a> Walk<'a> {
         let nth = table.restarts.partition_point(|restart| table.first_id(restart) <= id);
         let mut walk = Self::from_restart(table, nth.saturating_sub(1));
         while walk.at < table.len {
-            let (rest, frames, end) = (walk.rest, walk.frames, walk.end);
-            let shared = walk.step_id();
+            let rest = walk.rest;
+            walk.step_id();
             if *walk.id >= *id {
                 // One step back: what the id shares with the one before is in `walk.id` as well.
-                (walk.rest, walk.frames, walk.end) = (rest, frames, end);
-                debug_assert!(shared <= walk.id.len());
+                walk.rest = rest;
                 break;
             }
             walk.step_numbers();
@@ -206,14 +205,13 @@ impl<'a> Walk<'a> {
         walk
     }
 
-    fn step_id(&mut self) -> usize {
+    fn step_id(&mut self) {
         let shared = read_len(&mut self.rest);
         let more = read_len(&mut self.rest);
         let (suffix, rest) = self.rest.split_at(more);
         self.id.truncate(shared);
         self.id.extend_from_slice(suffix);
         self.rest = rest;
-        shared
     }
 
     fn step_numbers(&mut self) -> Entry {

@@ -245,11 +245,10 @@ impl Packs {
     /// # Errors
     /// As for `table`.
     pub async fn held(&self, row: &CheckpointRow, key: &AggregateKey) -> Result<Option<(Held, Epochs)>> {
-        if self.checkpoints.table(row.pack, part_of(row)).is_none() {
-            let summary = match self.checkpoints.summary(row.pack) {
-                Some(summary) => summary,
-                None => self.read(row.pack).await?.0,
-            };
+        // Without a summary the footer has to be read, and then its table is there.
+        if self.checkpoints.table(row.pack, part_of(row)).is_none()
+            && let Some(summary) = self.checkpoints.summary(row.pack)
+        {
             summary.check(row)?;
             if !summary.may_hold(key) {
                 return Ok(None);
