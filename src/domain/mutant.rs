@@ -135,6 +135,8 @@ mutants! {
     BatchNotVerified,
     /// After an election, records are read on from where reading had come, not from the position (rule 12).
     ReadOnAfterElection,
+    /// An owner whose position the log has passed waits for records that are gone.
+    PassedPositionKept,
 }
 
 #[cfg(not(feature = "runtime"))]

@@ -5,24 +5,19 @@
 //! *If it fails*: a read or write that fails is repeated until it is done or the partition is given up.
 //! *If cancelled*: everything in memory is gone; the next owner folds it again from the low watermark.
 
+mod effects;
+
 use super::assignment::{Refusal, Start, start_when_possible, verify};
-use super::flusher::{CheckpointOffer, Request, kind, write_checkpoint};
+use super::flusher::{CheckpointOffer, Request};
 use super::{Components, Handle};
-use crate::domain::error::ErrorKind;
 use crate::domain::event::Decoded;
-use crate::domain::ids::{AggregateKey, Offset, PartitionNo, Version};
+use crate::domain::ids::{Offset, PartitionNo, Version};
 use crate::domain::mutant::{Mutant, mutant};
-use crate::domain::outcome::PortError;
-use crate::domain::partition::{
-    CheckpointItem, Counts, Effect, EntryRef, FlightId, Input, Listing, Load, Now, Partition, Reply,
-    SnapshotItem,
-};
+use crate::domain::partition::{Counts, Input, Listing, Now, Partition, Reply};
 use crate::domain::poison::Poison;
 use crate::domain::record::RawRecord;
-use crate::domain::row::{DeadLetter, WatermarkRow};
-use crate::kafka::Records;
+use crate::kafka::{LogBounds, Records};
 use crate::reconstruct::{HeadAnswer, ListAnswer};
-use crate::store::flush::{CheckpointPart, Flush};
 use futures_channel::{mpsc, oneshot};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either};
@@ -95,36 +90,36 @@ pub(super) async fn run(
     ended: mpsc::UnboundedSender<(PartitionNo, Option<Partition>)>,
     kept: Option<Partition>,
 ) {
-    let (mut partition, bounds) = match start_when_possible(&components, number).await {
-        Start::Fold(partition, bounds) => (*partition, bounds),
-        Start::Refuse(refusal) => return stand_still(number, refusal, commands, &handle).await,
-    };
-    if let Some(kept) = kept {
-        partition.keep_memory(kept);
+    let mut kept = kept;
+    loop {
+        let (mut partition, bounds) = match start_when_possible(&components, number).await {
+            Start::Fold(partition, bounds) => (*partition, bounds),
+            Start::Refuse(refusal) => return stand_still(number, refusal, commands, &handle).await,
+        };
+        if let Some(kept) = kept.take() {
+            partition.keep_memory(kept);
+        }
+        let mut task = Task::new(components.clone(), partition, bounds, requests.clone(), handle.clone());
+        task.publish();
+        let ending = task.fold_until_the_end(number, &mut commands).await;
+        if ending == Ending::Passed && task.drained.is_empty() {
+            continue;
+        }
+        let kept = mutant(Mutant::MemoryKeptOnRevoke).then_some(task.partition);
+        let _ = ended.unbounded_send((number, kept));
+        return;
     }
-    let mut task = Task {
-        components,
-        partition,
-        io: FuturesUnordered::new(),
-        requests,
-        handle,
-        heads: BTreeMap::new(),
-        lists: BTreeMap::new(),
-        snapshots: BTreeMap::new(),
-        checkpoint: None,
-        drained: Vec::new(),
-        next_reply: 0,
-        leader_epoch: bounds.leader_epoch,
-        replay_until: bounds.end,
-        done: false,
-    };
-    task.publish();
-    while !task.done {
-        let Some(records) = task.open_records(number, &mut commands).await else { break };
-        task.fold_while_readable(records, &mut commands).await;
-    }
-    let kept = mutant(Mutant::MemoryKeptOnRevoke).then_some(task.partition);
-    let _ = ended.unbounded_send((number, kept));
+}
+
+/// Why a partition is not folded on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// It is covered, or nobody wants it any more.
+    Done,
+    /// The log has forgotten the next record: another owner has covered it, so what is in memory here is out
+    /// of date, and folding starts again where that owner's low watermark is. If nobody has covered it, the
+    /// start says so.
+    Passed,
 }
 
 /// A partition that may not be folded: it says why, and can be revoked like any other.
@@ -145,6 +140,53 @@ async fn stand_still(
 }
 
 impl Task {
+    fn new(
+        components: Components,
+        partition: Partition,
+        bounds: LogBounds,
+        requests: mpsc::UnboundedSender<Request>,
+        handle: Handle,
+    ) -> Self {
+        Self {
+            components,
+            partition,
+            io: FuturesUnordered::new(),
+            requests,
+            handle,
+            heads: BTreeMap::new(),
+            lists: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+            checkpoint: None,
+            drained: Vec::new(),
+            next_reply: 0,
+            leader_epoch: bounds.leader_epoch,
+            replay_until: bounds.end,
+            done: false,
+        }
+    }
+
+    async fn fold_until_the_end(
+        &mut self,
+        number: PartitionNo,
+        commands: &mut mpsc::UnboundedReceiver<Command>,
+    ) -> Ending {
+        while !self.done {
+            let Some(records) = self.open_records(number, commands).await else { break };
+            self.fold_while_readable(records, commands).await;
+            if !self.done && self.is_passed(number).await {
+                return Ending::Passed;
+            }
+        }
+        Ending::Done
+    }
+
+    /// Whether the log starts beyond the position.
+    async fn is_passed(&mut self, number: PartitionNo) -> bool {
+        let position = self.partition.position();
+        let passed = |bounds: LogBounds| bounds.start > position;
+        !mutant(Mutant::PassedPositionKept) && self.components.log.bounds(number).await.is_ok_and(passed)
+    }
+
     /// Opens the partition's records at the position, again and again until that works.
     async fn open_records(
         &mut self,
@@ -297,180 +339,6 @@ impl Task {
             self.perform(effect);
         }
         self.publish();
-    }
-
-    fn perform(&mut self, effect: Effect) {
-        match effect {
-            Effect::Load { id, pending, until } => self.load(id, pending, until),
-            Effect::Snapshot(flight, item) => self.snapshot(flight, *item),
-            Effect::Checkpoint(flight, items) => self.offer_checkpoint(flight, items),
-            Effect::Adopt(flight, rows) => {
-                let store = Arc::clone(&self.components.store);
-                self.io.push(Box::pin(async move {
-                    store.adopt(rows).await;
-                    Some(Input::Adopted(flight))
-                }));
-            }
-            Effect::Retire(pack) => {
-                let (store, key) = (Arc::clone(&self.components.store), self.partition.key().clone());
-                self.io.push(Box::pin(async move {
-                    store.retire(&key, pack).await;
-                    None
-                }));
-            }
-            Effect::DeadLetter(decoded, poison) => self.dead_letter(*decoded, poison),
-            Effect::Commit(low_watermark) => self.commit(low_watermark),
-            Effect::SnapshotTaken(reply, result) => {
-                if let Some(sender) = self.snapshots.remove(&reply) {
-                    let _ = sender.send(result);
-                }
-            }
-            Effect::HeadIs(reply, residence, position) => {
-                if let Some(sender) = self.heads.remove(&reply) {
-                    let _ = sender.send(HeadAnswer { residence, position });
-                }
-            }
-            Effect::Listed(reply, residents, position) => {
-                if let Some(sender) = self.lists.remove(&reply) {
-                    let _ = sender.send(ListAnswer { residents, position });
-                }
-            }
-            Effect::WantCheckpoint => {
-                let _ = self.requests.unbounded_send(Request::Checkpoint);
-            }
-            // `publish` tells of it: readiness, the log and the admin port read the status.
-            Effect::Halted(..) => {}
-            Effect::Drained => {
-                self.done = true;
-                for sender in self.drained.drain(..) {
-                    let _ = sender.send(());
-                }
-            }
-        }
-    }
-
-    fn load(&mut self, id: Arc<str>, pending: Vec<EntryRef>, until: Offset) {
-        let components = self.components.clone();
-        let partition = self.partition.key().clone();
-        self.io.push(Box::pin(async move {
-            let key = AggregateKey { kind: kind(&components), id: Arc::clone(&id) };
-            loop {
-                match components.reader.load(&partition, &key, &pending, until).await {
-                    Ok(loaded) => return Some(Input::Loaded(Load { id, result: Ok(Box::new(loaded)) })),
-                    Err(error) if matches!(error.kind, ErrorKind::Gone | ErrorKind::Corrupt) => {
-                        let poison = Poison::new("unreadable", error.detail);
-                        return Some(Input::Loaded(Load { id, result: Err(poison) }));
-                    }
-                    Err(error) if error.kind == ErrorKind::Conflict => {
-                        return Some(Input::Halt(Poison::new("log-truncated", error.detail)));
-                    }
-                    Err(_) => components.clock.sleep(components.settings.retry_ms).await,
-                }
-            }
-        }));
-    }
-
-    fn snapshot(&mut self, flight: FlightId, item: SnapshotItem) {
-        let flush = Flush { partition: self.partition.key().clone(), kind: kind(&self.components), item };
-        let (sender, answer) = oneshot::channel();
-        let _ = self.requests.unbounded_send(Request::Snapshot(Box::new((flush, sender))));
-        let clock = Arc::clone(&self.components.clock);
-        let pause = self.components.settings.retry_ms;
-        self.io.push(Box::pin(async move {
-            let lost = match answer.await {
-                Ok(Ok(stored)) => {
-                    return Some(Input::SnapshotStored { flight, full_bytes: stored.full_bytes });
-                }
-                Ok(Err(error)) if matches!(error.kind, ErrorKind::Corrupt | ErrorKind::NotFound) => {
-                    Input::SnapshotUnreadable(flight)
-                }
-                Ok(Err(_)) | Err(_) => Input::SnapshotAbandoned(flight),
-            };
-            // What failed at once must not be tried again at once.
-            clock.sleep(pause).await;
-            Some(lost)
-        }));
-    }
-
-    fn offer_checkpoint(&mut self, flight: FlightId, items: Vec<CheckpointItem>) {
-        let asked = self.checkpoint.take();
-        if items.is_empty() {
-            if let Some(asked) = asked {
-                let _ = asked.send(None);
-            }
-            return;
-        }
-        let (done, wait) = oneshot::channel();
-        let part =
-            CheckpointPart { partition: self.partition.key().clone(), kind: kind(&self.components), items };
-        let offer = CheckpointOffer { part, done };
-        match asked {
-            Some(asked) => drop(asked.send(Some(offer))),
-            // Nobody asked: the partition drains and does not wait for the others.
-            None => {
-                let components = self.components.clone();
-                self.io.push(Box::pin(async move {
-                    write_checkpoint(&components, vec![offer]).await;
-                    None
-                }));
-            }
-        }
-        let clock = Arc::clone(&self.components.clock);
-        let pause = self.components.settings.retry_ms;
-        self.io.push(Box::pin(async move {
-            match wait.await {
-                Ok(live) => Some(Input::CheckpointStored(flight, live)),
-                Err(_) => {
-                    // What failed at once must not be tried again at once.
-                    clock.sleep(pause).await;
-                    Some(Input::CheckpointAbandoned(flight))
-                }
-            }
-        }));
-    }
-
-    fn dead_letter(&mut self, decoded: Decoded, poison: Poison) {
-        let letter = DeadLetter {
-            key: self.partition.key().clone(),
-            offset: decoded.record.offset,
-            aggregate: decoded
-                .id()
-                .map(|id| AggregateKey { kind: kind(&self.components), id: Arc::clone(id) }),
-            code: poison.code.into(),
-            detail: poison.detail,
-            record: decoded.record,
-        };
-        let components = self.components.clone();
-        self.io.push(Box::pin(async move {
-            let offset = letter.offset;
-            while components.store.index.put_dead_letter(letter.clone()).await.is_err() {
-                components.clock.sleep(components.settings.retry_ms).await;
-            }
-            Some(Input::DeadLettered(offset))
-        }));
-    }
-
-    /// The index first, then the group: whoever finds a committed offset finds the same or more in the index.
-    fn commit(&mut self, low_watermark: Offset) {
-        let components = self.components.clone();
-        let row = WatermarkRow {
-            key: self.partition.key().clone(),
-            topic_id: components.topic_id,
-            leader_epoch: self.leader_epoch,
-            low_watermark,
-        };
-        self.io.push(Box::pin(async move {
-            let number = row.key.partition;
-            if components.store.put_watermark(row).await.is_err() {
-                components.clock.sleep(components.settings.retry_ms).await;
-                return Some(Input::Committed(Err(())));
-            }
-            // The group's offset is for other tools; ours is safe in the index already.
-            if let Err(PortError::Permanent(_)) = components.log.commit(number, low_watermark).await {
-                components.clock.sleep(components.settings.retry_ms).await;
-            }
-            Some(Input::Committed(Ok(low_watermark)))
-        }));
     }
 
     fn publish(&self) {

@@ -3,7 +3,7 @@
 //! not depend on them is answered.
 
 use crate::ports::Fate;
-use crate::stage::Stage;
+use crate::stage::{HERE, Stage, TOPIC};
 use crate::world::Outcome;
 use snapfold::domain::error::ErrorKind;
 use snapfold::domain::ids::{Offset, PackId, Version};
@@ -114,4 +114,29 @@ fn answers_what_it_can(stage: &Stage) {
             wrong("`b`, of which nothing is lost", &(answer, events));
         }
     }
+}
+
+/// Two owners for a while: the former one has covered three events when the new one, which starts before them,
+/// cannot read yet; and the log forgets them before it can. What the new one needs is covered, so it goes on
+/// from there (seed 863, given).
+pub(crate) fn log_that_passes_an_owner() -> Outcome {
+    let stage = Stage::new();
+    let former = stage.worker("former");
+    stage.always(former, "put_watermark", Fate::Lost);
+    stage.events(1..=3);
+    stage.world.sim.kill(former);
+    let next = stage.worker("next");
+    stage.rule(next, "next", Fate::Refused, 20);
+    while stage.status(next).replay_until != Offset(3) {
+        stage.world.idle(10);
+    }
+    stage.watermark(3);
+    stage.world.broker.retain(TOPIC, HERE, Offset(3));
+    stage.world.idle(1_500);
+    stage.events(4..=5);
+    let status = stage.status(next);
+    if status.low_watermark != Offset(5) {
+        stage.world.sim.violation(format!("the log has passed its owner, which stands still: {status:?}"));
+    }
+    stage.ask_all()
 }
