@@ -430,6 +430,7 @@ impl Subject {
             log: Arc::clone(&stream.log),
             store: Arc::new(store),
             clock: Arc::clone(&ports.clock),
+            folding: Arc::new(SimSpawn { sim: ports.sim.clone(), process: ports.process }),
             spawn: Arc::new(SimSpawn { sim: ports.sim.clone(), process: ports.process }),
             decoder: Arc::clone(&reader.decoder) as Arc<dyn Decode>,
             rules: reader.rules.clone(),
