@@ -52,8 +52,8 @@ mod threads {
     use std::sync::{Arc, Mutex};
     use tokio::sync::oneshot;
 
-    /// Threads that compute: two may train dictionaries for a second or two (one for each kind of record), one
-    /// makes a checkpoint, and snapshots do not wait for that.
+    /// Threads that compute: two may train dictionaries for a second or two (one for each kind of record),
+    /// one makes a checkpoint, and snapshots do not wait for that.
     const COMPUTING: usize = 4;
 
     /// Threads that a runtime may have for reads and writes of files.

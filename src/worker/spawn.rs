@@ -34,8 +34,8 @@ impl TokioSpawn {
 
     /// Tasks go to a runtime of their own, whose threads have this name.
     ///
-    /// COST: a partition's task folds for milliseconds at a time. On the threads of everything else, each step
-    /// of a flush and each answer over HTTP would wait behind that.
+    /// COST: a partition's task folds for milliseconds at a time. On the threads of everything else, each
+    /// step of a flush and each answer over HTTP would wait behind that.
     ///
     /// # Errors
     /// If the operating system has no more threads.
