@@ -1,6 +1,6 @@
-//! Directed scenarios of checkpoints and logs that are lost. Where the log still has what checkpoints held, it
-//! is folded and covered again, and they are let go of. Where it has not, their partition stands still, and
-//! whatever does not depend on them is answered.
+//! Directed scenarios of checkpoints and logs that are lost. Where the log still has what checkpoints held,
+//! it is folded and covered again, and they are let go of. Where it has not, their partition stands still,
+//! and whatever does not depend on them is answered.
 
 use crate::ports::Fate;
 use crate::stage::{HERE, Stage, TOPIC};
