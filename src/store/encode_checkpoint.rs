@@ -21,8 +21,10 @@ pub struct EncodedCheckpoint {
     pub name: String,
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// Of each part its row, its type and its table, in the order of the parts.
-    pub(super) parts: Vec<(CheckpointRow, (Arc<str>, Arc<Entries>))>,
+    /// The row of each part, in the order of the parts.
+    pub(super) rows: Vec<CheckpointRow>,
+    /// The type and the table of each part.
+    pub(super) tables: Vec<(Arc<str>, Arc<Entries>)>,
 }
 
 /// One part on its way into the pack. Its blocks hold no other part's records: whoever reads on in a
@@ -72,8 +74,8 @@ impl Packs {
             }
         }
         let BlockPack { bytes, frames } = writer.finish()?;
-        let parts = lanes.into_iter().map(|lane| lane.finish(pack, &frames));
-        Ok(EncodedCheckpoint { name: pack_name(Class::Checkpoint, pack), parts: parts.collect(), bytes })
+        let (rows, tables) = lanes.into_iter().map(|lane| lane.finish(pack, &frames)).unzip();
+        Ok(EncodedCheckpoint { name: pack_name(Class::Checkpoint, pack), bytes, rows, tables })
     }
 }
 

@@ -315,21 +315,20 @@ impl SnapshotStore {
         let (packs, pack) = (Arc::clone(&self.packs), mint(&*self.clock, now));
         let encode = move || packs.encode_checkpoint(pack, now, parts);
         let encoded = computed(&*self.compute, encode).await?;
-        let object_bytes = encoded.bytes.len() as u64;
-        let (rows, tables): (Vec<_>, Vec<_>) = encoded.parts.into_iter().unzip();
+        let (rows, object_bytes) = (&encoded.rows, encoded.bytes.len() as u64);
         if mutant(Mutant::CheckpointRowBeforePack) {
-            self.put_checkpoint_rows(&rows, object_bytes, started).await?;
+            self.put_checkpoint_rows(rows, object_bytes, started).await?;
         }
         let put = || self.put_object(&encoded.name, &encoded.bytes);
         self.until_acked(started, "write a checkpoint pack", put).await?;
-        self.put_checkpoint_rows(&rows, object_bytes, started).await?;
+        self.put_checkpoint_rows(rows, object_bytes, started).await?;
         self.written.checkpoints.fetch_add(1, Ordering::Relaxed);
         self.written.checkpoint_bytes.fetch_add(object_bytes, Ordering::Relaxed);
         let live = |((kind, entries), row): ((Arc<str>, Arc<Entries>), &CheckpointRow)| {
             self.packs.know_own(pack, &row.key, kind, &entries);
             LiveCheckpoint { pack, object_bytes, entries, cut: None }
         };
-        Ok(tables.into_iter().zip(&rows).map(live).collect())
+        Ok(encoded.tables.into_iter().zip(rows).map(live).collect())
     }
 
     async fn put_checkpoint_rows(
