@@ -159,7 +159,7 @@ impl Shell {
         let records = items.into_iter().map(|item| {
             let upto = item.entry().upto.0;
             let meta = meta_of(&item.id, RecordKind::Increment, item.from.0, upto);
-            let body = IncrementBody { events: item.events, quarantine: item.mark };
+            let body = IncrementBody { events: item.events.to_vec(), quarantine: item.mark };
             (meta, encode_increment(&body, &item.id).expect("the body is sound"))
         });
         writer.add_blocks(records.collect(), &mut encoder).expect("the records are sound");

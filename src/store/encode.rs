@@ -120,7 +120,7 @@ impl NewEntry {
             is_quarantined: entry.marked,
             trail: None,
         };
-        let body = IncrementBody { events: item.events, quarantine: item.mark };
+        let body = IncrementBody { events: item.events.to_vec(), quarantine: item.mark };
         let raw = encode_increment(&body, &meta.id.key.id)?;
         Ok(Self { meta, body: Body::Increment(body), raw, state_bytes: None })
     }

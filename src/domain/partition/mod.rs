@@ -5,11 +5,14 @@
 //! | file | owns |
 //! |---|---|
 //! | `mod.rs` | `Partition`, `Input`, `Effect`, `step`, the invariants |
-//! | `slot.rs` | one resident aggregate: parked while loading, live with its tail |
+//! | `slot.rs` | all resident aggregates: parked while loading, or live |
+//! | `live.rs` | one that is live: state, tail, what goes on with it |
+//! | `tail.rs` | its events that nothing durable covers |
 //! | `intake.rs` | records: skip, park, fold, dead letters, halt |
 //! | `residency.rs` | loads, adoption, eviction, idle states as bytes |
 //! | `cuts.rs` | the versions at which snapshot records end, while they wait and fly |
 //! | `flush.rs` | triggers, snapshots and checkpoints in flight |
+//! | `items.rs` | what is handed over to be written |
 //! | `checkpoints.rs` | live checkpoints: what is pending, what is superseded, what can be retired |
 //! | `entries.rs` | the compact table of one checkpoint's entries |
 //! | `trail.rs` | the offsets of an aggregate's events since its newest row |
@@ -23,17 +26,21 @@ mod cuts;
 mod entries;
 mod flush;
 mod intake;
+mod items;
+mod live;
 mod residency;
 mod slot;
+mod tail;
 mod trail;
 mod watermark;
 
 pub use checkpoints::{EntryRef, LiveCheckpoint};
 pub use cuts::{CUTS_MAX, Cut};
 pub use entries::{BodyAt, Entries, Entry, Epochs, FrameAt, TableWriter, reach};
-pub use flush::{CheckpointItem, SnapshotItem};
 pub use intake::Counts;
+pub use items::{CheckpointItem, SnapshotItem};
 pub use residency::{Listing, Load, Loaded, Residence, Resident};
+pub use tail::Tail;
 pub use trail::TRAIL_MAX;
 
 use super::aggregate::{Rules, State};

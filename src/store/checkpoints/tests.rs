@@ -22,7 +22,7 @@ fn item(n: i64) -> CheckpointItem {
     CheckpointItem {
         id: format!("o-{n:04}").as_str().into(),
         from: Version(n as u64),
-        events: vec![StoredEvent { version: Version(n as u64 + 1), skipped: false, record }],
+        events: vec![StoredEvent { version: Version(n as u64 + 1), skipped: false, record }].into(),
         mark: None,
         effective_time: Timestamp(n * 7),
     }
@@ -106,7 +106,8 @@ fn a_part_has_one_type_and_each_id_once() {
     let at = |kind: &str, n, from: u64| {
         let mut item = item(n);
         item.from = Version(from);
-        item.events[0].version = Version(from + 1);
+        let event = StoredEvent { version: Version(from + 1), ..item.events[0].clone() };
+        item.events = vec![event].into();
         NewEntry::of_checkpoint(&log(0), &kind.into(), item).unwrap()
     };
     let twice = || vec![at("order", 1, 1), at("order", 1, 2), at("order", 2, 1)];
