@@ -116,9 +116,9 @@ fn answers_what_it_can(stage: &Stage) {
     }
 }
 
-/// Two owners for a while: the former one has covered three events when the new one, which starts before them,
-/// cannot read yet; and the log forgets them before it can. What the new one needs is covered, so it goes on
-/// from there (seed 863, given).
+/// Two owners for a while: the former one has covered three events when the new one, which starts before
+/// them, cannot read yet; and the log forgets them before it can. What the new one needs is covered, so it
+/// goes on from there (seed 863, given).
 pub(crate) fn log_that_passes_an_owner() -> Outcome {
     let stage = Stage::new();
     let former = stage.worker("former");

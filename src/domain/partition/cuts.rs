@@ -14,8 +14,14 @@ use crate::domain::ids::{Offset, Version};
 use crate::domain::row::Trigger;
 use std::sync::Arc;
 
-/// Cuts of one aggregate; beyond them the last range grows.
-pub const CUTS_MAX: usize = 64;
+/// Cuts of one aggregate at which records wait for an acknowledgement.
+///
+/// COST: where folding is faster than flushes, a range that grew instead would stay in the history for good,
+/// and each version in it would be folded from far away.
+pub(super) const CUTS_ENOUGH: usize = 64;
+/// Cuts of one aggregate, with those of the records that were taken by then; beyond them the last range
+/// grows.
+pub const CUTS_MAX: usize = 2 * CUTS_ENOUGH;
 /// Bytes that the cuts of one aggregate may take; a share of the partition's memory where that is less.
 pub(super) const CUT_BYTES_MAX: usize = 1 << 20;
 /// A full record is taken before its turn where so many times its bytes of events came since the last.

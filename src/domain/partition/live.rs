@@ -3,7 +3,7 @@
 //! COST: a worker holds as many aggregates as its memory has room for, and most of them are idle most of the
 //! time. What an idle one does not need lies in boxes that it does not have.
 
-use super::cuts::{Baseline, Frozen};
+use super::cuts::{Baseline, CUTS_ENOUGH, Frozen};
 use super::tail::Tail;
 use super::trail::Trail;
 use super::{FlightId, Reply};
@@ -55,6 +55,7 @@ pub(super) struct Live {
 pub(super) struct Noted {
     pub(super) may_go: bool,
     pub(super) has_cuts_waiting: bool,
+    pub(super) has_enough_cuts: bool,
     pub(super) is_in_flight: bool,
 }
 
@@ -238,6 +239,7 @@ impl Live {
         Noted {
             may_go: self.may_evict(is_uncovered),
             has_cuts_waiting: self.cuts_waiting() > 0,
+            has_enough_cuts: self.busy.cuts.len() >= CUTS_ENOUGH,
             is_in_flight: self.busy.flight.is_some(),
         }
     }

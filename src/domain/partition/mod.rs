@@ -350,7 +350,8 @@ impl Partition {
     }
 
     /// False while records must wait: the memory budget is spent, or the share of it that uncovered events
-    /// may take; too many loads wait; or the partition is halted or draining.
+    /// may take; too many loads wait; an aggregate has as many cuts as may wait; or the partition is halted
+    /// or draining.
     ///
     /// SUBTLE: where writing falls behind, uncovered events would fill the memory and drive out clean
     /// aggregates, which then have to be loaded again: that takes more time than is won by going on. In the
@@ -362,6 +363,7 @@ impl Partition {
         self.halted.is_none()
             && self.draining == Draining::No
             && self.loads_waiting.len() <= LOADS_WAITING_SHARE * self.settings.loads_max
+            && !self.slots.have_enough_cuts()
             && self.slots.tail_bytes() <= self.settings.memory_bytes_max / TAILS_SHARE
             && self.memory_bytes() <= self.settings.memory_bytes_max
     }

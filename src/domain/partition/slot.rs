@@ -205,9 +205,10 @@ pub(super) struct Slots {
     bytes: usize,
     tail_bytes: usize,
     on_ground_bytes: usize,
-    /// How many may be evicted, and how many have cuts that wait.
+    /// How many may be evicted, how many have cuts that wait, and how many have enough of them.
     evictable: usize,
     with_cuts_waiting: usize,
+    with_enough_cuts: usize,
 }
 
 impl Slots {
@@ -276,6 +277,7 @@ impl Slots {
         self.on_ground_bytes -= gone.on_ground(noted);
         self.evictable -= usize::from(noted.may_go);
         self.with_cuts_waiting -= usize::from(noted.has_cuts_waiting);
+        self.with_enough_cuts -= usize::from(noted.has_enough_cuts);
         let place = spread(half(hash(&gone.id)));
         let found = self.by_hash.find_entry(place, |(_, other)| *other == slot);
         found.expect("every resident is in the table").remove();
@@ -301,6 +303,12 @@ impl Slots {
         move_sum(&mut self.on_ground_bytes, on_ground, slot.on_ground(now));
         move_sum(&mut self.evictable, was.may_go.into(), now.may_go.into());
         move_sum(&mut self.with_cuts_waiting, was.has_cuts_waiting.into(), now.has_cuts_waiting.into());
+        move_sum(&mut self.with_enough_cuts, was.has_enough_cuts.into(), now.has_enough_cuts.into());
+    }
+
+    /// Whether any aggregate has so many cuts that records wait.
+    pub(super) fn have_enough_cuts(&self) -> bool {
+        self.with_enough_cuts > 0
     }
 
     /// Whether any aggregate has cuts that wait.
