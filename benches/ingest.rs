@@ -2,8 +2,9 @@
 //! stores in a temporary folder, until the low watermark is the log's end. Then a reader that knows only the
 //! folder is asked for versions at random, and a fold of the same events must agree. See docs/benchmarks.md.
 //!
-//! `cargo bench --bench ingest [-- EVENTS [PARTITIONS [HOT_PERCENT]]]`, a million events in four partitions
-//! by default, half of them to one percent of the aggregates. Making events takes no part in processor times.
+//! `cargo bench --bench ingest [-- EVENTS [PARTITIONS [HOT_PERCENT [AGGREGATES]]]]`, a million events in four
+//! partitions by default, half of them to one percent of 100,000 aggregates. Making events takes no part in
+//! processor times.
 
 #[path = "fold/events.rs"]
 #[expect(dead_code, reason = "other benches use other events")]
@@ -20,7 +21,6 @@ use snapfold::reconstruct::{AsOf, Found};
 use snapfold::telemetry::stopwatch::Stopwatch;
 use std::collections::BTreeMap;
 
-const AGGREGATES: usize = 100_000;
 /// Questions at the end.
 const QUESTIONS: usize = 1_000;
 /// Events that are folded again at once.
@@ -31,18 +31,19 @@ fn main() {
     let numbers: Vec<u64> = std::env::args()
         .skip(1)
         .filter(|word| !word.starts_with("--"))
-        .map(|word| word.parse().expect("arguments are numbers: EVENTS PARTITIONS HOT_PERCENT"))
+        .map(|word| word.parse().expect("arguments are numbers: EVENTS PARTITIONS HOT_PERCENT AGGREGATES"))
         .collect();
     let given = |at: usize, default: u64| numbers.get(at).copied().unwrap_or(default);
     let (partitions, hot_percent) = (given(1, 4).max(1), given(2, 50));
+    let aggregates = usize::try_from(given(3, 100_000)).expect("aggregates fit memory");
     let events = given(0, 1_000_000) / partitions;
     let parts = || -> Vec<Events> {
         let partitions = usize::try_from(partitions).expect("few partitions");
-        let share = AGGREGATES / partitions;
+        let share = aggregates / partitions;
         (0..partitions).map(|at| Events::new(share, hot_percent).numbered_from(at * share)).collect()
     };
     println!(
-        "{} events, {AGGREGATES} aggregates, {partitions} partitions, {hot_percent} % of the events to 1 % \
+        "{} events, {aggregates} aggregates, {partitions} partitions, {hot_percent} % of the events to 1 % \
          of the aggregates; load {}",
         events * partitions,
         usage::load()

@@ -40,11 +40,40 @@ pub struct Aggregate {
     /// Id of the last event.
     pub last_event_id: Option<Box<str>>,
     /// Hashes of recent event ids, oldest first; empty unless [`Versions::CountedOnce`].
-    pub recent_event_ids: Vec<u64>,
+    pub recent_event_ids: RecentIds,
     /// Set while the aggregate stands still.
-    pub quarantine: Option<QuarantineMark>,
+    pub quarantine: Option<Box<QuarantineMark>>,
     /// The state.
     pub state: State,
+}
+
+/// Hashes of recent event ids, oldest first. Only one kind of stream keeps them, so they take no room where
+/// there are none.
+#[derive(Clone, Debug, Default)]
+pub struct RecentIds(Option<Box<Ids>>);
+
+type Ids = Vec<u64>;
+
+impl RecentIds {
+    fn of(ids: Ids) -> Self {
+        Self((!ids.is_empty()).then(|| Box::new(ids)))
+    }
+
+    fn get(&self) -> &[u64] {
+        self.0.as_deref().map_or(&[], Vec::as_slice)
+    }
+
+    fn push(&mut self, id: u64) {
+        let ids = self.0.get_or_insert_default();
+        if ids.len() == RECENT_EVENT_IDS_MAX {
+            ids.remove(0);
+        }
+        ids.push(id);
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |ids| size_of::<Ids>() + ids.capacity() * size_of::<u64>())
+    }
 }
 
 /// Where versions come from.
@@ -116,7 +145,7 @@ impl Aggregate {
             chain: chain::genesis(kind, id),
             last_event_type: Box::default(),
             last_event_id: None,
-            recent_event_ids: Vec::new(),
+            recent_event_ids: RecentIds::default(),
             quarantine: None,
             state: State::Absent,
         }
@@ -134,8 +163,8 @@ impl Aggregate {
             chain: body.chain,
             last_event_type: body.last_event_type,
             last_event_id: body.last_event_id,
-            recent_event_ids: body.recent_event_ids,
-            quarantine: body.quarantine,
+            recent_event_ids: RecentIds::of(body.recent_event_ids),
+            quarantine: body.quarantine.map(Box::new),
             state: body.state.map_or(State::Absent, State::Idle),
         }
     }
@@ -153,8 +182,8 @@ impl Aggregate {
             chain: self.chain,
             last_event_type: self.last_event_type.clone(),
             last_event_id: self.last_event_id.clone(),
-            recent_event_ids: self.recent_event_ids.clone(),
-            quarantine: self.quarantine.clone(),
+            recent_event_ids: self.recent_event_ids.get().to_vec(),
+            quarantine: self.quarantine.as_deref().cloned(),
             state: self.state.to_json(),
         }
     }
@@ -182,7 +211,10 @@ impl Aggregate {
     /// Bytes this aggregate holds, estimated for the memory budget.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        self.state.heap_bytes() + self.recent_event_ids.capacity() * 8 + self.last_event_type.len() + 32
+        // The smallest class of sizes has 16 bytes.
+        let text = |text: &str| text.len().next_multiple_of(16);
+        let texts = text(&self.last_event_type) + self.last_event_id.as_deref().map_or(0, text);
+        self.state.heap_bytes() + self.recent_event_ids.heap_bytes() + texts
     }
 }
 
@@ -301,7 +333,7 @@ impl Rules {
     fn is_repeated(&self, aggregate: &Aggregate, decoded: &Decoded) -> bool {
         let Some(id) = decoded.event_id() else { return false };
         let once = self.versions == Versions::CountedOnce && !mutant(Mutant::DuplicatesFolded);
-        once && aggregate.recent_event_ids.contains(&id_hash(id))
+        once && aggregate.recent_event_ids.get().contains(&id_hash(id))
     }
 
     /// The version the record takes, or why it cannot be the next one.
@@ -430,9 +462,6 @@ impl Rules {
         let event_id = decoded.event_id().filter(|_| !forgotten);
         aggregate.last_event_id = event_id.map(|id| replaced(aggregate.last_event_id.take(), id));
         if let (Versions::CountedOnce, Some(id)) = (self.versions, &aggregate.last_event_id) {
-            if aggregate.recent_event_ids.len() == RECENT_EVENT_IDS_MAX {
-                aggregate.recent_event_ids.remove(0);
-            }
             aggregate.recent_event_ids.push(id_hash(id));
         }
     }
@@ -453,13 +482,13 @@ fn text_headers(record: &RawRecord) -> Vec<(Box<str>, Option<Box<str>>)> {
 }
 
 fn quarantine(aggregate: &mut Aggregate, decoded: &Decoded, poison: Poison) -> Folded {
-    aggregate.quarantine = Some(QuarantineMark {
+    aggregate.quarantine = Some(Box::new(QuarantineMark {
         code: poison.code.into(),
         version: aggregate.version,
         offset: decoded.record.offset,
         leader_epoch: decoded.record.leader_epoch,
         since: decoded.record.record_time,
-    });
+    }));
     Folded::Quarantined(poison)
 }
 

@@ -29,7 +29,7 @@ pub(super) enum Owner {
 /// The newest version, and the mark it carries.
 pub(super) struct Head {
     pub(super) version: Version,
-    pub(super) mark: Option<QuarantineMark>,
+    pub(super) mark: Option<Box<QuarantineMark>>,
 }
 
 impl Lookup {

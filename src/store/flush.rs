@@ -25,7 +25,7 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, PackId, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::{PortError, PortResult};
-use crate::domain::partition::{CheckpointItem, Entries, LiveCheckpoint, SnapshotItem};
+use crate::domain::partition::{CheckpointItem, Entries, LiveCheckpoint, SnapshotItem, Tail};
 use crate::domain::record::StoredEvent;
 use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
 use futures_util::future::{self, BoxFuture};
@@ -189,10 +189,10 @@ impl SnapshotStore {
 
     /// The events up to the last cut that are to be written: those in live checkpoints, then the tail. Only
     /// the tail where no increment is written.
-    async fn events_of(&self, flush: &Flush, tail: Vec<StoredEvent>) -> Result<Vec<StoredEvent>> {
+    async fn events_of(&self, flush: &Flush, tail: Tail) -> Result<Vec<StoredEvent>> {
         let item = &flush.item;
         if !item.increment {
-            return Ok(tail);
+            return Ok(tail.to_vec());
         }
         let key = AggregateKey { kind: Arc::clone(&flush.kind), id: Arc::clone(&item.id) };
         let mut next = item.row.next();
@@ -211,10 +211,10 @@ impl SnapshotStore {
                 }
             }
         }
-        for event in tail {
+        for event in &tail {
             if event.version == next && event.version <= last {
                 next = next.next();
-                events.push(event);
+                events.push(event.clone());
             }
         }
         if next != last.next() && !mutant(Mutant::GapFolded) {

@@ -53,7 +53,7 @@ impl FlushPlan {
                 _ => first_offset(item, from, cut, at_hand),
             };
             if item.increment {
-                let body = IncrementBody { events, quarantine: cut.aggregate.quarantine.clone() };
+                let body = IncrementBody { events, quarantine: cut.aggregate.quarantine.as_deref().cloned() };
                 let entry = NewEntry::increment(flush, from, cut, first, body)?;
                 self.place(Class::History, part, entry);
             }

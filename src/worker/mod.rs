@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `mod.rs` | `Worker`: membership in the group, the tasks, shutdown |
 //! | `assignment.rs` | where an assigned partition starts, and why it may not |
-//! | `partition_task.rs` | the loop: inputs in, effects out |
+//! | `partition_task/` | the loop: inputs in, effects out |
 //! | `spawn.rs` | tasks on a tokio runtime |
 //! | `flusher.rs` | group commit of snapshots; checkpoints of all partitions together |
 

@@ -290,7 +290,7 @@ impl Judge {
     }
 
     fn judge_state(&mut self, world: &Parts, asked: &Question, aggregate: &Aggregate) -> Result<(), String> {
-        let mark = aggregate.quarantine.as_ref();
+        let mark = aggregate.quarantine.as_deref();
         let excused =
             mark.is_some_and(|mark| &*mark.code == UNREADABLE) && self.may_be_unreadable(world, asked);
         if excused {

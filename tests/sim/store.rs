@@ -79,7 +79,7 @@ fn flush(partition: i32, id: &str, offset: i64) -> Flush {
             id: id.into(),
             row: Version(0),
             pending: Vec::new(),
-            tail: vec![event(partition, offset - 1, 1), event(partition, offset, 2)],
+            tail: vec![event(partition, offset - 1, 1), event(partition, offset, 2)].into(),
             increment: true,
             cuts: vec![Arc::new(Cut::of(&aggregate, Trigger::Events, None, true, 0))],
         },
@@ -144,7 +144,7 @@ fn a_checkpoint_of_one_id_in_two_partitions_tells_them_apart() {
         items: vec![CheckpointItem {
             id: "o-1".into(),
             from: Version(0),
-            events: vec![event(partition, offset, 1)],
+            events: vec![event(partition, offset, 1)].into(),
             mark: None,
             effective_time: Timestamp(5),
         }],
@@ -329,7 +329,7 @@ fn a_block_is_decoded_once_for_all_of_its_entries() {
     let item = |n: i64| CheckpointItem {
         id: format!("o-{n}").as_str().into(),
         from: Version(0),
-        events: vec![event(0, n, 1)],
+        events: vec![event(0, n, 1)].into(),
         mark: None,
         effective_time: Timestamp(n),
     };

@@ -8,6 +8,7 @@
 //! INVARIANT(12): events that an unclean election took away before the low watermark had reached them were
 //! promised to nobody. They are not used, and what a checkpoint says of them keeps nothing alive.
 
+use super::slot::hash;
 use super::{BodyAt, Effect, Entries, Entry, Partition};
 use crate::domain::ids::{Offset, PackId, Version};
 use crate::domain::mutant::{Mutant, mutant};
@@ -96,6 +97,7 @@ pub(super) struct Live {
     checkpoint: LiveCheckpoint,
     /// Where the assignment started, for a checkpoint that another owner wrote.
     ignore_from: Option<Offset>,
+    filter: Filter,
     superseded: Vec<bool>,
     left: usize,
     /// Entries of another owner of which nothing is needed but what was folded again (at first those wholly
@@ -122,19 +124,19 @@ impl Live {
         // SUBTLE: entries beyond the start are not used (L1), but they count like all others. Their writer
         // may have moved the low watermark past them after we read it; until our own rows cover their events,
         // only they do.
-        let dropped = |entry: Entry| {
-            let beyond = ignore_from.is_some_and(|start| entry.first_offset >= start);
-            beyond && mutant(Mutant::EntriesBeyondStartDropped)
-        };
-        let superseded: Vec<bool> = checkpoint.entries.iter().map(dropped).collect();
+        let all = checkpoint.entries.len();
+        let (mut filter, mut superseded, mut ahead) = (Filter::of_size(all), vec![false; all], Vec::new());
+        for (at, entry) in checkpoint.entries.iter().enumerate() {
+            filter.add(hash(&entry.id));
+            if ignore_from.is_some_and(|start| entry.first_offset >= start) {
+                ahead.push((entry.last_offset, at));
+                superseded[at] = mutant(Mutant::EntriesBeyondStartDropped);
+            }
+        }
         let left = superseded.iter().filter(|gone| !**gone).count();
-        let is_ahead = |entry: &Entry| ignore_from.is_some_and(|start| entry.first_offset >= start);
-        let entries = checkpoint.entries.iter().enumerate();
-        let ahead = entries.filter(|(_, entry)| is_ahead(entry)).map(|(at, entry)| (entry.last_offset, at));
-        let mut ahead: Vec<(Offset, usize)> = ahead.collect();
         ahead.sort_unstable_by(|a, b| b.cmp(a));
         let reach = BTreeMap::new();
-        Self { checkpoint, ignore_from, superseded, left, ahead, reach, walked: 0, retired: false }
+        Self { checkpoint, ignore_from, filter, superseded, left, ahead, reach, walked: 0, retired: false }
     }
 
     /// All below this offset that was folded again is covered by what this worker has seen acknowledged. What
@@ -155,7 +157,11 @@ impl Live {
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        self.checkpoint.entries.heap_bytes() + self.superseded.capacity() + 16 * self.ahead.capacity() + 64
+        self.checkpoint.entries.heap_bytes()
+            + self.filter.heap_bytes()
+            + self.superseded.capacity()
+            + self.ahead.capacity() * size_of::<(Offset, usize)>()
+            + size_of::<Self>()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -167,13 +173,18 @@ impl Live {
         (!self.superseded[index]).then(|| self.checkpoint.entries.get(index))
     }
 
-    fn find(&self, id: &str) -> Option<Entry> {
-        let (index, entry) = self.checkpoint.entries.find(id)?;
+    /// Its entry of an id with this hash, superseded or not.
+    fn entry(&self, hash: u64, id: &str) -> Option<(usize, Entry)> {
+        if self.filter.may_have(hash) { self.checkpoint.entries.find(id) } else { None }
+    }
+
+    fn find(&self, hash: u64, id: &str) -> Option<Entry> {
+        let (index, entry) = self.entry(hash, id)?;
         (!self.superseded[index]).then_some(entry)
     }
 
-    pub(super) fn supersede(&mut self, id: &str, version: Version, with_mark: bool) {
-        let Some((index, entry)) = self.checkpoint.entries.find(id) else { return };
+    pub(super) fn supersede(&mut self, hash: u64, id: &str, version: Version, with_mark: bool) {
+        let Some((index, entry)) = self.entry(hash, id) else { return };
         if self.checkpoint.cuts(&entry) {
             // What is left of it is in that row; the rest counts until it is covered again.
             if self.reach.get(&index).is_some_and(|reach| *reach <= version) {
@@ -187,6 +198,41 @@ impl Live {
             self.superseded[index] = true;
             self.left -= 1;
         }
+    }
+}
+
+/// Which ids a checkpoint may have entries of (a Bloom filter with all bits of an id in one word).
+///
+/// COST: all live checkpoints are asked at each load, flight and acknowledgement of an aggregate, and most of
+/// them know nothing of it. That takes one look at a word instead of a search; few searches are in vain.
+#[derive(Debug)]
+struct Filter(Vec<u64>);
+
+impl Filter {
+    /// Eight bits for each id.
+    fn of_size(ids: usize) -> Self {
+        Self(vec![0; ids / 8 + 1])
+    }
+
+    /// The word of an id with this hash, and its four bits in it.
+    fn place(&self, hash: u64) -> (usize, u64) {
+        let word = ((hash >> 32) as usize * self.0.len()) >> 32;
+        let bits = (0..4).fold(0, |bits, nth| bits | 1 << (hash >> (6 * nth) & 63));
+        (word, bits)
+    }
+
+    fn add(&mut self, hash: u64) {
+        let (word, bits) = self.place(hash);
+        self.0[word] |= bits;
+    }
+
+    fn may_have(&self, hash: u64) -> bool {
+        let (word, bits) = self.place(hash);
+        self.0[word] & bits == bits
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.0.capacity() * size_of::<u64>()
     }
 }
 
@@ -208,8 +254,9 @@ impl Partition {
             return Vec::new();
         }
         let mut pending: Vec<EntryRef> = Vec::new();
+        let hash = hash(id);
         for live in &self.checkpoints {
-            let Some(entry) = live.find(id) else { continue };
+            let Some(entry) = live.find(hash, id) else { continue };
             if row.is_some_and(|row| entry.upto <= row && !entry.marked) {
                 continue;
             }
@@ -224,20 +271,23 @@ impl Partition {
 
     /// The oldest version from which on live checkpoints hold events of this aggregate.
     pub(super) fn pending_from(&self, id: &str) -> Option<Version> {
-        self.checkpoints.iter().filter_map(|live| live.find(id)).map(|entry| entry.from).min()
+        let hash = hash(id);
+        self.checkpoints.iter().filter_map(|live| live.find(hash, id)).map(|entry| entry.from).min()
     }
 
     /// Entries of this aggregate in live checkpoints beyond `row`, and their bytes.
     pub(super) fn pending_beyond(&self, id: &str, row: Version) -> (u32, u64) {
-        let entries = self.checkpoints.iter().filter_map(|live| live.find(id));
+        let hash = hash(id);
+        let entries = self.checkpoints.iter().filter_map(|live| live.find(hash, id));
         let beyond = entries.filter(|entry| entry.upto > row);
         beyond.fold((0, 0), |(count, bytes), entry| (count + 1, bytes + u64::from(entry.body.len)))
     }
 
     /// Acknowledged rows of this aggregate reach up to `version`.
     pub(super) fn supersede(&mut self, id: &str, version: Version, with_mark: bool) {
+        let hash = hash(id);
         for live in &mut self.checkpoints {
-            live.supersede(id, version, with_mark);
+            live.supersede(hash, id, version, with_mark);
         }
     }
 
@@ -280,5 +330,21 @@ impl Partition {
 
     pub(super) fn live_bytes(&self) -> u64 {
         self.checkpoints.iter().map(Live::object_bytes).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_knows_all_that_was_added_and_little_else() {
+        let mut filter = Filter::of_size(10_000);
+        let id = |n: u32| hash(&format!("order-{n:08}"));
+        (0..10_000).for_each(|n| filter.add(id(n)));
+        assert!((0..10_000).all(|n| filter.may_have(id(n))));
+        let in_vain = (10_000..110_000).filter(|n| filter.may_have(id(*n))).count();
+        assert!(in_vain < 5_000, "{in_vain} of 100,000");
+        assert!(!Filter::of_size(0).may_have(id(0)));
     }
 }

@@ -7,15 +7,21 @@
 //! INVARIANT: cuts are in version order and no two have one version; those in flight come first. Thresholds
 //! count from the newest of them (`Baseline`). What is dropped gives its range back: the next cut spans it.
 
-use super::slot::Live;
+use super::live::Live;
 use super::{Settings, Strategy};
-use crate::domain::aggregate::{Aggregate, State};
+use crate::domain::aggregate::{Aggregate, RecentIds, State};
 use crate::domain::ids::{Offset, Version};
 use crate::domain::row::Trigger;
 use std::sync::Arc;
 
-/// Cuts of one aggregate; beyond them the last range grows.
-pub const CUTS_MAX: usize = 64;
+/// Cuts of one aggregate at which records wait for an acknowledgement.
+///
+/// COST: where folding is faster than flushes, a range that grew instead would stay in the history for good,
+/// and each version in it would be folded from far away.
+pub(super) const CUTS_ENOUGH: usize = 64;
+/// Cuts of one aggregate, with those of the records that were taken by then; beyond them the last range
+/// grows.
+pub const CUTS_MAX: usize = 2 * CUTS_ENOUGH;
 /// Bytes that the cuts of one aggregate may take; a share of the partition's memory where that is less.
 pub(super) const CUT_BYTES_MAX: usize = 1 << 20;
 /// A full record is taken before its turn where so many times its bytes of events came since the last.
@@ -46,11 +52,23 @@ pub(super) struct Baseline {
     pub(super) version: Version,
     /// `Live::folded_bytes` of then.
     pub(super) bytes: u64,
-    /// Bytes of the state.
-    pub(super) state_bytes: u64,
-    /// Increments since the newest full record, and `Live::folded_bytes` at that.
-    pub(super) increments: u32,
+    /// `Live::folded_bytes` at the newest full record, and increments since.
     pub(super) full_at_bytes: u64,
+    pub(super) increments: u32,
+    /// Bytes of the state.
+    pub(super) state_bytes: u32,
+}
+
+impl Baseline {
+    /// An aggregate of which nothing is cut yet.
+    pub(super) fn of(aggregate: &Aggregate) -> Self {
+        Self { state_bytes: state_bytes(aggregate), ..Self::default() }
+    }
+}
+
+/// Bytes of a state; no limit lets one have more than are counted.
+fn state_bytes(aggregate: &Aggregate) -> u32 {
+    u32::try_from(aggregate.state.bytes_bound()).unwrap_or(u32::MAX)
 }
 
 /// A cut that is not acknowledged yet.
@@ -97,29 +115,29 @@ impl Live {
 
     /// Cuts that are not in flight.
     pub(super) fn cuts_waiting(&self) -> usize {
-        self.cuts.len() - self.cuts_in_flight()
+        self.busy.cuts.len() - self.cuts_in_flight()
     }
 
     fn cuts_in_flight(&self) -> usize {
-        self.flight.as_ref().map_or(0, |flight| flight.cuts)
+        self.busy.flight.as_ref().map_or(0, |flight| flight.cuts)
     }
 
     /// Whether one more cut, with or without its state, keeps within the bounds.
     pub(super) fn has_room_for_cut(&self, full: bool, bytes_max: usize) -> bool {
         let state = if full { self.aggregate.state.bytes_bound() } else { 0 };
-        self.cuts.len() < CUTS_MAX && self.cut_bytes + CUT_BYTES + state <= bytes_max
+        self.busy.cuts.len() < CUTS_MAX && self.busy.cut_bytes + CUT_BYTES + state <= bytes_max
     }
 
     /// Freezes the aggregate as it is.
     pub(super) fn freeze(&mut self, trigger: Trigger, full: bool, with_trail: bool, now_ms: u64) {
         let before = self.since;
-        let trail = self.trail.cut_off(with_trail);
+        let trail = self.busy.trail.cut_off(with_trail);
         let cut = Arc::new(Cut::of(&self.aggregate, trigger, trail, full, now_ms));
         let bytes = cut.heap_bytes();
-        self.cut_bytes += bytes;
-        self.cuts.push_back(Frozen { cut, before, bytes });
+        self.busy.cut_bytes += bytes;
+        self.busy.cuts.push_back(Frozen { cut, before, bytes });
         self.grown = false;
-        let state_bytes = self.aggregate.state.bytes_bound() as u64;
+        let state_bytes = state_bytes(&self.aggregate);
         self.since.version = self.aggregate.version;
         self.since.bytes = self.folded_bytes;
         self.since.state_bytes = state_bytes;
@@ -140,10 +158,10 @@ impl Live {
         if self.cuts_waiting() == 0 {
             return None;
         }
-        let frozen = self.cuts.pop_back()?;
-        self.cut_bytes -= frozen.bytes;
+        let frozen = self.busy.cuts.pop_back()?;
+        self.busy.cut_bytes -= frozen.bytes;
         self.since = frozen.before;
-        self.trail.rejoin(frozen.cut.trail.as_deref());
+        self.busy.trail.rejoin(frozen.cut.trail.as_deref());
         self.grown = true;
         Some(frozen.cut.trigger)
     }
@@ -151,9 +169,14 @@ impl Live {
     /// The first cuts are acknowledged, and with them all up to `covered`.
     pub(super) fn land(&mut self, flown: usize, covered: Version) -> Vec<Arc<Cut>> {
         let mut landed = Vec::with_capacity(flown);
-        while self.cuts.front().is_some_and(|first| landed.len() < flown || first.cut.version() <= covered) {
-            let frozen = self.cuts.pop_front().expect("the front was there");
-            self.cut_bytes -= frozen.bytes;
+        while self
+            .busy
+            .cuts
+            .front()
+            .is_some_and(|first| landed.len() < flown || first.cut.version() <= covered)
+        {
+            let frozen = self.busy.cuts.pop_front().expect("the front was there");
+            self.busy.cut_bytes -= frozen.bytes;
             landed.push(frozen.cut);
         }
         landed
@@ -162,7 +185,7 @@ impl Live {
     /// Drops all cuts that are not in flight; a snapshot is due for the reason of the first.
     pub(super) fn thaw_all(&mut self) {
         while let Some(trigger) = self.thaw() {
-            self.trip = Some(trigger);
+            self.busy.trip = Some(trigger);
         }
     }
 }
@@ -174,7 +197,7 @@ impl Aggregate {
             state: State::Absent,
             last_event_type: self.last_event_type.clone(),
             last_event_id: self.last_event_id.clone(),
-            recent_event_ids: Vec::new(),
+            recent_event_ids: RecentIds::default(),
             quarantine: self.quarantine.clone(),
             ..*self
         }
@@ -189,9 +212,10 @@ pub(super) fn is_full_due(live: &Live, settings: &Settings) -> bool {
     match settings.strategy {
         Strategy::Full => true,
         Strategy::Incremental { full_every } => {
-            let earned = settings.write_amplification_permille * live.full_row_bytes;
+            let full_row_bytes = u64::from(live.full_row_bytes);
+            let earned = settings.write_amplification_permille * full_row_bytes;
             let since_full = live.folded_bytes - live.since.full_at_bytes;
-            let bytes = match live.full_row_bytes {
+            let bytes = match full_row_bytes {
                 0 => live.aggregate.state.bytes_bound() as u64,
                 known => known,
             };
@@ -204,7 +228,7 @@ pub(super) fn is_full_due(live: &Live, settings: &Settings) -> bool {
 
 /// Whether the next flight is a full record alone.
 pub(super) fn is_whole_due(live: &Live) -> bool {
-    live.whole && live.aggregate.version > Version(0)
+    live.busy.whole && live.aggregate.version > Version(0)
 }
 
 /// Cuts an aggregate of which nothing is in flight at its head, unless it is cut there with its mark. Where
@@ -219,7 +243,7 @@ pub(super) fn cut_at_head(
     let is_whole_due = is_whole_due(live);
     let is_here = |cut: &Cut| cut.version() == live.aggregate.version;
     let marked = live.aggregate.quarantine.is_some();
-    match live.cuts.back().map(|frozen| &frozen.cut) {
+    match live.busy.cuts.back().map(|frozen| &frozen.cut) {
         _ if is_whole_due => while live.thaw().is_some() {},
         Some(cut) if is_here(cut) && cut.aggregate.quarantine.is_some() == marked => return,
         Some(cut) if is_here(cut) => drop(live.thaw()),

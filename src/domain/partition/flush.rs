@@ -1,89 +1,17 @@
 //! When snapshots are due, and the snapshots and checkpoints in flight.
 
 use super::cuts::{CUT_BYTES_MAX, Cut, cut_at_head, is_full_due, is_whole_due};
-use super::slot::{Body, Flight, Live, SlotId};
-use super::{Draining, Effect, EntryRef, FlightId, LiveCheckpoint, Now, Partition, Reply, Strategy};
+use super::live::{Flight, Live};
+use super::slot::{Body, SlotId};
+use super::{CheckpointItem, Draining, Effect, FlightId, LiveCheckpoint, Now, Partition};
+use super::{Reply, SnapshotItem, Strategy};
 use crate::domain::ids::Version;
 use crate::domain::mutant::{Mutant, mutant};
-use crate::domain::record::{QuarantineMark, StoredEvent};
 use crate::domain::row::Trigger;
 use std::sync::Arc;
 
 /// Live checkpoints beyond which the oldest one's entries become snapshots, where they overlap.
 pub(super) const LIVE_MAX: usize = 16;
-
-/// What is written of one aggregate by one flush: at each cut an increment, a full record, or both.
-#[derive(Debug)]
-pub struct SnapshotItem {
-    /// Whose.
-    pub id: Arc<str>,
-    /// Newest snapshot before this one: the first increment starts after it, each other one after the cut
-    /// before.
-    pub row: Version,
-    /// Where live checkpoints hold the events from `row` up to the tail, and maybe beyond the last cut.
-    pub pending: Vec<EntryRef>,
-    /// The events up to the last cut that nothing durable covers.
-    pub tail: Vec<StoredEvent>,
-    /// Write the events as increments.
-    pub increment: bool,
-    /// In version order, at least one.
-    pub cuts: Vec<Arc<Cut>>,
-}
-
-impl SnapshotItem {
-    /// The last cut: what the snapshot covers.
-    ///
-    /// # Panics
-    /// Without cuts: such an item is not made.
-    #[must_use]
-    pub fn last(&self) -> &Cut {
-        self.cuts.last().expect("a snapshot has a cut")
-    }
-
-    /// Bytes of the events and states that are written.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        let pending = self.pending.iter().map(|entry| entry.body.len as usize);
-        let tail = self.tail.iter().map(|event| event.record.bytes());
-        let states = self.cuts.iter().map(|cut| cut.aggregate.state.bytes_bound());
-        states.chain(pending.chain(tail).filter(|_| self.increment)).sum()
-    }
-}
-
-/// What a checkpoint holds of one aggregate.
-#[derive(Debug)]
-pub struct CheckpointItem {
-    /// Whose.
-    pub id: Arc<str>,
-    /// The version its events follow on.
-    pub from: Version,
-    /// The events that nothing durable covers, in version order.
-    pub events: Vec<StoredEvent>,
-    /// The quarantine mark, if nothing durable covers it.
-    pub mark: Option<QuarantineMark>,
-    /// The aggregate's effective time after them.
-    pub effective_time: crate::domain::ids::Timestamp,
-}
-
-impl CheckpointItem {
-    /// What its checkpoint's table says of it, but for where its body is.
-    #[must_use]
-    pub fn entry(&self) -> super::Entry {
-        let mark = self.mark.as_ref().map(|mark| mark.offset);
-        let first = self.events.first().map(|event| event.record.offset);
-        let last = self.events.last().map(|event| event.record.offset);
-        super::Entry {
-            id: (*self.id).into(),
-            from: self.from,
-            upto: self.events.last().map_or(self.from, |event| event.version),
-            first_offset: first.or(mark).unwrap_or_default(),
-            last_offset: mark.max(last).unwrap_or_default(),
-            effective_time: self.effective_time,
-            marked: self.mark.is_some(),
-            body: super::BodyAt::default(),
-        }
-    }
-}
 
 /// A checkpoint in flight.
 #[derive(Debug)]
@@ -104,14 +32,14 @@ impl Partition {
             return None;
         }
         let amplified = match settings.strategy {
-            Strategy::Full => settings.write_amplification_permille * live.full_row_bytes,
+            Strategy::Full => settings.write_amplification_permille * u64::from(live.full_row_bytes),
             Strategy::Incremental { .. } => 0,
         };
         let state_bytes = live.aggregate.state.bytes_bound() as u64;
         if events >= settings.events_max && live.bytes_since() * 1000 >= amplified {
             Some(Trigger::Events)
         } else if live.bytes_since() >= settings.bytes_max
-            || state_bytes >= live.since.state_bytes + settings.bytes_max
+            || state_bytes >= u64::from(live.since.state_bytes) + settings.bytes_max
         {
             Some(Trigger::Bytes)
         } else {
@@ -130,7 +58,7 @@ impl Partition {
             live.freeze(trigger, full, settings.strategy == Strategy::Full, self.now_ms);
         } else {
             live.grown = true;
-            live.trip.get_or_insert(trigger);
+            live.busy.trip.get_or_insert(trigger);
         }
         self.try_snapshot(slot, effects);
     }
@@ -152,13 +80,13 @@ impl Partition {
 
     pub(super) fn want_manual(&mut self, slot: SlotId, reply: Reply, effects: &mut Vec<Effect>) {
         let live = self.slots.get_mut(slot).live_mut().expect("asked of a live aggregate");
-        live.manual.push(reply);
+        live.busy.manual.push(reply);
         self.want_snapshot(slot, Trigger::Manual, effects);
     }
 
     pub(super) fn want_snapshot(&mut self, slot: SlotId, trigger: Trigger, effects: &mut Vec<Effect>) {
         let live = self.slots.get_mut(slot).live_mut().expect("asked of a live aggregate");
-        live.trip.get_or_insert(trigger);
+        live.busy.trip.get_or_insert(trigger);
         self.touch(slot);
         self.try_snapshot(slot, effects);
     }
@@ -166,8 +94,8 @@ impl Partition {
     /// Queues the snapshot that a slot waits for, if it waits for one.
     pub(super) fn try_snapshot(&mut self, slot: SlotId, effects: &mut Vec<Effect>) {
         let live = self.slots.get_mut(slot).live_mut();
-        if let Some(live) = live.filter(|live| live.trip.is_some() || live.cuts_waiting() > 0)
-            && !std::mem::replace(&mut live.queued, true)
+        if let Some(live) = live.filter(|live| live.busy.trip.is_some() || live.cuts_waiting() > 0)
+            && !std::mem::replace(&mut live.busy.queued, true)
         {
             self.trips_waiting.push_back(slot);
         }
@@ -186,30 +114,34 @@ impl Partition {
     /// again.
     fn start_snapshot(&mut self, slot: SlotId, effects: &mut Vec<Effect>) {
         let Some(live) = self.slots.live_or_gone(slot) else { return };
-        live.queued = false;
-        if live.trip.is_none() && live.cuts_waiting() == 0 {
+        if let Some(busy) = live.busy.get_mut() {
+            busy.queued = false;
+        }
+        if live.busy.trip.is_none() && live.cuts_waiting() == 0 {
             return;
         }
-        let unadopted = live.adoption.is_some() && !mutant(Mutant::IncrementOnUnadoptedRow);
-        if live.flight.is_some() || unadopted {
+        let unadopted = live.busy.adoption.is_some() && !mutant(Mutant::IncrementOnUnadoptedRow);
+        if live.busy.flight.is_some() || unadopted {
             return;
         }
         let version = live.aggregate.version;
         let nothing_new =
             live.row == version && !live.mark_uncovered && (live.has_row || version == Version(0));
         let unmarked_row = live.aggregate.quarantine.is_some() && !live.row_marked;
-        if live.unreadable || (live.cuts.is_empty() && nothing_new && !unmarked_row) {
-            live.trip = None;
-            let replies = std::mem::take(&mut live.manual);
-            let answer =
-                if live.unreadable { Err("the aggregate cannot be read".to_owned()) } else { Ok(version) };
+        if live.busy.unreadable || (live.busy.cuts.is_empty() && nothing_new && !unmarked_row) {
+            live.busy.trip = None;
+            let replies = std::mem::take(&mut live.busy.manual);
+            let answer = match live.busy.unreadable {
+                true => Err("the aggregate cannot be read".to_owned()),
+                false => Ok(version),
+            };
             effects.extend(replies.into_iter().map(|reply| Effect::SnapshotTaken(reply, answer.clone())));
             self.touch(slot);
             return;
         }
         let bytes_max = self.cut_bytes_max();
         let live = self.slots.get_mut(slot).live_mut().expect("it was live above");
-        if let Some(trigger) = live.trip.take() {
+        if let Some(trigger) = live.busy.trip.take() {
             cut_at_head(live, trigger, &self.settings, bytes_max, self.now_ms);
         }
         self.take_off(slot, effects);
@@ -218,13 +150,13 @@ impl Partition {
     /// Hands over all cuts of a slot.
     fn take_off(&mut self, slot: SlotId, effects: &mut Vec<Effect>) {
         let live = self.slots.get_mut(slot).live_mut().expect("it is about to fly");
-        let cuts: Vec<Arc<Cut>> = live.cuts.iter().map(|frozen| Arc::clone(&frozen.cut)).collect();
+        let cuts: Vec<Arc<Cut>> = live.busy.cuts.iter().map(|frozen| Arc::clone(&frozen.cut)).collect();
         let last = cuts.last().expect("it has a cut");
         let (version, with_mark) = (last.version(), last.aggregate.quarantine.is_some());
         let increment = matches!(self.settings.strategy, Strategy::Incremental { .. }) && !is_whole_due(live);
-        let tail = live.tail.iter().take_while(|event| event.version <= version).cloned().collect();
+        let tail = live.tail.upto(version);
         let (row, has_row) = (live.row, live.has_row);
-        let replies = std::mem::take(&mut live.manual);
+        let replies = std::mem::take(&mut live.busy.manual);
         let id = Arc::clone(&self.slots.get(slot).id);
         let pending = self.pending_entries(&id, has_row.then_some(row));
         let flight = self.mint_flight();
@@ -232,7 +164,7 @@ impl Partition {
         self.snapshots_in_flight += 1;
         let live = self.slots.get_mut(slot).live_mut().expect("it was live above");
         let airborne = Flight { id: flight, version, with_mark, cuts: cuts.len(), replies };
-        live.flight = Some(Box::new(airborne));
+        live.busy.flight = Some(Box::new(airborne));
         if mutant(Mutant::RetiredBeforeAck) {
             self.supersede(&id, version, with_mark);
         }
@@ -251,16 +183,16 @@ impl Partition {
     ) {
         let Some((slot, id)) = self.touch_down(flight) else { return };
         let live = self.slots.get_mut(slot).live_mut().expect("what is in flight is not evicted");
-        let stored = *live.flight.take().expect("the flight of this slot");
+        let stored = *live.busy.flight.take().expect("the flight of this slot");
         assert_eq!(stored.id, flight, "one snapshot of an aggregate at a time");
         // Rule 3: only what the snapshot holds is covered; what was folded since stays dirty.
         let covered =
             if mutant(Mutant::CleanThoughNewerFolded) { live.aggregate.version } else { stored.version };
-        live.cover(covered, 0);
+        live.tail.cover(covered, 0);
         for cut in live.land(stored.cuts, covered) {
             self.counts.snapshots[cut.trigger as usize] += 1;
             self.counts.creation.add(self.now_ms.saturating_sub(cut.tripped_ms));
-            live.whole &= !cut.full;
+            live.busy.whole &= !cut.full;
         }
         live.row = covered;
         live.has_row = true;
@@ -268,7 +200,7 @@ impl Partition {
         live.row_marked = stored.with_mark;
         live.mark_uncovered &= !stored.with_mark;
         if let Some(bytes) = full_bytes {
-            live.full_row_bytes = bytes;
+            live.full_row_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         }
         effects
             .extend(stored.replies.into_iter().map(|reply| Effect::SnapshotTaken(reply, Ok(stored.version))));
@@ -294,9 +226,9 @@ impl Partition {
         let Some((slot, _)) = self.touch_down(flight) else { return };
         self.counts.snapshots_abandoned += 1;
         let live = self.slots.get_mut(slot).live_mut().expect("what is in flight is not evicted");
-        let lost = *live.flight.take().expect("the flight of this slot");
-        live.manual.extend(lost.replies);
-        if live.whole {
+        let lost = *live.busy.flight.take().expect("the flight of this slot");
+        live.busy.manual.extend(lost.replies);
+        if live.busy.whole {
             // A full record alone, at the head: increments up to the cuts cannot be written.
             live.thaw_all();
         }
@@ -312,7 +244,7 @@ impl Partition {
         if let Some(slot) = slot
             && let Some(live) = self.slots.get_mut(slot).live_mut()
         {
-            live.whole = true;
+            live.busy.whole = true;
         }
         self.snapshot_abandoned(flight, effects);
     }
@@ -329,16 +261,16 @@ impl Partition {
             for slot in dirty {
                 let slot = self.slots.get(slot);
                 let Some(live) = slot.live() else { continue };
-                if !live.is_dirty() || (live.flight.is_some() && !draining) {
+                if !live.is_dirty() || (live.busy.flight.is_some() && !draining) {
                     continue;
                 }
-                let mark = live.aggregate.quarantine.clone().filter(|_| live.mark_uncovered);
+                let mark = live.aggregate.quarantine.as_deref().cloned().filter(|_| live.mark_uncovered);
                 let mark = mark.filter(|_| !mutant(Mutant::MarkForgotten));
                 covers.push((Arc::clone(&slot.id), live.aggregate.version, live.mark_uncovered));
                 items.push(CheckpointItem {
                     id: Arc::clone(&slot.id),
-                    from: live.durable,
-                    events: live.tail.iter().cloned().collect(),
+                    from: live.durable(),
+                    events: live.tail.clone(),
                     mark,
                     effective_time: live.aggregate.effective_time,
                 });
@@ -359,7 +291,7 @@ impl Partition {
         for (id, version, with_mark) in covers {
             let Some(slot) = self.slots.find(id) else { continue };
             let Some(live) = self.slots.get_mut(slot).live_mut() else { continue };
-            live.cover(*version, since_ms);
+            live.tail.cover(*version, since_ms);
             live.mark_uncovered &= !with_mark;
             self.touch(slot);
         }
@@ -379,8 +311,10 @@ impl Partition {
         }
         self.checkpoints.push(super::checkpoints::Live::own(checkpoint));
         let (mut again, all) = (0, stored.covers.len());
-        for (id, version, with_mark) in stored.covers {
-            let Some(slot) = self.slots.find(&id) else {
+        // COST: asked of all before anything is covered, so that the waits for memory overlap.
+        let found: Vec<Option<SlotId>> = stored.covers.iter().map(|(id, ..)| self.slots.find(id)).collect();
+        for ((id, version, with_mark), found) in stored.covers.into_iter().zip(found) {
+            let Some(slot) = found else {
                 // Evicted meanwhile, so an acknowledged snapshot covers it.
                 self.supersede(&id, version, with_mark);
                 continue;
@@ -390,17 +324,17 @@ impl Partition {
                 continue;
             };
             again += usize::from(live.entries > 0);
-            live.entries += 1;
+            live.entries = live.entries.saturating_add(1);
             let newest = live.aggregate.version;
             let covered = if mutant(Mutant::PendingThoughNewerFolded) { newest } else { version };
-            live.cover(covered.min(newest), stored.started_ms);
+            live.tail.cover(covered.min(newest), stored.started_ms);
             live.mark_uncovered &= !with_mark;
             // INVARIANT(4): a snapshot acknowledged meanwhile supersedes; a row still being adopted does not.
             // COST: of older checkpoints it did so when it was acknowledged, and few rows come so far.
             let (row, row_marked) = (live.row, live.row_marked);
-            if live.has_row && live.adoption.is_none() && row >= version {
+            if live.has_row && live.busy.adoption.is_none() && row >= version {
                 let new = self.checkpoints.last_mut().expect("it was pushed above");
-                new.supersede(&id, row, row_marked);
+                new.supersede(super::slot::hash(&id), &id, row, row_marked);
             } else if live.has_row && mutant(Mutant::UnadoptedRowSupersedes) {
                 self.supersede(&id, row, row_marked);
             }
@@ -427,10 +361,10 @@ impl Partition {
             if !live.is_dirty() {
                 continue;
             }
-            if now.monotonic_ms.saturating_sub(live.tail_since_ms) < age_max {
+            if now.monotonic_ms.saturating_sub(live.tail.since_ms()) < age_max {
                 break;
             }
-            if live.trip.is_none() && live.flight.is_none() {
+            if live.busy.trip.is_none() && live.busy.flight.is_none() {
                 old.push(slot);
             }
         }

@@ -1,6 +1,7 @@
 //! Records: what is skipped, parked, folded, recorded as a dead letter, or stops the partition.
 
-use super::slot::{Body, Live, SlotId};
+use super::live::Live;
+use super::slot::{Body, Slot, SlotId};
 use super::{Effect, Now, Partition};
 use crate::domain::aggregate::{Folded, State};
 use crate::domain::event::Decoded;
@@ -10,6 +11,7 @@ use crate::domain::poison::Poison;
 use crate::domain::record::StoredEvent;
 use crate::domain::spread::Spread;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// What a partition has done since it was assigned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,7 +54,10 @@ pub struct Counts {
 
 impl Partition {
     pub(super) fn take_records(&mut self, records: Vec<Decoded>, now: Now, effects: &mut Vec<Effect>) {
-        for decoded in records {
+        // COST: asked of all before anything is folded, so that the waits for memory overlap.
+        let find = |decoded: &Decoded| decoded.id().and_then(|id| self.slots.find(id));
+        let found: Vec<Option<SlotId>> = records.iter().map(find).collect();
+        for (decoded, found) in records.into_iter().zip(found) {
             if self.halted.is_some() {
                 return;
             }
@@ -61,7 +66,7 @@ impl Partition {
                 continue;
             }
             self.counts.records += 1;
-            let Some(id) = decoded.id().cloned() else {
+            let Some(id) = decoded.id() else {
                 let poison = decoded.content.as_ref().err().map(|undecoded| undecoded.poison.clone());
                 let poison = poison.expect("an event has an id, so what has none is poison");
                 // Rule 9, whatever the policy: there is no aggregate that could go wrong without it.
@@ -69,7 +74,9 @@ impl Partition {
                 self.dead_letter(decoded, poison, effects);
                 continue;
             };
-            let slot = self.slots.find(&id).unwrap_or_else(|| self.slots.insert(&id));
+            // One that was not there may be by now.
+            let found = found.or_else(|| self.slots.find(id));
+            let slot = found.unwrap_or_else(|| self.slots.insert(id));
             self.slots.get_mut(slot).used();
             let taken = match &mut self.slots.get_mut(slot).body {
                 Body::Loading(loading) => {
@@ -128,7 +135,7 @@ impl Partition {
         if covered && !mutant(Mutant::NoReplaySkip) {
             // Rule 4: the loaded state holds this event already. While its row is provisional the event is
             // uncovered.
-            if let Some(adoption) = &mut live.adoption {
+            if let Some(adoption) = live.adoption_mut() {
                 let hold = adoption.hold.get_or_insert(offset);
                 *hold = offset.min(*hold);
             }
@@ -158,13 +165,13 @@ impl Partition {
             }
             Folded::Quarantined(poison) => {
                 live.mark_uncovered = true;
-                live.tail_since_ms = now.monotonic_ms;
+                live.tail.start(now.monotonic_ms);
                 self.counts.quarantined += 1;
                 self.dead_letter(decoded, poison, effects);
             }
             Folded::Refused(poison) => {
                 // The mark may come from a provisional row: then what it stands for is uncovered as well.
-                if let Some(adoption) = live.adoption.as_mut().filter(|adoption| adoption.with_mark) {
+                if let Some(adoption) = live.adoption_mut().filter(|adoption| adoption.with_mark) {
                     let hold = adoption.hold.get_or_insert(offset);
                     *hold = offset.min(*hold);
                 }
@@ -183,9 +190,15 @@ impl Partition {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        let live = self.slots.get_mut(slot).live_mut().expect("it has just folded");
-        let version = live.aggregate.version;
-        live.push_tail(StoredEvent { version, skipped, record: decoded.record }, now.monotonic_ms);
+        let Slot { id, body: Body::Live(live), .. } = self.slots.get_mut(slot) else {
+            unreachable!("it has just folded")
+        };
+        let (version, mut record) = (live.aggregate.version, decoded.record);
+        if record.key.as_deref() == Some(id.as_bytes()) {
+            // The same bytes once more for each event would be a large part of a small one.
+            record.key = Some(Arc::clone(id).into());
+        }
+        live.push_tail(StoredEvent { version, skipped, record }, now.monotonic_ms);
         self.counts.folded += 1;
         if let Some(trigger) = self.due(slot) {
             self.cut(slot, trigger, effects);

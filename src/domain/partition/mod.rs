@@ -5,11 +5,14 @@
 //! | file | owns |
 //! |---|---|
 //! | `mod.rs` | `Partition`, `Input`, `Effect`, `step`, the invariants |
-//! | `slot.rs` | one resident aggregate: parked while loading, live with its tail |
+//! | `slot.rs` | all resident aggregates: parked while loading, or live |
+//! | `live.rs` | one that is live: state, tail, what goes on with it |
+//! | `tail.rs` | its events that nothing durable covers |
 //! | `intake.rs` | records: skip, park, fold, dead letters, halt |
 //! | `residency.rs` | loads, adoption, eviction, idle states as bytes |
 //! | `cuts.rs` | the versions at which snapshot records end, while they wait and fly |
 //! | `flush.rs` | triggers, snapshots and checkpoints in flight |
+//! | `items.rs` | what is handed over to be written |
 //! | `checkpoints.rs` | live checkpoints: what is pending, what is superseded, what can be retired |
 //! | `entries.rs` | the compact table of one checkpoint's entries |
 //! | `trail.rs` | the offsets of an aggregate's events since its newest row |
@@ -23,17 +26,21 @@ mod cuts;
 mod entries;
 mod flush;
 mod intake;
+mod items;
+mod live;
 mod residency;
 mod slot;
+mod tail;
 mod trail;
 mod watermark;
 
 pub use checkpoints::{EntryRef, LiveCheckpoint};
 pub use cuts::{CUTS_MAX, Cut};
 pub use entries::{BodyAt, Entries, Entry, Epochs, FrameAt, TableWriter, reach};
-pub use flush::{CheckpointItem, SnapshotItem};
 pub use intake::Counts;
+pub use items::{CheckpointItem, SnapshotItem};
 pub use residency::{Listing, Load, Loaded, Residence, Resident};
+pub use tail::Tail;
 pub use trail::TRAIL_MAX;
 
 use super::aggregate::{Rules, State};
@@ -343,7 +350,8 @@ impl Partition {
     }
 
     /// False while records must wait: the memory budget is spent, or the share of it that uncovered events
-    /// may take; too many loads wait; or the partition is halted or draining.
+    /// may take; too many loads wait; an aggregate has as many cuts as may wait; or the partition is halted
+    /// or draining.
     ///
     /// SUBTLE: where writing falls behind, uncovered events would fill the memory and drive out clean
     /// aggregates, which then have to be loaded again: that takes more time than is won by going on. In the
@@ -355,6 +363,7 @@ impl Partition {
         self.halted.is_none()
             && self.draining == Draining::No
             && self.loads_waiting.len() <= LOADS_WAITING_SHARE * self.settings.loads_max
+            && !self.slots.have_enough_cuts()
             && self.slots.tail_bytes() <= self.settings.memory_bytes_max / TAILS_SHARE
             && self.memory_bytes() <= self.settings.memory_bytes_max
     }

@@ -1,6 +1,7 @@
 //! Which aggregates are in memory: loads, adoption of provisional rows, eviction.
 
-use super::slot::{Adoption, Body, Live, Loading, SlotId};
+use super::live::{Adoption, Live, Noted};
+use super::slot::{Body, Loading, SlotId};
 use super::trail::Trail;
 use super::{Effect, EntryRef, FlightId, Now, Partition, Reply, Strategy, TAILS_SHARE};
 use crate::domain::aggregate::{Aggregate, State};
@@ -105,7 +106,7 @@ impl Partition {
         }
         let Some(slot) = self.slots.find(&load.id) else { return };
         let Body::Loading(loading) = &mut self.slots.get_mut(slot).body else { return };
-        let loading = std::mem::take(loading);
+        let loading = std::mem::take(&mut **loading);
         if load.result.is_err() && loading.parked.is_empty() {
             return self.leave_unread(slot, loading, effects);
         }
@@ -119,13 +120,13 @@ impl Partition {
         if matches!(live.aggregate.state, State::Hot(..)) {
             self.hot.push_back(slot);
         }
-        self.slots.get_mut(slot).body = Body::Live(Box::new(live));
+        self.slots.get_mut(slot).body = Body::Live(live);
         self.fold_parked(slot, loading.parked, now, effects);
         if self.slots.get(slot).live().is_some() {
             for reply in loading.replies {
                 self.want_manual(slot, reply, effects);
             }
-            let entries = self.slots.get(slot).live().map_or(0, |live| live.entries as usize);
+            let entries = self.slots.get(slot).live().map_or(0, |live| usize::from(live.entries));
             let scattered = entries >= super::flush::LIVE_MAX && self.draining == super::Draining::No;
             let scattered = scattered.then_some(Trigger::Debt);
             if let Some(trigger) = loading.trip.or(scattered) {
@@ -152,7 +153,7 @@ impl Partition {
         live.row = row;
         if self.settings.strategy == Strategy::Full {
             let versions = live.aggregate.version.0.saturating_sub(row.0);
-            live.trail = Trail::new(trail.filter(|offsets| offsets.len() as u64 == versions));
+            live.busy.trail = Trail::new(trail.filter(|offsets| offsets.len() as u64 == versions));
         }
         live.has_row = newest.is_some();
         live.row_marked = rows.iter().any(|row| row.quarantined);
@@ -160,12 +161,14 @@ impl Partition {
         live.since.increments = u32::try_from(since_full.clone().count()).unwrap_or(u32::MAX);
         live.since.bytes = since_full.map(|row| row.raw_bytes).sum();
         let (entries, bytes) = self.pending_beyond(id, row);
-        live.entries = entries;
+        live.entries = u16::try_from(entries).unwrap_or(u16::MAX);
         live.folded_bytes = live.since.bytes + bytes;
-        live.full_row_bytes = full.map_or(0, |row| row.stored_bytes);
+        live.full_row_bytes = full.map_or(0, |row| u32::try_from(row.stored_bytes).unwrap_or(u32::MAX));
         // The states between are not there, so the first cut spans all that is pending.
         live.grown = live.aggregate.version > row;
-        live.adoption = adoption;
+        if let Some(adoption) = adoption {
+            live.busy.adoption = Some(adoption);
+        }
         live
     }
 
@@ -201,7 +204,7 @@ impl Partition {
     pub(super) fn adopted(&mut self, flight: FlightId, effects: &mut Vec<Effect>) {
         let Some((slot, id)) = self.slot_of(flight) else { return };
         let live = self.slots.get_mut(slot).live_mut().expect("what is being adopted is not evicted");
-        let adoption = live.adoption.take().expect("one adoption at a time, and this is it");
+        let adoption = live.busy.adoption.take().expect("one adoption at a time, and this is it");
         assert_eq!(adoption.flight, flight, "one adoption at a time");
         self.counts.adoptions += 1;
         self.supersede(&id, adoption.version, adoption.with_mark);
@@ -215,7 +218,7 @@ impl Partition {
         let refusal = Err("the aggregate cannot be read".to_owned());
         effects
             .extend(loading.replies.into_iter().map(|reply| Effect::SnapshotTaken(reply, refusal.clone())));
-        let listed = self.slots.get(slot).listed;
+        let listed = self.slots.get(slot).listed();
         self.watermark.relist(slot, listed, None);
         self.slots.remove(slot);
     }
@@ -226,20 +229,20 @@ impl Partition {
     fn unreadable(&mut self, id: &str, first: (Offset, i32), poison: Poison, now: Now) -> Live {
         self.counts.quarantined += 1;
         let mut aggregate = Aggregate::genesis(&self.rules.kind, id);
-        aggregate.quarantine = Some(QuarantineMark {
+        aggregate.quarantine = Some(Box::new(QuarantineMark {
             code: poison.code.into(),
             version: Version(0),
             offset: first.0,
             leader_epoch: first.1,
             since: Timestamp(0),
-        });
+        }));
         let mut live = Live::new(aggregate);
-        live.unreadable = true;
+        live.busy.unreadable = true;
         // Once is enough: no snapshot will ever supersede the entry that carries it.
         let told = |entry: &EntryRef| entry.ignore_from.is_none_or(|from| entry.last_offset < from);
         let marks = self.pending_entries(id, None);
         live.mark_uncovered = !marks.iter().any(|entry| entry.marked && told(entry));
-        live.tail_since_ms = now.monotonic_ms;
+        live.tail.start(now.monotonic_ms);
         live
     }
 
@@ -247,8 +250,8 @@ impl Partition {
     /// them, and the watermark cannot pass it.
     pub(super) fn stand_still(&mut self, slot: SlotId, stuck: VecDeque<Decoded>) {
         let Body::Live(live) = &mut self.slots.get_mut(slot).body else { return };
-        live.stuck_bytes = stuck.iter().map(super::slot::parked_bytes).sum();
-        live.stuck = stuck;
+        live.busy.stuck_bytes = stuck.iter().map(super::slot::parked_bytes).sum();
+        live.busy.stuck = stuck;
         self.touch(slot);
     }
 
@@ -260,7 +263,7 @@ impl Partition {
             // A state ahead of the position is a true fact too, but not what "head as of this position"
             // means. Before its first event it is not there: to say "version 0" would be to say that it is.
             Some(Some(live))
-                if !live.unreadable
+                if !live.busy.unreadable
                     && live.aggregate.offset < position
                     && (live.aggregate.version > Version(0) || live.aggregate.quarantine.is_some()) =>
             {
@@ -276,7 +279,7 @@ impl Partition {
         // COST: folding needs no order, so ids have none in memory; a list looks at all of them.
         let mut first: BTreeMap<&str, &Aggregate> = BTreeMap::new();
         for (_, slot) in self.slots.iter() {
-            let Some(live) = slot.live().filter(|live| !live.unreadable) else { continue };
+            let Some(live) = slot.live().filter(|live| !live.busy.unreadable) else { continue };
             let is_wanted = slot.id.starts_with(&*listing.prefix)
                 && after.is_none_or(|after| &*slot.id > after)
                 && live.aggregate.version > Version(0);
@@ -336,7 +339,7 @@ impl Partition {
                 return;
             };
             self.counts.evictions += 1;
-            let listed = self.slots.get(victim).listed;
+            let listed = self.slots.get(victim).listed();
             self.watermark.relist(victim, listed, None);
             self.slots.remove(victim);
         }
@@ -347,7 +350,7 @@ impl Partition {
             return;
         }
         let cut: Vec<SlotId> =
-            self.slots.iter().filter(|(_, slot)| slot.has_cuts_waiting).map(|(slot, _)| slot).collect();
+            self.slots.iter().filter(|(_, slot)| slot.has_cuts_waiting()).map(|(slot, _)| slot).collect();
         for slot in cut {
             if self.memory_bytes() <= self.settings.memory_bytes_max {
                 return;
@@ -363,9 +366,11 @@ impl Partition {
     /// others may have owned the partition in between.
     pub(crate) fn keep_memory(&mut self, former: Self) {
         for slot in former.slots.into_slots() {
-            if slot.live().is_some_and(Live::may_evict) {
+            if slot.may_go()
+                && let Body::Live(live) = slot.body
+            {
                 let kept = self.slots.insert(&slot.id);
-                self.slots.get_mut(kept).body = slot.body;
+                self.slots.get_mut(kept).body = Body::Live(Live { noted: Noted::default(), ..live });
                 self.touch(kept);
             }
         }
@@ -375,7 +380,7 @@ impl Partition {
     pub(super) fn touch(&mut self, slot: SlotId) {
         let entry = self.slots.get_mut(slot);
         let after = entry.uncovered_since();
-        let before = std::mem::replace(&mut entry.listed, after);
+        let before = entry.list(after);
         self.watermark.relist(slot, before, after);
         self.slots.recount(slot);
     }

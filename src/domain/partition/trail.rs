@@ -15,6 +15,9 @@ pub const TRAIL_MAX: usize = 1_024;
 pub(super) struct Trail(Option<VecDeque<Offset>>);
 
 impl Trail {
+    /// None.
+    pub(super) const NONE: Self = Self(None);
+
     /// A trail of these offsets.
     pub(super) fn new(offsets: Option<Vec<Offset>>) -> Self {
         Self(offsets.filter(|offsets| offsets.len() <= TRAIL_MAX).map(VecDeque::from))

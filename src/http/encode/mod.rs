@@ -119,7 +119,7 @@ pub(super) fn state(about: &About<'_>, answer: &Answer, shown: &Shown, took_ms: 
         last_event(body, aggregate);
         body.number("lineage", answer.lineage).digest("stateDigest", shown.digest);
         body.digest("chain", Some(aggregate.chain));
-        quarantined(body, aggregate.quarantine.as_ref());
+        quarantined(body, aggregate.quarantine.as_deref());
         body.raw("state", shown.json());
     })
 }
@@ -145,7 +145,7 @@ pub(super) fn head(about: &About<'_>, head: &HeadView) -> Vec<u8> {
                 Durable::Log => "log",
             },
         );
-        quarantined(body, aggregate.quarantine.as_ref());
+        quarantined(body, aggregate.quarantine.as_deref());
     })
 }
 
@@ -241,7 +241,7 @@ pub(super) fn snapshot(body: &mut Object<'_>, meta: &SnapshotMeta, state: Option
         body.number("lineage", row.lineage).digest("chain", Some(row.chain));
     });
     if let Some((aggregate, _)) = state {
-        quarantined(body, aggregate.quarantine.as_ref());
+        quarantined(body, aggregate.quarantine.as_deref());
     }
 }
 
@@ -249,7 +249,7 @@ pub(super) fn snapshot(body: &mut Object<'_>, meta: &SnapshotMeta, state: Option
 pub(super) fn diff(diff: &Diff) -> Vec<u8> {
     let side = |body: &mut Object<'_>, answer: &Answer| {
         body.number("version", answer.aggregate.version).time("timestamp", answer.aggregate.effective_time);
-        quarantined(body, answer.aggregate.quarantine.as_ref());
+        quarantined(body, answer.aggregate.quarantine.as_deref());
     };
     json::object(|body| {
         body.object("from", |body| side(body, &diff.from)).object("to", |body| side(body, &diff.to));

@@ -90,7 +90,7 @@ fn deleted_quarantined_and_not_yet_born_are_answers_too() {
         leader_epoch: 0,
         since: Timestamp(0),
     };
-    answer.aggregate.quarantine = Some(mark.clone());
+    answer.aggregate.quarantine = Some(Box::new(mark.clone()));
     let body = text(state(&ABOUT, &answer, &shown(&answer.aggregate).unwrap(), 0.0));
     for part in [
         r#""deleted":true"#,

@@ -85,13 +85,13 @@ impl Assembly<'_> {
         let Some((offset, leader_epoch)) = lacking.filter(|_| !self.is_done()) else { return Ok(()) };
         self.bridge(offset.next()).await?;
         if !self.is_done() && lacks(&self.aggregate, offset) {
-            self.aggregate.quarantine = Some(QuarantineMark {
+            self.aggregate.quarantine = Some(Box::new(QuarantineMark {
                 code: "unreadable".into(),
                 version: self.aggregate.version,
                 offset,
                 leader_epoch,
                 since: Timestamp(0),
-            });
+            }));
         }
         Ok(())
     }

@@ -391,7 +391,7 @@ impl<'a> Assembly<'a> {
         };
         let mark = mark.filter(is_ahead)?;
         let place = (mark.leader_epoch, mark.offset);
-        self.aggregate.quarantine = Some(mark);
+        self.aggregate.quarantine = Some(Box::new(mark));
         Some(place)
     }
 

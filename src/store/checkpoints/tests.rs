@@ -24,7 +24,7 @@ fn item(n: i64) -> CheckpointItem {
     CheckpointItem {
         id: format!("o-{n:04}").as_str().into(),
         from: Version(n as u64),
-        events: vec![StoredEvent { version: Version(n as u64 + 1), skipped: false, record }],
+        events: vec![StoredEvent { version: Version(n as u64 + 1), skipped: false, record }].into(),
         mark: None,
         effective_time: Timestamp(n * 7),
     }
@@ -141,7 +141,7 @@ fn a_part_has_one_type_and_each_id_once() {
         let mut writer = PackWriter::new(packs.header(Class::Checkpoint, pack, Timestamp(0)));
         let mut encoder = Encoder::new(Compression::default(), None).unwrap();
         for (kind, n, from) in entries {
-            let body = IncrementBody { events: item(n).events, quarantine: None };
+            let body = IncrementBody { events: item(n).events.to_vec(), quarantine: None };
             let body = encode_increment(&body, &item(n).id).unwrap();
             writer.add(meta(&kind, n, from), &body, &mut encoder).unwrap();
         }

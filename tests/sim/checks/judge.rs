@@ -87,7 +87,7 @@ fn every_field_of_an_answer_is_judged() {
         ("mark", |a| {
             let (version, offset, leader_epoch) = (a.version, Offset(a.offset.0 + 1), 0);
             let (code, since) = ("reducer".into(), Timestamp(0));
-            a.quarantine = Some(QuarantineMark { code, version, offset, leader_epoch, since });
+            a.quarantine = Some(Box::new(QuarantineMark { code, version, offset, leader_epoch, since }));
         }),
     ];
     for versions in [VersionMode::Given, VersionMode::Counted] {
