@@ -434,8 +434,8 @@ fn blocks_hold_neighbours_of_one_lane_and_end_where_they_are_long_enough() {
             take(&mut open[at % 2], writer.close(at % 2).unwrap().unwrap());
         }
     }
-    for lane in 0..2 {
-        take(&mut open[lane], writer.close(lane).unwrap().unwrap());
+    for (lane, open) in open.iter_mut().enumerate() {
+        take(open, writer.close(lane).unwrap().unwrap());
         assert!(writer.close(lane).unwrap().is_none());
     }
     let pack = writer.finish().unwrap();
