@@ -4,7 +4,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "in a test a failure is a panic")]
 
-use snapfold::codec::body::{decode_full, decode_increment, encode_full, encode_increment};
+use snapfold::codec::body::{decode_full, decode_increment, encode_full, encode_increment, put_increment};
 use snapfold::codec::compress::{Algorithm, Compression, Encoder};
 use snapfold::codec::dictionary::Dictionary;
 use snapfold::codec::pack::{
@@ -131,8 +131,7 @@ fn checkpoint() -> BlockPack {
     for id in ["o-1", "o-2"] {
         let mut meta = meta(RecordKind::Increment);
         meta.id.key.id = id.into();
-        let body = encode_increment(&increment(), id).unwrap();
-        writer.add(0, &meta, |block| Ok(block.extend_from_slice(&body))).unwrap();
+        writer.add(0, &meta, |block| put_increment(block, &increment().events, None, id)).unwrap();
     }
     writer.close(0).unwrap().unwrap();
     writer.finish().unwrap()

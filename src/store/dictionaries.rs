@@ -9,7 +9,6 @@
 //! *What may leak*: dictionaries that no pack lists.
 
 use super::blobs::Blobs;
-use super::encode::NewEntry;
 use super::index::Index;
 use super::unavailable;
 use crate::codec::compress::{Algorithm, Compression};
@@ -18,7 +17,7 @@ use crate::codec::pack::dictionary_name;
 use crate::domain::error::{Error, Result};
 use crate::domain::ids::Digest;
 use crate::domain::outcome::PortError;
-use crate::domain::record::RecordKind;
+use crate::domain::record::{RecordId, RecordKind};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -86,23 +85,25 @@ impl Dictionaries {
         self.learners().get(of).and_then(|learner| learner.active.clone())
     }
 
-    /// Shows records to the trainers; answers the trainings that have become due. Those are pure functions,
-    /// to be run wherever there is time, and their results go to [`Self::trained`].
-    pub(super) fn show<'a>(&self, entries: impl Iterator<Item = &'a NewEntry>) -> Vec<(Use, Training)> {
-        let Some(privacy) = self.plan.dictionary else { return Vec::new() };
-        if self.plan.compression.algorithm != Algorithm::Zstd {
-            return Vec::new();
-        }
+    /// Shows a record's body to its trainer.
+    pub(super) fn show(&self, id: &RecordId, body: &[u8]) {
+        let plan = &self.plan;
+        let Some(privacy) = plan.dictionary.filter(|_| plan.compression.algorithm == Algorithm::Zstd) else {
+            return;
+        };
         let mut learners = self.learners();
-        for entry in entries {
-            let id = &entry.meta.id;
-            let learner = learners.entry((Arc::clone(&id.key.kind), id.kind)).or_insert_with(|| {
-                let trainer = Trainer::new(id.kind, privacy, self.plan.compression);
-                let trainer = trainer.with_milestones(self.plan.train_at);
-                Learner { trainer, candidate: None, active: None, is_training: false }
-            });
-            learner.trainer.add(&id.key.id, entry.raw());
-        }
+        let learner = learners.entry((Arc::clone(&id.key.kind), id.kind)).or_insert_with(|| {
+            let trainer = Trainer::new(id.kind, privacy, plan.compression);
+            let trainer = trainer.with_milestones(plan.train_at);
+            Learner { trainer, candidate: None, active: None, is_training: false }
+        });
+        learner.trainer.add(&id.key.id, body);
+    }
+
+    /// The trainings that have become due. Those are pure functions, to be run wherever there is time, and
+    /// their results go to [`Self::trained`].
+    pub(super) fn due(&self) -> Vec<(Use, Training)> {
+        let mut learners = self.learners();
         let due = learners.iter_mut().filter(|(_, learner)| learner.trainer.is_due() && !learner.is_training);
         due.map(|(of, learner)| {
             learner.is_training = true;

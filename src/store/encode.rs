@@ -5,10 +5,10 @@
 
 use super::flush::Flush;
 use super::packs::{Class, Packs};
-use crate::codec::body::{decode_full, encode_full, encode_increment, is_increment};
-use crate::codec::compress::Encoder;
+use crate::codec::body::{check_increment, decode_full, is_increment, put_full, put_increment};
+use crate::codec::compress::{Encoder, decode_into};
 use crate::codec::dictionary::Dictionary;
-use crate::codec::pack::{Frames, Header, Locator, PackWriter, pack_name};
+use crate::codec::pack::{Header, Locator, PackWriter, pack_name};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, Digest, Offset, PackId, Timestamp, Version};
 use crate::domain::partition::Cut;
@@ -25,8 +25,6 @@ pub struct NewEntry {
     /// What the footer and the row say of it.
     pub meta: RecordMeta,
     body: Body,
-    /// The body's bytes before compression.
-    raw: Vec<u8>,
     /// Bytes of the canonical state, of a full record with a state.
     state_bytes: Option<u64>,
 }
@@ -73,8 +71,8 @@ impl NewEntry {
         body: IncrementBody,
     ) -> Result<Self> {
         let meta = meta_of(flush, from, cut, RecordKind::Increment, first_offset);
-        let raw = encode_increment(&body, &meta.id.key.id)?;
-        Ok(Self { meta, body: Body::Increment(body), raw, state_bytes: None })
+        check_increment(&body.events, body.quarantine.as_ref())?;
+        Ok(Self { meta, body: Body::Increment(body), state_bytes: None })
     }
 
     /// A full record at a cut; `from` is the version of the record before it.
@@ -88,23 +86,28 @@ impl NewEntry {
         meta.state_digest = canonical.as_deref().map(|bytes| Digest(Sha256::digest(bytes).into()));
         let state_bytes = canonical.map(|bytes| bytes.len() as u64);
         meta.trail.clone_from(&cut.trail);
-        let raw = encode_full(&body);
-        Ok(Self { meta, body: Body::Full(Box::new(body)), raw, state_bytes })
+        Ok(Self { meta, body: Body::Full(Box::new(body)), state_bytes })
     }
+}
 
-    /// The bytes of its body before compression.
-    #[must_use]
-    pub fn raw(&self) -> &[u8] {
-        &self.raw
-    }
-
-    /// True if these bytes are its body.
-    fn is(&self, raw: &[u8]) -> Result<bool> {
-        Ok(match &self.body {
-            Body::Increment(body) => {
-                is_increment(raw, &body.events, body.quarantine.as_ref(), &self.meta.id.key.id)?
+impl Body {
+    /// Its bytes before compression, in place of what is in `raw`.
+    fn write(&self, raw: &mut Vec<u8>, aggregate_id: &str) -> Result<()> {
+        raw.clear();
+        match self {
+            Self::Increment(body) => put_increment(raw, &body.events, body.quarantine.as_ref(), aggregate_id),
+            Self::Full(body) => {
+                put_full(raw, body);
+                Ok(())
             }
-            Body::Full(body) => decode_full(raw)? == **body,
+        }
+    }
+
+    /// True if it is what these bytes say.
+    fn is(&self, raw: &[u8], aggregate_id: &str) -> Result<bool> {
+        Ok(match self {
+            Self::Increment(body) => is_increment(raw, &body.events, body.quarantine.as_ref(), aggregate_id)?,
+            Self::Full(body) => decode_full(raw)? == **body,
         })
     }
 }
@@ -204,36 +207,33 @@ impl Packs {
     ) -> Result<Encoded> {
         let mut writer = PackWriter::new(self.header(class, pack, created));
         let mut encoders = Encoders::new();
-        let raw_lens: Vec<u64> = entries.iter().map(|entry| entry.raw.len() as u64).collect();
-        for entry in &entries {
-            let (encoder, _) = self.encoder(&mut encoders, entry)?;
-            writer.add(entry.meta.clone(), &entry.raw, encoder)?;
+        let mut sizes = Vec::with_capacity(entries.len());
+        // COST: one body at a time; it is decoded, and its events are let go of, while all of it is at hand.
+        let (mut raw, mut back) = (Vec::new(), Vec::new());
+        for NewEntry { meta, body, state_bytes } in entries {
+            let aggregate_id = &meta.id.key.id;
+            body.write(&mut raw, aggregate_id)?;
+            self.dictionaries.show(&meta.id, &raw);
+            let (encoder, dictionary) = self.encoder(&mut encoders, &meta.id)?;
+            let frame = encoder.encode(&raw)?;
+            let dictionary = dictionary.as_ref().filter(|_| frame.dictionary.is_some());
+            decode_into(&mut back, frame.algorithm, &frame.bytes, frame.raw_len, dictionary)?;
+            if back != raw || !body.is(&back, aggregate_id)? {
+                return Err(Error::new(
+                    ErrorKind::Internal,
+                    "corrupt",
+                    "what was encoded does not read back",
+                ));
+            }
+            sizes.push((raw.len() as u64, state_bytes));
+            writer.add_frame(meta, &raw, frame)?;
         }
         let finished = writer.finish()?;
-        // Neighbours in the object share a block, which is decoded once for all of them.
-        let mut in_object: Vec<usize> = (0..finished.entries.len()).collect();
-        in_object.sort_by_key(|at| {
-            let locator = &finished.entries[*at].locator;
-            (locator.frame_offset, locator.body_start)
-        });
-        let mut frames = Frames::new(&finished.bytes);
-        for at in in_object {
-            // By order, not by record: an id that occurs in two partitions may have equal versions in both.
-            let (entry, done) = (&entries[at], &finished.entries[at]);
-            let of = (Arc::clone(&entry.meta.id.key.kind), entry.meta.id.kind);
-            let dictionary = encoders.get(&of).and_then(|(_, dictionary)| dictionary.as_ref());
-            let dictionary = dictionary.filter(|_| done.locator.dictionary.is_some());
-            let back = frames.body(&entry.meta.id, &done.locator, dictionary)?;
-            if done.meta != entry.meta || !entry.is(back)? {
-                return Err(internal("what was encoded does not read back"));
-            }
-        }
-        let written = entries.into_iter().zip(raw_lens).zip(finished.entries);
-        let places = written.map(|((entry, raw_bytes), done)| Place {
+        let places = finished.entries.into_iter().zip(sizes).map(|(done, (raw_bytes, state_bytes))| Place {
             meta: done.meta,
             locator: done.locator,
             raw_bytes,
-            state_bytes: entry.state_bytes,
+            state_bytes,
             stored_bytes: done.stored_len,
         });
         let places = places.collect();
@@ -243,11 +243,10 @@ impl Packs {
     fn encoder<'e>(
         &self,
         encoders: &'e mut Encoders,
-        entry: &NewEntry,
+        id: &RecordId,
     ) -> Result<&'e mut (Encoder, Option<Dictionary>)> {
         use std::collections::btree_map::Entry;
-        let of = (Arc::clone(&entry.meta.id.key.kind), entry.meta.id.kind);
-        match encoders.entry(of) {
+        match encoders.entry((Arc::clone(&id.key.kind), id.kind)) {
             Entry::Occupied(there) => Ok(there.into_mut()),
             Entry::Vacant(free) => {
                 let dictionary = self.dictionaries.active(free.key());
@@ -256,8 +255,4 @@ impl Packs {
             }
         }
     }
-}
-
-fn internal(detail: &str) -> Error {
-    Error::new(ErrorKind::Internal, "corrupt", detail)
 }

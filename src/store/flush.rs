@@ -156,7 +156,7 @@ impl SnapshotStore {
 
     /// Trains beside everything else; nobody waits for the end of it.
     ///
-    /// COST: `Training::run` takes one or two seconds of one core, three times in a worker's life for each
+    /// COST: `Training::run` takes up to a second of one core, three times in a worker's life for each
     /// (type, record kind).
     fn train(&self, trainings: Vec<(Use, Training)>) {
         for (of, training) in trainings {
@@ -446,11 +446,10 @@ fn encode_flush(
         events.and_then(|events| plan.add(part, flush, events)).map(|()| Stored { full_bytes: None })
     });
     let outcomes = outcomes.collect();
-    let trainings = packs.dictionaries.show(plan.packs.iter().flat_map(|pack| &pack.entries));
     let encoded = plan.packs.into_iter().map(|PlannedPack { class, entries, parts }| {
         Ok((packs.encode(class, mint(clock, now), now, entries)?, parts))
     });
-    (outcomes, encoded.collect(), trainings)
+    (outcomes, encoded.collect(), packs.dictionaries.due())
 }
 
 /// Runs writes at the same time, [`WRITES_AT_ONCE`] at most; the first that is given up gives up all of them.

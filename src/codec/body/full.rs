@@ -15,29 +15,35 @@ const KNOWN: u8 = DELETED | EVENT_ID | QUARANTINED | STATE;
 /// The bytes of a full record's body.
 #[must_use]
 pub fn encode_full(body: &FullBody) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_full(&mut out, body);
+    out
+}
+
+/// Appends what [`encode_full`] gives.
+pub fn put_full(out: &mut Vec<u8>, body: &FullBody) {
     let mut set = 0;
     set |= if body.deleted { DELETED } else { 0 };
     set |= if body.last_event_id.is_some() { EVENT_ID } else { 0 };
     set |= if body.quarantine.is_some() { QUARANTINED } else { 0 };
     set |= if body.state.is_some() { STATE } else { 0 };
-    let mut out = vec![BODY_FORMAT, set];
-    put_varint(&mut out, body.version.0);
-    put_zigzag(&mut out, body.offset.0);
-    put_zigzag(&mut out, i64::from(body.leader_epoch));
-    put_zigzag(&mut out, body.effective_time.0);
-    put_zigzag(&mut out, body.effective_time.0.wrapping_sub(body.first_time.0));
+    out.extend_from_slice(&[BODY_FORMAT, set]);
+    put_varint(out, body.version.0);
+    put_zigzag(out, body.offset.0);
+    put_zigzag(out, i64::from(body.leader_epoch));
+    put_zigzag(out, body.effective_time.0);
+    put_zigzag(out, body.effective_time.0.wrapping_sub(body.first_time.0));
     out.extend_from_slice(&body.chain.0);
-    put_bytes(&mut out, body.last_event_type.as_bytes());
+    put_bytes(out, body.last_event_type.as_bytes());
     if let Some(id) = &body.last_event_id {
-        put_bytes(&mut out, id.as_bytes());
+        put_bytes(out, id.as_bytes());
     }
-    put_varint(&mut out, body.recent_event_ids.len() as u64);
+    put_varint(out, body.recent_event_ids.len() as u64);
     body.recent_event_ids.iter().for_each(|hash| out.extend_from_slice(&hash.to_le_bytes()));
     if let Some(mark) = &body.quarantine {
-        put_quarantine(&mut out, mark);
+        put_quarantine(out, mark);
     }
     out.extend_from_slice(body.state.as_deref().unwrap_or_default());
-    out
 }
 
 /// The body that [`encode_full`] wrote; anything else is corrupt.

@@ -44,7 +44,7 @@ pub fn put_increment(
     mark: Option<&QuarantineMark>,
     aggregate_id: &str,
 ) -> Result<()> {
-    check(events, mark).map_err(|detail| Error::new(ErrorKind::Invalid, "bad-body", detail))?;
+    check_increment(events, mark)?;
     let (unit_flag, unit) = time_unit(events);
     let set = flags_of(events, mark, aggregate_id) | unit_flag;
     let values: usize = events.iter().map(|event| event.record.bytes() + NUMBERS_LEN).sum();
@@ -78,6 +78,11 @@ pub fn put_increment(
     }
     events.iter().for_each(|event| out.extend_from_slice(event.record.value.as_deref().unwrap_or_default()));
     Ok(())
+}
+
+/// Fails as [`encode_increment`] does.
+pub fn check_increment(events: &[StoredEvent], mark: Option<&QuarantineMark>) -> Result<()> {
+    check(events, mark).map_err(|detail| Error::new(ErrorKind::Invalid, "bad-body", detail))
 }
 
 /// What must hold for a body; `Err` says what does not.

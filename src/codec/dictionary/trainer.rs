@@ -12,8 +12,8 @@ use sha2::{Digest as _, Sha256};
 pub const MILESTONES: [u64; 3] = [100, 1_000, 10_000];
 
 /// Bytes of samples that are kept. zdict wants about 100 times the dictionary and is nearly as good with far
-/// less.
-const SAMPLES_LEN_MAX: usize = 2 << 20;
+/// less: twice as many take twice as long and made large documents 0.4 % smaller, others not at all.
+const SAMPLES_LEN_MAX: usize = 1 << 20;
 
 /// Samples that are kept, however short.
 const SAMPLES_MAX: usize = 20_000;
@@ -157,7 +157,7 @@ impl Training {
     /// active dictionary (or than none). `None` also if there is too little to learn from, or nothing may be
     /// learnt. A pure function: equal samples give an equal dictionary.
     ///
-    /// COST: one to two seconds for full sample memory; off the write path.
+    /// COST: half a second to a second for full sample memory; off the write path.
     pub fn run(mut self) -> Result<Option<Dictionary>> {
         self.samples.sort_by_key(|sample| sample.aggregate);
         let samples = std::mem::take(&mut self.samples);

@@ -423,15 +423,19 @@ fn blocks_hold_neighbours_of_one_lane_and_end_where_they_are_long_enough() {
         blocks.push(std::mem::take(open));
     };
     for (at, (meta, body)) in records.iter().enumerate() {
-        let is_full = writer.add(at % 2, meta, |block| Ok(block.extend_from_slice(body))).unwrap();
+        let write = |block: &mut Vec<u8>| {
+            block.extend_from_slice(body);
+            Ok(())
+        };
+        let is_full = writer.add(at % 2, meta, write).unwrap();
         open[at % 2].push(at);
         assert_eq!(is_full, open[at % 2].len() == 5);
         if is_full {
             take(&mut open[at % 2], writer.close(at % 2).unwrap().unwrap());
         }
     }
-    for lane in 0..2 {
-        take(&mut open[lane], writer.close(lane).unwrap().unwrap());
+    for (lane, open) in open.iter_mut().enumerate() {
+        take(open, writer.close(lane).unwrap().unwrap());
         assert!(writer.close(lane).unwrap().is_none());
     }
     let pack = writer.finish().unwrap();

@@ -83,8 +83,12 @@ impl PackWriter {
     ///
     /// Fails with `Invalid` if the record cannot be stored in a pack (name or body too long).
     pub fn add(&mut self, meta: RecordMeta, body: &[u8], encoder: &mut Encoder) -> Result<usize> {
+        self.add_frame(meta, body, encoder.encode(body)?)
+    }
+
+    /// The same with a frame that this body was encoded to.
+    pub fn add_frame(&mut self, meta: RecordMeta, body: &[u8], frame: Encoded) -> Result<usize> {
         check(&meta)?;
-        let frame = encoder.encode(body)?;
         self.push(meta, body);
         self.frames.push(frame);
         Ok(self.entries.len() - 1)
