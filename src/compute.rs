@@ -53,8 +53,8 @@ mod threads {
     use tokio::sync::oneshot;
 
     /// Threads that compute: two may train dictionaries for a second or two (one for each kind of record),
-    /// and what is to be written does not wait for that.
-    const COMPUTING: usize = 3;
+    /// one makes a checkpoint, and snapshots do not wait for that.
+    const COMPUTING: usize = 4;
 
     /// Threads that a runtime may have for reads and writes of files.
     ///

@@ -1,9 +1,9 @@
 //! A shell around `Partition` that answers every effect at once: loads find nothing, writes succeed. With an
 //! encoder it also packs what comes out, as the store would, without reading it back.
 
-use snapfold::codec::body::{encode_full, encode_increment};
+use snapfold::codec::body::{encode_full, put_increment};
 use snapfold::codec::compress::{Compression, Encoder};
-use snapfold::codec::pack::{Class, Header, PackWriter};
+use snapfold::codec::pack::{BlockWriter, Class, Header, PackWriter};
 use snapfold::domain::aggregate::Aggregate;
 use snapfold::domain::event::Decoded;
 use snapfold::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Timestamp};
@@ -11,7 +11,7 @@ use snapfold::domain::partition::{
     CheckpointItem, Cut, Effect, Entries, Input, LiveCheckpoint, Load, Loaded, Now, Partition, Settings,
     SnapshotItem, Strategy,
 };
-use snapfold::domain::record::{IncrementBody, RecordId, RecordKind, RecordMeta};
+use snapfold::domain::record::{RecordId, RecordKind, RecordMeta};
 use snapfold::domain::row::PartitionKey;
 use std::sync::Arc;
 
@@ -153,17 +153,22 @@ impl Shell {
             let raw: u64 = entries.iter().map(|entry| u64::from(entry.body.len)).sum();
             return LiveCheckpoint { pack, object_bytes: raw / 4, entries, cut: None };
         };
-        let mut encoder = Encoder::new(compression, None).expect("zstd takes this level");
-        let mut writer = self.writer(Class::Checkpoint, pack);
+        let header = Header::new(Class::Checkpoint, pack, [0; 16], self.now().wall, "bench");
+        let mut writer =
+            BlockWriter::new(header, compression, 1, items.len()).expect("zstd takes this level");
         self.records += items.len() as u64;
-        let records = items.into_iter().map(|item| {
-            let upto = item.entry().upto.0;
-            let meta = meta_of(&item.id, RecordKind::Increment, item.from.0, upto);
-            let body = IncrementBody { events: item.events.to_vec(), quarantine: item.mark };
-            (meta, encode_increment(&body, &item.id).expect("the body is sound"))
-        });
-        writer.add_blocks(records.collect(), &mut encoder).expect("the records are sound");
-        LiveCheckpoint { pack, object_bytes: self.finish(writer), entries, cut: None }
+        for item in items {
+            let meta = meta_of(&item.id, RecordKind::Increment, item.from.0, item.entry().upto.0);
+            let write =
+                |block: &mut Vec<u8>| put_increment(block, &item.events, item.mark.as_ref(), &item.id);
+            if writer.add(0, &meta, write).expect("the record is sound") {
+                writer.close(0).expect("the block reads back");
+            }
+        }
+        writer.close(0).expect("the block reads back");
+        let object_bytes = writer.finish().expect("the entries are sound").bytes.len() as u64;
+        self.packed += object_bytes;
+        LiveCheckpoint { pack, object_bytes, entries, cut: None }
     }
 }
 

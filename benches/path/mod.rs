@@ -176,6 +176,7 @@ impl Path {
             rules: reader.rules.clone(),
             reader,
             clock,
+            folding: Arc::new(TokioSpawn::apart("fold").expect("threads can be started")),
             spawn: Arc::new(TokioSpawn::new(tokio::runtime::Handle::current())),
             topic: "orders".into(),
             topic_id: TOPIC_ID,

@@ -190,7 +190,9 @@ pub struct SnapshotVerifyArgs {
 pub enum VerifyMode {
     /// Every stored record against its checksums, the chain and the fold
     Checksum,
-    /// The same, and against the topic as far back as it reaches
+    /// The same, and every byte of the packs that hold them
+    Pack,
+    /// The same as `checksum`, and against the topic as far back as it reaches
     Replay,
 }
 

@@ -222,9 +222,11 @@ impl Stack {
             topic_id,
             health: Arc::default(),
         };
-        let threads = Threads::start().map_err(|error| {
+        let no_threads = |error| {
             Failure::new(Exit::Failure, format!("start threads: {error}")).hint("check the limits of threads")
-        })?;
+        };
+        let threads = Threads::start().map_err(no_threads)?;
+        let folding = TokioSpawn::apart("fold").map_err(no_threads)?;
         let store = SnapshotStore {
             index: Arc::clone(&stores.index),
             packs: Arc::clone(&reader.packs),
@@ -239,6 +241,7 @@ impl Stack {
             store: Arc::new(store),
             reader: reader.clone(),
             clock: Arc::clone(&stores.clock) as Arc<dyn Clock>,
+            folding: Arc::new(folding),
             spawn: Arc::new(TokioSpawn::new(tokio::runtime::Handle::current())),
             decoder: stream.decoder(),
             rules: stream.rules(),

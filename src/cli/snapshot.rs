@@ -75,6 +75,7 @@ fn verify(args: &SnapshotVerifyArgs, screen: &mut Screen<'_>) -> Done {
     let client = Client::new(&args.asking.server)?;
     let mode = match args.mode {
         VerifyMode::Checksum => "checksum",
+        VerifyMode::Pack => "pack",
         VerifyMode::Replay => "replay",
     };
     let mut query: Query = vec![("mode", mode.to_owned())];

@@ -459,11 +459,20 @@ impl Rules {
             aggregate.last_event_type = event_type.into();
         }
         let forgotten = decoded.content.is_err() && mutant(Mutant::PoisonForgetsEventId);
-        aggregate.last_event_id = decoded.event_id().filter(|_| !forgotten).map(Box::from);
+        let event_id = decoded.event_id().filter(|_| !forgotten);
+        aggregate.last_event_id = event_id.map(|id| replaced(aggregate.last_event_id.take(), id));
         if let (Versions::CountedOnce, Some(id)) = (self.versions, &aggregate.last_event_id) {
             aggregate.recent_event_ids.push(id_hash(id));
         }
     }
+}
+
+/// `new` in the place of `old`: ids are mostly of one length, and then nothing is allocated.
+fn replaced(old: Option<Box<str>>, new: &str) -> Box<str> {
+    let mut text = String::from(old.unwrap_or_default());
+    text.clear();
+    text.push_str(new);
+    text.into_boxed_str()
 }
 
 /// Headers as a reducer sees them: values that are not text count as absent.

@@ -29,52 +29,50 @@ pub fn format(time: Timestamp) -> String {
 /// second) or a date, which is its first millisecond. `None` for everything else.
 #[must_use]
 pub fn parse(text: &str) -> Option<Timestamp> {
-    let (date, rest) = text.split_at_checked(10)?;
-    let [year, month, day] = fields(date, '-', [4, 2, 2])?;
-    let days = days_of(year, month, day)?;
-    if rest.is_empty() {
-        return Some(Timestamp(days * DAY_MS));
+    let (date, rest) = text.as_bytes().split_first_chunk::<10>()?;
+    let &[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = date else { return None };
+    let days = days_of(digits([y1, y2, y3, y4])?, digits([m1, m2])?, digits([d1, d2])?)?;
+    let Some((separator, rest)) = rest.split_first() else { return Some(Timestamp(days * DAY_MS)) };
+    if !matches!(separator, b'T' | b't' | b' ') {
+        return None;
     }
-    let rest = rest.strip_prefix(['T', 't', ' '])?;
-    let (clock, rest) = rest.split_at_checked(8)?;
-    let [hour, minute, second] = fields(clock, ':', [2, 2, 2])?;
+    let (clock, rest) = rest.split_first_chunk::<8>()?;
+    let &[h1, h2, b':', m1, m2, b':', s1, s2] = clock else { return None };
+    let (hour, minute, second) = (digits([h1, h2])?, digits([m1, m2])?, digits([s1, s2])?);
     if hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let (ms, zone) = match rest.strip_prefix('.') {
-        None => (0, rest),
-        Some(rest) => {
-            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            let (fraction, zone) = rest.split_at(digits);
-            let thousandths = fraction.bytes().chain(*b"00").take(3);
+    let (ms, zone) = match rest.split_first() {
+        Some((b'.', rest)) => {
+            let length = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let (fraction, zone) = rest.split_at(length);
+            let thousandths = fraction.iter().chain(b"00").take(3);
             let ms = thousandths.fold(0, |ms, digit| ms * 10 + i64::from(digit - b'0'));
-            (digits > 0).then_some((ms, zone))?
+            (length > 0).then_some((ms, zone))?
         }
+        _ => (0, rest),
     };
     let clock_ms = ((hour * 60 + minute) * 60 + second) * 1_000 + ms;
     Some(Timestamp(days * DAY_MS + clock_ms - offset_minutes(zone)? * 60_000))
 }
 
 /// Minutes that `Z`, `+02:00` or nothing is ahead of UTC.
-fn offset_minutes(zone: &str) -> Option<i64> {
-    if matches!(zone, "" | "Z" | "z") {
-        return Some(0);
+fn offset_minutes(zone: &[u8]) -> Option<i64> {
+    match *zone {
+        [] | [b'Z' | b'z'] => Some(0),
+        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
+            let (hours, minutes) = (digits([h1, h2])?, digits([m1, m2])?);
+            let ahead = hours * 60 + minutes;
+            (hours < 24 && minutes < 60).then_some(if sign == b'-' { -ahead } else { ahead })
+        }
+        _ => None,
     }
-    let (sign, rest) =
-        zone.strip_prefix('+').map(|rest| (1, rest)).or(zone.strip_prefix('-').map(|rest| (-1, rest)))?;
-    let [hours, minutes] = fields(rest, ':', [2, 2])?;
-    (hours < 24 && minutes < 60).then_some(sign * (hours * 60 + minutes))
 }
 
-/// Numbers of exactly so many digits, with one separator between them.
-fn fields<const N: usize>(text: &str, separator: char, widths: [usize; N]) -> Option<[i64; N]> {
-    let mut parts = text.split(separator);
-    let mut numbers = [0; N];
-    for (number, width) in numbers.iter_mut().zip(widths) {
-        let part = parts.next().filter(|part| part.len() == width)?;
-        *number = part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse().ok())??;
-    }
-    parts.next().is_none().then_some(numbers)
+/// The number of so many digits.
+fn digits<const N: usize>(text: [u8; N]) -> Option<i64> {
+    let is_number = text.iter().all(u8::is_ascii_digit);
+    is_number.then(|| text.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0')))
 }
 
 /// Year, month and day of a day counted from 1970-01-01.
@@ -91,15 +89,21 @@ fn date_of(days: i64) -> (i64, i64, i64) {
 
 /// The day counted from 1970-01-01, if there is such a date.
 fn days_of(year: i64, month: i64, day: i64) -> Option<i64> {
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let length = match month {
+        2 => 28 + i64::from(is_leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    if !(1..=length).contains(&day) {
         return None;
     }
     let (shifted, month_from_march) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let (era, year_of_era) = (shifted.div_euclid(400), shifted.rem_euclid(400));
     let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
     let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    let days = era * ERA_DAYS + day_of_era - EPOCH_DAYS;
-    (date_of(days) == (year, month, day)).then_some(days)
+    Some(era * ERA_DAYS + day_of_era - EPOCH_DAYS)
 }
 
 #[cfg(test)]

@@ -19,13 +19,17 @@ pub(super) async fn post(
     body: Body,
 ) -> Result<Response, Problem> {
     let query = Query::parse(&uri, &["version", "mode"])?;
-    let (version, mode) = (query.version("version")?, query.choice("mode", &["checksum", "replay"])?);
+    let (version, mode) = (query.version("version")?, query.choice("mode", &["checksum", "pack", "replay"])?);
     let bytes = axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| too_long())?;
     if !bytes.trim_ascii().is_empty() && bytes.trim_ascii() != b"{}" {
         let problem = Problem::new("bad-body", "the route takes no body");
         return Err(problem.hint("write `version` and `mode` into the query"));
     }
     let target = path.target(&shared)?;
-    let how = if mode == "replay" { VerifyMode::Replay } else { VerifyMode::Checksum };
+    let how = match mode {
+        "pack" => VerifyMode::Pack,
+        "replay" => VerifyMode::Replay,
+        _ => VerifyMode::Checksum,
+    };
     Ok(answer(encode::verified(mode, &target.lookup.verify(&target.id, version, how).await?)))
 }

@@ -239,7 +239,9 @@ pub struct Diff {
 pub enum VerifyMode {
     /// Every stored record against its checksums, the chain and the fold.
     Checksum,
-    /// The same, and against the topic as far back as it reaches.
+    /// The same, and every byte of the packs that hold them, whether or not an answer needs it.
+    Pack,
+    /// The same as `Checksum`, and against the topic as far back as it reaches.
     Replay,
 }
 

@@ -1,14 +1,14 @@
 //! Verifying an aggregate: every stored record up to a version against its checksums, the hash chain and the
-//! fold; and against the topic as far back as it reaches.
+//! fold; the packs that hold them, byte for byte; and against the topic as far back as it reaches.
 //!
 //! A finding never changes anything: reads heal by themselves, and whether they do is part of the finding.
 
 use super::{Answer, Asked, Finding, Freshness, Lookup, Refusal, Selector, Verified, VerifyMode};
-use crate::codec::pack::Locator;
+use crate::codec::pack::{Class, Locator};
 use crate::domain::aggregate::{Aggregate, Folded, State};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Decoded;
-use crate::domain::ids::{AggregateKey, Digest, Offset, Version};
+use crate::domain::ids::{AggregateKey, Digest, Offset, PackId, Version};
 use crate::domain::outcome::PortError;
 use crate::domain::partition::EntryRef;
 use crate::domain::record::{Bytes, FullBody, IncrementBody, RawRecord};
@@ -36,6 +36,8 @@ struct Check<'a> {
     digests: BTreeMap<Version, Digest>,
     /// Dictionaries that records need, with the first version that needs each.
     dictionaries: BTreeMap<Digest, Version>,
+    /// Packs that hold records, with the first version that is in each.
+    packs: BTreeMap<PackId, (Class, Version)>,
 }
 
 impl Lookup {
@@ -59,6 +61,7 @@ impl Lookup {
             folded,
             digests: BTreeMap::new(),
             dictionaries: BTreeMap::new(),
+            packs: BTreeMap::new(),
         };
         check.rows().await?;
         check.dictionaries().await?;
@@ -67,8 +70,10 @@ impl Lookup {
             let folded = check.folded.clone();
             check.compare(&folded, &answer.aggregate, "the stored events");
         }
-        if mode == VerifyMode::Replay {
-            check.replay(&answer).await?;
+        match mode {
+            VerifyMode::Checksum => {}
+            VerifyMode::Pack => check.packs().await?,
+            VerifyMode::Replay => check.replay(&answer).await?,
         }
         let Check { checked, mut findings, .. } = check;
         findings.sort_by(|a, b| (a.version, a.code, &a.detail).cmp(&(b.version, b.code, &b.detail)));
@@ -141,11 +146,27 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Whole packs: what is damaged in them without a record of this aggregate being unreadable, no answer
+    /// about it needs.
+    async fn packs(&mut self) -> Asked<()> {
+        for (pack, (class, version)) in std::mem::take(&mut self.packs) {
+            let turn = self.lookup.admit().await?;
+            let faults = self.lookup.reader().packs.faults(class, pack).await?;
+            drop(turn);
+            let finding = |detail| Finding { code: "corrupt", version, detail, healed: true };
+            self.findings.extend(faults.into_iter().map(finding));
+        }
+        Ok(())
+    }
+
     async fn row(&mut self, row: &SnapshotRow) -> Asked<()> {
         let packs = &self.lookup.reader().packs;
         // Of one that cannot be read its record tells.
-        if let Some(dictionary) = Locator::decode(&row.locator).ok().and_then(|locator| locator.dictionary) {
-            self.dictionaries.entry(dictionary).or_insert(row.version);
+        if let Ok(locator) = Locator::decode(&row.locator) {
+            if let Some(dictionary) = locator.dictionary {
+                self.dictionaries.entry(dictionary).or_insert(row.version);
+            }
+            self.packs.entry(locator.pack).or_insert((locator.class, row.version));
         }
         match row.kind {
             RecordKind::Increment => {
@@ -181,8 +202,10 @@ impl Check<'_> {
         }
         let mut entries: Vec<EntryRef> = view.checkpoints.into_iter().map(|held| held.entry).collect();
         entries.sort_by_key(|entry| (entry.from, entry.upto, entry.pack));
-        entries.retain(|entry| entry.from < self.target);
+        // A mark stands alone where nothing was folded since.
+        entries.retain(|entry| entry.from < self.target || (entry.marked && entry.from == self.target));
         for entry in &entries {
+            self.packs.entry(entry.pack).or_insert((Class::Checkpoint, entry.upto));
             let turn = self.lookup.admit().await?;
             let body = self.lookup.reader().packs.entry(self.log, self.key, entry).await;
             drop(turn);

@@ -3,18 +3,17 @@
 //! Invariants: nothing is written whose bytes were not decoded again and compared (rule 8); a pack is a
 //! function of its entries, settings and dictionaries, so encoding it again gives the same bytes.
 
-use super::checkpoints::body_at;
 use super::flush::Flush;
 use super::packs::{Class, Packs};
-use crate::codec::body::{decode_full, decode_increment, encode_full, encode_increment};
-use crate::codec::compress::{Compression, Encoder};
+use crate::codec::body::{decode_full, encode_full, encode_increment, is_increment};
+use crate::codec::compress::Encoder;
 use crate::codec::dictionary::Dictionary;
 use crate::codec::pack::{Frames, Header, Locator, PackWriter, pack_name};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, Digest, Offset, PackId, Timestamp, Version};
-use crate::domain::partition::{CheckpointItem, Cut, Entry};
+use crate::domain::partition::Cut;
 use crate::domain::record::{FullBody, IncrementBody, RecordId, RecordKind, RecordMeta};
-use crate::domain::row::{PartitionKey, SnapshotRow};
+use crate::domain::row::SnapshotRow;
 use crate::domain::value::{Limits, Value};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
@@ -93,38 +92,6 @@ impl NewEntry {
         Ok(Self { meta, body: Body::Full(Box::new(body)), raw, state_bytes })
     }
 
-    /// A checkpoint's entry.
-    ///
-    /// # Errors
-    /// `Invalid` if its events cannot be stored as one record.
-    pub fn of_checkpoint(partition: &PartitionKey, kind: &Arc<str>, item: CheckpointItem) -> Result<Self> {
-        let entry = item.entry();
-        let marked_epoch = item.mark.as_ref().map(|mark| mark.leader_epoch);
-        let last_epoch = item.events.last().map(|event| event.record.leader_epoch);
-        let meta = RecordMeta {
-            id: RecordId {
-                key: AggregateKey { kind: Arc::clone(kind), id: Arc::clone(&item.id) },
-                lineage: partition.lineage,
-                upto_version: entry.upto,
-                kind: RecordKind::Increment,
-                from_version: entry.from,
-            },
-            partition: partition.partition,
-            first_offset: entry.first_offset,
-            last_offset: entry.last_offset,
-            leader_epoch: marked_epoch.or(last_epoch).unwrap_or(-1),
-            effective_time: entry.effective_time,
-            chain: None,
-            state_digest: None,
-            is_deleted: false,
-            is_quarantined: entry.marked,
-            trail: None,
-        };
-        let body = IncrementBody { events: item.events.to_vec(), quarantine: item.mark };
-        let raw = encode_increment(&body, &meta.id.key.id)?;
-        Ok(Self { meta, body: Body::Increment(body), raw, state_bytes: None })
-    }
-
     /// The bytes of its body before compression.
     #[must_use]
     pub fn raw(&self) -> &[u8] {
@@ -134,7 +101,9 @@ impl NewEntry {
     /// True if these bytes are its body.
     fn is(&self, raw: &[u8]) -> Result<bool> {
         Ok(match &self.body {
-            Body::Increment(body) => decode_increment(raw, &self.meta.id.key.id)? == *body,
+            Body::Increment(body) => {
+                is_increment(raw, &body.events, body.quarantine.as_ref(), &self.meta.id.key.id)?
+            }
             Body::Full(body) => decode_full(raw)? == **body,
         })
     }
@@ -179,28 +148,6 @@ fn canonical(state: &[u8]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-impl Place {
-    /// What the footer says of it.
-    pub(super) fn meta(&self) -> &RecordMeta {
-        &self.meta
-    }
-
-    /// What a checkpoint's table says of it.
-    pub(super) fn entry(&self) -> Entry {
-        let meta = &self.meta;
-        Entry {
-            id: (*meta.id.key.id).into(),
-            from: meta.id.from_version,
-            upto: meta.id.upto_version,
-            first_offset: meta.first_offset,
-            last_offset: meta.last_offset,
-            effective_time: meta.effective_time,
-            marked: meta.is_quarantined,
-            body: body_at(&self.locator),
-        }
-    }
-}
-
 impl Encoded {
     /// The index row of one entry, which ends at this cut.
     #[must_use]
@@ -238,6 +185,12 @@ impl Encoded {
 type Encoders = BTreeMap<(Arc<str>, RecordKind), (Encoder, Option<Dictionary>)>;
 
 impl Packs {
+    /// What a new pack says of itself.
+    pub(super) fn header(&self, class: Class, pack: PackId, created: Timestamp) -> Header {
+        let version = concat!("snapfold ", env!("CARGO_PKG_VERSION"));
+        Header::new(class, pack, self.session, created, version)
+    }
+
     /// Encodes a pack. What was written is read back and compared before anything may rely on it (rule 8).
     ///
     /// # Errors
@@ -247,26 +200,14 @@ impl Packs {
         class: Class,
         pack: PackId,
         created: Timestamp,
-        mut entries: Vec<NewEntry>,
+        entries: Vec<NewEntry>,
     ) -> Result<Encoded> {
-        let version = concat!("snapfold ", env!("CARGO_PKG_VERSION"));
-        let mut writer = PackWriter::new(Header::new(class, pack, self.session, created, version));
+        let mut writer = PackWriter::new(self.header(class, pack, created));
         let mut encoders = Encoders::new();
         let raw_lens: Vec<u64> = entries.iter().map(|entry| entry.raw.len() as u64).collect();
-        if class == Class::Checkpoint {
-            // It lives for minutes, and its records are written once more when they become snapshots.
-            let fast = Compression { level: 1, ..self.compression() };
-            let mut encoder = Encoder::new(fast, None)?;
-            // A block has records of one partition: whoever reads on in that partition needs all of it.
-            for part in entries.chunk_by_mut(|a, b| a.meta.partition == b.meta.partition) {
-                let take = |entry: &mut NewEntry| (entry.meta.clone(), std::mem::take(&mut entry.raw));
-                writer.add_blocks(part.iter_mut().map(take).collect(), &mut encoder)?;
-            }
-        } else {
-            for entry in &entries {
-                let (encoder, _) = self.encoder(&mut encoders, entry)?;
-                writer.add(entry.meta.clone(), &entry.raw, encoder)?;
-            }
+        for entry in &entries {
+            let (encoder, _) = self.encoder(&mut encoders, entry)?;
+            writer.add(entry.meta.clone(), &entry.raw, encoder)?;
         }
         let finished = writer.finish()?;
         // Neighbours in the object share a block, which is decoded once for all of them.

@@ -13,10 +13,10 @@
 //! *What may leak*: packs without rows, rows nobody waited for.
 
 use super::dictionaries::Use;
-use super::encode::{Encoded, NewEntry, Place};
+use super::encode::Encoded;
 use super::flush_plan::{FlushPlan, Part, PlannedPack, in_order};
 use super::index::Index;
-use super::packs::{Class, Packs};
+use super::packs::Packs;
 use crate::clock::Clock;
 use crate::codec::dictionary::Training;
 use crate::codec::pack::dictionary_name;
@@ -25,7 +25,7 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, PackId, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::{PortError, PortResult};
-use crate::domain::partition::{CheckpointItem, Entries, Epochs, LiveCheckpoint, SnapshotItem, reach};
+use crate::domain::partition::{CheckpointItem, Entries, LiveCheckpoint, SnapshotItem};
 use crate::domain::record::StoredEvent;
 use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
 use futures_util::future::{self, BoxFuture};
@@ -185,16 +185,17 @@ impl SnapshotStore {
         }
     }
 
-    /// The events of the increments: those in live checkpoints, then the tail.
+    /// The events up to the last cut that are to be written: those in live checkpoints, then the tail. Only
+    /// the tail where no increment is written.
     async fn events_of(&self, flush: &Flush) -> Result<Vec<StoredEvent>> {
         let item = &flush.item;
-        let mut events: Vec<StoredEvent> = Vec::new();
         if !item.increment {
-            return Ok(events);
+            return Ok(item.tail.to_vec());
         }
         let key = AggregateKey { kind: Arc::clone(&flush.kind), id: Arc::clone(&item.id) };
         let mut next = item.row.next();
         let last = item.last().version();
+        let mut events: Vec<StoredEvent> = Vec::new();
         for entry in &item.pending {
             if entry.upto < next {
                 continue;
@@ -310,21 +311,22 @@ impl SnapshotStore {
         let started = self.clock.monotonic_ms();
         let now = self.clock.now();
         let (packs, pack) = (Arc::clone(&self.packs), mint(&*self.clock, now));
-        let encode = move || encode_checkpoint(&packs, pack, now, parts);
-        let (encoded, rows, tables) = computed(&*self.compute, encode).await?;
-        let object_bytes = encoded.bytes.len() as u64;
+        let encode = move || packs.encode_checkpoint(pack, now, parts);
+        let encoded = computed(&*self.compute, encode).await?;
+        let (rows, object_bytes) = (&encoded.rows, encoded.bytes.len() as u64);
         if mutant(Mutant::CheckpointRowBeforePack) {
-            self.put_checkpoint_rows(&rows, object_bytes, started).await?;
+            self.put_checkpoint_rows(rows, object_bytes, started).await?;
         }
-        self.until_acked(started, "write a checkpoint pack", || self.put_pack(&encoded)).await?;
-        self.put_checkpoint_rows(&rows, object_bytes, started).await?;
+        let put = || self.put_object(&encoded.name, &encoded.bytes);
+        self.until_acked(started, "write a checkpoint pack", put).await?;
+        self.put_checkpoint_rows(rows, object_bytes, started).await?;
         self.written.checkpoints.fetch_add(1, Ordering::Relaxed);
         self.written.checkpoint_bytes.fetch_add(object_bytes, Ordering::Relaxed);
         let live = |((kind, entries), row): ((Arc<str>, Arc<Entries>), &CheckpointRow)| {
             self.packs.know_own(pack, &row.key, kind, &entries);
             LiveCheckpoint { pack, object_bytes, entries, cut: None }
         };
-        Ok(tables.into_iter().zip(&rows).map(live).collect())
+        Ok(encoded.tables.into_iter().zip(rows).map(live).collect())
     }
 
     async fn put_checkpoint_rows(
@@ -447,49 +449,6 @@ fn encode_flush(
         Ok((packs.encode(class, mint(clock, now), now, entries)?, parts))
     });
     (outcomes, encoded.collect(), trainings)
-}
-
-/// A checkpoint's pack, and of each partition the row and the table with its aggregates' type.
-type EncodedCheckpoint = (Encoded, Vec<CheckpointRow>, Vec<(Arc<str>, Arc<Entries>)>);
-
-fn encode_checkpoint(
-    packs: &Packs,
-    pack: PackId,
-    now: Timestamp,
-    parts: Vec<CheckpointPart>,
-) -> Result<EncodedCheckpoint> {
-    let (mut entries, mut sizes) = (Vec::new(), Vec::new());
-    for mut part in parts {
-        // COST: sorted once, here; what sorts it again finds it in order.
-        part.items.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        sizes.push((part.partition.clone(), Arc::clone(&part.kind), part.items.len()));
-        for item in part.items {
-            entries.push(NewEntry::of_checkpoint(&part.partition, &part.kind, item)?);
-        }
-    }
-    let encoded = packs.encode(Class::Checkpoint, pack, now, entries)?;
-    let (mut rows, mut tables, mut rest) = (Vec::new(), Vec::new(), &encoded.places[..]);
-    for (partition, kind, size) in sizes {
-        let (places, after) = rest.split_at(size);
-        rest = after;
-        let first = places.iter().map(|place| place.meta().first_offset).min().unwrap_or_default();
-        let last = places.iter().map(|place| place.meta().last_offset).max().unwrap_or_default();
-        rows.push(CheckpointRow {
-            key: partition,
-            pack,
-            first_offset: first,
-            end_offset: last.next(),
-            entries: u32::try_from(size).expect("a checkpoint has fewer than 2^32 entries"),
-            object_bytes: 0,
-        });
-        let mut epochs = Epochs::new();
-        places
-            .iter()
-            .for_each(|place| reach(&mut epochs, place.meta().leader_epoch, place.meta().last_offset));
-        let table = Entries::from_sorted(places.iter().map(Place::entry)).under(epochs);
-        tables.push((kind, Arc::new(table)));
-    }
-    Ok((encoded, rows, tables))
 }
 
 /// Runs writes at the same time, [`WRITES_AT_ONCE`] at most; the first that is given up gives up all of them.

@@ -6,7 +6,8 @@
 //! | [`blobs`] | the `Blobs` port: immutable objects |
 //! | [`checkpoints`] | what checkpoint packs hold, kept within bytes |
 //! | [`dictionaries`] | which dictionaries are in use, learning them, fetching them |
-//! | [`encode`] | records on their way into a pack |
+//! | [`encode`] | snapshots' records on their way into a pack |
+//! | [`encode_checkpoint`] | a checkpoint's pack, rows and tables |
 //! | [`faulty`] | seeded faults in front of either port, for tests |
 //! | [`flush`] | `SnapshotStore`: the order of writes, deadlines, abandoned flushes |
 //! | `flush_plan` | what one flush writes: records by pack, the order of rows |
@@ -18,6 +19,7 @@ pub mod blobs;
 pub mod checkpoints;
 pub mod dictionaries;
 pub mod encode;
+pub mod encode_checkpoint;
 pub mod faulty;
 pub mod flush;
 mod flush_plan;

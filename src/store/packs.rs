@@ -13,7 +13,7 @@ use super::unavailable;
 use crate::codec::body::{decode_full, decode_increment};
 use crate::codec::compress::Compression;
 use crate::codec::dictionary::Dictionary;
-use crate::codec::pack::{Footer, Locator, OpenTail, body_in, open_tail, pack_name, read_frame};
+use crate::codec::pack::{Footer, Locator, OpenTail, body_in, open_tail, pack_name, read_frame, verify_pack};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, Digest, PackId};
 use crate::domain::mutant::{Mutant, mutant};
@@ -21,6 +21,7 @@ use crate::domain::outcome::PortError;
 use crate::domain::partition::EntryRef;
 use crate::domain::record::{FullBody, IncrementBody, RecordId, RecordKind};
 use crate::domain::row::{PartitionKey, SnapshotRow};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use super::dictionaries::CompressionPlan;
@@ -123,6 +124,47 @@ impl Packs {
     /// `Unavailable` if a store did not answer.
     pub async fn hidden_fault(&self, dictionary: Digest) -> Result<Option<String>> {
         self.dictionaries.hidden_fault(dictionary).await
+    }
+
+    /// What is wrong with a pack, of which every byte is read: also those that no answer needs.
+    ///
+    /// # Errors
+    /// `Unavailable` if a store did not answer.
+    pub async fn faults(&self, class: Class, pack: PackId) -> Result<Vec<String>> {
+        let name = pack_name(class, pack);
+        let mut faults = Vec::new();
+        for _ in 0..READS {
+            faults = match self.blobs.get_tail(&name, u64::MAX).await {
+                Ok((bytes, _)) => self.faults_in(pack, &bytes).await?,
+                Err(PortError::Missing) => vec!["it is missing".to_owned()],
+                Err(error) => return Err(read_error(&name, &error)),
+            };
+            if faults.is_empty() {
+                break;
+            }
+        }
+        Ok(faults.into_iter().map(|fault| format!("pack `{name}`: {fault}")).collect())
+    }
+
+    async fn faults_in(&self, pack: PackId, bytes: &[u8]) -> Result<Vec<String>> {
+        let footer = match open_tail(pack, bytes, bytes.len() as u64) {
+            Ok(OpenTail::Ready(opened)) => opened.1,
+            Ok(OpenTail::Need(_)) => return Ok(vec!["its footer is longer than it".to_owned()]),
+            Err(error) => return Ok(vec![error.detail]),
+        };
+        let mut known = BTreeMap::new();
+        for id in &footer.header().dictionaries {
+            match self.dictionaries.get(*id).await {
+                Ok(dictionary) => drop(known.insert(*id, dictionary)),
+                Err(error) if error.kind == ErrorKind::Unavailable => return Err(error),
+                // Its records' faults tell of it.
+                Err(_) => {}
+            }
+        }
+        match verify_pack(pack, bytes, |id| known.get(id).cloned()) {
+            Ok(report) => Ok(report.faults.into_iter().map(|fault| fault.error.detail).collect()),
+            Err(error) => Ok(vec![error.detail]),
+        }
     }
 
     /// Fetches a frame until what is made of it is not damaged.

@@ -83,7 +83,9 @@ pub struct Components {
     pub reader: Reconstructor,
     /// Time.
     pub clock: Arc<dyn Clock>,
-    /// Tasks.
+    /// Tasks of partitions.
+    pub folding: Arc<dyn Spawn>,
+    /// All other tasks.
     pub spawn: Arc<dyn Spawn>,
     /// The stream's decoder.
     pub decoder: Arc<dyn Decode>,
@@ -240,7 +242,7 @@ impl Worker {
             kept,
         );
         self.tasks_started += 1;
-        self.tasks.insert(partition, (self.tasks_started, self.components.spawn.spawn(Box::pin(task))));
+        self.tasks.insert(partition, (self.tasks_started, self.components.folding.spawn(Box::pin(task))));
     }
 
     /// Asks the partitions to cover what is dirty, and waits for it at most `wait_ms`.

@@ -5,7 +5,7 @@ use crate::drains::drain_while_many_aggregates_load;
 use crate::halts::halt_while_another_loads;
 use crate::losses::{
     log_that_passes_an_owner, lost_checkpoint_and_no_log, lost_checkpoint_before_it_is_covered,
-    lost_checkpoint_that_is_folded_again,
+    lost_checkpoint_that_is_folded_again, topic_that_is_created_again,
 };
 use crate::marks::{
     entries_of_histories_that_were_cut_off, entry_that_is_folded_again, mark_of_a_gap_that_was_cut_off,
@@ -65,6 +65,7 @@ scenarios! {
     FullRowBeforeIncrement by death_between_two_rows,
     MarkEpochUnchecked by mark_of_a_gap_that_was_cut_off,
     BatchNotVerified by log_cut_behind_a_batch,
+    TopicIdIgnored by topic_that_is_created_again,
     PassedPositionKept by log_that_passes_an_owner,
     ReadOnAfterElection by log_cut_below_a_marker,
     MarkedRowDoesNotBound by marked_row_whose_record_is_lost,

@@ -1,6 +1,6 @@
-//! Directed scenarios of checkpoints that are lost. Where the log still has what they held, it is folded and
-//! covered again, and they are let go of. Where it has not, their partition stands still, and whatever does
-//! not depend on them is answered.
+//! Directed scenarios of checkpoints and logs that are lost. Where the log still has what checkpoints held,
+//! it is folded and covered again, and they are let go of. Where it has not, their partition stands still,
+//! and whatever does not depend on them is answered.
 
 use crate::ports::Fate;
 use crate::stage::{HERE, Stage, TOPIC};
@@ -9,6 +9,7 @@ use snapfold::domain::error::ErrorKind;
 use snapfold::domain::ids::{Offset, PackId, Version};
 use snapfold::lookup::{Answer, Asked, Refusal, Selector};
 use snapfold::reconstruct::Found;
+use snapfold::worker;
 
 /// Three events in a checkpoint whose owner is gone and whose pack is lost.
 fn with_lost_checkpoint() -> (Stage, Vec<PackId>) {
@@ -139,4 +140,29 @@ pub(crate) fn log_that_passes_an_owner() -> Outcome {
         stage.world.sim.violation(format!("the log has passed its owner, which stands still: {status:?}"));
     }
     stage.ask_all()
+}
+
+/// The topic is deleted and created again, with another history under the same ids and offsets. A worker of
+/// the old lineage must not go on with it, and a reader of the old lineage must not count it on.
+pub(crate) fn topic_that_is_created_again() -> Outcome {
+    let stage = Stage::new();
+    let former = stage.worker("former");
+    stage.events(1..=3);
+    stage.world.sim.kill(former);
+    stage.world.broker.create(&TOPIC.into(), 1);
+    (1..=5).for_each(|version| stage.append(version, "another"));
+    if let Some(found) = stage.head().filter(|found| !is_version(found, 3)) {
+        stage.world.sim.violation(format!("the head of the old history was 3 and is {found:?}"));
+    }
+    let next = stage.worker("next");
+    stage.world.idle(3_000);
+    let status = stage.status(next);
+    if status.refused != Some(worker::Refusal::TopicRecreated) || status.counts.folded > 0 {
+        stage.world.sim.violation(format!("another topic was taken for the old one: {status:?}"));
+    }
+    stage.world.finish()
+}
+
+fn is_version(found: &Found, version: u64) -> bool {
+    matches!(found, Found::State(head, _) if head.version == Version(version))
 }

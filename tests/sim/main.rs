@@ -22,10 +22,12 @@
 //! | `marks` | of quarantine marks whose records are gone |
 //! | `drains` | of workers that stop while much is on its way |
 //! | `stage` | what those are played on |
+//! | `cache` | states that readers keep |
 //! | `checks` | tests of the world itself |
 
 #![expect(dead_code, reason = "a test may need any part of the world")]
 
+mod cache;
 mod checks;
 #[cfg(not(feature = "runtime"))]
 mod directed;

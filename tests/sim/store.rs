@@ -11,7 +11,7 @@ use crate::subject::{Active, Fleet, Subject, topic_id};
 use crate::world::{Parts, Ports, Setup, World};
 use snapfold::codec::compress::Compression;
 use snapfold::codec::dictionary::Privacy;
-use snapfold::codec::pack::{Class, Frames, Locator, OpenTail, open_tail, read_entry};
+use snapfold::codec::pack::{Frames, Locator, OpenTail, open_tail, read_entry};
 use snapfold::compute::Inline;
 use snapfold::domain::aggregate::{Aggregate, State};
 use snapfold::domain::error::ErrorKind;
@@ -20,7 +20,6 @@ use snapfold::domain::partition::{CheckpointItem, Cut, EntryRef, LiveCheckpoint,
 use snapfold::domain::record::{RawRecord, StoredEvent};
 use snapfold::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, Trigger};
 use snapfold::store::SnapshotStore;
-use snapfold::store::encode::NewEntry;
 use snapfold::store::flush::{CheckpointPart, Flush, FlushLimits};
 use snapfold::store::index::From;
 use snapfold::store::packs::{CompressionPlan, Packs};
@@ -334,12 +333,11 @@ fn a_block_is_decoded_once_for_all_of_its_entries() {
         mark: None,
         effective_time: Timestamp(n),
     };
-    let kind = KIND.into();
-    let entries: Vec<NewEntry> =
-        (0..10_000).map(|n| NewEntry::of_checkpoint(&log(0), &kind, item(n)).unwrap()).collect();
+    let items = (0..10_000).map(item).collect();
+    let part = CheckpointPart { partition: log(0), kind: KIND.into(), items };
     let packs = snapshot_store(&ports, None);
     let started = Instant::now();
-    let pack = packs.packs.encode(Class::Checkpoint, PackId([9; 16]), Timestamp(0), entries).unwrap();
+    let pack = packs.packs.encode_checkpoint(PackId([9; 16]), Timestamp(0), vec![part]).unwrap();
     let whole = started.elapsed();
     let OpenTail::Ready(opened) = open_tail(PackId([9; 16]), &pack.bytes, pack.bytes.len() as u64).unwrap()
     else {

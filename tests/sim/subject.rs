@@ -1,5 +1,6 @@
 //! The subject of the simulation: real workers, wired to the world's ports as `run` wires them to real ones.
 
+use crate::cache::TinyCache;
 use crate::executor::{ProcessId, Sim, lock};
 use crate::ledger::{self, Ledger, Map, Spec};
 use crate::ports::payload::Shape;
@@ -12,14 +13,14 @@ use snapfold::codec::compress::{Algorithm, Compression};
 use snapfold::codec::dictionary::Privacy;
 use snapfold::codec::event_json::JsonDecoder;
 use snapfold::compute::Inline;
-use snapfold::domain::aggregate::{Aggregate, OnPoison, Rules, Versions};
+use snapfold::domain::aggregate::{OnPoison, Rules, Versions};
 use snapfold::domain::event::{Decode, Decoded};
-use snapfold::domain::ids::{Lineage, Offset, PartitionNo, Version};
+use snapfold::domain::ids::{Lineage, Offset, PartitionNo};
 use snapfold::domain::mapping::{Mapping, Place};
 use snapfold::domain::partition::{Counts, Listing, Settings, Strategy};
 use snapfold::domain::record::RawRecord;
 use snapfold::domain::value::Limits;
-use snapfold::lookup::{self, Cache, CacheKey, CacheStats, Lookup, LookupSettings, NoCache, Partitioner};
+use snapfold::lookup::{self, Lookup, LookupSettings, NoCache, Partitioner};
 use snapfold::reconstruct::{HeadAnswer, ListAnswer, LiveHeads, Reconstructor};
 use snapfold::store::SnapshotStore;
 use snapfold::store::flush::FlushLimits;
@@ -80,32 +81,6 @@ impl LiveHeads for NoOwners {
 
     fn list(&self, _: PartitionNo, _: Listing) -> BoxFuture<'_, Option<ListAnswer>> {
         Box::pin(std::future::ready(None))
-    }
-}
-
-/// The twin of the full build's cache: the same promise, without clock and budget.
-#[derive(Default)]
-struct TinyCache(Mutex<BTreeMap<CacheKey, BTreeMap<Version, Arc<Aggregate>>>>);
-
-impl Cache for TinyCache {
-    fn newest<'a>(&'a self, key: &'a CacheKey, version: Version) -> BoxFuture<'a, Option<Arc<Aggregate>>> {
-        let states = lock(&self.0);
-        let newest = states.get(key).and_then(|states| states.range(..=version).next_back());
-        Box::pin(std::future::ready(newest.map(|(_, at)| Arc::clone(at))))
-    }
-
-    fn keep(&self, key: CacheKey, aggregate: Arc<Aggregate>) -> BoxFuture<'_, ()> {
-        let mut states = lock(&self.0);
-        let states = states.entry(key).or_default();
-        states.insert(aggregate.version, aggregate);
-        if states.len() > 3 {
-            states.pop_first();
-        }
-        Box::pin(std::future::ready(()))
-    }
-
-    fn stats(&self) -> CacheStats {
-        CacheStats::default()
     }
 }
 
@@ -430,6 +405,7 @@ impl Subject {
             log: Arc::clone(&stream.log),
             store: Arc::new(store),
             clock: Arc::clone(&ports.clock),
+            folding: Arc::new(SimSpawn { sim: ports.sim.clone(), process: ports.process }),
             spawn: Arc::new(SimSpawn { sim: ports.sim.clone(), process: ports.process }),
             decoder: Arc::clone(&reader.decoder) as Arc<dyn Decode>,
             rules: reader.rules.clone(),

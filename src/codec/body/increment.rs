@@ -9,7 +9,7 @@ use super::{BODY_FORMAT, check_format, epoch, flags, put_quarantine, quarantine}
 use crate::codec::wire::{Cursor, optional_len, put_optional, put_varint, put_zigzag};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{Offset, Timestamp, Version};
-use crate::domain::record::{IncrementBody, StoredEvent};
+use crate::domain::record::{IncrementBody, QuarantineMark, RawRecord, StoredEvent};
 use std::sync::Arc;
 
 /// Room for the numbers of an event, and for all that a body says once: mostly enough.
@@ -32,47 +32,57 @@ const UNITS: [(u8, i64); 3] = [(DAYS, 86_400_000), (SECONDS, 1_000), (0, 1)];
 /// Fails with `Invalid` if there is neither an event nor a mark, versions are not contiguous, or offsets do
 /// not increase.
 pub fn encode_increment(body: &IncrementBody, aggregate_id: &str) -> Result<Vec<u8>> {
-    check(body).map_err(|detail| Error::new(ErrorKind::Invalid, "bad-body", detail))?;
-    let events = &body.events[..];
+    let mut out = Vec::new();
+    put_increment(&mut out, &body.events, body.quarantine.as_ref(), aggregate_id)?;
+    Ok(out)
+}
+
+/// Appends what [`encode_increment`] makes of these events and this mark, and fails like it.
+pub fn put_increment(
+    out: &mut Vec<u8>,
+    events: &[StoredEvent],
+    mark: Option<&QuarantineMark>,
+    aggregate_id: &str,
+) -> Result<()> {
+    check(events, mark).map_err(|detail| Error::new(ErrorKind::Invalid, "bad-body", detail))?;
     let (unit_flag, unit) = time_unit(events);
-    let set = flags_of(body, aggregate_id) | unit_flag;
+    let set = flags_of(events, mark, aggregate_id) | unit_flag;
     let values: usize = events.iter().map(|event| event.record.bytes() + NUMBERS_LEN).sum();
-    let mut out = Vec::with_capacity(values + MARK_LEN);
+    out.reserve(values + MARK_LEN);
     out.extend_from_slice(&[BODY_FORMAT, set]);
-    put_varint(&mut out, events.len() as u64);
+    put_varint(out, events.len() as u64);
     if let Some(first) = events.first() {
-        put_varint(&mut out, first.version.0);
-        put_zigzag(&mut out, first.record.offset.0);
+        put_varint(out, first.version.0);
+        put_zigzag(out, first.record.offset.0);
     }
     // Differences of increasing offsets are at least 1 and fit 64 bits.
     let gaps = events
         .windows(2)
         .map(|pair| pair[1].record.offset.0.wrapping_sub(pair[0].record.offset.0) as u64 - 1);
-    gaps.for_each(|gap| put_varint(&mut out, gap));
-    put_deltas(&mut out, events.iter().map(|event| event.record.record_time.0 / unit));
+    gaps.for_each(|gap| put_varint(out, gap));
+    put_deltas(out, events.iter().map(|event| event.record.record_time.0 / unit));
     let epochs = if set & EPOCHS != 0 { events } else { &events[..events.len().min(1)] };
-    put_deltas(&mut out, epochs.iter().map(|event| i64::from(event.record.leader_epoch)));
+    put_deltas(out, epochs.iter().map(|event| i64::from(event.record.leader_epoch)));
     if set & SKIPPED != 0 {
-        put_bitmap(&mut out, events.iter().map(|event| event.skipped));
+        put_bitmap(out, events.iter().map(|event| event.skipped));
     }
-    events.iter().for_each(|event| put_varint(&mut out, optional_len(event.record.value.as_deref())));
-    if let Some(mark) = &body.quarantine {
-        put_quarantine(&mut out, mark);
+    events.iter().for_each(|event| put_varint(out, optional_len(event.record.value.as_deref())));
+    if let Some(mark) = mark {
+        put_quarantine(out, mark);
     }
     if set & KEYS != 0 {
-        events.iter().for_each(|event| put_key(&mut out, event.record.key.as_deref(), aggregate_id));
+        events.iter().for_each(|event| put_key(out, event.record.key.as_deref(), aggregate_id));
     }
     if set & HEADERS != 0 {
-        put_headers(&mut out, events);
+        put_headers(out, events);
     }
     events.iter().for_each(|event| out.extend_from_slice(event.record.value.as_deref().unwrap_or_default()));
-    Ok(out)
+    Ok(())
 }
 
 /// What must hold for a body; `Err` says what does not.
-fn check(body: &IncrementBody) -> Result<(), String> {
-    let events = &body.events[..];
-    if events.is_empty() && body.quarantine.is_none() {
+fn check(events: &[StoredEvent], mark: Option<&QuarantineMark>) -> Result<(), String> {
+    if events.is_empty() && mark.is_none() {
         return Err("an increment that says nothing".into());
     }
     for pair in events.windows(2) {
@@ -89,11 +99,10 @@ fn check(body: &IncrementBody) -> Result<(), String> {
     Ok(())
 }
 
-fn flags_of(body: &IncrementBody, aggregate_id: &str) -> u8 {
-    let events = &body.events[..];
+fn flags_of(events: &[StoredEvent], mark: Option<&QuarantineMark>, aggregate_id: &str) -> u8 {
     let is_own_key = |event: &StoredEvent| event.record.key.as_deref() == Some(aggregate_id.as_bytes());
     let flag = |flag, set: bool| if set { flag } else { 0 };
-    flag(QUARANTINED, body.quarantine.is_some())
+    flag(QUARANTINED, mark.is_some())
         | flag(SKIPPED, events.iter().any(|event| event.skipped))
         | flag(KEYS, !events.iter().all(is_own_key))
         | flag(HEADERS, events.iter().any(|event| !event.record.headers.is_empty()))
@@ -141,35 +150,131 @@ fn put_headers(out: &mut Vec<u8>, events: &[StoredEvent]) {
 
 /// The body that [`encode_increment`] wrote for this aggregate; anything else is corrupt.
 pub fn decode_increment(bytes: &[u8], aggregate_id: &str) -> Result<IncrementBody> {
-    read(bytes, aggregate_id).map_err(|error| error.context("read incremental body"))
+    let read = || {
+        let (read, mut events) = (read(bytes, aggregate_id)?, Vec::new());
+        let own: Arc<[u8]> = aggregate_id.as_bytes().into();
+        events.extend(read.events.iter().map(|event| event.stored(&own)));
+        read.check(&events, aggregate_id)?;
+        Ok(IncrementBody { events, quarantine: read.mark })
+    };
+    read().map_err(|error: Error| error.context("read incremental body"))
 }
 
-fn read(bytes: &[u8], aggregate_id: &str) -> Result<IncrementBody> {
+/// True if [`decode_increment`] makes of these bytes exactly these events and this mark; fails like it.
+pub fn is_increment(
+    bytes: &[u8],
+    events: &[StoredEvent],
+    mark: Option<&QuarantineMark>,
+    aggregate_id: &str,
+) -> Result<bool> {
+    let read = || {
+        let read = read(bytes, aggregate_id)?;
+        let is_same = read.mark.as_ref() == mark
+            && read.events.len() == events.len()
+            && read.events.iter().zip(events).all(|(read, event)| read.is(event, aggregate_id));
+        if is_same {
+            read.check(events, aggregate_id)?;
+        }
+        Ok(is_same)
+    };
+    read().map_err(|error: Error| error.context("read incremental body"))
+}
+
+/// A body as it is read, its bytes where they are.
+struct Read<'a> {
+    set: u8,
+    events: Vec<ReadEvent<'a>>,
+    mark: Option<QuarantineMark>,
+}
+
+#[derive(Clone, Default)]
+struct ReadEvent<'a> {
+    version: Version,
+    skipped: bool,
+    offset: Offset,
+    leader_epoch: i32,
+    record_time: Timestamp,
+    key: Key<'a>,
+    value: Option<&'a [u8]>,
+    headers: Vec<(&'a str, Option<&'a [u8]>)>,
+}
+
+#[derive(Clone, Copy, Default)]
+enum Key<'a> {
+    /// The aggregate's id.
+    #[default]
+    Own,
+    Other(Option<&'a [u8]>),
+}
+
+impl ReadEvent<'_> {
+    fn stored(&self, own: &Arc<[u8]>) -> StoredEvent {
+        let headers = self.headers.iter().map(|(name, value)| ((*name).into(), value.map(Arc::from)));
+        let record = RawRecord {
+            offset: self.offset,
+            leader_epoch: self.leader_epoch,
+            record_time: self.record_time,
+            key: match self.key {
+                Key::Own => Some(Arc::clone(own)),
+                Key::Other(key) => key.map(Arc::from),
+            },
+            value: self.value.map(Arc::from),
+            headers: headers.collect(),
+        };
+        StoredEvent { version: self.version, skipped: self.skipped, record }
+    }
+
+    /// True if [`Self::stored`] gives this event.
+    fn is(&self, event: &StoredEvent, aggregate_id: &str) -> bool {
+        let StoredEvent { version, skipped, record } = event;
+        let RawRecord { offset, leader_epoch, record_time, key, value, headers } = record;
+        let own_or_other = match self.key {
+            Key::Own => Some(aggregate_id.as_bytes()),
+            Key::Other(key) => key,
+        };
+        let headers = headers.iter().map(|(name, value)| (&**name, value.as_deref()));
+        (self.version, self.skipped) == (*version, *skipped)
+            && (self.offset, self.leader_epoch, self.record_time) == (*offset, *leader_epoch, *record_time)
+            && own_or_other == key.as_deref()
+            && self.value == value.as_deref()
+            && self.headers.iter().copied().eq(headers)
+    }
+}
+
+impl Read<'_> {
+    /// What must hold of the events that were read, beside that they could be.
+    fn check(&self, events: &[StoredEvent], aggregate_id: &str) -> Result<()> {
+        check(events, self.mark.as_ref()).map_err(Error::corrupt)?;
+        // One value, one encoding: a flag that says nothing, or a coarser unit left unused, is not ours.
+        let (unit_flag, _) = time_unit(events);
+        if self.set != flags_of(events, self.mark.as_ref(), aggregate_id) | unit_flag {
+            return Err(Error::corrupt(format!("body flags `{:#04x}` do not fit the content", self.set)));
+        }
+        Ok(())
+    }
+}
+
+fn read<'a>(bytes: &'a [u8], aggregate_id: &str) -> Result<Read<'a>> {
     let mut cursor = Cursor::new(bytes);
     check_format(&mut cursor)?;
     let set = flags(&mut cursor, u8::MAX)?;
     let (mut events, value_lens) = read_numbers(&mut cursor, set)?;
-    let quarantine = if set & QUARANTINED != 0 { Some(quarantine(&mut cursor)?) } else { None };
-    read_keys(&mut cursor, set, &mut events, aggregate_id)?;
+    let mark = if set & QUARANTINED != 0 { Some(quarantine(&mut cursor)?) } else { None };
+    if set & KEYS != 0 {
+        events.iter_mut().try_for_each(|event| read_key(&mut cursor, event, aggregate_id))?;
+    }
     if set & HEADERS != 0 {
         events.iter_mut().try_for_each(|event| read_headers(&mut cursor, event))?;
     }
     for (event, len) in events.iter_mut().zip(value_lens) {
-        event.record.value = cursor.optional_of(len)?.map(Arc::from);
+        event.value = cursor.optional_of(len)?;
     }
     cursor.finish()?;
-    let body = IncrementBody { events, quarantine };
-    check(&body).map_err(Error::corrupt)?;
-    // One value, one encoding: a flag that says nothing, or a coarser unit left unused, is not ours.
-    let (unit_flag, _) = time_unit(&body.events);
-    if set != flags_of(&body, aggregate_id) | unit_flag {
-        return Err(Error::corrupt(format!("body flags `{set:#04x}` do not fit the content")));
-    }
-    Ok(body)
+    Ok(Read { set, events, mark })
 }
 
 /// The columns of numbers; events come back without key, headers and value, with the lengths of the values.
-fn read_numbers(cursor: &mut Cursor<'_>, set: u8) -> Result<(Vec<StoredEvent>, Vec<u64>)> {
+fn read_numbers<'a>(cursor: &mut Cursor<'a>, set: u8) -> Result<(Vec<ReadEvent<'a>>, Vec<u64>)> {
     // An event takes at least three bytes: offset, time and length of value.
     let count = cursor.count(3)?;
     if count == 0 {
@@ -179,13 +284,13 @@ fn read_numbers(cursor: &mut Cursor<'_>, set: u8) -> Result<(Vec<StoredEvent>, V
     if first.0.checked_add(count as u64).is_none() {
         return Err(Error::corrupt(format!("`{count}` events from version `{first}`")));
     }
-    let mut events = vec![StoredEvent::default(); count];
+    let mut events = vec![ReadEvent::default(); count];
     let mut offset = cursor.zigzag()?;
     for (at, event) in events.iter_mut().enumerate() {
         if at > 0 {
             offset = offset.wrapping_add(cursor.varint()?.wrapping_add(1) as i64);
         }
-        event.record.offset = Offset(offset);
+        event.offset = Offset(offset);
         event.version = Version(first.0 + at as u64);
     }
     let unit = UNITS.iter().find(|(flag, _)| set & (SECONDS | DAYS) == *flag);
@@ -194,14 +299,14 @@ fn read_numbers(cursor: &mut Cursor<'_>, set: u8) -> Result<(Vec<StoredEvent>, V
     for event in &mut events {
         time = time.wrapping_add(cursor.zigzag()?);
         let millis = time.checked_mul(*unit).ok_or_else(|| Error::corrupt("a time is out of range"))?;
-        event.record.record_time = Timestamp(millis);
+        event.record_time = Timestamp(millis);
     }
     let mut last = 0_i64;
     for (at, event) in events.iter_mut().enumerate() {
         if at == 0 || set & EPOCHS != 0 {
             last = last.wrapping_add(cursor.zigzag()?);
         }
-        event.record.leader_epoch = epoch(last)?;
+        event.leader_epoch = epoch(last)?;
     }
     if set & SKIPPED != 0 {
         let bitmap = cursor.take(count.div_ceil(8) as u64)?;
@@ -218,27 +323,23 @@ fn read_numbers(cursor: &mut Cursor<'_>, set: u8) -> Result<(Vec<StoredEvent>, V
     Ok((events, value_lens))
 }
 
-fn read_keys(cursor: &mut Cursor<'_>, set: u8, events: &mut [StoredEvent], aggregate_id: &str) -> Result<()> {
-    let own: Arc<[u8]> = aggregate_id.as_bytes().into();
-    for event in events {
-        let code = if set & KEYS != 0 { cursor.varint()? } else { 0 };
-        event.record.key = match code.checked_sub(1) {
-            None => Some(Arc::clone(&own)),
-            Some(len) => cursor.optional_of(len)?.map(Arc::from),
-        };
-        if code != 0 && event.record.key.as_ref() == Some(&own) {
+fn read_key<'a>(cursor: &mut Cursor<'a>, event: &mut ReadEvent<'a>, aggregate_id: &str) -> Result<()> {
+    if let Some(len) = cursor.varint()?.checked_sub(1) {
+        let key = cursor.optional_of(len)?;
+        if key == Some(aggregate_id.as_bytes()) {
             return Err(Error::corrupt("a key repeats the aggregate's id"));
         }
+        event.key = Key::Other(key);
     }
     Ok(())
 }
 
-fn read_headers(cursor: &mut Cursor<'_>, event: &mut StoredEvent) -> Result<()> {
+fn read_headers<'a>(cursor: &mut Cursor<'a>, event: &mut ReadEvent<'a>) -> Result<()> {
     // A header takes at least two bytes. Grown as they are read, since a header is larger in memory than
     // that.
     for _ in 0..cursor.count(2)? {
-        let name = cursor.text()?.into();
-        event.record.headers.push((name, cursor.optional()?.map(Arc::from)));
+        let name = cursor.text()?;
+        event.headers.push((name, cursor.optional()?));
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ mod full;
 mod increment;
 
 pub use full::{decode_full, encode_full};
-pub use increment::{decode_increment, encode_increment};
+pub use increment::{decode_increment, encode_increment, is_increment, put_increment};
 
 use crate::codec::wire::{Cursor, put_bytes, put_varint, put_zigzag};
 use crate::domain::error::{Error, Result};

@@ -17,7 +17,7 @@ use crate::domain::ids::Digest;
 use std::cell::RefCell;
 use std::io::{Read, Write};
 use zstd::bulk::Compressor;
-use zstd::zstd_safe::{CParameter, DCtx, get_error_name};
+use zstd::zstd_safe::{CParameter, DCtx, compress_bound, get_error_name};
 
 /// Bytes that one body, or one block of bodies, may have uncompressed.
 pub const RAW_LEN_MAX: usize = 128 << 20;
@@ -129,13 +129,15 @@ pub struct Encoder {
     compression: Compression,
     dictionary: Option<Digest>,
     zstd: Option<Compressor<'static>>,
+    /// COST: output is compressed into this and then copied: zstd wants more room than it uses.
+    room: Vec<u8>,
 }
 
 impl Encoder {
     /// An encoder for `compression`. A dictionary is used by zstd only and ignored by the other codecs.
     pub fn new(compression: Compression, dictionary: Option<&Dictionary>) -> Result<Self> {
         if compression.algorithm != Algorithm::Zstd {
-            return Ok(Self { compression, dictionary: None, zstd: None });
+            return Ok(Self { compression, dictionary: None, zstd: None, room: Vec::new() });
         }
         let level = Algorithm::Zstd.native_level(compression.level);
         let bytes = dictionary.map_or(&[][..], Dictionary::bytes);
@@ -146,7 +148,8 @@ impl Encoder {
             CParameter::DictIdFlag(false),
         ];
         off.into_iter().try_for_each(|parameter| zstd.set_parameter(parameter)).map_err(internal)?;
-        Ok(Self { compression, dictionary: dictionary.map(Dictionary::id), zstd: Some(zstd) })
+        let dictionary = dictionary.map(Dictionary::id);
+        Ok(Self { compression, dictionary, zstd: Some(zstd), room: Vec::new() })
     }
 
     /// The stored form of `raw`: compressed if that is shorter, plain otherwise.
@@ -176,7 +179,12 @@ impl Encoder {
         let algorithm = self.compression.algorithm;
         let level = algorithm.native_level(self.compression.level);
         match (algorithm, &mut self.zstd) {
-            (Algorithm::Zstd, Some(zstd)) => zstd.compress(raw).map_err(internal),
+            (Algorithm::Zstd, Some(zstd)) => {
+                self.room.clear();
+                self.room.reserve(compress_bound(raw.len()));
+                zstd.compress_to_buffer(raw, &mut self.room).map_err(internal)?;
+                Ok(self.room[..].into())
+            }
             (Algorithm::Gzip, _) => gzip(raw, level.unsigned_abs()),
             (Algorithm::Brotli, _) => brotli(raw, level),
             (Algorithm::Lz4, _) => Ok(lz4_flex::block::compress(raw)),
@@ -219,20 +227,36 @@ pub fn decode(
     raw_len: usize,
     dictionary: Option<&Dictionary>,
 ) -> Result<Vec<u8>> {
+    let mut raw = Vec::new();
+    decode_into(&mut raw, algorithm, bytes, raw_len, dictionary)?;
+    Ok(raw)
+}
+
+/// What [`decode`] gives, in place of what is in `raw`; if it fails, nothing can be said of `raw`.
+pub fn decode_into(
+    raw: &mut Vec<u8>,
+    algorithm: Algorithm,
+    bytes: &[u8],
+    raw_len: usize,
+    dictionary: Option<&Dictionary>,
+) -> Result<()> {
     if raw_len > RAW_LEN_MAX {
         return Err(Error::corrupt(format!(
             "`{raw_len}` raw bytes claimed, over the limit of `{RAW_LEN_MAX}`"
         )));
     }
-    let raw = match algorithm {
-        Algorithm::None if bytes.len() == raw_len => Some(bytes.to_vec()),
-        Algorithm::None => None,
-        Algorithm::Zstd => unzstd(bytes, raw_len, dictionary),
-        Algorithm::Gzip => ungzip(bytes, raw_len),
-        Algorithm::Brotli => unbrotli(bytes, raw_len),
-        Algorithm::Lz4 => unlz4(bytes, raw_len),
+    raw.clear();
+    let decoded = match algorithm {
+        Algorithm::None => {
+            raw.extend_from_slice(&bytes[..bytes.len().min(raw_len)]);
+            Some(()).filter(|()| bytes.len() == raw_len)
+        }
+        Algorithm::Zstd => unzstd(raw, bytes, raw_len, dictionary),
+        Algorithm::Gzip => ungzip(bytes, raw_len).map(|bytes| *raw = bytes),
+        Algorithm::Brotli => unbrotli(bytes, raw_len).map(|bytes| *raw = bytes),
+        Algorithm::Lz4 => unlz4(bytes, raw_len).map(|bytes| *raw = bytes),
     };
-    raw.filter(|raw| raw.len() == raw_len).ok_or_else(|| {
+    decoded.filter(|()| raw.len() == raw_len).ok_or_else(|| {
         let (name, stored) = (algorithm.name(), bytes.len());
         Error::corrupt(format!("`{stored}` bytes of {name} do not decode to `{raw_len}` bytes"))
     })
@@ -244,30 +268,30 @@ thread_local! {
     static CONTEXT: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
 }
 
-fn unzstd(bytes: &[u8], raw_len: usize, dictionary: Option<&Dictionary>) -> Option<Vec<u8>> {
-    CONTEXT.with_borrow_mut(|context| unzstd_with(context, bytes, raw_len, dictionary))
+fn unzstd(raw: &mut Vec<u8>, bytes: &[u8], raw_len: usize, dictionary: Option<&Dictionary>) -> Option<()> {
+    CONTEXT.with_borrow_mut(|context| unzstd_with(context, raw, bytes, raw_len, dictionary))
 }
 
 /// Each call starts anew: nothing of a former body, or of a failure, stays in the context.
 fn unzstd_with(
     context: &mut DCtx<'_>,
+    raw: &mut Vec<u8>,
     bytes: &[u8],
     raw_len: usize,
     dictionary: Option<&Dictionary>,
-) -> Option<Vec<u8>> {
+) -> Option<()> {
     // One-shot decoding needs no window, only room for the output. A false claim gets only as much room as a
     // smaller buffer has been seen to overflow.
     let mut capacity = raw_len.min(FIRST_CAPACITY.max(bytes.len().saturating_mul(16)));
     loop {
-        let mut raw = Vec::with_capacity(capacity);
+        raw.clear();
+        raw.reserve_exact(capacity);
         let written = match dictionary {
-            Some(dictionary) => {
-                context.decompress_using_ddict(&mut raw, bytes, dictionary.decoder().as_ddict())
-            }
-            None => context.decompress(&mut raw, bytes),
+            Some(dictionary) => context.decompress_using_ddict(raw, bytes, dictionary.decoder().as_ddict()),
+            None => context.decompress(raw, bytes),
         };
         match written {
-            Ok(_) => return Some(raw),
+            Ok(_) => return Some(()),
             Err(code) if capacity < raw_len && get_error_name(code) == ZSTD_WANTS_ROOM => {
                 capacity = raw_len.min(capacity.saturating_mul(4));
             }

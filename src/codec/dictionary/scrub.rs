@@ -12,6 +12,7 @@
 //! The random bytes are seeded by the digest of all samples: repeatable, and no oracle for guessing one of
 //! them.
 
+use memchr::memmem;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -185,7 +186,8 @@ impl<'a> Census<'a> {
 
     /// Enough aggregates say it after all, within longer tokens.
     fn is_part_of_common(&self, token: &[u8]) -> bool {
-        let says = |sample: &&Sample| sample.bytes.windows(token.len()).any(|window| window == token);
+        let token = memmem::Finder::new(token);
+        let says = |sample: &&Sample| token.find(&sample.bytes).is_some();
         let mut aggregates: Vec<u64> =
             self.samples.iter().filter(says).map(|sample| sample.aggregate).collect();
         aggregates.dedup();

@@ -10,7 +10,7 @@ use crate::domain::moment;
 use crate::domain::poison::Poison;
 use crate::domain::record::RawRecord;
 use crate::domain::reducer::TOMBSTONE;
-use crate::domain::value::{Limits, Value};
+use crate::domain::value::{Document, Limits, Part, Value};
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -48,20 +48,20 @@ struct Reading<'a> {
     decoder: &'a JsonDecoder,
     record: &'a RawRecord,
     /// The key as JSON, read at most once and only if asked for.
-    key: OnceCell<Option<Value>>,
+    key: OnceCell<Option<Document<'a>>>,
 }
 
 /// What a place answers: text, or a JSON value.
 enum Answer<'a> {
     Text(&'a str),
-    Value(&'a Value),
+    Value(Part<'a>),
 }
 
 impl Reading<'_> {
     fn read(&self) -> Result<Event, Undecoded> {
         let Some(bytes) = self.record.value.as_deref() else { return self.tombstone() };
-        match Value::parse(bytes, &self.decoder.limits) {
-            Ok(value) => self.event(value),
+        match Document::parse(bytes, &self.decoder.limits) {
+            Ok(document) => self.event(document.root()),
             Err(error) => {
                 let version = self.version(None).ok().flatten();
                 Err(self.poison(None, version, Poison::new("bad-json", error.to_string())))
@@ -80,9 +80,9 @@ impl Reading<'_> {
         Ok(Event { id, version: None, event_type, event_id: None, time, data })
     }
 
-    fn event(&self, mut value: Value) -> Result<Event, Undecoded> {
+    fn event(&self, value: Part<'_>) -> Result<Event, Undecoded> {
         let mapping = &self.decoder.mapping;
-        let root = Some(&value);
+        let root = Some(value);
         let id = self.id(root).map_err(|poison| self.nobodys(root, poison))?;
         let version = self.version(root).map_err(|poison| self.poison(root, None, poison))?;
         let fail = |poison| self.poison(root, version, poison);
@@ -93,35 +93,21 @@ impl Reading<'_> {
         let event_id = self.text(&mapping.event_id, root).map(Box::from);
         let time = self.time(root).map_err(fail)?;
         let data = match &mapping.data {
-            None => value,
-            Some(places) => self.data(places, &mut value),
+            None => value.to_value(),
+            Some(places) => match self.first(places, root) {
+                None => Value::Null,
+                Some(Answer::Text(text)) => Value::from(text),
+                Some(Answer::Value(data)) => data.to_value(),
+            },
         };
         Ok(Event { id, version, event_type, event_id, time, data })
     }
 
-    /// What the event is about, taken out of the value that nothing else is read from any more.
-    fn data(&self, places: &[Place], value: &mut Value) -> Value {
-        for place in places {
-            if let Place::Value(pointer) = place {
-                match value.pointer_mut(pointer) {
-                    Some(found) if !found.is_null() => return std::mem::take(found),
-                    _ => {}
-                }
-            } else if let Some(answer) = self.first(std::slice::from_ref(place), None) {
-                return match answer {
-                    Answer::Text(text) => Value::from(text),
-                    Answer::Value(data) => data.clone(),
-                };
-            }
-        }
-        Value::Null
-    }
-
-    fn poison(&self, value: Option<&Value>, version: Option<Version>, poison: Poison) -> Undecoded {
+    fn poison(&self, value: Option<Part<'_>>, version: Option<Version>, poison: Poison) -> Undecoded {
         Undecoded { id: self.id(value).ok(), version, ..self.nobodys(value, poison) }
     }
 
-    fn nobodys(&self, value: Option<&Value>, poison: Poison) -> Undecoded {
+    fn nobodys(&self, value: Option<Part<'_>>, poison: Poison) -> Undecoded {
         let time = self.time(value).unwrap_or(self.record.record_time);
         let (event_type, event_id) = match value {
             // Headers and keys would still answer, but what an unreadable value is about is not known.
@@ -136,7 +122,7 @@ impl Reading<'_> {
     }
 
     /// The first place that answers with anything but null.
-    fn first<'b>(&'b self, places: &'b [Place], value: Option<&'b Value>) -> Option<Answer<'b>> {
+    fn first<'b>(&'b self, places: &'b [Place], value: Option<Part<'b>>) -> Option<Answer<'b>> {
         places.iter().find_map(|place| match place {
             Place::Key => {
                 self.record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()).map(Answer::Text)
@@ -152,24 +138,22 @@ impl Reading<'_> {
             Place::KeyValue(pointer) => {
                 let key = self.key.get_or_init(|| {
                     let bytes = self.record.key.as_deref()?;
-                    Value::parse(bytes, &self.decoder.limits).ok()
+                    Document::parse(bytes, &self.decoder.limits).ok()
                 });
-                key.as_ref()?.pointer(pointer).filter(|found| !found.is_null()).map(Answer::Value)
+                key.as_ref()?.root().pointer(pointer).filter(|found| !found.is_null()).map(Answer::Value)
             }
         })
     }
 
     /// The first answer as text: JSON strings, and numbers by their exact text.
-    fn text<'b>(&'b self, places: &'b [Place], value: Option<&'b Value>) -> Option<Cow<'b, str>> {
+    fn text<'b>(&'b self, places: &'b [Place], value: Option<Part<'b>>) -> Option<Cow<'b, str>> {
         match self.first(places, value)? {
             Answer::Text(text) => Some(text.into()),
-            Answer::Value(Value::String(text)) => Some(Cow::Borrowed(text)),
-            Answer::Value(Value::Number(number)) => Some(number.to_string().into()),
-            Answer::Value(_) => None,
+            Answer::Value(value) => value.as_str().or_else(|| value.number_text().map(Cow::Borrowed)),
         }
     }
 
-    fn id(&self, value: Option<&Value>) -> Result<Arc<str>, Poison> {
+    fn id(&self, value: Option<Part<'_>>) -> Result<Arc<str>, Poison> {
         let id = self.text(&self.decoder.mapping.aggregate_id, value);
         let id = id.ok_or_else(|| Poison::new("no-aggregate-id", "no place gives an aggregate id"))?;
         if id.is_empty() || id.len() > ID_BYTES_MAX {
@@ -180,19 +164,18 @@ impl Reading<'_> {
     }
 
     /// None where versions are counted.
-    fn version(&self, value: Option<&Value>) -> Result<Option<Version>, Poison> {
+    fn version(&self, value: Option<Part<'_>>) -> Result<Option<Version>, Poison> {
         let mapping = &self.decoder.mapping;
         let Some(places) = &mapping.version else { return Ok(None) };
         let bad =
             || Poison::new("bad-version", "the version is not a whole number from the first version on");
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok());
         let given: u64 = match self.first(places, value).ok_or_else(bad)? {
-            Answer::Text(text) => {
-                text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
-            }
-            Answer::Value(Value::String(text)) => {
-                text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
-            }
-            Answer::Value(value) => value.as_i64().and_then(|number| u64::try_from(number).ok()),
+            Answer::Text(text) => digits(text).flatten(),
+            Answer::Value(value) => match value.as_str() {
+                Some(text) => digits(&text).flatten(),
+                None => value.as_i64().and_then(|number| u64::try_from(number).ok()),
+            },
         }
         .ok_or_else(bad)?;
         let version =
@@ -200,15 +183,17 @@ impl Reading<'_> {
         version.map(|version| Some(Version(version))).ok_or_else(bad)
     }
 
-    fn time(&self, value: Option<&Value>) -> Result<Timestamp, Poison> {
+    fn time(&self, value: Option<Part<'_>>) -> Result<Timestamp, Poison> {
         let bad = || {
             Poison::new("bad-time", "the time is neither RFC 3339, nor a date, nor whole epoch milliseconds")
         };
         match self.first(&self.decoder.mapping.time, value) {
             None => Ok(self.record.record_time),
             Some(Answer::Text(text)) => text_time(text).ok_or_else(bad),
-            Some(Answer::Value(Value::String(text))) => text_time(text).ok_or_else(bad),
-            Some(Answer::Value(value)) => value.as_i64().and_then(plausible).ok_or_else(bad),
+            Some(Answer::Value(value)) => match value.as_str() {
+                Some(text) => text_time(&text).ok_or_else(bad),
+                None => value.as_i64().and_then(plausible).ok_or_else(bad),
+            },
         }
     }
 }

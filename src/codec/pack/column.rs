@@ -10,6 +10,8 @@ use crate::domain::error::{Error, Result};
 
 const VALUES: u8 = 0;
 const DIFFERENCES: u8 = 1;
+/// The most bytes of transform, base, divisor and width.
+const HEAD_LEN: usize = 22;
 
 /// Numbers by row; 64-bit unsigned ones are kept as the signed number with the same bits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,10 +57,17 @@ fn unscaled(n: u64, base: i64, divisor: u64) -> i64 {
 /// takes.
 fn measure(values: &[i64]) -> (i64, u64, usize) {
     let base = values.iter().copied().min().unwrap_or_default();
-    let distances = values.iter().map(|value| value.wrapping_sub(base) as u64);
-    let divisor = distances.clone().fold(0, greatest_common_divisor).max(1);
-    let largest = distances.max().unwrap_or_default() / divisor;
-    (base, divisor, (64 - largest.leading_zeros()).div_ceil(8) as usize)
+    let (mut divisor, mut largest) = (0, 0);
+    for value in values {
+        let distance = value.wrapping_sub(base) as u64;
+        largest = largest.max(distance);
+        // COST: mostly the first few have nothing in common, and nothing can follow that.
+        if divisor != 1 {
+            divisor = greatest_common_divisor(divisor, distance);
+        }
+    }
+    let divisor = divisor.max(1);
+    (base, divisor, (64 - (largest / divisor).leading_zeros()).div_ceil(8) as usize)
 }
 
 fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
@@ -70,15 +79,18 @@ fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
 
 /// A column's bytes: transform, base, divisor, width, then planes from the heaviest byte to the lightest.
 pub(super) fn encode(values: &[i64]) -> Vec<u8> {
+    let measured = measure(values);
     let mut previous = 0_i64;
-    let differences: Vec<i64> =
-        values.iter().map(|value| value.wrapping_sub(std::mem::replace(&mut previous, *value))).collect();
-    let (transform, numbers) = match measure(&differences).2 < measure(values).2 {
-        true => (DIFFERENCES, &differences[..]),
-        false => (VALUES, values),
+    let differences = values.iter().map(|value| value.wrapping_sub(std::mem::replace(&mut previous, *value)));
+    // COST: a column that is constant has no shorter form.
+    let differences: Vec<i64> = if measured.2 == 0 { Vec::new() } else { differences.collect() };
+    let of_differences = measure(&differences);
+    let (transform, numbers, (base, divisor, width)) = match of_differences.2 < measured.2 {
+        true => (DIFFERENCES, &differences[..], of_differences),
+        false => (VALUES, values, measured),
     };
-    let (base, divisor, width) = measure(numbers);
-    let mut out = vec![transform];
+    let mut out = Vec::with_capacity(HEAD_LEN + width * numbers.len());
+    out.push(transform);
     put_zigzag(&mut out, base);
     put_varint(&mut out, divisor);
     out.push(width as u8);

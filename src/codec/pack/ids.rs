@@ -12,18 +12,37 @@ use std::ops::Range;
 
 const RESTART: usize = 16;
 
-pub(super) fn encode<'a>(ids: impl Iterator<Item = &'a str>) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut previous = "";
-    for (at, id) in ids.enumerate() {
+/// Writes ids one after the other.
+#[derive(Default)]
+pub(super) struct Writer {
+    bytes: Vec<u8>,
+    len: usize,
+    last: String,
+}
+
+impl Writer {
+    /// Adds an id.
+    pub(super) fn push(&mut self, id: &str) {
         let is_same = |(a, b): &(u8, u8)| a == b;
-        let shared = previous.bytes().zip(id.bytes()).take_while(is_same).count();
-        let shared = if at % RESTART == 0 { 0 } else { shared };
-        put_varint(&mut out, shared as u64);
-        put_bytes(&mut out, &id.as_bytes()[shared..]);
-        previous = id;
+        let shared = match self.len % RESTART {
+            0 => 0,
+            _ => self.last.bytes().zip(id.bytes()).take_while(is_same).count(),
+        };
+        put_varint(&mut self.bytes, shared as u64);
+        put_bytes(&mut self.bytes, &id.as_bytes()[shared..]);
+        self.last.clear();
+        self.last.push_str(id);
+        self.len += 1;
     }
-    out
+
+    /// The id that was added last.
+    pub(super) fn last(&self) -> &str {
+        &self.last
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// The ids of a footer. All of them were read once, so a later walk cannot fail.
@@ -164,6 +183,12 @@ impl Ids {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn encode<'a>(ids: impl Iterator<Item = &'a str>) -> Vec<u8> {
+        let mut writer = Writer::default();
+        ids.for_each(|id| writer.push(id));
+        writer.bytes
+    }
 
     proptest! {
         #[test]

@@ -1,29 +1,24 @@
 //! What an entry's bytes are bound to: identity bytes, the keyed CRC32C, and the Merkle tree of RFC 6962
 //! section 2.1 (leaf prefix 0x00, node prefix 0x01, left subtree the largest power of two).
 
-use crate::domain::ids::{Digest, Lineage, Version};
+use super::kind_code;
+use crate::domain::ids::Digest;
+use crate::domain::record::RecordId;
 use sha2::{Digest as _, Sha256};
 
-/// `lp(type) | lp(id) | u32 lineage | u8 kind | u64 from | u64 upto`, little-endian.
-pub(super) fn identity(
-    kind: &str,
-    id: &str,
-    lineage: Lineage,
-    code: u8,
-    from: Version,
-    upto: Version,
-) -> Vec<u8> {
-    let mut out = Vec::with_capacity(kind.len() + id.len() + 29);
-    for name in [kind, id] {
+/// `lp(type) | lp(id) | u32 lineage | u8 kind | u64 from | u64 upto`, little-endian, in place of what is in
+/// `out`.
+pub(super) fn identity(out: &mut Vec<u8>, id: &RecordId) {
+    out.clear();
+    for name in [&id.key.kind, &id.key.id] {
         // Names are at most 1 KiB wherever they come from.
         out.extend_from_slice(&(name.len() as u32).to_le_bytes());
         out.extend_from_slice(name.as_bytes());
     }
-    out.extend_from_slice(&lineage.0.to_le_bytes());
-    out.push(code);
-    out.extend_from_slice(&from.0.to_le_bytes());
-    out.extend_from_slice(&upto.0.to_le_bytes());
-    out
+    out.extend_from_slice(&id.lineage.0.to_le_bytes());
+    out.push(kind_code(id.kind));
+    out.extend_from_slice(&id.from_version.0.to_le_bytes());
+    out.extend_from_slice(&id.upto_version.0.to_le_bytes());
 }
 
 /// CRC32C over identity and uncompressed body.
@@ -40,21 +35,35 @@ pub(super) fn leaf(identity: &[u8], body: &[u8]) -> Digest {
     Digest(hash.finalize().into())
 }
 
-/// The root over leaves in entry order; of no leaves, the hash of nothing.
-pub(super) fn root(leaves: &[Digest]) -> Digest {
-    // One subtree per set bit of the number of leaves so far, largest first; equal sizes merge as they arise.
-    let mut subtrees: Vec<(usize, Digest)> = Vec::new();
-    for leaf in leaves {
-        subtrees.push((1, *leaf));
-        while let [.., (left_size, left), (right_size, right)] = subtrees[..]
-            && left_size == right_size
-        {
-            subtrees.truncate(subtrees.len() - 2);
-            subtrees.push((left_size + right_size, node(left, right)));
+/// The tree over leaves that come in entry order.
+#[derive(Default)]
+pub(super) struct Tree {
+    /// Leaves and root of one subtree per set bit of the number of leaves so far, largest first.
+    subtrees: Vec<(usize, Digest)>,
+}
+
+impl Tree {
+    /// Adds a leaf: subtrees of equal size merge as they arise.
+    pub(super) fn push(&mut self, leaf: Digest) {
+        let (mut size, mut right) = (1, leaf);
+        while let Some((_, left)) = self.subtrees.pop_if(|(left, _)| *left == size) {
+            (size, right) = (size * 2, node(left, right));
         }
+        self.subtrees.push((size, right));
     }
-    let fold = subtrees.into_iter().rev().map(|(_, digest)| digest).reduce(|right, left| node(left, right));
-    fold.unwrap_or_else(|| Digest(Sha256::digest([]).into()))
+
+    /// The root; of no leaves, the hash of nothing.
+    pub(super) fn root(&self) -> Digest {
+        let digests = self.subtrees.iter().rev().map(|(_, digest)| *digest);
+        digests.reduce(|right, left| node(left, right)).unwrap_or_else(|| Digest(Sha256::digest([]).into()))
+    }
+}
+
+/// The root over these leaves.
+pub(super) fn root(leaves: &[Digest]) -> Digest {
+    let mut tree = Tree::default();
+    leaves.iter().for_each(|leaf| tree.push(*leaf));
+    tree.root()
 }
 
 fn node(left: Digest, right: Digest) -> Digest {

@@ -25,8 +25,12 @@
 //! | `order` | in which order entries come, and that they do |
 //! | `locator` | [`Locator`]: all that reading one entry needs, as one blob |
 //! | `merkle` | identity bytes, keyed checksum, leaf and root |
-//! | `reader`, `writer` | [`open_tail`], [`read_entry`], [`Frames`], [`verify_pack`]; [`PackWriter`] |
+//! | `reader` | [`open_tail`], [`read_entry`], [`Frames`], [`verify_pack`] |
+//! | `writer` | [`PackWriter`]: records in any order, one frame each |
+//! | `blocks` | [`BlockWriter`]: records in footer order, in blocks |
+//! | `rows` | a footer's rows and the layout of a pack, for both writers |
 
+mod blocks;
 mod column;
 mod footer;
 mod header;
@@ -35,16 +39,18 @@ mod locator;
 mod merkle;
 mod order;
 mod reader;
+mod rows;
 mod section;
 mod writer;
 
+pub use blocks::{BLOCK_LEN, Block, BlockBody, BlockPack, BlockWriter, FramePlace};
 pub use footer::{Footer, Stretch};
 pub use header::{Class, Header, TRAILER_LEN, Trailer, dictionary_name, pack_name};
 pub use locator::Locator;
 pub use reader::{
     Fault, Frames, OpenTail, PackReport, body_in, open_tail, read_entry, read_frame, verify_pack,
 };
-pub use writer::{BLOCK_LEN, FinishedEntry, FinishedPack, PackWriter};
+pub use writer::{FinishedEntry, FinishedPack, PackWriter};
 
 use crate::domain::error::{Error, Result};
 use crate::domain::record::{RecordId, RecordKind};
@@ -81,14 +87,9 @@ pub fn kind_from_code(code: u8) -> Result<RecordKind> {
 
 /// What every entry's checksum and Merkle leaf start with: the bytes that say whose record it is.
 pub(crate) fn identity(id: &RecordId) -> Vec<u8> {
-    merkle::identity(
-        &id.key.kind,
-        &id.key.id,
-        id.lineage,
-        kind_code(id.kind),
-        id.from_version,
-        id.upto_version,
-    )
+    let mut out = Vec::new();
+    merkle::identity(&mut out, id);
+    out
 }
 
 #[cfg(test)]

@@ -367,6 +367,8 @@ fn sections_that_contradict_each_other_are_refused() {
     let pack = small_pack();
     let entries = pack.entries.len();
     let constant = |value: i64| column::encode(&vec![value; entries]);
+    let mut ids = ids::Writer::default();
+    ["b", "a", "c", "d", "e", "f", "g", "h"].into_iter().for_each(|id| ids.push(id));
     let bad = [
         (section::FRAME, constant(99)),
         (section::FRAME, constant(-1)),
@@ -381,7 +383,7 @@ fn sections_that_contradict_each_other_are_refused() {
         (section::CHAINS, vec![0; 31]),
         (section::TRAILS, vec![1]),
         (section::TYPES, b"\x01z\x08".to_vec()),
-        (section::IDS, ids::encode(["b", "a", "c", "d", "e", "f", "g", "h"].into_iter())),
+        (section::IDS, ids.bytes().to_vec()),
     ];
     for (id, raw) in bad {
         assert!(!is_sound(&with_section(&pack, id, Some(&raw))), "section {id}");
@@ -402,18 +404,73 @@ fn the_same_record_twice_and_records_out_of_bounds_are_refused() {
     assert!(writer.finish().is_err());
 }
 
+/// Goal: blocks hold neighbours of one lane and end where they are long enough. Method: each other record is
+/// of the other lane; what a block says of its bodies is what the footer says of them.
 #[test]
-fn blocks_hold_neighbours_and_end_where_they_are_long_enough() {
-    let mut writer = PackWriter::new(header());
-    let records =
-        (0..100).rev().map(|n| (meta("order", &format!("o-{n:03}"), 1), vec![n as u8; 4_000])).collect();
-    writer.add_blocks(records, &mut encoder(Algorithm::Zstd, None)).unwrap();
+fn blocks_hold_neighbours_of_one_lane_and_end_where_they_are_long_enough() {
+    let compression = Compression { algorithm: Algorithm::Zstd, level: 1, threshold: 0 };
+    let records: Vec<_> =
+        (0..97).map(|n| (meta("order", &format!("o-{n:03}"), 1), vec![n as u8; 4_000])).collect();
+    let mut writer = BlockWriter::new(header(), compression, 2, records.len()).unwrap();
+    // Of each body its record, its frame and what its block says of it.
+    let (mut open, mut told, mut blocks) = ([Vec::new(), Vec::new()], vec![None; records.len()], Vec::new());
+    let mut take = |open: &mut Vec<usize>, block: Block<'_>| {
+        assert_eq!(block.bodies.len(), open.len());
+        for (at, body) in open.iter().zip(block.bodies) {
+            assert_eq!(block.raw[body.start as usize..][..body.len as usize], records[*at].1);
+            told[*at] = Some((block.frame, *body));
+        }
+        blocks.push(std::mem::take(open));
+    };
+    for (at, (meta, body)) in records.iter().enumerate() {
+        let is_full = writer.add(at % 2, meta, |block| Ok(block.extend_from_slice(body))).unwrap();
+        open[at % 2].push(at);
+        assert_eq!(is_full, open[at % 2].len() == 5);
+        if is_full {
+            take(&mut open[at % 2], writer.close(at % 2).unwrap().unwrap());
+        }
+    }
+    for lane in 0..2 {
+        take(&mut open[lane], writer.close(lane).unwrap().unwrap());
+        assert!(writer.close(lane).unwrap().is_none());
+    }
     let pack = writer.finish().unwrap();
     assert!(is_sound(&pack.bytes));
-    let (trailer, footer) = open(&pack);
-    assert_eq!(trailer.frames, 20);
-    assert!((0..100).all(|at| footer.locator(at).unwrap().body_start as usize == at % 5 * 4_000));
-    assert!(pack.entries.iter().all(|entry| entry.stored_len < 40));
+    let OpenTail::Ready(opened) = open_tail(PACK, &pack.bytes, pack.bytes.len() as u64).unwrap() else {
+        panic!("the whole object holds its footer")
+    };
+    assert_eq!((opened.0.entries, opened.0.frames, pack.frames.len()), (97, 20, 20));
+    for (at, told) in told.into_iter().enumerate() {
+        let (frame, body) = told.unwrap();
+        let (locator, place) = (opened.1.locator(at).unwrap(), pack.frames[frame]);
+        let frame = (locator.frame_offset, locator.frame_len, locator.frame_raw_len, locator.algorithm);
+        assert_eq!(frame, (place.offset, place.len, place.raw_len, place.algorithm));
+        assert_eq!((body.start, body.len, body.crc), (locator.body_start, locator.body_len, locator.crc));
+    }
+    // The other way to make it gives the same bytes.
+    let mut writer = PackWriter::new(header());
+    for block in blocks {
+        let records = block.into_iter().rev().map(|at| records[at].clone()).collect();
+        writer.add_block(records, &mut Encoder::new(compression, None).unwrap()).unwrap();
+    }
+    assert_eq!(writer.finish().unwrap().bytes, pack.bytes);
+}
+
+#[test]
+fn a_pack_of_blocks_is_made_of_records_that_are_in_order_and_sound() {
+    let compression = Compression::default();
+    let add = |records: &[RecordMeta]| {
+        let mut writer = BlockWriter::new(header(), compression, 1, 2).unwrap();
+        records.iter().try_for_each(|meta| writer.add(0, meta, |_| Ok(())).map(drop))
+    };
+    let [one, two] = [meta("order", "o-1", 1), meta("order", "o-2", 1)];
+    let bill = meta("bill", "o-3", 1);
+    assert!(add(&[bill.clone(), one.clone(), two.clone()]).is_ok());
+    assert!(add(&[two, one.clone()]).is_err());
+    assert!(add(&[one.clone(), one.clone()]).is_err());
+    assert!(add(&[one.clone(), bill]).is_err());
+    assert!(add(&[meta("order", "", 1)]).is_err());
+    assert!(add(&[one.clone(), RecordMeta { partition: PartitionNo(4), ..one }]).is_ok());
 }
 
 #[test]

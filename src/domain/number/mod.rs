@@ -46,41 +46,31 @@ impl Number {
     /// # Errors
     /// [`NumberError::Syntax`] if the text is not one JSON number and nothing else.
     pub fn parse(text: &str) -> Result<Self, NumberError> {
-        match Self::parse_at(text, 0) {
-            Ok((number, end)) if end == text.len() => Ok(number),
+        match scan(text.as_bytes(), 0) {
+            Ok((end, true)) if end == text.len() => Ok(Self::of_integer(text)),
+            Ok((end, false)) if end == text.len() => Ok(Self::of_fraction(text)),
             _ => Err(NumberError::Syntax),
         }
     }
 
-    /// The longest number that starts at byte `start` of `text`, and where it ends; the error is the offset
-    /// of the first byte that does not belong.
-    pub(super) fn parse_at(text: &str, start: usize) -> Result<(Self, usize), usize> {
-        let bytes = text.as_bytes();
-        let negative = bytes.get(start) == Some(&b'-');
-        let first = start + usize::from(negative);
-        let (mut at, mut magnitude) = (first, 0_u64);
-        while let Some(digit @ b'0'..=b'9') = bytes.get(at) {
-            magnitude = magnitude.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
-            at += 1;
-        }
-        match at - first {
-            0 => return Err(at),
-            1 => {}
-            _ if bytes[first] == b'0' => return Err(first + 1),
-            _ => {}
-        }
-        if matches!(bytes.get(at), Some(b'.' | b'e' | b'E')) {
-            let end = fraction_and_exponent(bytes, at)?;
-            return Ok((Self(Repr::Text(text[start..end].into())), end));
-        }
-        let whole = &text[start..at];
-        let repr = match (at - first, negative) {
-            (1, true) if magnitude == 0 => Repr::Text(whole.into()),
-            (..=18, false) => Repr::Int(magnitude.cast_signed()),
-            (..=18, true) => Repr::Int(-magnitude.cast_signed()),
-            _ => whole.parse().map_or_else(|_| Repr::Text(whole.into()), Repr::Int),
+    /// The number of digits, perhaps with a minus, that [`scan`] has found.
+    pub(super) fn of_integer(text: &str) -> Self {
+        let (digits, negative) = match text.strip_prefix('-') {
+            Some(digits) => (digits.as_bytes(), true),
+            None => (text.as_bytes(), false),
         };
-        Ok((Self(repr), at))
+        if digits.len() > 18 || (negative && digits == b"0") {
+            // Nineteen digits may be too many, and `-0` is no integer's text.
+            let canonical = text.parse().ok().filter(|_| text != "-0");
+            return Self(canonical.map_or_else(|| Repr::Text(text.into()), Repr::Int));
+        }
+        let magnitude = digits.iter().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0'));
+        Self(Repr::Int(if negative { -magnitude } else { magnitude }))
+    }
+
+    /// The number with a fraction or an exponent that [`scan`] has found.
+    pub(super) fn of_fraction(text: &str) -> Self {
+        Self(Repr::Text(text.into()))
     }
 
     /// The integer, if the text is the canonical decimal of an `i64` (`1.0`, `1e2` and `-0` are not).
@@ -107,7 +97,7 @@ impl Number {
     pub fn to_decimal(&self) -> Result<Decimal, NumberError> {
         match &self.0 {
             Repr::Int(integer) => Ok(Decimal::from(*integer)),
-            Repr::Text(text) => decimal_of(&Parts::of(text)),
+            Repr::Text(text) => short_decimal(text).map_or_else(|| decimal_of(&Parts::of(text)), Ok),
         }
     }
 
@@ -148,6 +138,20 @@ impl Number {
             Repr::Text(text) => text::heap_bytes(text),
         }
     }
+}
+
+/// Where the longest number ends that starts at `start`, and whether it is of digits alone; the error is the
+/// offset of the first byte that does not belong.
+pub(super) fn scan(bytes: &[u8], start: usize) -> Result<(usize, bool), usize> {
+    let first = start + usize::from(bytes.get(start) == Some(&b'-'));
+    let end = digits(bytes, first)?;
+    if end - first > 1 && bytes[first] == b'0' {
+        return Err(first + 1);
+    }
+    if matches!(bytes.get(end), Some(b'.' | b'e' | b'E')) {
+        return Ok((fraction_and_exponent(bytes, end)?, false));
+    }
+    Ok((end, true))
 }
 
 /// Where the fraction and exponent that start at `at` end.
@@ -208,6 +212,23 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// The decimal of a text without an exponent whose digits fit in 64 bits: of most.
+fn short_decimal(text: &str) -> Option<Decimal> {
+    let (digits, negative) = text.strip_prefix('-').map_or((text, false), |digits| (digits, true));
+    if digits.len() > 18 {
+        return None;
+    }
+    let (mut mantissa, mut fraction) = (0_i64, 0_u32);
+    for (at, byte) in digits.bytes().enumerate() {
+        match byte {
+            b'0'..=b'9' => mantissa = mantissa * 10 + i64::from(byte - b'0'),
+            b'.' => fraction = (digits.len() - at - 1) as u32,
+            _ => return None,
+        }
+    }
+    Decimal::new(i128::from(if negative { -mantissa } else { mantissa }), fraction).ok()
+}
+
 fn decimal_of(parts: &Parts<'_>) -> Result<Decimal, NumberError> {
     let mut mantissa = 0_i128;
     for digit in parts.integer.bytes().chain(parts.fraction.bytes()) {
@@ -250,7 +271,7 @@ impl From<Decimal> for Number {
     fn from(decimal: Decimal) -> Self {
         match (decimal.scale(), i64::try_from(decimal.mantissa())) {
             (0, Ok(integer)) => Self(Repr::Int(integer)),
-            _ => Self(Repr::Text(decimal.to_string().into())),
+            _ => Self(Repr::Text(decimal.with_text(|text| text.into()))),
         }
     }
 }

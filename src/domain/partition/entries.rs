@@ -155,7 +155,14 @@ impl TableWriter {
     /// The table.
     #[must_use]
     pub fn finish(self) -> Entries {
+        self.finish_placed(|frame| frame)
+    }
+
+    /// The table, with each frame where `place` says: where frames are may be known last.
+    #[must_use]
+    pub fn finish_placed(self, place: impl Fn(FrameAt) -> FrameAt) -> Entries {
         let mut table = self.table;
+        table.frames.iter_mut().for_each(|frame| *frame = place(*frame));
         table.packed.shrink_to_fit();
         table.restarts.shrink_to_fit();
         table.frames.shrink_to_fit();

@@ -17,6 +17,9 @@ use std::borrow::Cow;
 use std::mem::replace;
 use std::ops::Range;
 
+/// Keys for which there is room at once: those of a few short paths.
+const KEYS: usize = 16;
+
 /// One step of a resolved path.
 #[derive(Clone, Debug)]
 pub(super) enum Key<'a> {
@@ -93,7 +96,7 @@ fn beyond() -> Poison {
 
 impl<'s, 'a> Journal<'s, 'a> {
     pub(super) fn new(state: &'s mut Value) -> Self {
-        Self { state, keys: Vec::new(), entries: Vec::new(), growth: 0 }
+        Self { state, keys: Vec::with_capacity(KEYS), entries: Vec::new(), growth: 0 }
     }
 
     /// Whether nothing has changed so far.
@@ -438,11 +441,11 @@ fn step<'v>(
 ) -> Result<(&'v mut Value, Option<Undo>), Poison> {
     match (key, value) {
         (Key::Name(name), Value::Object(members)) => {
-            let created = !members.contains_key(name);
+            let others = members.len();
+            let (child, created) = members.found_or_inserted(name, Value::default);
             if created {
-                *growth += member_len(name, &Value::Null, members.len());
+                *growth += member_len(name, child, others);
             }
-            let child = members.get_or_insert_with(name, Value::default);
             Ok((child, created.then_some(Undo::PopMember)))
         }
         (Key::Index(index), Value::Array(elements)) => {

@@ -3,23 +3,28 @@
 //!
 //! | file | owns |
 //! |---|---|
+//! | [`document`] | texts that were checked, and what is read of them |
 //! | [`object`] | members in the order of their first insertion |
-//! | [`parse`] | strict RFC 8259 text to values, within limits |
+//! | [`parse`] | strict RFC 8259 text to values: limits and errors |
 //! | [`pointer`] | RFC 6901 pointers |
+//! | [`scan`] | checking a text |
 //! | [`write`] | values to text: as folded, canonical, pretty; digests |
 //!
 //! Invariant: what comes from bytes is never deeper than the limit it was parsed with, so the recursive
 //! functions here (and `drop`) need no limit of their own. Whoever nests values checks [`Value::depth`].
 
+pub mod document;
 pub mod object;
 pub mod parse;
 pub mod pointer;
+mod scan;
 #[cfg(test)]
 pub(super) mod strategy;
 #[cfg(test)]
 mod tests;
 pub mod write;
 
+pub use document::{Document, Part};
 pub use object::Object;
 pub use parse::{JsonError, Limits};
 pub use pointer::Pointer;

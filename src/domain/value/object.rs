@@ -16,7 +16,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
 
 /// Members up to which names are simply compared.
-const SMALL_MAX: usize = 16;
+pub(super) const SMALL_MAX: usize = 16;
 
 /// A name and its value; the unit the parser builds.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,46 +62,20 @@ impl Object {
         Self { slots: Vec::with_capacity(members), index: None }
     }
 
-    /// An object of these members (every slot filled); the error is the position of a name that came before.
-    pub(super) fn from_slots(slots: Vec<Option<Member>>) -> Result<Self, usize> {
-        if slots.len() > SMALL_MAX {
-            return Self { slots, index: None }.indexed();
-        }
-        // COST: one bit per (length, first, last byte) settles most names without comparing them to the
-        // others.
-        let mut seen = 0_u64;
-        for (slot, member) in slots.iter().enumerate() {
-            let name = member.as_ref().map_or("", |member| &member.name).as_bytes();
-            let (first, last) = (name.first().copied().unwrap_or(0), name.last().copied().unwrap_or(0));
-            let mark =
-                (name.len() as u64) ^ u64::from(first).wrapping_mul(7) ^ u64::from(last).wrapping_mul(29);
-            let bit = 1 << (mark % 64);
-            let clash =
-                |other: &Option<Member>| other.as_ref().is_some_and(|other| other.name.as_bytes() == name);
-            if seen & bit != 0 && slots[..slot].iter().any(clash) {
-                return Err(slot);
-            }
-            seen |= bit;
-        }
-        Ok(Self { slots, index: None })
+    /// An object of these members: every slot is filled, every name there once.
+    pub(super) fn from_unique(slots: Vec<Option<Member>>) -> Self {
+        let object = Self { slots, index: None };
+        if object.slots.len() > SMALL_MAX { object.indexed() } else { object }
     }
 
-    /// The same members without empty slots and with an index; the error is the position of a repeated name.
-    fn indexed(mut self) -> Result<Self, usize> {
+    /// The same members without empty slots and with an index.
+    fn indexed(mut self) -> Self {
         self.slots.retain(Option::is_some);
         let filled = self.slots.iter().flatten().enumerate();
         let mut entries: Vec<_> = filled.map(|(slot, member)| entry(&member.name, slot)).collect();
         entries.sort_unstable();
-        for same in entries.chunk_by(|a, b| a.0 == b.0).filter(|same| same.len() > 1) {
-            for (nth, (_, slot)) in same.iter().enumerate() {
-                let name = self.name_at(*slot as usize);
-                if same[..nth].iter().any(|(_, earlier)| self.name_at(*earlier as usize) == name) {
-                    return Err(*slot as usize);
-                }
-            }
-        }
         self.index = Some(Box::new(Index { entries: entries.into_iter().collect() }));
-        Ok(self)
+        self
     }
 
     fn name_at(&self, slot: usize) -> Option<&str> {
@@ -163,8 +137,19 @@ impl Object {
 
     /// The value of a member, which is created last if it is missing.
     pub fn get_or_insert_with(&mut self, name: &str, value: impl FnOnce() -> Value) -> &mut Value {
-        let slot = self.find(name).unwrap_or_else(|| self.push(name.into(), value()));
-        &mut self.slots[slot].as_mut().expect("a member that was found or pushed fills its slot").value
+        self.found_or_inserted(name, value).0
+    }
+
+    /// The value of a member and whether it was missing, in which case it is created last.
+    pub(in super::super) fn found_or_inserted(
+        &mut self,
+        name: &str,
+        value: impl FnOnce() -> Value,
+    ) -> (&mut Value, bool) {
+        let found = self.find(name);
+        let slot = found.unwrap_or_else(|| self.push(name.into(), value()));
+        let member = self.slots[slot].as_mut().expect("a member that was found or pushed fills its slot");
+        (&mut member.value, found.is_none())
     }
 
     /// Appends a member whose name is new and returns its slot.
@@ -175,7 +160,7 @@ impl Object {
         }
         self.slots.push(Some(Member { name, value }));
         if self.index.is_none() && self.slots.len() > SMALL_MAX {
-            *self = std::mem::take(self).indexed().expect("the names of an object are unique");
+            *self = std::mem::take(self).indexed();
         }
         slot
     }
@@ -223,7 +208,7 @@ impl Object {
             _ => {
                 self.slots.insert(slot.min(self.slots.len()), member);
                 if self.index.is_some() {
-                    *self = std::mem::take(self).indexed().expect("the names of an object are unique");
+                    *self = std::mem::take(self).indexed();
                 }
             }
         }
@@ -236,7 +221,7 @@ impl Object {
             return;
         }
         if index.entries.len() > SMALL_MAX / 2 {
-            *self = std::mem::take(self).indexed().expect("the names of an object are unique");
+            *self = std::mem::take(self).indexed();
         } else {
             self.slots.retain(Option::is_some);
             self.index = None;

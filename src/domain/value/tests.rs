@@ -5,6 +5,7 @@ use super::strategy::documents;
 use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use std::borrow::Cow;
 
 fn parse(text: &str) -> Value {
     Value::parse(text.as_bytes(), &Limits::default()).unwrap()
@@ -303,6 +304,39 @@ proptest! {
     fn any_bytes_at_all_are_answered(bytes in vec(any::<u8>(), 0..200)) {
         if let Ok(value) = Value::parse(&bytes, &Limits::default()) {
             prop_assert_eq!(parse(&value.to_json()), value);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_document_answers_pointers_as_its_value_does(value in documents(), escaped in any::<bool>()) {
+        let mut text = value.to_json();
+        if escaped {
+            // Names that need their escapes undone.
+            text = text.replace('A', "\\u0041");
+        }
+        let document = Document::parse(text.as_bytes(), &Limits::default()).unwrap();
+        prop_assert_eq!(&document.root().to_value(), &value);
+        let mut pointers = vec![Pointer::default()];
+        while let Some(pointer) = pointers.pop() {
+            let (part, expected) = (document.root().pointer(&pointer), value.pointer(&pointer));
+            prop_assert_eq!(part.map(Part::to_value), expected.cloned());
+            let (part, Some(expected)) = (part.unwrap(), expected) else { unreachable!() };
+            prop_assert_eq!(part.as_str(), expected.as_str().map(Cow::from));
+            prop_assert_eq!(part.as_i64(), expected.as_i64());
+            prop_assert_eq!(part.number_text().map(str::to_owned), expected.as_number().map(Number::to_string));
+            let names: Vec<String> = match expected {
+                Value::Array(elements) => (0..elements.len()).map(|at| at.to_string()).collect(),
+                Value::Object(members) => members.keys().map(str::to_owned).collect(),
+                _ => Vec::new(),
+            };
+            prop_assert!(part.pointer(&["no such name"].into_iter().collect()).is_none());
+            for name in names {
+                let mut below = pointer.clone();
+                below.push(name);
+                pointers.push(below);
+            }
         }
     }
 }

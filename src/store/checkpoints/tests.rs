@@ -1,14 +1,16 @@
 //! What a reader meets of checkpoints at rest, without a partition.
 
 use super::*;
-use crate::codec::pack::Class;
+use crate::codec::body::encode_increment;
+use crate::codec::compress::{Compression, Encoder};
+use crate::codec::pack::{Class, PackWriter, pack_name};
 use crate::domain::error::ErrorKind;
 use crate::domain::ids::Version;
 use crate::domain::partition::CheckpointItem;
-use crate::domain::record::{RawRecord, StoredEvent};
+use crate::domain::record::{IncrementBody, RawRecord, RecordId, RecordMeta, StoredEvent};
 use crate::domain::row::PartitionKey;
 use crate::store::blobs::{Blobs, MemoryBlobs};
-use crate::store::encode::NewEntry;
+use crate::store::flush::CheckpointPart;
 use crate::store::index::MemoryIndex;
 use crate::store::packs::CompressionPlan;
 use futures_util::FutureExt;
@@ -39,10 +41,12 @@ fn a_probe_answers_as_the_table_does() {
     };
     let (pack, kind) = (PackId([3; 16]), Arc::<str>::from("order"));
     let sizes = [(0, 500), (1, 40)];
-    let entries = sizes.into_iter().flat_map(|(partition, count)| (0..count).map(move |n| (partition, n)));
-    let entries = entries.map(|(partition, n)| NewEntry::of_checkpoint(&log(partition), &kind, item(n)));
-    let entries: Vec<NewEntry> = entries.collect::<Result<_>>().unwrap();
-    let encoded = packs().encode(Class::Checkpoint, pack, Timestamp(0), entries).unwrap();
+    let part = |(partition, count)| CheckpointPart {
+        partition: log(partition),
+        kind: Arc::clone(&kind),
+        items: (0..count).map(item).collect(),
+    };
+    let encoded = packs().encode_checkpoint(pack, Timestamp(0), sizes.map(part).into()).unwrap();
     blobs.put_new(&encoded.name, &encoded.bytes).now_or_never().unwrap().unwrap();
     let row = |partition, entries| CheckpointRow {
         key: log(partition),
@@ -99,17 +103,33 @@ fn a_filter_finds_all_that_is_there_and_little_else() {
     assert_eq!(filter_bits(0, "order", "x").count(), 0);
 }
 
+fn meta(kind: &str, n: i64, from: Version) -> RecordMeta {
+    RecordMeta {
+        id: RecordId {
+            key: AggregateKey { kind: kind.into(), id: item(n).id },
+            lineage: Lineage(1),
+            upto_version: from.next(),
+            kind: RecordKind::Increment,
+            from_version: from,
+        },
+        partition: PartitionNo(0),
+        first_offset: Offset(n),
+        last_offset: Offset(n),
+        leader_epoch: 0,
+        effective_time: Timestamp(0),
+        chain: None,
+        state_digest: None,
+        is_deleted: false,
+        is_quarantined: false,
+        trail: None,
+    }
+}
+
 /// Goal: a footer that no worker wrote is refused as a whole. Method: one partition's part with an id twice,
 /// then with two types.
 #[test]
 fn a_part_has_one_type_and_each_id_once() {
-    let at = |kind: &str, n, from: u64| {
-        let mut item = item(n);
-        item.from = Version(from);
-        let event = StoredEvent { version: Version(from + 1), ..item.events[0].clone() };
-        item.events = vec![event].into();
-        NewEntry::of_checkpoint(&log(0), &kind.into(), item).unwrap()
-    };
+    let at = |kind: &str, n, from: u64| (kind.to_owned(), n, Version(from));
     let twice = || vec![at("order", 1, 1), at("order", 1, 2), at("order", 2, 1)];
     let types = || vec![at("invoice", 1, 1), at("order", 2, 1), at("order", 3, 1)];
     let sound = || vec![at("order", 1, 1), at("order", 2, 1), at("order", 3, 1)];
@@ -118,8 +138,15 @@ fn a_part_has_one_type_and_each_id_once() {
         let port = Arc::clone(&blobs) as Arc<dyn Blobs>;
         let packs = Packs::new(Arc::new(MemoryIndex::new()), port, CompressionPlan::default(), [7; 16]);
         let pack = PackId([3; 16]);
-        let encoded = packs.encode(Class::Checkpoint, pack, Timestamp(0), entries).unwrap();
-        blobs.put_new(&encoded.name, &encoded.bytes).now_or_never().unwrap().unwrap();
+        let mut writer = PackWriter::new(packs.header(Class::Checkpoint, pack, Timestamp(0)));
+        let mut encoder = Encoder::new(Compression::default(), None).unwrap();
+        for (kind, n, from) in entries {
+            let body = IncrementBody { events: item(n).events.to_vec(), quarantine: None };
+            let body = encode_increment(&body, &item(n).id).unwrap();
+            writer.add(meta(&kind, n, from), &body, &mut encoder).unwrap();
+        }
+        let name = pack_name(Class::Checkpoint, pack);
+        blobs.put_new(&name, &writer.finish().unwrap().bytes).now_or_never().unwrap().unwrap();
         let (first_offset, end_offset) = (Offset(0), Offset(500));
         let row = CheckpointRow { key: log(0), pack, first_offset, end_offset, entries: 3, object_bytes: 9 };
         let key = AggregateKey { kind: "order".into(), id: item(2).id };

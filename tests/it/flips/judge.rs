@@ -7,7 +7,6 @@ use crate::process::Reply;
 use crate::truth::{Question, encoded, questions};
 use serde_json::Value;
 use snapfold::codec::dictionary::Dictionary;
-use snapfold::codec::pack::verify_pack;
 use snapfold::domain::ids::{Digest, PackId};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -35,7 +34,7 @@ pub(super) struct Verdict {
     pub(super) wrong: Vec<String>,
     /// Questions that got a refusal in place of an answer, without those that only rest can answer.
     pub(super) refused: u64,
-    /// A refusal, the metric, an answer or `verify` tells of it.
+    /// A refusal, the metric, an answer or `verify` of whole packs tells of it.
     pub(super) is_told: bool,
     /// A frame has other bytes, which decode to the same: zstd does not use all bits of its frames.
     pub(super) are_bits_unused: bool,
@@ -92,7 +91,7 @@ pub(super) fn about(world: &World, id: &str, from: u64, upto: u64) -> Vec<String
         format!("/snapshots/{upto}/blob"),
     ];
     let asked = versions.into_iter().chain(at).chain(more).map(|path| format!("{base}{path}"));
-    let verify = format!("POST {base}/verify");
+    let verify = format!("POST {base}/verify?mode=pack");
     asked.chain([verify]).collect()
 }
 
@@ -183,7 +182,7 @@ impl<'a> Judge<'a> {
                 true => verdict.are_bits_unused = true,
                 false => verdict.wrong.push(format!("{path}: other bytes")),
             }
-        } else if path.ends_with("/verify") && status == 200 {
+        } else if path.contains("/verify?") && status == 200 {
             let body = json(&told.body);
             verdict.is_told |= body["ok"] == false;
             let healed = |one: &Value| one["healed"] == true;
@@ -213,15 +212,6 @@ impl<'a> Judge<'a> {
         });
         let alike: Vec<bool> = decoded.collect();
         !alike.is_empty() && alike.into_iter().all(|alike| alike)
-    }
-
-    /// Whether reading every byte of the changed objects finds something.
-    pub(super) fn scrub(&self, change: &Change) -> bool {
-        let dictionary = |digest: &Digest| self.dictionaries.get(digest).cloned();
-        change.objects.iter().any(|(name, bytes)| {
-            let (Some(bytes), Some(pack)) = (bytes, pack_id(name)) else { return false };
-            verify_pack(pack, bytes, dictionary).map_or(true, |report| !report.is_sound())
-        })
     }
 }
 

@@ -219,6 +219,7 @@ impl World {
             rules: self.stream.rules(),
             reader,
             clock,
+            folding: Arc::new(TokioSpawn::new(tokio::runtime::Handle::current())),
             spawn: Arc::new(TokioSpawn::new(tokio::runtime::Handle::current())),
             topic: Arc::clone(&self.stream.topic),
             topic_id: TOPIC_ID,

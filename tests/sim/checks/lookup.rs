@@ -210,7 +210,7 @@ fn snapshots_have_ids_and_differences_lead_from_one_to_the_next() {
 fn verifying_finds_what_is_lost_and_says_that_reads_heal_it() {
     let hall = hall(6);
     let verify = |mode| hall.ask(ANY, move |lookup| async move { lookup.verify("a", None, mode).await });
-    for mode in [VerifyMode::Checksum, VerifyMode::Replay] {
+    for mode in [VerifyMode::Checksum, VerifyMode::Pack, VerifyMode::Replay] {
         let verified = verify(mode).expect("it can be answered");
         assert!(verified.ok && verified.checked >= 4, "{verified:?}");
     }
