@@ -25,7 +25,7 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, PackId, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::{PortError, PortResult};
-use crate::domain::partition::{CheckpointItem, Entries, LiveCheckpoint, SnapshotItem, Tail};
+use crate::domain::partition::{CheckpointItem, Entries, LiveCheckpoint, SnapshotItem};
 use crate::domain::record::StoredEvent;
 use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
 use futures_util::future::{self, BoxFuture};
@@ -120,12 +120,10 @@ impl SnapshotStore {
     ///
     /// # Errors
     /// One answer for each part, in order; an error means that nothing about that part is certain.
-    pub async fn put_snapshots(&self, mut flushes: Vec<Flush>) -> Vec<Result<Stored>> {
+    pub async fn put_snapshots(&self, flushes: Vec<Flush>) -> Vec<Result<Stored>> {
         let started = self.clock.monotonic_ms();
         let now = self.clock.now();
-        let tails: Vec<_> = flushes.iter_mut().map(|flush| std::mem::take(&mut flush.item.tail)).collect();
-        let reads = flushes.iter().zip(tails);
-        let reads = reads.map(|(flush, tail)| -> BoxFuture<'_, _> { Box::pin(self.events_of(flush, tail)) });
+        let reads = flushes.iter().map(|flush| -> BoxFuture<'_, _> { Box::pin(self.events_of(flush)) });
         let reads: Vec<_> = reads.collect();
         let events: Vec<_> = stream::iter(reads).buffered(READS_AT_ONCE).collect().await;
         let (packs, clock) = (Arc::clone(&self.packs), Arc::clone(&self.clock));
@@ -189,10 +187,10 @@ impl SnapshotStore {
 
     /// The events up to the last cut that are to be written: those in live checkpoints, then the tail. Only
     /// the tail where no increment is written.
-    async fn events_of(&self, flush: &Flush, tail: Tail) -> Result<Vec<StoredEvent>> {
+    async fn events_of(&self, flush: &Flush) -> Result<Vec<StoredEvent>> {
         let item = &flush.item;
         if !item.increment {
-            return Ok(tail.to_vec());
+            return Ok(item.tail.to_vec());
         }
         let key = AggregateKey { kind: Arc::clone(&flush.kind), id: Arc::clone(&item.id) };
         let mut next = item.row.next();
@@ -211,7 +209,7 @@ impl SnapshotStore {
                 }
             }
         }
-        for event in &tail {
+        for event in &item.tail {
             if event.version == next && event.version <= last {
                 next = next.next();
                 events.push(event.clone());
