@@ -159,6 +159,8 @@ pub struct Reconstructor {
 pub struct View<C> {
     /// Events below it are all in rows and checkpoints.
     pub low_watermark: Offset,
+    /// The low watermark that was read: the same, but where a checkpoint is unreadable.
+    pub told: Offset,
     /// What was asked for of the live checkpoints: their tables, or what they hold of one aggregate.
     pub checkpoints: Vec<C>,
     /// Those that are listed too and cannot be read. What they held is left to the log as far as it reaches.
@@ -182,6 +184,7 @@ impl View<LiveCheckpoint> {
     pub fn of(&self, id: &str) -> View<Held> {
         View {
             low_watermark: self.low_watermark,
+            told: self.told,
             checkpoints: self.checkpoints.iter().filter_map(|live| Held::of(live, id)).collect(),
             unreadable: self.unreadable.clone(),
             lost_below: self.lost_below,
@@ -282,7 +285,7 @@ impl Reconstructor {
         let rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
         let valid =
             rows.iter().filter(|row| row.topic_id == bounds.topic_id || mutant(Mutant::TopicIdIgnored));
-        let mut low_watermark = valid.map(|row| row.low_watermark).max().unwrap_or(bounds.start);
+        let told = valid.map(|row| row.low_watermark).max().unwrap_or(bounds.start);
         let listed = match early_list {
             Some(listed) => listed,
             None => {
@@ -320,7 +323,7 @@ impl Reconstructor {
         }
         // Their entries are unknown, their offsets are not. Where the log has them all, it is as if the
         // watermark had not passed them.
-        let mut lost_below = None;
+        let (mut low_watermark, mut lost_below) = (told, None);
         for row in &unreadable {
             if row.first_offset >= bounds.start {
                 low_watermark = low_watermark.min(row.first_offset);
@@ -328,7 +331,7 @@ impl Reconstructor {
                 lost_below = lost_below.max(Some(row.end_offset));
             }
         }
-        Ok(Some(View { low_watermark, checkpoints, unreadable, lost_below }))
+        Ok(Some(View { low_watermark, told, checkpoints, unreadable, lost_below }))
     }
 
     /// Where a checkpoint with these leader epochs was cut, if it was.

@@ -127,7 +127,7 @@ impl Reconstructor {
                 // read.
                 Err(error)
                     if matches!(error.kind, ErrorKind::Gone | ErrorKind::Corrupt)
-                        && self.has_moved(view.low_watermark, partition).await? =>
+                        && self.has_moved(view.told, partition).await? =>
                 {
                     last = Error::new(ErrorKind::Unavailable, "not-caught-up", error.detail);
                 }

@@ -107,6 +107,8 @@ pub(super) struct Live {
     reach: BTreeMap<usize, Version>,
     /// Entries before this one were asked to become snapshots.
     pub(super) walked: usize,
+    /// How often all of it was asked for and nothing came of it any more.
+    pub(super) walks: u32,
     retired: bool,
 }
 
@@ -136,7 +138,18 @@ impl Live {
         let left = superseded.iter().filter(|gone| !**gone).count();
         ahead.sort_unstable_by(|a, b| b.cmp(a));
         let reach = BTreeMap::new();
-        Self { checkpoint, ignore_from, filter, superseded, left, ahead, reach, walked: 0, retired: false }
+        Self {
+            checkpoint,
+            ignore_from,
+            filter,
+            superseded,
+            left,
+            ahead,
+            reach,
+            walked: 0,
+            walks: 0,
+            retired: false,
+        }
     }
 
     /// All below this offset that was folded again is covered by what this worker has seen acknowledged. What

@@ -372,10 +372,11 @@ impl Partition {
             self.want_snapshot(slot, Trigger::Age, effects);
         }
         let minted_before = now.wall.0.saturating_sub(i64::try_from(age_max).unwrap_or(i64::MAX));
-        for index in 0..self.checkpoints.len() {
-            if self.checkpoints[index].pack().minted_at().0 <= minted_before {
-                self.trip_entries(index, Trigger::Age, effects);
-            }
+        let is_old = |at: &usize| self.checkpoints[*at].pack().minted_at().0 <= minted_before;
+        let mut old: Vec<usize> = (0..self.checkpoints.len()).filter(is_old).collect();
+        old.sort_by_key(|at| self.checkpoints[*at].walks);
+        for index in old {
+            self.trip_entries(index, Trigger::Age, effects);
         }
         self.trip_debt(effects);
         self.start_waiting(effects);
@@ -393,14 +394,25 @@ impl Partition {
     fn trip_debt(&mut self, effects: &mut Vec<Effect>) {
         let tables: usize = self.checkpoints.iter().map(super::checkpoints::Live::heap_bytes).sum();
         let scattered = self.checkpoints_overlap && self.checkpoints.len() > LIVE_MAX;
-        if scattered || self.live_bytes() > self.settings.live_bytes_max {
-            self.trip_entries(0, Trigger::Debt, effects);
+        let trigger = if scattered || self.live_bytes() > self.settings.live_bytes_max {
+            Trigger::Debt
         } else if tables > self.settings.memory_bytes_max / 2 {
-            self.trip_entries(0, Trigger::Memory, effects);
+            Trigger::Memory
+        } else {
+            return;
+        };
+        let least = (0..self.checkpoints.len()).min_by_key(|at| self.checkpoints[*at].walks);
+        if let Some(index) = least {
+            self.trip_entries(index, trigger, effects);
         }
     }
 
     /// Trips the entries of one live checkpoint, as many as loads and snapshots have room for.
+    ///
+    /// SUBTLE: an aggregate that can be read neither here nor from the log keeps its entries, and so their
+    /// checkpoints, for ever. So those that came to nothing wait until all others have had their turn: else a
+    /// few of them would take all loads, the tables of later ones would fill the memory, and no record would
+    /// be taken any more (seed 514, counted).
     fn trip_entries(&mut self, index: usize, trigger: Trigger, effects: &mut Vec<Effect>) {
         loop {
             let busy = self.loads_in_flight >= self.settings.loads_max
@@ -412,6 +424,7 @@ impl Partition {
             if live.walked == live.len() {
                 // What is left was tripped and failed or is in flight; the next walk finds it.
                 live.walked = 0;
+                live.walks += u32::from(self.loads_in_flight + self.snapshots_in_flight == 0);
                 return;
             }
             let at = live.walked;

@@ -3,6 +3,7 @@
 //! | file | owns |
 //! |---|---|
 //! | [`list`] | names in byte order, from folders that have none |
+//! | [`cached`] | small reads that need not wait |
 //!
 //! *Order*: bytes go to a file in `.writing`, fsync, then a hard link gives it its name, which fails if the
 //! name is taken (a rename would replace), then fsync of the folders. So a name is there with all its bytes
@@ -12,10 +13,11 @@
 //! *If cancelled*: as if it failed. *What may leak*: files in `.writing`; opening the folder removes those
 //! that no living process holds. Folders that became empty stay.
 //!
-//! COST: a small range read is one hop to a thread for blocking work and open, pread, close: the hop costs
-//! more than the three calls, so files are not kept open (a kept file would also hide a deletion by somebody
-//! else).
+//! COST: a range read that must wait for the disk is one hop to a thread for blocking work and open, pread,
+//! close: the hop costs more than the three calls, so files are not kept open (a kept file would also hide a
+//! deletion by somebody else).
 
+mod cached;
 mod list;
 
 use super::{Blob, Blobs, check_name};
@@ -310,11 +312,17 @@ impl Blobs for LocalBlobs {
     }
 
     fn get_range<'a>(&'a self, name: &'a str, start: u64, len: u64) -> BoxFuture<'a, PortResult<Blob>> {
-        // What is claimed is bounded by what is there before anything is allocated.
-        Box::pin(self.read(name, move |file, whole| {
-            let start = start.min(whole);
-            read_range(file, start, len.min(whole - start))
-        }))
+        Box::pin(async move {
+            if let Some(bytes) = cached::range(&self.path(name)?, start, len) {
+                return Ok(bytes);
+            }
+            // What is claimed is bounded by what is there before anything is allocated.
+            let read = move |file, whole: u64| {
+                let start = start.min(whole);
+                read_range(file, start, len.min(whole - start))
+            };
+            self.read(name, read).await
+        })
     }
 
     fn get_tail<'a>(&'a self, name: &'a str, len: u64) -> BoxFuture<'a, PortResult<(Blob, u64)>> {
