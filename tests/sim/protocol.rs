@@ -11,6 +11,7 @@ use crate::subject::{Fleet, Running, Subject};
 use crate::world::{Outcome, Parts, Setup, World};
 use snapfold::codec::pack::Class;
 use snapfold::domain::ids::{Offset, PartitionNo};
+use snapfold::domain::row::PartitionKey;
 use snapfold::worker::Status;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -89,7 +90,8 @@ fn is_quiet(world: &World, fleet: &Fleet) -> bool {
             rest.is_ok_and(|fetched| fetched.records.is_empty())
         };
         // While readers see the watermark come, their answers may be "not caught up" (seed 1068, given).
-        let told = world.index.acked_watermark(spec.topic, partition, bounds.topic_id);
+        let log = PartitionKey { topic: spec.topic.into(), partition, lineage: active.lineage };
+        let told = world.index.acked_mark(&log, active.topic_id);
         statuses.get(&partition).is_some_and(|status| {
             covered(status.position)
                 && covered(status.low_watermark)
