@@ -1,6 +1,6 @@
 //! Records on their way into a pack: what they say, encoding, and the proof that what was encoded reads back.
 //!
-//! Invariants: nothing is written whose bytes were not decoded again and compared (rule 8); a pack is a
+//! Invariants: nothing is written whose frame was not decoded again and compared (rule 8); a pack is a
 //! function of its entries, settings and dictionaries, so encoding it again gives the same bytes.
 
 use super::flush::Flush;

@@ -1,7 +1,7 @@
 //! A checkpoint's pack: all partitions' fresh events, and of each partition the row and the table.
 //!
 //! Invariants: as of `encode`. Each event is decoded from what was compressed and compared before it is let
-//! go of (rule 8), while both are still at hand.
+//! go of (rule 8), while both are still at hand. Where frames end up in the object is laid out after that.
 
 use super::flush::CheckpointPart;
 use super::packs::{Class, Packs};

@@ -142,6 +142,28 @@ pub(crate) fn log_that_passes_an_owner() -> Outcome {
     stage.ask_all()
 }
 
+/// The same with one owner alone, which has folded more than it has covered: nobody else will cover that, so it
+/// does before it stands still, and says from where on events are lost.
+#[test]
+fn log_that_passes_its_only_owner() {
+    let stage = Stage::new();
+    let owner = stage.worker("owner");
+    stage.events(1..=1);
+    stage.append(2, "s1");
+    stage.append(3, "s1");
+    while stage.status(owner).position != Offset(3) {
+        stage.world.idle(1);
+    }
+    assert_eq!(stage.status(owner).low_watermark, Offset(1), "it has folded more than it has covered");
+    stage.rule(owner, "next", Fate::Refused, 50);
+    stage.append(4, "s1");
+    stage.append(5, "s1");
+    stage.world.broker.retain(TOPIC, HERE, Offset(4));
+    stage.world.idle(5_000);
+    let lost = worker::Refusal::RetentionPassed { low_watermark: Offset(3), start: Offset(4) };
+    assert_eq!(stage.status(owner).refused, Some(lost));
+}
+
 /// The topic is deleted and created again, with another history under the same ids and offsets. A worker of
 /// the old lineage must not go on with it, and a reader of the old lineage must not count it on.
 pub(crate) fn topic_that_is_created_again() -> Outcome {

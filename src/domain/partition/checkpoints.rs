@@ -107,8 +107,9 @@ pub(super) struct Live {
     reach: BTreeMap<usize, Version>,
     /// Entries before this one were asked to become snapshots.
     pub(super) walked: usize,
-    /// How often all of it was asked for and nothing came of it any more.
+    /// How often all of it was asked for and nothing had come of it since the time before.
     pub(super) walks: u32,
+    left_at_walk: usize,
     retired: bool,
 }
 
@@ -148,6 +149,7 @@ impl Live {
             reach,
             walked: 0,
             walks: 0,
+            left_at_walk: 0,
             retired: false,
         }
     }
@@ -179,6 +181,13 @@ impl Live {
 
     pub(super) fn len(&self) -> usize {
         self.superseded.len()
+    }
+
+    /// All of it was asked for: what is left has failed or is in flight, and is asked for again.
+    pub(super) fn end_walk(&mut self) {
+        let before = std::mem::replace(&mut self.left_at_walk, self.left);
+        self.walks += u32::from(before == self.left);
+        self.walked = 0;
     }
 
     /// The entry at `index`, unless it is superseded.

@@ -2,7 +2,7 @@
 //!
 //! A trip of `eventThreshold` or `sizeThreshold` freezes a *cut* at once, whether its snapshot can be taken
 //! or must wait for one in flight, for an adoption or for its turn. One flight carries all cuts that wait,
-//! so however slow flushes are, no increment spans more events than were promised.
+//! so an increment spans no more events than were promised, unless cuts have no room (`grown`).
 //!
 //! INVARIANT: cuts are in version order and no two have one version; those in flight come first. Thresholds
 //! count from the newest of them (`Baseline`). What is dropped gives its range back: the next cut spans it.

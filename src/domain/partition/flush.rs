@@ -184,6 +184,7 @@ impl Partition {
         let Some((slot, id)) = self.touch_down(flight) else { return };
         let live = self.slots.get_mut(slot).live_mut().expect("what is in flight is not evicted");
         let stored = *live.busy.flight.take().expect("the flight of this slot");
+        live.busy.given_up = false;
         assert_eq!(stored.id, flight, "one snapshot of an aggregate at a time");
         // Rule 3: only what the snapshot holds is covered; what was folded since stays dirty.
         let covered =
@@ -228,6 +229,7 @@ impl Partition {
         let live = self.slots.get_mut(slot).live_mut().expect("what is in flight is not evicted");
         let lost = *live.busy.flight.take().expect("the flight of this slot");
         live.busy.manual.extend(lost.replies);
+        live.busy.given_up = true;
         if live.busy.whole {
             // A full record alone, at the head: increments up to the cuts cannot be written.
             live.thaw_all();
@@ -423,8 +425,7 @@ impl Partition {
             }
             if live.walked == live.len() {
                 // What is left was tripped and failed or is in flight; the next walk finds it.
-                live.walked = 0;
-                live.walks += u32::from(self.loads_in_flight + self.snapshots_in_flight == 0);
+                live.end_walk();
                 return;
             }
             let at = live.walked;

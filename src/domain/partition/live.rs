@@ -80,6 +80,8 @@ pub(super) struct Busy {
     pub(super) unreadable: bool,
     /// The next snapshot is a full record alone: the events since the last row cannot all be read back.
     pub(super) whole: bool,
+    /// The last flight was given up: what its end waits for may never come, so nobody waits for it.
+    pub(super) given_up: bool,
     /// Events that could not be folded because the partition halts before the first of them.
     pub(super) stuck: VecDeque<Decoded>,
     pub(super) stuck_bytes: usize,
@@ -127,6 +129,7 @@ const NOTHING: &Busy = &Busy {
     queued: false,
     unreadable: false,
     whole: false,
+    given_up: false,
     stuck: VecDeque::new(),
     stuck_bytes: 0,
 };
@@ -239,7 +242,7 @@ impl Live {
         Noted {
             may_go: self.may_evict(is_uncovered),
             has_cuts_waiting: self.cuts_waiting() > 0,
-            has_enough_cuts: self.busy.cuts.len() >= CUTS_ENOUGH,
+            has_enough_cuts: self.busy.cuts.len() >= CUTS_ENOUGH && !self.busy.given_up,
             is_in_flight: self.busy.flight.is_some(),
         }
     }

@@ -100,7 +100,7 @@ fn deleted_quarantined_and_not_yet_born_are_answers_too() {
     ] {
         assert!(body.contains(part), "{part}: {body}");
     }
-    answer.aggregate = Aggregate { quarantine: Some(mark), ..Aggregate::genesis("order", "o/42") };
+    answer.aggregate = Aggregate { quarantine: Some(Box::new(mark)), ..Aggregate::genesis("order", "o/42") };
     let view = HeadView { answer, snapshots: 0, latest_snapshot: None, durable: Durable::Log };
     let body = text(head(&ABOUT, &view));
     for part in [

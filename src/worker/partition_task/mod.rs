@@ -77,6 +77,8 @@ struct Task {
     next_reply: u64,
     leader_epoch: i32,
     replay_until: Offset,
+    /// Somebody asked it to drain.
+    is_revoked: bool,
     done: bool,
 }
 
@@ -102,7 +104,7 @@ pub(super) async fn run(
         let mut task = Task::new(components.clone(), partition, bounds, requests.clone(), handle.clone());
         task.publish();
         let ending = task.fold_until_the_end(number, &mut commands).await;
-        if ending == Ending::Passed && task.drained.is_empty() {
+        if ending == Ending::Passed && !task.is_revoked {
             continue;
         }
         let kept = mutant(Mutant::MemoryKeptOnRevoke).then_some(task.partition);
@@ -116,9 +118,9 @@ pub(super) async fn run(
 enum Ending {
     /// It is covered, or nobody wants it any more.
     Done,
-    /// The log has forgotten the next record: another owner has covered it, so what is in memory here is out
-    /// of date, and folding starts again where that owner's low watermark is. If nobody has covered it, the
-    /// start says so.
+    /// The log has forgotten the next record. Where another owner has covered it, what is in memory here is
+    /// out of date, and folding starts again at that owner's low watermark. Where nobody has, what was folded
+    /// is covered first, and the start says what is lost.
     Passed,
 }
 
@@ -161,6 +163,7 @@ impl Task {
             next_reply: 0,
             leader_epoch: bounds.leader_epoch,
             replay_until: bounds.end,
+            is_revoked: false,
             done: false,
         }
     }
@@ -171,13 +174,26 @@ impl Task {
         commands: &mut mpsc::UnboundedReceiver<Command>,
     ) -> Ending {
         while !self.done {
-            let Some(records) = self.open_records(number, commands).await else { break };
-            self.fold_while_readable(records, commands).await;
+            let Some(mut records) = self.open_records(number, commands).await else { break };
+            self.fold_while_readable(&mut records, commands).await;
             if !self.done && self.is_passed(number).await {
+                if !self.is_covered_by_another().await {
+                    // A partition that drains wants no records.
+                    self.step(Input::Drain);
+                    self.fold_while_readable(&mut records, commands).await;
+                }
                 return Ending::Passed;
             }
         }
         Ending::Done
+    }
+
+    /// Whether somebody's low watermark is beyond the position; false also if the index does not say.
+    async fn is_covered_by_another(&mut self) -> bool {
+        let (key, position) = (self.partition.key().clone(), self.partition.position());
+        let rows = self.components.store.index.watermarks(&key).await.unwrap_or_default();
+        let topic_id = self.components.topic_id;
+        rows.iter().any(|row| row.topic_id == topic_id && row.low_watermark > position)
     }
 
     /// Whether the log starts beyond the position.
@@ -215,7 +231,7 @@ impl Task {
 
     async fn fold_while_readable(
         &mut self,
-        mut records: Box<dyn Records>,
+        records: &mut Box<dyn Records>,
         commands: &mut mpsc::UnboundedReceiver<Command>,
     ) {
         let clock = Arc::clone(&self.components.clock);
@@ -324,6 +340,7 @@ impl Task {
                 self.step(Input::SnapshotNow(id, reply));
             }
             Command::Drain(sender) => {
+                self.is_revoked = true;
                 self.drained.push(sender);
                 self.step(Input::Drain);
             }

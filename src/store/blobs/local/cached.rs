@@ -19,7 +19,8 @@ pub(super) fn range(path: &Path, start: u64, len: u64) -> Option<Blob> {
     use rustix::io::{ReadWriteFlags, preadv2};
     use std::io::IoSliceMut;
 
-    if len > LEN_MAX {
+    // The highest offset means the current one to the kernel.
+    if len > LEN_MAX || i64::try_from(start).is_err() {
         return None;
     }
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
