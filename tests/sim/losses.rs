@@ -142,8 +142,8 @@ pub(crate) fn log_that_passes_an_owner() -> Outcome {
     stage.ask_all()
 }
 
-/// The same with one owner alone, which has folded more than it has covered: nobody else will cover that, so it
-/// does before it stands still, and says from where on events are lost.
+/// The same with one owner alone, which has folded more than it has covered: nobody else will cover that, so
+/// it does before it stands still, and says from where on events are lost.
 #[test]
 fn log_that_passes_its_only_owner() {
     let stage = Stage::new();
