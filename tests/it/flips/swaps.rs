@@ -31,15 +31,20 @@ fn paths(run: &Run<'_>, held: &[&Held]) -> Vec<String> {
     held.iter().flat_map(|held| about(run.world, &held.id, held.from, held.upto)).collect()
 }
 
-/// Two frames of one pack, all that lies between them moved along.
-fn frames(run: &mut Run<'_>) {
-    // Nobody reads a checkpoint that was retired.
+/// Names of all objects but checkpoints that were retired, which nobody reads.
+fn read_objects(run: &Run<'_>) -> Vec<String> {
     let live: Vec<&[u8]> = run.keys(CHECKPOINTS).into_iter().map(|key| &key[key.len() - 16..]).collect();
     let is_read = |name: &&String| match pack_id(name) {
         Some(pack) => !name.contains("/checkpoint/") || live.contains(&&pack.0[..]),
-        None => false,
+        None => true,
     };
-    let names: Vec<String> = run.world.objects.keys().filter(is_read).cloned().collect();
+    run.world.objects.keys().filter(is_read).cloned().collect()
+}
+
+/// Two frames of one pack, all that lies between them moved along.
+fn frames(run: &mut Run<'_>) {
+    let mut names = read_objects(run);
+    names.retain(|name| pack_id(name).is_some());
     let mut done = 0;
     while done < PAIRS * run.per_field {
         let name = &names[run.dice.below(names.len() as u64) as usize];
@@ -75,7 +80,7 @@ fn frames(run: &mut Run<'_>) {
 
 /// Two objects under each other's name.
 fn objects(run: &mut Run<'_>) {
-    let names: Vec<String> = run.world.objects.keys().cloned().collect();
+    let names = read_objects(run);
     for _ in 0..PAIRS * run.per_field {
         let (a, b) = pair(run, names.len());
         let (a, b) = (&names[a], &names[b]);
