@@ -95,7 +95,7 @@ fn is_quiet(world: &World, fleet: &Fleet) -> bool {
         statuses.get(&partition).is_some_and(|status| {
             covered(status.position)
                 && covered(status.low_watermark)
-                && told == Some(status.low_watermark)
+                && told.is_some_and(covered)
                 && status.halted.is_none()
         })
     })

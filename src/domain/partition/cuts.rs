@@ -1,8 +1,8 @@
 //! Cuts: the versions at which an aggregate's snapshot records end.
 //!
 //! A trip of `eventThreshold` or `sizeThreshold` freezes a *cut* at once, whether its snapshot can be taken
-//! or must wait for one in flight, for an adoption or for its turn. One flight carries all cuts that wait,
-//! so an increment spans no more events than were promised, unless cuts have no room (`grown`).
+//! or must wait for one in flight, for an adoption or for its turn. One flight carries many of them, so an
+//! increment spans no more events than were promised, unless cuts have no room (`grown`).
 //!
 //! INVARIANT: cuts are in version order and no two have one version; those in flight come first. Thresholds
 //! count from the newest of them (`Baseline`). What is dropped gives its range back: the next cut spans it.
@@ -19,6 +19,8 @@ use std::sync::Arc;
 /// COST: where folding is faster than flushes, a range that grew instead would stay in the history for good,
 /// and each version in it would be folded from far away.
 pub(super) const CUTS_ENOUGH: usize = 64;
+/// Cuts of a flight that follows on one that was given up.
+pub(super) const CUTS_AFTER_FAILURE: usize = 4;
 /// Cuts of one aggregate, with those of the records that were taken by then; beyond them the last range
 /// grows.
 pub const CUTS_MAX: usize = 2 * CUTS_ENOUGH;
