@@ -15,6 +15,9 @@ use crate::domain::mutant::{Mutant, mutant};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Nothing came of the entries of a checkpoint for so long: others have their turn.
+const STUCK_MS: u64 = 3_000;
+
 /// One checkpoint, as its row and its footer tell, for one partition.
 #[derive(Clone, Debug)]
 pub struct LiveCheckpoint {
@@ -109,7 +112,8 @@ pub(super) struct Live {
     pub(super) walked: usize,
     /// How often all of it was asked for and nothing had come of it since the time before.
     pub(super) walks: u32,
-    left_at_walk: usize,
+    /// What was left when that changed last, and the monotonic time of it.
+    left_at_walk: (usize, u64),
     retired: bool,
 }
 
@@ -149,7 +153,7 @@ impl Live {
             reach,
             walked: 0,
             walks: 0,
-            left_at_walk: 0,
+            left_at_walk: (0, 0),
             retired: false,
         }
     }
@@ -184,10 +188,17 @@ impl Live {
     }
 
     /// All of it was asked for: what is left has failed or is in flight, and is asked for again.
-    pub(super) fn end_walk(&mut self) {
-        let before = std::mem::replace(&mut self.left_at_walk, self.left);
-        self.walks += u32::from(before == self.left);
+    ///
+    /// COST: its turn is over only after some time without progress. Acknowledgements take a while, and to
+    /// ask for the next checkpoints meanwhile would make snapshots of everything.
+    pub(super) fn end_walk(&mut self, now_ms: u64) {
         self.walked = 0;
+        let (left, since_ms) = self.left_at_walk;
+        let is_stuck = left == self.left && now_ms.saturating_sub(since_ms) >= STUCK_MS;
+        if is_stuck || left != self.left {
+            self.left_at_walk = (self.left, now_ms);
+        }
+        self.walks += u32::from(is_stuck);
     }
 
     /// The entry at `index`, unless it is superseded.

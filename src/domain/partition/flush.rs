@@ -433,7 +433,7 @@ impl Partition {
             }
             if live.walked == live.len() {
                 // What is left was tripped and failed or is in flight; the next walk finds it.
-                live.end_walk();
+                live.end_walk(self.now_ms);
                 return;
             }
             let at = live.walked;
