@@ -185,12 +185,12 @@ impl SnapshotStore {
         }
     }
 
-    /// The events up to the last cut that are to be written: those in live checkpoints, then the tail. Only
-    /// the tail where no increment is written.
+    /// The events up to the last cut that are to be written: those in live checkpoints, then the tail; none
+    /// where no increment is written.
     async fn events_of(&self, flush: &Flush) -> Result<Vec<StoredEvent>> {
         let item = &flush.item;
         if !item.increment {
-            return Ok(item.tail.to_vec());
+            return Ok(Vec::new());
         }
         let key = AggregateKey { kind: Arc::clone(&flush.kind), id: Arc::clone(&item.id) };
         let mut next = item.row.next();

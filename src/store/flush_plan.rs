@@ -37,20 +37,17 @@ pub(super) struct Part {
 
 impl FlushPlan {
     /// Takes one aggregate's part of the flush: at each of its cuts an increment, a full record, or both.
-    /// `events` are those to be written, or the tail where none are.
     pub(super) fn add(&mut self, of: usize, flush: &Flush, events: Vec<StoredEvent>) -> Result<()> {
         let item = &flush.item;
         let mut events = events.into_iter().peekable();
         let mut from = item.row;
         for (at, cut) in item.cuts.iter().enumerate() {
             let part = Part { of, cut: at };
-            while events.next_if(|event| event.version <= from).is_some() {}
-            let at_hand = events.peek().map(|event| event.record.offset);
             let events: Vec<StoredEvent> =
                 std::iter::from_fn(|| events.next_if(|event| event.version <= cut.version())).collect();
-            let first = match at_hand {
-                Some(offset) if item.increment && !events.is_empty() => offset,
-                _ => first_offset(item, from, cut, at_hand),
+            let first = match events.first() {
+                Some(event) => event.record.offset,
+                None => first_offset(item, from, cut),
             };
             if item.increment {
                 let body = IncrementBody { events, quarantine: cut.aggregate.quarantine.as_deref().cloned() };
@@ -83,12 +80,13 @@ impl FlushPlan {
     }
 }
 
-/// Offset of the first event after `from`, exact or from below, where not all events are at hand: pending
+/// Offset of the first event after `from`, exact or from below, where the events are not at hand: pending
 /// ones come before the tail, and an owner ignores what lies beyond its start, so the least offset counts.
-fn first_offset(item: &SnapshotItem, from: Version, cut: &Cut, at_hand: Option<Offset>) -> Offset {
+fn first_offset(item: &SnapshotItem, from: Version, cut: &Cut) -> Offset {
     let trail = cut.trail.as_ref().and_then(|trail| trail.first().copied());
     let pending = item.pending.iter().filter(|entry| entry.upto > from).map(|entry| entry.first_offset);
-    trail.or_else(|| pending.chain(at_hand).min()).unwrap_or(cut.aggregate.offset)
+    let tail = item.tail.iter().find(|event| event.version > from).map(|event| event.record.offset);
+    trail.or_else(|| pending.chain(tail).min()).unwrap_or(cut.aggregate.offset)
 }
 
 /// Rows in the order in which they are written: what is inside one list, one after the other; the lists of
