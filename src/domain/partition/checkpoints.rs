@@ -110,9 +110,9 @@ pub(super) struct Live {
     reach: BTreeMap<usize, Version>,
     /// Entries before this one were asked to become snapshots.
     pub(super) walked: usize,
-    /// How often all of it was asked for and nothing had come of it since the time before.
+    /// How often all of it was asked for and nothing had come of it for [`STUCK_MS`].
     pub(super) walks: u32,
-    /// What was left when that changed last, and the monotonic time of it.
+    /// What was left at the end of a walk when that changed or a turn ended last, and the monotonic time.
     left_at_walk: (usize, u64),
     retired: bool,
 }

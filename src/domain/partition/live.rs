@@ -225,7 +225,7 @@ impl Live {
     }
 
     /// Whether nothing is going on with it, and nothing about it is uncovered.
-    pub(super) fn may_evict(&self, is_uncovered: bool) -> bool {
+    fn may_evict(&self, is_uncovered: bool) -> bool {
         !self.busy.is_at_work() && (!is_uncovered || mutant(Mutant::DirtyEvicted))
     }
 
@@ -239,6 +239,11 @@ impl Live {
             self.tail.settle();
         }
         self.busy.settle();
+        self.to_note(is_uncovered)
+    }
+
+    /// What is true of it now.
+    pub(super) fn to_note(&self, is_uncovered: bool) -> Noted {
         Noted {
             may_go: self.may_evict(is_uncovered),
             has_cuts_waiting: self.cuts_waiting() > 0,

@@ -136,9 +136,8 @@ impl Slot {
 
     pub(super) fn assert_invariants(&self, low: Offset, events_max: Option<u64>) {
         let Body::Live(live) = &self.body else { return };
-        let may_go = live.may_evict(self.uncovered_since().is_some());
-        assert_eq!(live.noted.may_go, may_go, "who may be evicted is not noted");
-        assert_eq!(live.noted.has_cuts_waiting, live.cuts_waiting() > 0, "cuts that wait are not noted");
+        let to_note = live.to_note(self.uncovered_since().is_some());
+        assert_eq!(live.noted, to_note, "who may be evicted, waits or flies is not noted");
         assert!(live.row <= live.durable(), "the newest row is covered by definition");
         if let Some(offsets) = live.busy.trail.len() {
             let events = live.aggregate.version.0 - live.since.version.0;
