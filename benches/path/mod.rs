@@ -40,8 +40,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const TOPIC_ID: u128 = 7;
 /// The only lineage.
 const LINEAGE: Lineage = Lineage(1);
-/// States, tails and tables of checkpoints, over all partitions: what `memory.limit: 384MiB` leaves for them.
-const STATES_BYTES: usize = 160 << 20;
+/// States, tails and tables of checkpoints, over all partitions: what `memory.limit: 384MiB` leaves for them
+/// where there are no records in Kafka's client and no cache of states.
+const STATES_BYTES: usize = 200 << 20;
 /// Cache and buffers of the index.
 const INDEX_BYTES: u64 = 24 << 20;
 /// `checkpoint.flushBytes`, and bytes of a flush of snapshots.
@@ -198,7 +199,7 @@ fn settings(partitions: usize) -> WorkerSettings {
             memory_bytes_max: STATES_BYTES / partitions,
             uncovered_bytes_max: FLUSH_BYTES / partitions,
             loads_max: 32,
-            snapshots_max: 256,
+            snapshots_max: 512,
             live_bytes_max: LIVE_BYTES / partitions as u64,
             hot_max: 1_024,
         },

@@ -489,11 +489,15 @@ fn session(clock: &SystemClock) -> [u8; 16] {
     session
 }
 
-/// Snapshots of one partition in flight.
-const SNAPSHOTS_MAX: usize = 256;
+/// Snapshots in flight: of all partitions, and of one at the least and at the most.
+const SNAPSHOTS: usize = 2_048;
+const SNAPSHOTS_MIN: usize = 64;
+const SNAPSHOTS_MAX: usize = 512;
 
 fn worker_settings(config: &Config, stream: &Stream, partitions: u32) -> WorkerSettings {
     let share = |bytes: u64| usize::try_from(bytes / u64::from(partitions)).unwrap_or(usize::MAX);
+    let count = usize::try_from(partitions).unwrap_or(usize::MAX);
+    let snapshots_max = (SNAPSHOTS / count).clamp(SNAPSHOTS_MIN, SNAPSHOTS_MAX);
     WorkerSettings {
         partition: Settings {
             events_max: stream.events_max,
@@ -504,14 +508,14 @@ fn worker_settings(config: &Config, stream: &Stream, partitions: u32) -> WorkerS
             memory_bytes_max: share(config.budget.states).max(1 << 20),
             uncovered_bytes_max: share(config.checkpoint.flush_bytes).max(64 << 10),
             loads_max: 32,
-            snapshots_max: SNAPSHOTS_MAX,
+            snapshots_max,
             live_bytes_max: config.checkpoint.live_bytes_max / u64::from(partitions),
             hot_max: 1_024,
         },
         checkpoint_ms: config.checkpoint.interval_ms,
         linger_ms: config.linger_ms,
         // No more can wait, so a batch that is full is not held back.
-        linger_items: SNAPSHOTS_MAX.saturating_mul(usize::try_from(partitions).unwrap_or(1)).min(1_024),
+        linger_items: snapshots_max.saturating_mul(count).min(1_024),
         flush_bytes_max: usize::try_from(config.flush_bytes_max).unwrap_or(usize::MAX),
         flushes: config.flushes,
         tick_ms: 100,

@@ -130,12 +130,36 @@ fn records_wait_where_enough_cuts_do() {
 fn an_aggregate_in_many_checkpoints_becomes_a_snapshot() {
     let stage = Stage::of(Subject::spaced(1_000, Strategy::Incremental { full_every: 8 }, NEVER_MS));
     worker(&stage);
-    (1..=16).for_each(|version| stage.events(version..=version));
+    (1..=32).for_each(|version| stage.events(version..=version));
     assert_eq!(stored(&stage), (vec![], vec![]));
-    (17..=40).for_each(|version| stage.events(version..=version));
+    (33..=80).for_each(|version| stage.events(version..=version));
     let (increments, _) = stored(&stage);
-    assert_eq!(increments, [(0, 17), (17, 34)]);
+    assert_eq!(increments, [(0, 33), (33, 66)]);
     let index = stage.world.index.union();
     assert!(index.all_snapshots().all(|row| row.trigger == Trigger::Debt));
+    assert_eq!(stage.ask_all().violations, Vec::<String>::new());
+}
+
+/// Goal: a sweep goes on as snapshots land, takes every aggregate once, and ends. Method: more aggregates than
+/// may be in flight, each with an event in each of many checkpoints.
+#[test]
+fn checkpoints_of_many_aggregates_are_swept_together() {
+    let stage = Stage::of(Subject::spaced(1_000, Strategy::Incremental { full_every: 8 }, NEVER_MS));
+    worker(&stage);
+    let ids: Vec<String> = (0..20).map(|nth| format!("a-{nth:02}")).collect();
+    let mut most = 0;
+    for version in 1..=100 {
+        ids.iter().for_each(|id| stage.append_to(id, version, "x"));
+        stage.world.idle(1_500);
+        most = most.max(stage.listed().len());
+    }
+    assert!((32..=36).contains(&most), "{most} live checkpoints");
+    let index = stage.world.index.union();
+    let increments = || index.all_snapshots().filter(|row| row.kind == RecordKind::Increment);
+    for id in &ids {
+        let of_it = increments().filter(|row| *row.key.id == **id).count();
+        assert!((2..=4).contains(&of_it), "{of_it} increments of {id}");
+    }
+    assert!(increments().all(|row| row.trigger == Trigger::Debt));
     assert_eq!(stage.ask_all().violations, Vec::<String>::new());
 }

@@ -12,11 +12,9 @@ use super::slot::hash;
 use super::{BodyAt, Effect, Entries, Entry, Partition};
 use crate::domain::ids::{Offset, PackId, Version};
 use crate::domain::mutant::{Mutant, mutant};
+use crate::domain::text::Text;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Nothing came of the entries of a checkpoint for so long: others have their turn.
-const STUCK_MS: u64 = 3_000;
 
 /// One checkpoint, as its row and its footer tell, for one partition.
 #[derive(Clone, Debug)]
@@ -108,12 +106,6 @@ pub(super) struct Live {
     ahead: Vec<(Offset, usize)>,
     /// Entries with events that were cut off, and the version up to which the others reach, once loaded.
     reach: BTreeMap<usize, Version>,
-    /// Entries before this one were asked to become snapshots.
-    pub(super) walked: usize,
-    /// How often all of it was asked for and nothing had come of it for [`STUCK_MS`].
-    pub(super) walks: u32,
-    /// What was left at the end of a walk when that changed or a turn ended last, and the monotonic time.
-    left_at_walk: (usize, u64),
     retired: bool,
 }
 
@@ -143,19 +135,7 @@ impl Live {
         let left = superseded.iter().filter(|gone| !**gone).count();
         ahead.sort_unstable_by(|a, b| b.cmp(a));
         let reach = BTreeMap::new();
-        Self {
-            checkpoint,
-            ignore_from,
-            filter,
-            superseded,
-            left,
-            ahead,
-            reach,
-            walked: 0,
-            walks: 0,
-            left_at_walk: (0, 0),
-            retired: false,
-        }
+        Self { checkpoint, ignore_from, filter, superseded, left, ahead, reach, retired: false }
     }
 
     /// All below this offset that was folded again is covered by what this worker has seen acknowledged. What
@@ -171,8 +151,9 @@ impl Live {
         self.checkpoint.pack
     }
 
-    pub(super) fn object_bytes(&self) -> u64 {
-        self.checkpoint.object_bytes
+    /// Bytes that its pack holds of this partition.
+    pub(super) fn stored_bytes(&self) -> u64 {
+        self.checkpoint.entries.stored_bytes()
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
@@ -183,27 +164,11 @@ impl Live {
             + size_of::<Self>()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.superseded.len()
-    }
-
-    /// All of it was asked for: what is left has failed or is in flight, and is asked for again.
-    ///
-    /// COST: its turn is over only after some time without progress. Acknowledgements take a while, and to
-    /// ask for the next checkpoints meanwhile would make snapshots of everything.
-    pub(super) fn end_walk(&mut self, now_ms: u64) {
-        self.walked = 0;
-        let (left, since_ms) = self.left_at_walk;
-        let is_stuck = left == self.left && now_ms.saturating_sub(since_ms) >= STUCK_MS;
-        if is_stuck || left != self.left {
-            self.left_at_walk = (self.left, now_ms);
-        }
-        self.walks += u32::from(is_stuck);
-    }
-
-    /// The entry at `index`, unless it is superseded.
-    pub(super) fn unsuperseded(&self, index: usize) -> Option<Entry> {
-        (!self.superseded[index]).then(|| self.checkpoint.entries.get(index))
+    /// Ids of unsuperseded entries after this one, in their order.
+    pub(super) fn left_after(&self, id: Option<&str>) -> impl Iterator<Item = Text> {
+        let entries = self.checkpoint.entries.places_from(id.unwrap_or_default());
+        let left = entries.filter(|(at, _)| !self.superseded[*at]).map(|(_, entry)| entry.id);
+        left.skip_while(move |left| Some(&**left) == id)
     }
 
     /// Its entry of an id with this hash, superseded or not.
@@ -359,10 +324,6 @@ impl Partition {
             }
             !is_covered
         });
-    }
-
-    pub(super) fn live_bytes(&self) -> u64 {
-        self.checkpoints.iter().map(Live::object_bytes).sum()
     }
 }
 

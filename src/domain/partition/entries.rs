@@ -321,19 +321,10 @@ impl Entries {
             + self.frames.capacity() * size_of::<FrameAt>()
     }
 
-    /// The entry at `index`.
-    ///
-    /// # Panics
-    /// If there is none.
+    /// Bytes of the frames that its bodies were compressed with.
     #[must_use]
-    pub fn get(&self, index: usize) -> Entry {
-        let mut walk = Walk::from_restart(self, index / RESTART);
-        for _ in 0..index % RESTART {
-            walk.step_id();
-            walk.step_numbers();
-            walk.at += 1;
-        }
-        walk.next().expect("the index is one of an entry")
+    pub fn stored_bytes(&self) -> u64 {
+        self.frames.iter().map(|frame| u64::from(frame.len)).sum()
     }
 
     fn first_id(&self, restart: &Restart) -> &[u8] {
@@ -358,6 +349,12 @@ impl Entries {
     /// Entries from this id on, by id.
     pub fn from_id<'a>(&'a self, id: &str) -> impl Iterator<Item = Entry> + use<'a> {
         Walk::from_id(self, id.as_bytes())
+    }
+
+    /// The same, each with its index.
+    pub fn places_from<'a>(&'a self, id: &str) -> impl Iterator<Item = (usize, Entry)> + use<'a> {
+        let walk = Walk::from_id(self, id.as_bytes());
+        (walk.at..).zip(walk)
     }
 
     /// All entries, by id.
@@ -425,9 +422,9 @@ mod tests {
         let table = Entries::from_sorted((0..ids.len()).map(entry));
         assert_eq!(table.len(), 500);
         for (n, id) in ids.iter().enumerate() {
-            assert_eq!(table.get(n), entry(n));
             assert_eq!(table.find(id), Some((n, entry(n))));
             assert!(table.from_id(id).eq((n..ids.len()).map(entry)), "from {n}");
+            assert_eq!(table.places_from(id).next(), Some((n, entry(n))));
         }
         assert_eq!(table.find("id-"), None);
         assert!(table.iter().eq((0..ids.len()).map(entry)));

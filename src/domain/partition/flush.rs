@@ -12,9 +12,6 @@ use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::row::Trigger;
 use std::sync::Arc;
 
-/// Live checkpoints beyond which the oldest one's entries become snapshots, where they overlap.
-pub(super) const LIVE_MAX: usize = 16;
-
 /// A checkpoint in flight.
 #[derive(Debug)]
 pub(super) struct CheckpointFlight {
@@ -219,6 +216,11 @@ impl Partition {
         }
         self.touch(slot);
         self.try_snapshot(slot, effects);
+        // COST: there is room for more now, and time passes until the next checkpoint; half of them at once,
+        // so that neighbours by id fly together.
+        if self.snapshots_in_flight * 2 < self.settings.snapshots_max {
+            self.sweep_debt(effects);
+        }
     }
 
     /// The flight of a snapshot has ended, whichever way; answers whose it was.
@@ -351,7 +353,7 @@ impl Partition {
             self.touch(slot);
         }
         self.checkpoints_overlap = again * 2 > all;
-        self.trip_debt(effects);
+        self.sweep_debt(effects);
     }
 
     pub(super) fn checkpoint_abandoned(&mut self, flight: FlightId) {
@@ -381,65 +383,12 @@ impl Partition {
         for slot in old {
             self.want_snapshot(slot, Trigger::Age, effects);
         }
-        let minted_before = now.wall.0.saturating_sub(i64::try_from(age_max).unwrap_or(i64::MAX));
-        let is_old = |at: &usize| self.checkpoints[*at].pack().minted_at().0 <= minted_before;
-        let mut old: Vec<usize> = (0..self.checkpoints.len()).filter(is_old).collect();
-        old.sort_by_key(|at| self.checkpoints[*at].walks);
-        for index in old {
-            self.trip_entries(index, Trigger::Age, effects);
-        }
-        self.trip_debt(effects);
+        self.sweep_old(now, effects);
+        self.sweep_debt(effects);
         self.start_waiting(effects);
         if self.draining == Draining::Asked && self.checkpoint_flight.is_none() {
             // Events that still wait for loads come with a later one; the time for all of them may end first.
             self.take_checkpoint(now, effects);
-        }
-    }
-
-    /// Too many live checkpoints that overlap, too many bytes in them, or too much memory for their tables:
-    /// the oldest entries become snapshots.
-    ///
-    /// COST: they are taken in the order of their ids, so the bodies of the next ones lie in the blocks that
-    /// were just read.
-    fn trip_debt(&mut self, effects: &mut Vec<Effect>) {
-        let tables: usize = self.checkpoints.iter().map(super::checkpoints::Live::heap_bytes).sum();
-        let scattered = self.checkpoints_overlap && self.checkpoints.len() > LIVE_MAX;
-        let trigger = if scattered || self.live_bytes() > self.settings.live_bytes_max {
-            Trigger::Debt
-        } else if tables > self.settings.memory_bytes_max / 2 {
-            Trigger::Memory
-        } else {
-            return;
-        };
-        let least = (0..self.checkpoints.len()).min_by_key(|at| self.checkpoints[*at].walks);
-        if let Some(index) = least {
-            self.trip_entries(index, trigger, effects);
-        }
-    }
-
-    /// Trips the entries of one live checkpoint, as many as loads and snapshots have room for.
-    ///
-    /// SUBTLE: an aggregate that can be read neither here nor from the log keeps its entries, and so their
-    /// checkpoints, for ever. So those that came to nothing wait until all others have had their turn: else a
-    /// few of them would take all loads, the tables of later ones would fill the memory, and no record would
-    /// be taken any more (seed 514, counted).
-    fn trip_entries(&mut self, index: usize, trigger: Trigger, effects: &mut Vec<Effect>) {
-        loop {
-            let busy = self.loads_in_flight >= self.settings.loads_max
-                || self.snapshots_in_flight >= self.settings.snapshots_max;
-            let live = &mut self.checkpoints[index];
-            if busy || self.draining != Draining::No {
-                return;
-            }
-            if live.walked == live.len() {
-                // What is left was tripped and failed or is in flight; the next walk finds it.
-                live.end_walk(self.now_ms);
-                return;
-            }
-            let at = live.walked;
-            live.walked += 1;
-            let Some(id) = live.unsuperseded(at).map(|entry| Arc::from(&*entry.id)) else { continue };
-            self.trip(&id, trigger, effects);
         }
     }
 

@@ -13,6 +13,7 @@
 //! | `cuts.rs` | the versions at which snapshot records end, while they wait and fly |
 //! | `flush.rs` | triggers, snapshots and checkpoints in flight |
 //! | `items.rs` | what is handed over to be written |
+//! | `sweep.rs` | making snapshots of what live checkpoints hold |
 //! | `checkpoints.rs` | live checkpoints: what is pending, what is superseded, what can be retired |
 //! | `entries.rs` | the compact table of one checkpoint's entries |
 //! | `trail.rs` | the offsets of an aggregate's events since its newest row |
@@ -30,6 +31,7 @@ mod items;
 mod live;
 mod residency;
 mod slot;
+mod sweep;
 mod tail;
 mod trail;
 mod watermark;
@@ -227,6 +229,7 @@ pub struct Partition {
     halted: Option<(Offset, Poison)>,
     draining: Draining,
     checkpoint_wanted: bool,
+    sweeps: sweep::Sweeps,
     /// Most aggregates of the last checkpoint were in an older live one too.
     checkpoints_overlap: bool,
     counts: Counts,
@@ -275,6 +278,7 @@ impl Partition {
             halted: None,
             draining: Draining::No,
             checkpoint_wanted: false,
+            sweeps: sweep::Sweeps::default(),
             checkpoints_overlap: false,
             counts: Counts::default(),
             now_ms: 0,

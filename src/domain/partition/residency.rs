@@ -127,7 +127,7 @@ impl Partition {
                 self.want_manual(slot, reply, effects);
             }
             let entries = self.slots.get(slot).live().map_or(0, |live| usize::from(live.entries));
-            let scattered = entries >= super::flush::LIVE_MAX && self.draining == super::Draining::No;
+            let scattered = entries >= super::sweep::LIVE_MAX && self.draining == super::Draining::No;
             let scattered = scattered.then_some(Trigger::Debt);
             if let Some(trigger) = loading.trip.or(scattered) {
                 self.want_snapshot(slot, trigger, effects);

@@ -94,6 +94,8 @@ impl Kept {
 /// Things that were made, as many as fit; the one that was not used for longest goes first.
 struct Shelf<K, T> {
     things: BTreeMap<K, Thing<T>>,
+    /// Keys by when they were used last.
+    by_use: BTreeMap<u64, K>,
     bytes: usize,
     bytes_max: usize,
     uses: u64,
@@ -107,19 +109,20 @@ struct Thing<T> {
 
 impl<K: Ord + Copy, T> Shelf<K, T> {
     fn new(bytes_max: usize) -> Self {
-        Self { things: BTreeMap::new(), bytes: 0, bytes_max, uses: 0 }
+        Self { things: BTreeMap::new(), by_use: BTreeMap::new(), bytes: 0, bytes_max, uses: 0 }
     }
 
     fn get(&mut self, key: &K) -> Option<Arc<T>> {
         let kept = self.things.get_mut(key)?;
         self.uses += 1;
-        kept.used = self.uses;
+        self.by_use.remove(&std::mem::replace(&mut kept.used, self.uses));
+        self.by_use.insert(self.uses, *key);
         Some(Arc::clone(&kept.thing))
     }
 
     /// Keeps it, unless it alone is too large.
     fn keep(&mut self, key: K, thing: &Arc<T>, bytes: usize) {
-        self.bytes -= self.things.remove(&key).map_or(0, |same| same.bytes);
+        self.let_go(&key);
         if bytes > self.bytes_max {
             return;
         }
@@ -127,11 +130,17 @@ impl<K: Ord + Copy, T> Shelf<K, T> {
         let kept = Thing { used: self.uses, bytes, thing: Arc::clone(thing) };
         self.bytes += bytes;
         self.things.insert(key, kept);
+        self.by_use.insert(self.uses, key);
         while self.bytes > self.bytes_max {
-            let oldest = self.things.iter().min_by_key(|(_, kept)| kept.used).map(|(key, _)| *key);
-            let Some(oldest) = oldest.and_then(|key| self.things.remove(&key)) else { return };
-            self.bytes -= oldest.bytes;
+            let Some((_, oldest)) = self.by_use.first_key_value() else { return };
+            self.let_go(&{ *oldest });
         }
+    }
+
+    fn let_go(&mut self, key: &K) {
+        let Some(gone) = self.things.remove(key) else { return };
+        self.by_use.remove(&gone.used);
+        self.bytes -= gone.bytes;
     }
 }
 
