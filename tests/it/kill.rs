@@ -1,5 +1,7 @@
 //! Workers that are killed at any moment while events flow: nothing they answer is ever wrong, and in the end
 //! everything is as the ledger says. The test holds the broker; one worker at a time works on the folder.
+//!
+//! `SNAPFOLD_KILLS` is the number of kills; see `main.rs`.
 
 use crate::ledger::{Expected, Ledger, OnPoison, Record, Selector};
 use crate::process::{Api, Reply, until};
@@ -9,8 +11,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-const KILLS: usize = 12;
-const EVENTS: usize = 7_200;
+/// Events for each kill, and how many are sent at once: a kill takes some five seconds with its restart.
+const EVENTS_A_KILL: usize = 600;
+const CHUNK: usize = 60;
 const AGGREGATES: u64 = 300;
 const PARTITIONS: i32 = 4;
 
@@ -159,7 +162,9 @@ fn ask_meanwhile(ledger: &Ledger, url: &Mutex<String>, is_over: &AtomicBool) -> 
 #[test]
 fn workers_that_are_killed_lose_nothing_and_are_never_wrong() {
     let site = Site::new(ORDERS, "checkpoint: { interval: 500ms }", "orders", PARTITIONS);
-    let (sendings, ledger) = story(3, EVENTS, PARTITIONS, 0);
+    let kills = std::env::var("SNAPFOLD_KILLS").map_or(12, |number| number.parse::<usize>().unwrap());
+    let events = kills * EVENTS_A_KILL;
+    let (sendings, ledger) = story(3, events, PARTITIONS, 0);
     let (url, is_over) = (Mutex::new(String::new()), AtomicBool::new(false));
     let (mut dice, is_calm) = (Dice(11), AtomicBool::new(false));
     let mut progress = Vec::new();
@@ -167,14 +172,14 @@ fn workers_that_are_killed_lose_nothing_and_are_never_wrong() {
         let ends = Ends(&is_over);
         let asking = scope.spawn(|| ask_meanwhile(&ledger, &url, &is_over));
         let feeding = scope.spawn(|| {
-            for chunk in sendings.chunks(EVENTS / 120) {
+            for chunk in sendings.chunks(CHUNK) {
                 site.send(chunk);
                 if !is_calm.load(Ordering::Relaxed) {
                     std::thread::sleep(Duration::from_millis(500));
                 }
             }
         });
-        for kill in 0..KILLS {
+        for kill in 0..kills {
             let mut worker = site.worker();
             // Some die before they say where they listen; the others while they fold.
             if kill % 4 != 3 {
@@ -195,7 +200,7 @@ fn workers_that_are_killed_lose_nothing_and_are_never_wrong() {
         let mut worker = site.worker();
         *url.lock().unwrap() = worker.url();
         let api = worker.ready();
-        settled(&api, EVENTS as u64, true);
+        settled(&api, events as u64, true);
         drop(ends);
         let meanwhile = asking.join().unwrap();
         let ids: Vec<&str> = ledger.aggregates().step_by(if is_full() { 1 } else { 5 }).collect();
@@ -207,6 +212,6 @@ fn workers_that_are_killed_lose_nothing_and_are_never_wrong() {
     println!("positions at the kills: {progress:?}; meanwhile: {meanwhile:?}");
     assert!(meanwhile.wrong.is_empty(), "{:#?}", &meanwhile.wrong[..meanwhile.wrong.len().min(10)]);
     assert!(meanwhile.right > 100, "hardly anything was answered: {meanwhile:?}");
-    let half = |mark: &&f64| **mark > 0.0 && **mark < EVENTS as f64;
+    let half = |mark: &&f64| **mark > 0.0 && **mark < events as f64;
     assert!(progress.iter().filter(half).count() >= 3, "the kills missed the work: {progress:?}");
 }
