@@ -2,12 +2,12 @@
 //! stores in a temporary folder, until the low watermark is the log's end. Then a reader that knows only the
 //! folder is asked for versions at random, and a fold of the same events must agree. See docs/benchmarks.md.
 //!
-//! `cargo bench --bench ingest [-- EVENTS [PARTITIONS [HOT_PERCENT [AGGREGATES]]]]`, a million events in four
-//! partitions by default, half of them to one percent of 100,000 aggregates. Making events takes no part in
+//! `cargo bench --bench ingest [-- EVENTS [PARTITIONS [HOT_PERCENT [AGGREGATES [STATES_MIB]]]]]`, a million
+//! events in four partitions by default, half of them to one percent of 100,000 aggregates, with 200 MiB for
+//! states. Where there are as many aggregates as events, each gets one. Making events takes no part in
 //! processor times.
 
 #[path = "fold/events.rs"]
-#[expect(dead_code, reason = "other benches use other events")]
 mod events;
 mod path;
 
@@ -31,7 +31,9 @@ fn main() {
     let numbers: Vec<u64> = std::env::args()
         .skip(1)
         .filter(|word| !word.starts_with("--"))
-        .map(|word| word.parse().expect("arguments are numbers: EVENTS PARTITIONS HOT_PERCENT AGGREGATES"))
+        .map(|word| {
+            word.parse().expect("arguments are numbers: EVENTS PARTITIONS HOT_PERCENT AGGREGATES STATES_MIB")
+        })
         .collect();
     let given = |at: usize, default: u64| numbers.get(at).copied().unwrap_or(default);
     let (partitions, hot_percent) = (given(1, 4).max(1), given(2, 50));
@@ -40,7 +42,11 @@ fn main() {
     let parts = || -> Vec<Events> {
         let partitions = usize::try_from(partitions).expect("few partitions");
         let share = aggregates / partitions;
-        (0..partitions).map(|at| Events::new(share, hot_percent).numbered_from(at * share)).collect()
+        let of = |at| {
+            let part = Events::new(share, hot_percent).numbered_from(at * share);
+            if share as u64 == events { part.in_turn() } else { part }
+        };
+        (0..partitions).map(of).collect()
     };
     println!(
         "{} events, {aggregates} aggregates, {partitions} partitions, {hot_percent} % of the events to 1 % \
@@ -49,7 +55,8 @@ fn main() {
         usage::load()
     );
     path::runtime().block_on(async {
-        let path = Path::new(parts(), events, None);
+        let states = usize::try_from(given(4, (path::STATES_BYTES >> 20) as u64)).expect("it fits memory");
+        let path = Path::new(parts(), events, None, states << 20);
         show(&path.fold(None).await, events * partitions);
         verify(&path, parts(), events).await;
     });

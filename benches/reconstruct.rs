@@ -54,7 +54,7 @@ struct Peer {
 
 async fn measure(length: u64) {
     let history = Events::new(1, 0);
-    let path = Path::new(vec![history.clone()], length, Some(PER_SECOND_MAX));
+    let path = Path::new(vec![history.clone()], length, Some(PER_SECOND_MAX), path::STATES_BYTES);
     path.fold(Some(AGGREGATE)).await;
     let reader = path.reader().await;
     let (partition, key) = (Path::partition(0), AggregateKey { kind: "order".into(), id: AGGREGATE.into() });

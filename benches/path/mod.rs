@@ -42,7 +42,7 @@ const TOPIC_ID: u128 = 7;
 const LINEAGE: Lineage = Lineage(1);
 /// States, tails and tables of checkpoints, over all partitions: what `memory.limit: 384MiB` leaves for them
 /// where there are no records in Kafka's client and no cache of states.
-const STATES_BYTES: usize = 200 << 20;
+pub(crate) const STATES_BYTES: usize = 200 << 20;
 /// Cache and buffers of the index.
 const INDEX_BYTES: u64 = 24 << 20;
 /// `checkpoint.flushBytes`, and bytes of a flush of snapshots.
@@ -54,6 +54,7 @@ const LIVE_BYTES: u64 = 256 << 20;
 pub(crate) struct Path {
     folder: tempfile::TempDir,
     log: Arc<Generated>,
+    states_bytes: usize,
 }
 
 /// What folding a log took, from bytes in memory to the low watermark at its end.
@@ -70,11 +71,16 @@ pub(crate) struct Folded {
 
 impl Path {
     /// A log of one partition for each of `parts`, with `events` in each, at most this many in a second.
-    pub(crate) fn new(parts: Vec<Events>, events: u64, per_second_max: Option<u32>) -> Self {
+    pub(crate) fn new(
+        parts: Vec<Events>,
+        events: u64,
+        per_second_max: Option<u32>,
+        states_bytes: usize,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let batch = Duration::from_secs(log::BATCH as u64);
         let pause = per_second_max.map_or(Duration::ZERO, |max| batch / max);
-        Self { folder, log: Arc::new(Generated::new(parts, events, TOPIC_ID, pause)) }
+        Self { folder, log: Arc::new(Generated::new(parts, events, TOPIC_ID, pause)), states_bytes }
     }
 
     /// The key of a partition.
@@ -182,13 +188,13 @@ impl Path {
             topic: "orders".into(),
             topic_id: TOPIC_ID,
             lineage: LINEAGE,
-            settings: settings(self.log.partitions()),
+            settings: settings(self.log.partitions(), self.states_bytes),
         }
     }
 }
 
 /// The defaults of the configuration, as `run` shares them out.
-fn settings(partitions: usize) -> WorkerSettings {
+fn settings(partitions: usize, states_bytes: usize) -> WorkerSettings {
     WorkerSettings {
         partition: Settings {
             events_max: 100,
@@ -196,7 +202,7 @@ fn settings(partitions: usize) -> WorkerSettings {
             bytes_max: 64 << 10,
             write_amplification_permille: 1_000,
             strategy: Strategy::Incremental { full_every: 8 },
-            memory_bytes_max: STATES_BYTES / partitions,
+            memory_bytes_max: states_bytes / partitions,
             uncovered_bytes_max: FLUSH_BYTES / partitions,
             loads_max: 32,
             snapshots_max: 512,

@@ -45,7 +45,10 @@ pub(crate) fn check(data: &[u8]) {
     let genesis = || Aggregate::genesis("order", "o-1");
     let mut world = World { rules, hot: genesis(), idle: genesis(), refolded: Some(genesis()) };
     for (offset, record) in records.split(|byte| *byte == 0xff).take(RECORDS_MAX).enumerate() {
-        let decoded = decoder.decode(raw(offset, record));
+        let record = raw(offset, record);
+        let route = decoder.route(&record);
+        let decoded = decoder.decode(record);
+        assert_eq!(route, (decoded.id().cloned(), decoded.time()));
         value_comes_back(&decoded);
         world.fold(&decoded);
     }

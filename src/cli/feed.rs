@@ -156,7 +156,7 @@ impl Feeder<'_> {
                     let place = format!("{}: line {}", self.input.name(), line.number);
                     Failure::new(Exit::Failure, format!("{place}: {why}")).hint(hint)
                 })?;
-                let id = decoder.decode(record.clone()).id().cloned();
+                let (id, _) = decoder.route(&record);
                 (record, id)
             }
         };
@@ -238,10 +238,11 @@ impl Window {
 
 /// The line is the value; key and timestamp are what the mapping finds in it.
 fn record_of_value(decoder: &dyn Decode, text: &[u8]) -> (RawRecord, Option<Arc<str>>) {
-    let decoded = decoder.decode(RawRecord { value: Some(text.into()), ..RawRecord::default() });
-    let (id, record_time) = (decoded.id().cloned(), decoded.time());
-    let key = id.as_ref().map(|id| id.as_bytes().into());
-    (RawRecord { key, record_time, ..decoded.record }, id)
+    let mut record = RawRecord { value: Some(text.into()), ..RawRecord::default() };
+    let (id, time) = decoder.route(&record);
+    record.key = id.as_ref().map(|id| id.as_bytes().into());
+    record.record_time = time;
+    (record, id)
 }
 
 /// A record as a line of `--records` writes it.

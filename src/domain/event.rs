@@ -56,6 +56,12 @@ pub struct Undecoded {
 pub trait Decode: Send + Sync + fmt::Debug {
     /// Decodes one record; whatever is wrong with it is in the answer.
     fn decode(&self, record: RawRecord) -> Decoded;
+
+    /// Whose it is and when it happened, as `decode` says: for those who only pass it on.
+    fn route(&self, record: &RawRecord) -> (Option<Arc<str>>, Timestamp) {
+        let decoded = self.decode(record.clone());
+        (decoded.id().cloned(), decoded.time())
+    }
 }
 
 impl Decoded {

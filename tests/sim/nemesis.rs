@@ -101,7 +101,7 @@ fn truncate(world: &Parts) {
     if there == 0 {
         return;
     }
-    let (length, keep_counting) = world.sim.draw(|rng| (rng.between(1, there.min(20)), rng.percent(50)));
+    let (length, keep_counting) = world.sim.draw(|rng| (rng.between(1, there.min(25)), rng.percent(50)));
     let cut = Offset(bounds.end.0 - i64::try_from(length).unwrap_or(0));
     let acked = world.index.acked_watermark(&topic, partition, bounds.topic_id);
     if acked.is_some_and(|acked| acked > cut) {

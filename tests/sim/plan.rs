@@ -192,7 +192,7 @@ impl FaultPlan {
         plan.page = *rng.pick(&[1, 5, 20, 100]);
         plan.offset_gap = some(rng, 40, [100, 1_000, 5_000]);
         plan.election_every_ms = every(rng, 50, 1_000, 6_000);
-        plan.truncation_every_ms = every(rng, 25, 1_000, 5_000);
+        plan.truncation_every_ms = every(rng, 28, 1_000, 5_000);
         plan.recreation_every_ms = every(rng, 18, 3_000, 12_000);
         plan.commits_outlive_topic = rng.percent(30);
         plan.retention_every_ms = every(rng, 50, 500, 4_000);

@@ -41,6 +41,22 @@ impl Decode for JsonDecoder {
         let content = Reading { decoder: self, record: &record, key: OnceCell::new() }.read();
         Decoded { record, digest, content }
     }
+
+    /// COST: the data is not built, and nothing is hashed.
+    fn route(&self, record: &RawRecord) -> (Option<Arc<str>>, Timestamp) {
+        let reading = Reading { decoder: self, record, key: OnceCell::new() };
+        let (id, time) = match record.value.as_deref() {
+            None => match reading.tombstone() {
+                Ok(event) => (Some(event.id), Ok(event.time)),
+                Err(undecoded) => (undecoded.id, Ok(undecoded.time)),
+            },
+            Some(bytes) => match Document::parse(bytes, &self.limits) {
+                Ok(document) => (reading.id(Some(document.root())).ok(), reading.time(Some(document.root()))),
+                Err(_) => (reading.id(None).ok(), reading.time(None)),
+            },
+        };
+        (id, time.unwrap_or(record.record_time))
+    }
 }
 
 /// One record being read.

@@ -31,7 +31,11 @@ fn record(key: Option<&str>, value: Option<&str>) -> RawRecord {
 }
 
 fn decode(mapping: Mapping, record: RawRecord) -> Result<Event, Undecoded> {
-    JsonDecoder::new(mapping, Limits::default()).decode(record).content
+    let decoder = JsonDecoder::new(mapping, Limits::default());
+    let route = decoder.route(&record);
+    let decoded = decoder.decode(record);
+    assert_eq!(route, (decoded.id().cloned(), decoded.time()), "{decoded:?}");
+    decoded.content
 }
 
 fn code(result: Result<Event, Undecoded>) -> (&'static str, Option<String>) {

@@ -21,8 +21,10 @@ use std::sync::Arc;
 
 /// Live checkpoints beyond which their entries become snapshots, where they overlap.
 pub(super) const LIVE_MAX: usize = 32;
-/// Their tables may take this part of the memory budget before that happens.
-const TABLES_SHARE: usize = 6;
+/// Their tables may take this part of the memory budget before that happens: where they overlap, a sweep makes
+/// one of many entries; where they do not, it only makes a row of each, and nothing is won but memory.
+const OVERLAPPING_SHARE: usize = 6;
+const TABLES_SHARE: usize = 2;
 /// Pause between two sweeps: what the last one asked for is on its way.
 const PAUSE_MS: u64 = 1_000;
 /// Ids that are looked up at once.
@@ -59,9 +61,10 @@ impl Partition {
         let scattered = self.checkpoints_overlap && self.checkpoints.len() > LIVE_MAX;
         let stored = || self.checkpoints.iter().map(Live::stored_bytes).sum::<u64>();
         let tables = || self.checkpoints.iter().map(Live::heap_bytes).sum::<usize>();
+        let share = if self.checkpoints_overlap { OVERLAPPING_SHARE } else { TABLES_SHARE };
         let trigger = if scattered || stored() > self.settings.live_bytes_max {
             Trigger::Debt
-        } else if tables() > self.settings.memory_bytes_max / TABLES_SHARE {
+        } else if tables() > self.settings.memory_bytes_max / share {
             Trigger::Memory
         } else {
             return;
