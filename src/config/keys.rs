@@ -163,7 +163,7 @@ const CHECKPOINT: &[Key] = &[
         "maxLiveBytes",
         Shape::Size,
         "256MiB",
-        "stored bytes of live checkpoints; beyond it the oldest become snapshots",
+        "stored bytes of live checkpoints; beyond it what they hold becomes snapshots",
     ),
 ];
 
