@@ -52,6 +52,12 @@ fn train(data: &[u8]) {
         let has = |bytes: &[u8]| bytes.windows(sample.len()).any(|window| window == *sample);
         let sayers: BTreeSet<usize> =
             samples.iter().filter(|(_, other)| has(other)).map(|(aggregate, _)| *aggregate).collect();
-        assert!(sayers.len() >= AGGREGATES_MIN || !has(trained.bytes()), "a rare token is in the dictionary");
+        assert!(
+            sayers.len() >= AGGREGATES_MIN || !has(trained.bytes()),
+            "a rare token of {} aggregates is in the dictionary: {:?} in {:?}",
+            sayers.len(),
+            String::from_utf8_lossy(sample),
+            String::from_utf8_lossy(trained.bytes())
+        );
     }
 }

@@ -128,7 +128,7 @@ fn string_len(bytes: &[u8]) -> Option<usize> {
     Some(bytes.len())
 }
 
-/// Which tokens are common, over samples sorted by aggregate.
+/// Which tokens are common, over samples of which those of one aggregate follow on each other.
 pub(super) struct Census<'a> {
     samples: &'a [Sample],
     seen: HashMap<&'a [u8], (u64, usize)>,
@@ -152,11 +152,11 @@ impl<'a> Census<'a> {
         self.seen.get(token).is_some_and(|(_, count)| *count >= AGGREGATES_MIN)
     }
 
-    /// The samples one after the other, every rare token replaced, and their lengths.
-    pub(super) fn scrubbed(&self, salt: u64) -> (Vec<u8>, Vec<usize>) {
-        let mut random = Random::seeded(self.samples, salt);
+    /// Some of the samples one after the other, every rare token replaced, and their lengths.
+    pub(super) fn scrubbed(&self, some: &[Sample], salt: u64) -> (Vec<u8>, Vec<usize>) {
+        let mut random = Random::seeded(some, salt);
         let mut out = Vec::new();
-        for sample in self.samples {
+        for sample in some {
             let start = out.len();
             out.extend_from_slice(&sample.bytes);
             for token in tokens(&sample.bytes) {
@@ -165,7 +165,7 @@ impl<'a> Census<'a> {
                 }
             }
         }
-        (out, self.samples.iter().map(|sample| sample.bytes.len()).collect())
+        (out, some.iter().map(|sample| sample.bytes.len()).collect())
     }
 
     /// A rare token that stands in `dictionary`, if there is one.

@@ -86,7 +86,7 @@ fn the_last_check_finds_a_rare_token_but_not_a_part_of_common_ones() {
     let census = Census::new(&samples);
     assert_eq!(census.leak(b"xx rare-token xx"), Some(&b"rare-token"[..]));
     assert_eq!(census.leak(b"xx Johnsonville xx"), None);
-    let (scrubbed, lens) = census.scrubbed(0);
+    let (scrubbed, lens) = census.scrubbed(&samples, 0);
     assert_eq!(lens.iter().sum::<usize>(), scrubbed.len());
     assert!(!scrubbed.windows(4).any(|window| window == b"rare"));
     assert!(scrubbed.ends_with(br#"["Johnsonville"]"#));

@@ -159,17 +159,20 @@ impl Training {
     ///
     /// COST: half a second to a second for full sample memory; off the write path.
     pub fn run(mut self) -> Result<Option<Dictionary>> {
-        self.samples.sort_by_key(|sample| sample.aggregate);
+        let is_held_out = |sample: &Sample| sample.aggregate.is_multiple_of(HELD_OUT);
+        self.samples.sort_by_key(|sample| (is_held_out(sample), sample.aggregate));
         let samples = std::mem::take(&mut self.samples);
-        let (held_out, training): (Vec<Sample>, Vec<Sample>) =
-            samples.into_iter().partition(|sample| sample.aggregate % HELD_OUT == 0);
-        let Some(candidate) = self.candidate(&training)? else { return Ok(None) };
-        let with_candidate = self.stored_len(&held_out, Some(&candidate))?;
-        let with_active = self.stored_len(&held_out, self.active.as_ref())?;
+        let training = samples.partition_point(|sample| !is_held_out(sample));
+        let Some(candidate) = self.candidate(&samples, training)? else { return Ok(None) };
+        let held_out = &samples[training..];
+        let with_candidate = self.stored_len(held_out, Some(&candidate))?;
+        let with_active = self.stored_len(held_out, self.active.as_ref())?;
         Ok((with_candidate * 100 <= with_active * 97 && with_active > 0).then_some(candidate))
     }
 
-    fn candidate(&self, training: &[Sample]) -> Result<Option<Dictionary>> {
+    /// Learns from the first samples, so many; all of them say what is common, and what must not be in it.
+    fn candidate(&self, samples: &[Sample], training: usize) -> Result<Option<Dictionary>> {
+        let (training, all) = (&samples[..training], samples);
         let train = |bytes: &[u8], lens: &[usize]| {
             // Fails only where there is too little to learn from.
             zstd::dict::from_continuous(bytes, lens, self.dictionary_len)
@@ -185,9 +188,9 @@ impl Training {
         if aggregates < AGGREGATES_MIN {
             return Ok(None);
         }
-        let census = Census::new(training);
+        let census = Census::new(all);
         for salt in 0..SALTS {
-            let (bytes, lens) = census.scrubbed(salt);
+            let (bytes, lens) = census.scrubbed(training, salt);
             let Some(trained) = train(&bytes, &lens) else { return Ok(None) };
             if census.leak(&trained).is_none() {
                 return Dictionary::new(trained).map(Some);
