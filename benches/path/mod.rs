@@ -193,7 +193,7 @@ impl Path {
     }
 }
 
-/// The defaults of the configuration, as `run` shares them out.
+/// The defaults of the configuration, as `run` shares them out among four partitions.
 fn settings(partitions: usize, states_bytes: usize) -> WorkerSettings {
     WorkerSettings {
         partition: Settings {

@@ -140,8 +140,8 @@ fn an_aggregate_in_many_checkpoints_becomes_a_snapshot() {
     assert_eq!(stage.ask_all().violations, Vec::<String>::new());
 }
 
-/// Goal: a sweep goes on as snapshots land, takes every aggregate once, and ends. Method: more aggregates than
-/// may be in flight, each with an event in each of many checkpoints.
+/// Goal: a sweep takes every aggregate, and ends. Method: more aggregates than may be in flight, each with an
+/// event in each of many checkpoints.
 #[test]
 fn checkpoints_of_many_aggregates_are_swept_together() {
     let stage = Stage::of(Subject::spaced(1_000, Strategy::Incremental { full_every: 8 }, NEVER_MS));

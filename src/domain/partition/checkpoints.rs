@@ -101,6 +101,7 @@ pub(super) struct Live {
     filter: Filter,
     superseded: Vec<bool>,
     left: usize,
+    stored_bytes: u64,
     /// Entries of another owner of which nothing is needed but what was folded again (at first those wholly
     /// at or beyond the start): their last offsets, the lowest at the end.
     ahead: Vec<(Offset, usize)>,
@@ -135,7 +136,8 @@ impl Live {
         let left = superseded.iter().filter(|gone| !**gone).count();
         ahead.sort_unstable_by(|a, b| b.cmp(a));
         let reach = BTreeMap::new();
-        Self { checkpoint, ignore_from, filter, superseded, left, ahead, reach, retired: false }
+        let stored_bytes = checkpoint.entries.stored_bytes();
+        Self { checkpoint, ignore_from, filter, superseded, left, stored_bytes, ahead, reach, retired: false }
     }
 
     /// All below this offset that was folded again is covered by what this worker has seen acknowledged. What
@@ -153,7 +155,7 @@ impl Live {
 
     /// Bytes that its pack holds of this partition.
     pub(super) fn stored_bytes(&self) -> u64 {
-        self.checkpoint.entries.stored_bytes()
+        self.stored_bytes
     }
 
     pub(super) fn heap_bytes(&self) -> usize {

@@ -219,7 +219,7 @@ impl Partition {
         // COST: there is room for more now, and time passes until the next checkpoint; half of them at once,
         // so that neighbours by id fly together.
         if self.snapshots_in_flight * 2 < self.settings.snapshots_max {
-            self.sweep_debt(effects);
+            self.go_on_sweeping(effects);
         }
     }
 
@@ -353,7 +353,7 @@ impl Partition {
             self.touch(slot);
         }
         self.checkpoints_overlap = again * 2 > all;
-        self.sweep_debt(effects);
+        self.go_on_sweeping(effects);
     }
 
     pub(super) fn checkpoint_abandoned(&mut self, flight: FlightId) {
@@ -383,8 +383,7 @@ impl Partition {
         for slot in old {
             self.want_snapshot(slot, Trigger::Age, effects);
         }
-        self.sweep_old(now, effects);
-        self.sweep_debt(effects);
+        self.go_on_sweeping(effects);
         self.start_waiting(effects);
         if self.draining == Draining::Asked && self.checkpoint_flight.is_none() {
             // Events that still wait for loads come with a later one; the time for all of them may end first.

@@ -112,7 +112,7 @@ pub struct Settings {
     pub loads_max: usize,
     /// Snapshots in flight.
     pub snapshots_max: usize,
-    /// Stored bytes of live checkpoints beyond which the oldest entries become snapshots.
+    /// Stored bytes of live checkpoints beyond which what they hold becomes snapshots.
     pub live_bytes_max: u64,
     /// States held as trees.
     pub hot_max: usize,
@@ -229,12 +229,13 @@ pub struct Partition {
     halted: Option<(Offset, Poison)>,
     draining: Draining,
     checkpoint_wanted: bool,
-    sweeps: sweep::Sweeps,
+    sweep: sweep::Sweep,
     /// Most aggregates of the last checkpoint were in an older live one too.
     checkpoints_overlap: bool,
     counts: Counts,
-    /// Monotonic time of the last input.
+    /// Monotonic time and wall clock of the last input.
     now_ms: u64,
+    wall: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,10 +279,11 @@ impl Partition {
             halted: None,
             draining: Draining::No,
             checkpoint_wanted: false,
-            sweeps: sweep::Sweeps::default(),
+            sweep: sweep::Sweep::default(),
             checkpoints_overlap: false,
             counts: Counts::default(),
             now_ms: 0,
+            wall: Timestamp(0),
         }
     }
 
@@ -295,7 +297,7 @@ impl Partition {
 
     /// Takes one input; what is to be done about it is appended to `effects`.
     pub fn step(&mut self, input: Input, now: Now, effects: &mut Vec<Effect>) {
-        self.now_ms = now.monotonic_ms;
+        (self.now_ms, self.wall) = (now.monotonic_ms, now.wall);
         match input {
             Input::Records(records) => self.take_records(records, now, effects),
             Input::Loaded(load) => self.take_load(load, now, effects),

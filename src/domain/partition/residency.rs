@@ -134,6 +134,10 @@ impl Partition {
             }
         }
         self.touch(slot);
+        // COST: as many loads as there may be take a few milliseconds, a tick a hundred.
+        if self.loads_in_flight * 2 < self.settings.loads_max {
+            self.go_on_sweeping(effects);
+        }
     }
 
     fn bring_to_life(&mut self, id: &str, loaded: Loaded, first: Offset, effects: &mut Vec<Effect>) -> Live {
