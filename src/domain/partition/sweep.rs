@@ -23,10 +23,11 @@ use std::sync::Arc;
 
 /// Live checkpoints beyond which their entries become snapshots, where they overlap.
 pub(super) const LIVE_MAX: usize = 32;
-/// Their tables may take this part of the memory budget before that happens. Where they overlap, a sweep
-/// makes one of many entries; where they do not, it only makes a row of each, and wins nothing but memory.
-const OVERLAPPING_SHARE: usize = 6;
-const TABLES_SHARE: usize = 2;
+/// Their tables may take so many parts of 48 of the memory budget before that happens. Where they overlap, a
+/// sweep makes one of many entries; where they do not, it only makes a row of each, and wins nothing but
+/// memory, of which aggregates with hardly an event need little.
+const OVERLAPPING_PARTS: usize = 8;
+const TABLES_PARTS: usize = 42;
 /// Pause between two rounds: what the last one asked for is on its way.
 const PAUSE_MS: u64 = 1_000;
 /// The same after rounds that led to nothing, each of which doubles it.
@@ -88,10 +89,10 @@ impl Partition {
         let scattered = self.checkpoints_overlap && all.len() > LIVE_MAX;
         let stored = || all.iter().map(Live::stored_bytes).sum::<u64>();
         let tables = || all.iter().map(Live::heap_bytes).sum::<usize>();
-        let share = if self.checkpoints_overlap { OVERLAPPING_SHARE } else { TABLES_SHARE };
+        let parts = if self.checkpoints_overlap { OVERLAPPING_PARTS } else { TABLES_PARTS };
         let trigger = if scattered || stored() > self.settings.live_bytes_max {
             Trigger::Debt
-        } else if tables() > self.settings.memory_bytes_max / share {
+        } else if tables() > self.settings.memory_bytes_max / 48 * parts {
             Trigger::Memory
         } else {
             let age_max = i64::try_from(self.settings.age_ms_max).unwrap_or(i64::MAX);
