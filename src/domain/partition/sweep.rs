@@ -99,11 +99,12 @@ impl Partition {
             let wanted = Wanted(Timestamp(self.wall.0.saturating_sub(age_max)));
             return all.iter().any(|live| wanted.has(live)).then_some((wanted, Trigger::Age));
         };
+        if self.checkpoints_overlap || !self.sweep.rounds.is_multiple_of(2) {
+            return Some((Wanted(Timestamp(i64::MAX)), trigger));
+        }
         let mut minted: Vec<Timestamp> = all.iter().map(|live| live.pack().minted_at()).collect();
         let half = minted.len().saturating_sub(1) / 2;
-        let only_old = !self.checkpoints_overlap && self.sweep.rounds.is_multiple_of(2);
-        let youngest = if only_old { *minted.select_nth_unstable(half).1 } else { Timestamp(i64::MAX) };
-        Some((Wanted(youngest), trigger))
+        Some((Wanted(*minted.select_nth_unstable(half).1), trigger))
     }
 
     fn has_room(&self) -> bool {

@@ -132,8 +132,8 @@ impl<K: Ord + Copy, T> Shelf<K, T> {
         self.things.insert(key, kept);
         self.by_use.insert(self.uses, key);
         while self.bytes > self.bytes_max {
-            let Some((_, oldest)) = self.by_use.first_key_value() else { return };
-            self.let_go(&{ *oldest });
+            let Some((_, &oldest)) = self.by_use.first_key_value() else { return };
+            self.let_go(&oldest);
         }
     }
 
