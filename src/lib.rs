@@ -26,4 +26,6 @@ pub mod reconstruct;
 pub mod store;
 #[cfg(feature = "runtime")]
 pub mod telemetry;
+#[cfg(all(test, feature = "runtime"))]
+pub(crate) mod testing;
 pub mod worker;

@@ -17,6 +17,7 @@
 //! | `reducer.rs` | `reducer test` |
 //! | `explain.rs` | `explain` |
 //! | `run.rs` | `run`, and the composition root of every worker process |
+//! | `stores.rs` | which index, blobs and cache a configuration means |
 //! | `dev.rs` | `dev`: broker, stores, worker, API and sample in one process |
 //! | `feed.rs` | events from files and pipes into the broker of `dev` |
 
@@ -40,6 +41,7 @@ pub mod screen;
 mod serve;
 mod snapshot;
 pub mod source;
+mod stores;
 mod yaml;
 
 use args::{Command, CommandLine};

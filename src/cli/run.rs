@@ -8,6 +8,7 @@ use super::args::RunArgs;
 use super::failure::{Done, Exit, Failure};
 use super::screen::Screen;
 use super::source::load_config;
+use super::stores::Stores;
 use crate::clock::{Clock, SystemClock};
 use crate::codec::dictionary::Privacy;
 use crate::compute::{FILE_THREADS_MAX, Threads};
@@ -18,12 +19,10 @@ use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::partition::Settings;
 use crate::http::{self, App, Readiness};
 use crate::kafka::{Consumer, ConsumerSettings};
-use crate::lookup::{self, Cache, KeptStates, Lookup, LookupSettings, NoCache, Streams};
+use crate::lookup::{self, Cache, Lookup, LookupSettings, Streams};
 use crate::reconstruct::Reconstructor;
 use crate::store::SnapshotStore;
-use crate::store::blobs::{Blobs, LocalBlobs};
 use crate::store::flush::{FlushLimits, Written};
-use crate::store::index::{EmbeddedIndex, Index};
 use crate::store::lineages::{self, Activated};
 use crate::store::packs::{CompressionPlan, Packs};
 use crate::telemetry::logging;
@@ -33,7 +32,6 @@ use futures_util::FutureExt;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -134,23 +132,13 @@ async fn signal() {
     futures_util::future::select(terminate.boxed(), tokio::signal::ctrl_c().boxed()).await;
 }
 
-/// The stores that all streams of a process share.
-#[derive(Clone)]
-struct Stores {
-    index: Arc<dyn Index>,
-    blobs: Arc<dyn Blobs>,
-    clock: Arc<SystemClock>,
-    /// Bounded for all streams together.
-    cache: Arc<dyn Cache>,
-}
-
 impl Stack {
     /// Starts everything and returns once the API listens; workers join their group meanwhile.
     pub(super) async fn start(config: &Config, options: Options) -> Done<Self> {
         let metrics = Metrics::install().map_err(|why| Failure::new(Exit::Failure, why))?;
         let listener = listen(&config.http.listen).await?;
         let address = listener.local_addr()?;
-        let stores = open_stores(config)?;
+        let stores = Stores::open(config).await?;
         let consumer = Arc::new(Consumer::start(consumer_settings(config, address)).map_err(fault)?);
         let (metrics, (stop, _)) = (Arc::new(metrics), watch::channel(false));
         let written = Arc::new(Written::default());
@@ -387,32 +375,6 @@ async fn listen(address: &str) -> Done<TcpListener> {
         let hint = "choose another port with --port or `http.listen`, or stop what uses this one";
         Failure::new(Exit::Failure, format!("listen on {address}: {error}")).hint(hint)
     })
-}
-
-fn open_stores(config: &Config) -> Done<Stores> {
-    let index: Arc<dyn Index> = match &config.index {
-        config::Index::Embedded { path } => {
-            Arc::new(EmbeddedIndex::open(Path::new(path), config.budget.index).map_err(fault)?)
-        }
-        config::Index::Scylla { .. } => {
-            let hint = "use `index: { embedded: { path: … } }`";
-            return Err(
-                Failure::new(Exit::Config, "`index.scylla` is not available in this version").hint(hint)
-            );
-        }
-    };
-    let blobs: Arc<dyn Blobs> = match &config.blobs {
-        config::Blobs::Directory { path } => Arc::new(LocalBlobs::open(Path::new(path)).map_err(fault)?),
-        config::Blobs::S3 { .. } => {
-            let hint = "use `blobs: { directory: { path: … } }`";
-            return Err(Failure::new(Exit::Config, "`blobs.s3` is not available in this version").hint(hint));
-        }
-    };
-    let cache: Arc<dyn Cache> = match config.cache {
-        Some(cache) => Arc::new(KeptStates::new(config.budget.cache, cache.ttl_ms)),
-        None => Arc::new(NoCache),
-    };
-    Ok(Stores { index, blobs, clock: Arc::new(SystemClock::start()), cache })
 }
 
 /// Repeats a question until it is answered, for as long as brokers may take to come up.

@@ -1,0 +1,58 @@
+//! The stores of a process, by its configuration: which index, which blobs, which cache.
+
+use super::failure::{Done, Exit, Failure};
+use super::run::fault;
+use crate::clock::SystemClock;
+use crate::config::{self, Config};
+use crate::lookup::{Cache, KeptStates, NoCache};
+use crate::store::blobs::{Blobs, LocalBlobs};
+use crate::store::index::{EmbeddedIndex, Index};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The stores that all streams of a process share.
+#[derive(Clone)]
+pub(super) struct Stores {
+    pub(super) index: Arc<dyn Index>,
+    pub(super) blobs: Arc<dyn Blobs>,
+    pub(super) clock: Arc<SystemClock>,
+    /// Bounded for all streams together.
+    pub(super) cache: Arc<dyn Cache>,
+}
+
+impl Stores {
+    /// Opens what the configuration names.
+    ///
+    /// # Errors
+    /// What could not be opened, and what to do about it.
+    pub(super) async fn open(config: &Config) -> Done<Self> {
+        let cache: Arc<dyn Cache> = match config.cache {
+            Some(cache) => Arc::new(KeptStates::new(config.budget.cache, cache.ttl_ms)),
+            None => Arc::new(NoCache),
+        };
+        let (index, blobs) = (index(config).await?, blobs(config).await?);
+        Ok(Self { index, blobs, clock: Arc::new(SystemClock::start()), cache })
+    }
+}
+
+async fn index(config: &Config) -> Done<Arc<dyn Index>> {
+    match &config.index {
+        config::Index::Embedded { path } => {
+            Ok(Arc::new(EmbeddedIndex::open(Path::new(path), config.budget.index).map_err(fault)?))
+        }
+        config::Index::Scylla { .. } => {
+            let hint = "use `index: { embedded: { path: … } }`";
+            Err(Failure::new(Exit::Config, "`index.scylla` is not available in this version").hint(hint))
+        }
+    }
+}
+
+async fn blobs(config: &Config) -> Done<Arc<dyn Blobs>> {
+    match &config.blobs {
+        config::Blobs::Directory { path } => Ok(Arc::new(LocalBlobs::open(Path::new(path)).map_err(fault)?)),
+        config::Blobs::S3 { .. } => {
+            let hint = "use `blobs: { directory: { path: … } }`";
+            Err(Failure::new(Exit::Config, "`blobs.s3` is not available in this version").hint(hint))
+        }
+    }
+}
