@@ -17,6 +17,7 @@
 //! | `reducer.rs` | `reducer test` |
 //! | `explain.rs` | `explain` |
 //! | `run.rs` | `run`, and the composition root of every worker process |
+//! | `settings.rs` | what a configuration means for the parts of a process |
 //! | `stores.rs` | which index, blobs and cache a configuration means |
 //! | `dev.rs` | `dev`: broker, stores, worker, API and sample in one process |
 //! | `feed.rs` | events from files and pipes into the broker of `dev` |
@@ -39,6 +40,7 @@ mod run;
 pub mod screen;
 #[cfg(test)]
 mod serve;
+mod settings;
 mod snapshot;
 pub mod source;
 mod stores;

@@ -7,27 +7,27 @@
 use super::args::RunArgs;
 use super::failure::{Done, Exit, Failure};
 use super::screen::Screen;
+use super::settings::{compression, consumer_settings, partitioner, session, worker_settings};
 use super::source::load_config;
 use super::stores::Stores;
-use crate::clock::{Clock, SystemClock};
-use crate::codec::dictionary::Privacy;
+use crate::clock::Clock;
 use crate::compute::{FILE_THREADS_MAX, Threads};
-use crate::config::{self, Config, Dictionaries, Stream};
+use crate::config::{Config, Stream};
 use crate::domain::error::{Error, ErrorKind};
 use crate::domain::ids::Lineage;
 use crate::domain::outcome::{PortError, PortResult};
-use crate::domain::partition::Settings;
 use crate::http::{self, App, Readiness};
-use crate::kafka::{Consumer, ConsumerSettings};
+use crate::kafka::Consumer;
+use crate::lookup::owners::{self, Owners};
 use crate::lookup::{self, Cache, Lookup, LookupSettings, Streams};
 use crate::reconstruct::Reconstructor;
 use crate::store::SnapshotStore;
 use crate::store::flush::{FlushLimits, Written};
 use crate::store::lineages::{self, Activated};
-use crate::store::packs::{CompressionPlan, Packs};
+use crate::store::packs::Packs;
 use crate::telemetry::logging;
 use crate::telemetry::metrics::{self as table, Metrics, Sample};
-use crate::worker::{Components, Handle, TokioSpawn, Worker, WorkerSettings};
+use crate::worker::{Components, Handle, TokioSpawn, Worker, announce};
 use futures_util::FutureExt;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -44,13 +44,9 @@ const FLUSH_DEADLINE_MS: u64 = 600_000;
 /// Between two times at which histograms are folded into their buckets.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// Before a failed write or read is repeated.
-const RETRY_MS: u64 = 200;
+pub(super) const RETRY_MS: u64 = 200;
 /// How long brokers may take to answer for the first time.
 const FIRST_ANSWER_MS: u64 = 30_000;
-/// Time that a revoked partition may take to cover what is dirty.
-const REVOKE_MS: u64 = 1_000;
-/// The same, when the process stops.
-const SHUTDOWN_MS: u64 = 20_000;
 
 /// The text of the scrape.
 type Scrape = Arc<dyn Fn() -> String + Send + Sync>;
@@ -68,6 +64,10 @@ pub(super) struct Stack {
     /// May readiness say yes? `dev` says so once everything is fed.
     pub(super) open: Arc<AtomicBool>,
     consumer: Arc<Consumer>,
+    /// URL under which other workers reach this one.
+    advertised: Option<Arc<str>>,
+    /// How other workers are asked.
+    peers: reqwest::Client,
     stop: watch::Sender<bool>,
     folding: JoinSet<()>,
     serving: JoinSet<()>,
@@ -149,6 +149,8 @@ impl Stack {
             address,
             open: Arc::new(AtomicBool::new(true)),
             consumer,
+            advertised: advertised(config, address),
+            peers: owners::client().map_err(|why| Failure::new(Exit::Failure, why))?,
             stop,
             folding: JoinSet::new(),
             serving: JoinSet::new(),
@@ -247,15 +249,43 @@ impl Stack {
             worker.run(Box::pin(stopped)).await;
         });
         self.workers.insert(Arc::clone(&stream.kind), handle.clone());
+        let owners = self.owners(stream, stores, lineage, handle);
         Ok(Lookup::new(lookup::Components {
             reader,
-            owners: Arc::new(handle),
+            owners,
             clock: Arc::clone(&stores.clock) as Arc<dyn Clock>,
             cache: Arc::clone(&stores.cache),
             topic: Arc::clone(&stream.topic),
             lineage,
             settings: LookupSettings { partitioner: partitioner(stream), ..LookupSettings::default() },
         }))
+    }
+
+    /// Who answers for the newest states of a stream: this process, and whoever says so in the index. Others
+    /// hear of this one where it has an address.
+    fn owners(&mut self, stream: &Stream, stores: &Stores, lineage: Lineage, handle: Handle) -> Arc<Owners> {
+        let (topic, index) = (Arc::clone(&stream.topic), Arc::clone(&stores.index));
+        let clock = Arc::clone(&stores.clock) as Arc<dyn Clock>;
+        if let Some(address) = self.advertised.clone() {
+            let told = (Arc::clone(&topic), lineage);
+            self.serving.spawn(announce(
+                handle.clone(),
+                Arc::clone(&index),
+                Arc::clone(&clock),
+                told,
+                address,
+            ));
+        }
+        let parts = owners::Parts {
+            own: Arc::new(handle),
+            index,
+            clock,
+            kind: Arc::clone(&stream.kind),
+            topic,
+            lineage,
+            address: self.advertised.clone(),
+        };
+        Arc::new(Owners::new(parts, self.peers.clone()))
     }
 
     fn serve(&mut self, listener: TcpListener, topics: BTreeMap<Arc<str>, Arc<str>>, metrics: Scrape) {
@@ -355,18 +385,17 @@ fn readiness(workers: &BTreeMap<Arc<str>, Handle>, consumer: &Consumer, open: bo
     Readiness { ready: reasons.is_empty(), reasons }
 }
 
-fn consumer_settings(config: &Config, address: SocketAddr) -> ConsumerSettings {
-    let topics: Vec<&str> = config.streams.iter().map(|stream| &*stream.topic).collect();
-    let properties = &config.kafka.properties;
-    ConsumerSettings {
-        properties: properties
-            .iter()
-            .map(|(name, value)| (name.clone(), value.reveal().to_owned()))
-            .collect(),
-        client_id: format!("snapfold@{address}"),
-        queue_bytes_max: config.budget.kafka_queues,
-        revoke_ms: REVOKE_MS,
-        ..ConsumerSettings::new(&config.kafka.brokers, &config.kafka.group, &topics)
+/// Where other workers ask this one: as configured, else where it listens, unless that is every address of
+/// the machine, which is none that others could use.
+fn advertised(config: &Config, address: SocketAddr) -> Option<Arc<str>> {
+    match &config.http.advertise {
+        Some(url) => Some(url.as_str().into()),
+        None if address.ip().is_unspecified() => {
+            let hint = "set `http.advertise` to the URL of this worker";
+            tracing::warn!(%address, hint, "other workers cannot ask this one for the newest states");
+            None
+        }
+        None => Some(format!("http://{address}").into()),
     }
 }
 
@@ -423,67 +452,5 @@ async fn active_lineage(stream: &Stream, stores: &Stores, topic_id: u128, option
             let hint = "put the former reducer and mapping back, or fold everything anew with --new-lineage";
             Err(Failure::new(Exit::Config, format!("lineage-changed: {what}")).hint(hint))
         }
-    }
-}
-
-fn partitioner(stream: &Stream) -> lookup::Partitioner {
-    match stream.partitioner {
-        config::Partitioner::Murmur2 => lookup::Partitioner::Murmur2,
-        config::Partitioner::Crc32 => lookup::Partitioner::Crc32,
-        config::Partitioner::None => lookup::Partitioner::Unknown,
-    }
-}
-
-fn compression(stream: &Stream) -> CompressionPlan {
-    let dictionary = match stream.dictionary {
-        Dictionaries::Strict => Some(Privacy::Strict),
-        Dictionaries::Off => Some(Privacy::Off),
-        Dictionaries::None => None,
-    };
-    CompressionPlan { compression: stream.compression, dictionary, ..CompressionPlan::default() }
-}
-
-/// Names the writer in its packs.
-fn session(clock: &SystemClock) -> [u8; 16] {
-    let mut session = [0; 16];
-    session[..10].copy_from_slice(&clock.random());
-    session[10..].copy_from_slice(&clock.random()[..6]);
-    session
-}
-
-/// Snapshots in flight: of all partitions, and of one at the least and at the most.
-const SNAPSHOTS: usize = 2_048;
-const SNAPSHOTS_MIN: usize = 64;
-const SNAPSHOTS_MAX: usize = 512;
-
-fn worker_settings(config: &Config, stream: &Stream, partitions: u32) -> WorkerSettings {
-    let share = |bytes: u64| usize::try_from(bytes / u64::from(partitions)).unwrap_or(usize::MAX);
-    let count = usize::try_from(partitions).unwrap_or(usize::MAX);
-    let snapshots_max = (SNAPSHOTS / count).clamp(SNAPSHOTS_MIN, SNAPSHOTS_MAX);
-    WorkerSettings {
-        partition: Settings {
-            events_max: stream.events_max,
-            age_ms_max: stream.age_ms_max,
-            bytes_max: stream.bytes_max,
-            write_amplification_permille: stream.write_amplification_permille,
-            strategy: stream.strategy,
-            memory_bytes_max: share(config.budget.states).max(1 << 20),
-            uncovered_bytes_max: share(config.checkpoint.flush_bytes).max(64 << 10),
-            loads_max: 32,
-            snapshots_max,
-            live_bytes_max: config.checkpoint.live_bytes_max / u64::from(partitions),
-            hot_max: 1_024,
-        },
-        checkpoint_ms: config.checkpoint.interval_ms,
-        linger_ms: config.linger_ms,
-        // No more can wait, so a batch that is full is not held back.
-        linger_items: snapshots_max.saturating_mul(count).min(1_024),
-        flush_bytes_max: usize::try_from(config.flush_bytes_max).unwrap_or(usize::MAX),
-        flushes: config.flushes,
-        tick_ms: 100,
-        records_max: 1_000,
-        retry_ms: RETRY_MS,
-        revoke_ms: REVOKE_MS,
-        shutdown_ms: SHUTDOWN_MS,
     }
 }

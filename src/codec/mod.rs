@@ -17,5 +17,5 @@ pub mod dictionary;
 pub mod event_json;
 pub mod pack;
 pub mod row;
-mod wire;
+pub(crate) mod wire;
 pub mod yaml;

@@ -121,6 +121,19 @@ pub struct WatermarkRow {
     pub low_watermark: Offset,
 }
 
+/// Who folds a partition, by its own account (`partitions`): a hint for whom to ask, the last writer wins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerRow {
+    /// Which log.
+    pub key: PartitionKey,
+    /// URL under which other workers reach it.
+    pub address: Arc<str>,
+    /// Next offset to fold when this was written.
+    pub position: Offset,
+    /// When it was written, by its writer's clock.
+    pub heartbeat: Timestamp,
+}
+
 /// An event that could not be folded, as it is kept (`dead_letters`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {

@@ -13,6 +13,7 @@
 //! | `encode.rs` | the bodies of answers |
 //! | `aggregates.rs` `state.rs` `events.rs` `diff.rs` | aggregates, their states and how they came to be |
 //! | `snapshots.rs` `verify.rs` `dead_letters.rs` | what is stored |
+//! | `owned.rs` | what other workers ask about this one's partitions |
 //! | `health.rs` | liveness, start-up, readiness |
 //! | `metrics.rs` | figures of workers, the scrape |
 //!
@@ -30,6 +31,7 @@ mod events;
 mod health;
 mod json;
 pub mod metrics;
+mod owned;
 mod path;
 mod problem;
 mod query;
@@ -39,7 +41,7 @@ mod verify;
 
 pub use health::Readiness;
 
-use crate::lookup::Streams;
+use crate::lookup::{Streams, owners};
 use crate::worker::Handle;
 use axum::Router;
 use axum::http::{HeaderValue, header};
@@ -97,6 +99,8 @@ fn routes() -> Router<Shared> {
         .route("/v1/aggregates/{type}/{id}/verify", post(verify::post))
         .route("/v1/snapshots/{snapshotId}", get(snapshots::by_id))
         .route("/v1/dead-letters", get(dead_letters::list))
+        .route(owners::HEAD_ROUTE, get(owned::head))
+        .route(owners::LIST_ROUTE, get(owned::list))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/startupz", get(health::started))

@@ -10,6 +10,7 @@
 //! | `snapshots.rs` | stored snapshots: metadata, states, raw blobs, public ids |
 //! | `lists.rs` | aggregates of a type, dead letters |
 //! | `verify.rs` | stored records against checksums, chain, fold and topic |
+//! | `owners/` | the owners of partitions, in this process and in others |
 //! | `cache.rs` | the port behind which settled states are kept, and what a flight is |
 //! | `kept.rs` | the cache of the full build |
 //! | `gate.rs` | how many reads run at once |
@@ -26,6 +27,8 @@ mod history;
 mod kept;
 mod lists;
 mod locate;
+#[cfg(feature = "runtime")]
+pub mod owners;
 mod snapshots;
 mod state;
 mod verify;
@@ -150,7 +153,9 @@ impl Lookup {
         AggregateKey { kind: Arc::clone(&self.reader().rules.kind), id: id.into() }
     }
 
-    fn log_of(&self, partition: PartitionNo) -> PartitionKey {
+    /// The log of one partition of the stream, in its active lineage.
+    #[must_use]
+    pub fn log_of(&self, partition: PartitionNo) -> PartitionKey {
         let parts = &self.0.parts;
         PartitionKey { topic: Arc::clone(&parts.topic), partition, lineage: parts.lineage }
     }

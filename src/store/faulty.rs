@@ -13,7 +13,7 @@ use super::index::{From, Index};
 use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::record::Bytes;
-use crate::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
+use crate::domain::row::{CheckpointRow, DeadLetter, OwnerRow, PartitionKey, SnapshotRow, WatermarkRow};
 use futures_util::future::BoxFuture;
 use std::sync::{Arc, Mutex};
 
@@ -312,6 +312,14 @@ impl Index for FaultyIndex {
 
     fn watermarks<'a>(&'a self, key: &'a PartitionKey) -> BoxFuture<'a, PortResult<Vec<WatermarkRow>>> {
         self.call(None, self.inner.watermarks(key))
+    }
+
+    fn put_owner(&self, row: OwnerRow) -> BoxFuture<'_, PortResult<()>> {
+        self.call(None, self.inner.put_owner(row))
+    }
+
+    fn owner<'a>(&'a self, key: &'a PartitionKey) -> BoxFuture<'a, PortResult<Option<OwnerRow>>> {
+        self.call(None, self.inner.owner(key))
     }
 
     fn put_aggregate<'a>(

@@ -6,6 +6,7 @@
 //! | `mod.rs` | `Worker`: membership in the group, the tasks, shutdown |
 //! | `assignment.rs` | where an assigned partition starts, and why it may not |
 //! | `partition_task/` | the loop: inputs in, effects out |
+//! | `presence.rs` | who folds a partition, as the index is told |
 //! | `spawn.rs` | tasks on a tokio runtime |
 //! | `flusher.rs` | group commit of snapshots; checkpoints of all partitions together |
 
@@ -13,10 +14,14 @@ mod assignment;
 mod flusher;
 mod partition_task;
 #[cfg(feature = "runtime")]
+mod presence;
+#[cfg(feature = "runtime")]
 mod spawn;
 
 pub use assignment::Refusal;
 pub use partition_task::{Command, Status};
+#[cfg(feature = "runtime")]
+pub use presence::announce;
 #[cfg(feature = "runtime")]
 pub use spawn::TokioSpawn;
 

@@ -24,6 +24,8 @@ mod ledger;
 mod log;
 mod process;
 mod readme;
+mod real;
+mod servers;
 mod site;
 mod speed;
 mod truth;

@@ -52,7 +52,8 @@ pub(crate) struct Site {
     runtime: tokio::runtime::Runtime,
     producer: Producer,
     /// Ends when it is dropped, after the producer.
-    _broker: MockBroker,
+    _broker: Option<MockBroker>,
+    brokers: String,
     folder: tempfile::TempDir,
     topic: String,
 }
@@ -61,17 +62,35 @@ impl Site {
     /// `streams` is the configuration without brokers and stores; `more` is added to it.
     pub(crate) fn new(streams: &str, more: &str, topic: &str, partitions: i32) -> Self {
         let broker = MockBroker::start(&[(topic, partitions)]).unwrap();
-        let producer = Producer::start(&ProducerSettings::new(broker.bootstrap())).unwrap();
+        let brokers = broker.bootstrap().to_owned();
+        Self::on(Some(broker), brokers, streams, more, topic)
+    }
+
+    /// The same on the real broker, which has the topic already.
+    pub(crate) fn on_kafka(streams: &str, more: &str, topic: &str) -> Self {
+        let address = crate::servers::start("kafka");
+        let brokers = address.split(' ').next().unwrap().to_owned();
+        Self::on(None, brokers, streams, more, topic)
+    }
+
+    fn on(broker: Option<MockBroker>, brokers: String, streams: &str, more: &str, topic: &str) -> Self {
+        let producer = Producer::start(&ProducerSettings::new(&brokers)).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
-        let (brokers, index, blobs) = (broker.bootstrap(), path("index"), path("blobs"));
+        let (index, blobs, group) = (path("index"), path("blobs"), crate::servers::unique("it"));
         let config = format!(
-            "{streams}\n{more}\nkafka:\n  brokers: \"{brokers}\"\n  group: it\n  properties: {{ session.timeout.ms: \"2000\", heartbeat.interval.ms: \"200\" }}\n\
+            "{streams}\n{more}\nkafka:\n  brokers: \"{brokers}\"\n  group: {group}\n  properties: {{ session.timeout.ms: \"2000\", heartbeat.interval.ms: \"200\" }}\n\
              index: {{ embedded: {{ path: \"{index}\" }} }}\nblobs: {{ directory: {{ path: \"{blobs}\" }} }}\nhttp: {{ listen: \"127.0.0.1:0\" }}\n"
         );
         std::fs::write(folder.path().join("config.yaml"), config).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        Self { runtime: runtime.unwrap(), producer, _broker: broker, folder, topic: topic.to_owned() }
+        let (runtime, topic) = (runtime.unwrap(), topic.to_owned());
+        Self { runtime, producer, _broker: broker, brokers, folder, topic }
+    }
+
+    /// Where its broker is reached.
+    pub(crate) fn brokers(&self) -> &str {
+        &self.brokers
     }
 
     /// A worker on the site's folder; the one before must be gone.

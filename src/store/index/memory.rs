@@ -10,7 +10,7 @@ use crate::domain::chain::snapshot_id;
 use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};
 use crate::domain::outcome::PortResult;
 use crate::domain::record::Bytes;
-use crate::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
+use crate::domain::row::{CheckpointRow, DeadLetter, OwnerRow, PartitionKey, SnapshotRow, WatermarkRow};
 use futures_util::future::{BoxFuture, FutureExt, lazy};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +27,7 @@ struct Tables {
     /// None for a checkpoint that was deleted.
     checkpoints: BTreeMap<PartitionKey, BTreeMap<PackId, Option<CheckpointRow>>>,
     watermarks: BTreeMap<PartitionKey, BTreeMap<(u128, i32), WatermarkRow>>,
+    owners: BTreeMap<PartitionKey, OwnerRow>,
     aggregates: BTreeMap<Arc<str>, BTreeSet<(Arc<str>, PartitionNo)>>,
     dead_letters: BTreeMap<PartitionKey, BTreeMap<Offset, DeadLetter>>,
     dictionaries: BTreeMap<Digest, Bytes>,
@@ -170,6 +171,16 @@ impl Index for MemoryIndex {
         self.call(|tables| {
             tables.watermarks.get(key).into_iter().flat_map(BTreeMap::values).cloned().collect()
         })
+    }
+
+    fn put_owner(&self, row: OwnerRow) -> BoxFuture<'_, PortResult<()>> {
+        self.call(move |tables| {
+            tables.owners.insert(row.key.clone(), row);
+        })
+    }
+
+    fn owner<'a>(&'a self, key: &'a PartitionKey) -> BoxFuture<'a, PortResult<Option<OwnerRow>>> {
+        self.call(move |tables| tables.owners.get(key).cloned())
     }
 
     fn put_aggregate<'a>(

@@ -24,7 +24,7 @@ pub use memory::MemoryIndex;
 use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
 use crate::domain::outcome::PortResult;
 use crate::domain::record::Bytes;
-use crate::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
+use crate::domain::row::{CheckpointRow, DeadLetter, OwnerRow, PartitionKey, SnapshotRow, WatermarkRow};
 use futures_util::future::BoxFuture;
 
 /// Where a walk over the snapshot rows of one aggregate starts, and in which direction it goes.
@@ -86,6 +86,15 @@ pub trait Index: Send + Sync {
     /// The low watermarks of one partition of a lineage: one for each leader epoch under which one was
     /// written.
     fn watermarks<'a>(&'a self, key: &'a PartitionKey) -> BoxFuture<'a, PortResult<Vec<WatermarkRow>>>;
+    /// Writes who folds a partition; of several the last one written counts. An index that only one process
+    /// can use keeps none.
+    fn put_owner(&self, _row: OwnerRow) -> BoxFuture<'_, PortResult<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+    /// Who said last that it folds a partition; nothing depends on its being right.
+    fn owner<'a>(&'a self, _key: &'a PartitionKey) -> BoxFuture<'a, PortResult<Option<OwnerRow>>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
     /// Notes that an aggregate exists, for listing and for finding its partition; repeating it is harmless.
     fn put_aggregate<'a>(
         &'a self,
