@@ -142,7 +142,7 @@ def order(tree):
 def hosts(tree):
     """Whoever is named with a port exists, and is waited for, itself or through others: but nobody waits for the
     registry, without which events only wait, and `migrate` has the workers' settings and asks the stores alone."""
-    services = dict(tree.services())
+    services, alone = dict(tree.services()), {"migrate": {"kafka"}}
 
     def awaited(name):
         direct = set(services[name].get("depends_on", {}))
@@ -153,7 +153,7 @@ def hosts(tree):
         for host in re.findall(r"(?<![\w.$/-])([a-z][a-z0-9-]*):\d{4,5}", " ".join(said).replace("//", " ")):
             if host not in services and host != "localhost":
                 yield f"{name}: there is no `{host}`"
-            elif host in services and host not in awaited(name) | {name, "registry"} and (name, host) != ("migrate", "kafka"):
+            elif host in services and host not in awaited(name) | {name, "registry"} | alone.get(name, set()):
                 yield f"{name}: does not wait for `{host}`"
 
 
@@ -260,7 +260,8 @@ RULES = [
         (DOCKERFILE, "apache/kafka:4.3.1", "apache/kafka:4.2.0")]),
     (lives, "every server has a health check, limits and a restart policy; every job has limits", [
         ("limits: { cpus: \"2\", memory: 768M }", "limits: { cpus: \"2\" }"),
-        ("test: [CMD, cqlsh", "disable: true\n      was: [CMD, cqlsh"), ("restart: unless-stopped", "restart: always")]),
+        ("test: [CMD, cqlsh", "disable: true\n      was: [CMD, cqlsh"),
+        ("restart: unless-stopped", "restart: always")]),
     (order, "whoever waits, waits until servers are healthy and jobs are done", [
         ("kafka: { condition: service_healthy }", "kafka: { condition: service_started }"),
         ("scylla: { condition: service_healthy }", "scyla: { condition: service_healthy }"),
