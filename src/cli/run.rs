@@ -45,8 +45,10 @@ const FLUSH_DEADLINE_MS: u64 = 600_000;
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// Before a failed write or read is repeated.
 const RETRY_MS: u64 = 200;
-/// How long brokers may take to answer for the first time.
+/// How long servers may take to answer for the first time.
 const FIRST_ANSWER_MS: u64 = 30_000;
+/// What to do where they do not.
+const BROKERS: &str = "check `kafka.brokers`, the topic's name, and that the brokers are up";
 /// Time that a revoked partition may take to cover what is dirty.
 const REVOKE_MS: u64 = 1_000;
 /// The same, when the process stops.
@@ -157,7 +159,7 @@ impl Stack {
         for stream in &config.streams {
             let (_, log) = stack.consumer.stream(&stream.topic);
             let doing = format!("ask for the partitions of topic `{}`", stream.topic);
-            counts.push(first_answer(&doing, || log.partition_count()).await?);
+            counts.push(first_answer(&doing, BROKERS, || log.partition_count()).await?);
         }
         let all: u32 = counts.iter().sum();
         let mut by_type = BTreeMap::new();
@@ -193,7 +195,8 @@ impl Stack {
     ) -> Done<Lookup> {
         let (group, log) = self.consumer.stream(&stream.topic);
         let doing = format!("ask for the id of topic `{}`", stream.topic);
-        let topic_id = first_answer(&doing, || self.consumer.topic_id(&stream.topic).boxed()).await?;
+        let topic_id =
+            first_answer(&doing, BROKERS, || self.consumer.topic_id(&stream.topic).boxed()).await?;
         let lineage = active_lineage(stream, stores, topic_id, options).await?;
         let packs = Packs::new(
             Arc::clone(&stores.index),
@@ -377,11 +380,12 @@ async fn listen(address: &str) -> Done<TcpListener> {
     })
 }
 
-/// Repeats a question until it is answered, for as long as brokers may take to come up.
-async fn first_answer<T, F>(doing: &str, mut ask: impl FnMut() -> F) -> Done<T>
+/// Repeats a question until it is answered, for as long as servers may take to come up.
+pub(super) async fn first_answer<T, F>(doing: &str, hint: &str, mut ask: impl FnMut() -> F) -> Done<T>
 where
     F: Future<Output = PortResult<T>>,
 {
+    let mut last = String::new();
     let asking = async {
         loop {
             match ask().await {
@@ -390,18 +394,18 @@ where
                 Err(PortError::Missing) => return Err("there is no such topic".to_owned()),
                 Err(error) => {
                     tracing::warn!(%error, "{doing}");
+                    last = format!("; the last one: {error}");
                     tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
                 }
             }
         }
     };
-    let hint = "check `kafka.brokers`, the topic's name, and that the brokers are up";
     match tokio::time::timeout(Duration::from_millis(FIRST_ANSWER_MS), asking).await {
         Ok(answer) => {
             answer.map_err(|why| Failure::new(Exit::Unreachable, format!("{doing}: {why}")).hint(hint))
         }
         Err(_) => {
-            let late = format!("{doing}: no answer within {} s", FIRST_ANSWER_MS / 1_000);
+            let late = format!("{doing}: no answer within {} s{last}", FIRST_ANSWER_MS / 1_000);
             Err(Failure::new(Exit::Unreachable, late).hint(hint))
         }
     }
