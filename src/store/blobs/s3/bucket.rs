@@ -2,7 +2,7 @@
 
 use super::failure::Call;
 use super::range::Part;
-use super::requests::Requests;
+use super::requests::{Requests, Start};
 use super::{Effect, S3Blobs};
 use crate::domain::outcome::{PortError, PortResult};
 use aws_sdk_s3::error::ProvideErrorMetadata;
@@ -34,7 +34,7 @@ impl S3Blobs {
     /// `Permanent` with what to do about it; others if the store did not answer.
     pub async fn check(&self) -> PortResult<()> {
         self.run(|requests| async move {
-            requests.until_done(Effect::Read, || requests.page("", None, 1)).await?;
+            requests.until_done(Effect::Read, || requests.page("", Start::First, 1)).await?;
             match requests.create(PROBE, PROBE_BYTES.to_vec()).await {
                 Ok(()) | Err(PortError::Exists) => {}
                 Err(error) => return Err(error),
@@ -74,13 +74,15 @@ impl Requests {
             Ok(_) => Ok(()),
             Err(error) if error.code() == Some("BucketAlreadyOwnedByYou") => Ok(()),
             // Ours too, where a store does not tell these apart: then it can be listed.
-            Err(error) if error.code() == Some("BucketAlreadyExists") => match self.page("", None, 1).await {
-                Err(PortError::Permanent(_)) => Err(PortError::Permanent(
-                    self.place
-                        .told(call, "somebody else has a bucket of that name: change `blobs.s3.bucket`"),
-                )),
-                other => other.map(drop),
-            },
+            Err(error) if error.code() == Some("BucketAlreadyExists") => {
+                match self.page("", Start::First, 1).await {
+                    Err(PortError::Permanent(_)) => Err(PortError::Permanent(
+                        self.place
+                            .told(call, "somebody else has a bucket of that name: change `blobs.s3.bucket`"),
+                    )),
+                    other => other.map(drop),
+                }
+            }
             Err(error) => Err(self.failure(call, &error)),
         }
     }

@@ -166,7 +166,8 @@ impl Place {
                 ": snapfold needs `If-None-Match` and, unless `blobs.s3.checksums: none`, `x-amz-checksum-sha256`: \
                  use another store, or a newer version of it",
             )),
-            (400..=499, "") if status != 408 => {
+            // Without a body, the SDK's own word for 404 is `NotFound`.
+            (404, "NotFound") | (400..=499, "") if status != 408 => {
                 PortError::NotDone(told(": is `blobs.s3.endpoint` the address of a store?"))
             }
             (400..=499, _) if status != 408 => PortError::Permanent(told("")),
@@ -243,8 +244,9 @@ mod tests {
             (delete, 404, "NoSuchKey", "missing"),
             (put, 404, "NoSuchKey", "permanent"),
             (get, 404, "", "not done"),
-            (get, 404, "NotFound", "permanent"),
+            (get, 404, "NotFound", "not done"),
             (get, 404, "NoSuchBucket", "permanent"),
+            (put, 404, "NoSuchBucket", "permanent"),
             (Call::List, 404, "NoSuchKey", "permanent"),
             (put, 403, "AccessDenied", "permanent"),
             (put, 403, "", "permanent"),

@@ -31,7 +31,8 @@ use crate::domain::outcome::{PortError, PortResult};
 use aws_sdk_s3::primitives::SdkBody;
 use futures_util::future::{BoxFuture, FutureExt};
 use range::Part;
-use requests::Requests;
+use requests::{Page, Requests, Start};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -196,26 +197,62 @@ impl Requests {
         }
     }
 
-    /// Asks for pages until there are enough names; every page starts after the last name of the one before, so
-    /// nothing that a store keeps between pages matters.
     async fn names(&self, prefix: &str, after: Option<&str>, limit: usize) -> PortResult<Vec<String>> {
+        match (limit, self.is_in_byte_order) {
+            (0, _) => Ok(Vec::new()),
+            (_, true) => self.names_after(prefix, after, limit).await,
+            (_, false) => self.first_of_all_names(prefix, after, limit).await,
+        }
+    }
+
+    /// Asks for pages until there are enough names; every page starts after the last name of the one before.
+    async fn names_after(&self, prefix: &str, after: Option<&str>, limit: usize) -> PortResult<Vec<String>> {
         let mut names: Vec<String> = Vec::new();
         let mut after = after.map(str::to_owned);
-        while names.len() < limit {
-            let page = self
-                .until_done(Effect::Read, || self.page(prefix, after.as_deref(), limit - names.len()))
-                .await?;
-            let Some(last) = page.names.last() else { break };
-            after = Some(last.clone());
-            // What others keep in the bucket is none of ours.
-            names.extend(page.names.into_iter().filter(|name| check_name(name).is_ok()));
-            if !page.has_more {
-                break;
+        loop {
+            let start = after.as_deref().map_or(Start::First, Start::After);
+            let wanted = limit - names.len();
+            let page = self.until_done(Effect::Read, || self.page(prefix, start, wanted)).await?;
+            let last = page.next.as_ref().and(page.names.last()).cloned();
+            names.extend(ours(page));
+            match last {
+                Some(last) if names.len() < limit => after = Some(last),
+                _ => return Ok(names),
             }
         }
-        names.truncate(limit);
-        Ok(names)
     }
+
+    /// Reads all names of a prefix and keeps the first ones, whatever order they come in.
+    ///
+    /// COST: a request for every thousand names of the prefix, however few are wanted.
+    async fn first_of_all_names(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> PortResult<Vec<String>> {
+        let mut first = BTreeSet::new();
+        let mut token: Option<String> = None;
+        loop {
+            let start = token.as_deref().map_or(Start::First, Start::At);
+            let mut page = self.until_done(Effect::Read, || self.page(prefix, start, usize::MAX)).await?;
+            token = page.next.take();
+            for name in ours(page).filter(|name| after.is_none_or(|after| name.as_str() > after)) {
+                first.insert(name);
+                if first.len() > limit {
+                    first.pop_last();
+                }
+            }
+            if token.is_none() {
+                return Ok(first.into_iter().collect());
+            }
+        }
+    }
+}
+
+/// Names of a page without those that others keep in the bucket.
+fn ours(page: Page) -> impl Iterator<Item = String> {
+    page.names.into_iter().filter(|name| check_name(name).is_ok())
 }
 
 impl Blobs for S3Blobs {

@@ -31,12 +31,23 @@ const PAGE_NAMES_MAX: usize = 1_000;
 /// Room that is made before any byte of an object has arrived.
 const ROOM_BYTES_MAX: u64 = 1 << 20;
 
+/// Where a page of a listing starts.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Start<'a> {
+    First,
+    /// After this name.
+    After(&'a str),
+    /// Where the page before ended, in the store's words.
+    At(&'a str),
+}
+
 /// A page of a listing.
 #[derive(Debug)]
 pub(super) struct Page {
-    /// In byte order.
+    /// In the order of the store.
     pub(super) names: Vec<String>,
-    pub(super) has_more: bool,
+    /// Where the next one starts; none if this is the last one.
+    pub(super) next: Option<String>,
 }
 
 /// The SDK's client of one bucket.
@@ -47,6 +58,9 @@ pub(super) struct Requests {
     region: String,
     prefix: String,
     has_checksums: bool,
+    /// Does the store list names in byte order? Amazon S3 does, except in directory buckets. Of others one cannot know:
+    /// SeaweedFS has `a/b` before `a-b`, as folders have it, and starts after a name in that order as well.
+    pub(super) is_in_byte_order: bool,
 }
 
 impl Requests {
@@ -84,6 +98,7 @@ impl Requests {
             region: config.region.clone(),
             prefix: config.prefix.clone(),
             has_checksums: config.has_checksums,
+            is_in_byte_order: config.endpoint.is_none() && !config.bucket.ends_with("--x-s3"),
         }
     }
 
@@ -207,19 +222,17 @@ impl Requests {
             .map_err(|what| not_done(&format!("answered with {what}")))
     }
 
-    /// Up to a page of names with this prefix after `after`.
-    pub(super) async fn page(&self, prefix: &str, after: Option<&str>, limit: usize) -> PortResult<Page> {
+    /// Up to a page of names with this prefix.
+    pub(super) async fn page(&self, prefix: &str, start: Start<'_>, limit: usize) -> PortResult<Page> {
         let call = Call::List;
-        let limit = limit.min(PAGE_NAMES_MAX);
-        let send = self
-            .client
-            .list_objects_v2()
-            .bucket(&self.place.bucket)
-            .prefix(self.key(prefix))
-            .set_start_after(after.map(|after| self.key(after)))
-            .max_keys(i32::try_from(limit).expect("a page is short"))
-            .send();
-        let answer = self.within(call, 0, send).await?.map_err(|error| self.failure(call, &error))?;
+        let list = self.client.list_objects_v2().bucket(&self.place.bucket).prefix(self.key(prefix));
+        let list = list.max_keys(i32::try_from(limit.min(PAGE_NAMES_MAX)).expect("a page is short"));
+        let list = match start {
+            Start::First => list,
+            Start::After(name) => list.start_after(self.key(name)),
+            Start::At(token) => list.continuation_token(token),
+        };
+        let answer = self.within(call, 0, list.send()).await?.map_err(|error| self.failure(call, &error))?;
         let odd = |what: &str| PortError::NotDone(self.place.told(call, what));
         let mut names: Vec<String> = Vec::with_capacity(answer.contents().len());
         for object in answer.contents() {
@@ -227,17 +240,21 @@ impl Requests {
             let Some(name) = name.filter(|name| name.starts_with(prefix)) else {
                 return Err(odd("a name that was not asked for"));
             };
-            let last = names.last().map(String::as_str).or(after);
-            if last.is_some_and(|last| name <= last) {
+            let last = match start {
+                Start::After(after) => names.last().map_or(Some(after), |name| Some(name)),
+                Start::First | Start::At(_) => names.last().map(String::as_str),
+            };
+            if self.is_in_byte_order && last.is_some_and(|last| name <= last) {
                 return Err(odd("names that are not in byte order"));
             }
             names.push(name.to_owned());
         }
         let has_more = answer.is_truncated().unwrap_or(false);
-        if has_more && names.is_empty() {
-            return Err(odd("an empty page that is not the last one"));
+        let next = answer.next_continuation_token.filter(|_| has_more);
+        if has_more && (names.is_empty() || next.is_none()) {
+            return Err(odd("a page that is not the last one, and does not say how to go on"));
         }
-        Ok(Page { names, has_more })
+        Ok(Page { names, next })
     }
 
     pub(super) async fn delete(&self, name: &str) -> PortResult<()> {
