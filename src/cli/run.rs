@@ -46,8 +46,11 @@ const FLUSH_DEADLINE_MS: u64 = 600_000;
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// Before a failed write or read is repeated.
 pub(super) const RETRY_MS: u64 = 200;
-/// How long brokers may take to answer for the first time.
+/// How long servers may take to answer for the first time.
 const FIRST_ANSWER_MS: u64 = 30_000;
+/// What to do where brokers do not.
+const BROKERS: &str = "check `kafka.brokers` and that the brokers are up; a topic that is missing is made by \
+                       `kafka-topics.sh --create --topic NAME`";
 
 /// The text of the scrape.
 type Scrape = Arc<dyn Fn() -> String + Send + Sync>;
@@ -172,7 +175,7 @@ impl Stack {
         for stream in &config.streams {
             let (_, log) = stack.consumer.stream(&stream.topic);
             let doing = format!("ask for the partitions of topic `{}`", stream.topic);
-            counts.push(first_answer(&doing, || log.partition_count()).await?);
+            counts.push(first_answer(&doing, BROKERS, || log.partition_count()).await?);
             compaction::refuse(&topics, &stream.topic).await?;
         }
         let all = counts.iter().sum::<u32>().max(1);
@@ -213,7 +216,8 @@ impl Stack {
     ) -> Done<Lookup> {
         let (group, log) = self.consumer.stream(&stream.topic);
         let doing = format!("ask for the id of topic `{}`", stream.topic);
-        let topic_id = first_answer(&doing, || self.consumer.topic_id(&stream.topic).boxed()).await?;
+        let topic_id =
+            first_answer(&doing, BROKERS, || self.consumer.topic_id(&stream.topic).boxed()).await?;
         let lineage = active_lineage(stream, stores, topic_id, partitions.own, options).await?;
         let packs = Packs::new(
             Arc::clone(&stores.index),
@@ -425,11 +429,12 @@ async fn listen(address: &str) -> Done<TcpListener> {
     })
 }
 
-/// Repeats a question until it is answered, for as long as brokers may take to come up.
-async fn first_answer<T, F>(doing: &str, mut ask: impl FnMut() -> F) -> Done<T>
+/// Repeats a question until it is answered, for as long as servers may take to come up.
+pub(super) async fn first_answer<T, F>(doing: &str, hint: &str, mut ask: impl FnMut() -> F) -> Done<T>
 where
     F: Future<Output = PortResult<T>>,
 {
+    let mut last = String::new();
     let asking = async {
         loop {
             match ask().await {
@@ -438,19 +443,18 @@ where
                 Err(PortError::Missing) => return Err("there is no such topic".to_owned()),
                 Err(error) => {
                     tracing::warn!(%error, "{doing}");
+                    last = format!("; the last one: {error}");
                     tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
                 }
             }
         }
     };
-    let hint = "check `kafka.brokers` and that the brokers are up; a topic that is missing is made by `kafka-topics.sh \
-                --create --topic NAME`";
     match tokio::time::timeout(Duration::from_millis(FIRST_ANSWER_MS), asking).await {
         Ok(answer) => {
             answer.map_err(|why| Failure::new(Exit::Unreachable, format!("{doing}: {why}")).hint(hint))
         }
         Err(_) => {
-            let late = format!("{doing}: no answer within {} s", FIRST_ANSWER_MS / 1_000);
+            let late = format!("{doing}: no answer within {} s{last}", FIRST_ANSWER_MS / 1_000);
             Err(Failure::new(Exit::Unreachable, late).hint(hint))
         }
     }

@@ -1,10 +1,11 @@
 //! The stores of a process, by its configuration: which index, which blobs, which cache.
 
 use super::failure::{Done, Exit, Failure};
-use super::run::fault;
+use super::run::{fault, first_answer};
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::lookup::{Cache, KeptStates, NoCache};
+use crate::store::blobs::s3::{Bounds, S3Blobs};
 use crate::store::blobs::{Blobs, LocalBlobs};
 use crate::store::index::{EmbeddedIndex, Index};
 use std::path::Path;
@@ -50,9 +51,11 @@ async fn index(config: &Config) -> Done<Arc<dyn Index>> {
 async fn blobs(config: &Config) -> Done<Arc<dyn Blobs>> {
     match &config.blobs {
         config::Blobs::Directory { path } => Ok(Arc::new(LocalBlobs::open(Path::new(path)).map_err(fault)?)),
-        config::Blobs::S3 { .. } => {
-            let hint = "use `blobs: { directory: { path: … } }`";
-            Err(Failure::new(Exit::Config, "`blobs.s3` is not available in this version").hint(hint))
+        config::Blobs::S3(s3) => {
+            let blobs = S3Blobs::open(s3, Bounds::default()).await;
+            let hint = "check `blobs.s3`, and that the store is up";
+            first_answer("ask for the bucket", hint, || blobs.check()).await?;
+            Ok(Arc::new(blobs))
         }
     }
 }

@@ -30,6 +30,8 @@ pub(super) enum Shape {
     /// Names and texts of the user's choice; a text may be secret, so it is never shown, and `{ fromFile: …
     /// }` and `{ fromEnv: … }` stand for it as well.
     Map,
+    /// One text that is secret: never shown, and `{ fromFile: … }` and `{ fromEnv: … }` stand for it as well.
+    Secret,
     /// One place or a list of places (`Mapping`).
     Places,
     /// A reducer: read by the domain.
@@ -119,10 +121,28 @@ const BLOBS: &[Key] = &[
 
 const S3: &[Key] = &[
     key("bucket", Shape::Text, "snapfold", "the bucket; `snapfold migrate` creates it"),
-    key("prefix", Shape::Text, "\"\"", "put before every object's name"),
+    key(
+        "prefix",
+        Shape::Text,
+        "\"\"",
+        "put before every object's name as it is: end it with `/` to make a folder",
+    ),
     open("endpoint", Shape::Text, "URL of the store where it is not Amazon's"),
     key("region", Shape::Text, "us-east-1", "the region that requests are signed for"),
     key("pathStyle", Shape::Bool, "false", "the bucket in the path instead of the host name"),
+    key(
+        "checksums",
+        Shape::Choice(&["sha256", "none"]),
+        "sha256",
+        "what the store verifies before it takes an object: its SHA-256, or no more than the signature of the request, \
+         for stores that refuse `x-amz-checksum-sha256`",
+    ),
+    open(
+        "accessKey",
+        Shape::Secret,
+        "with `secretKey`, instead of what the environment, a profile, a web identity or the machine's role gives",
+    ),
+    open("secretKey", Shape::Secret, "the other half of `accessKey`"),
 ];
 
 const REGISTRY: &[Key] = &[open("url", Shape::Text, "base URL of a Confluent-compatible schema registry")];

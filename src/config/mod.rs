@@ -8,6 +8,7 @@
 //! | `reader.rs` | reading values by that table, noting every problem |
 //! | `properties.rs` | librdkafka properties that are not the user's |
 //! | `layers.rs` | environment and `--set` over the file |
+//! | `s3.rs` | the bucket of `blobs` |
 //! | `stream.rs` | one stream: mapping, reducer, thresholds, checks across keys |
 //! | `budget.rs` | how `memory.limit` is shared out |
 //! | `problems.rs` | problems with place, excerpt and hint |
@@ -21,6 +22,7 @@ mod layers;
 mod problems;
 mod properties;
 mod reader;
+mod s3;
 mod schema;
 mod show;
 mod stream;
@@ -167,23 +169,31 @@ pub enum Index {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Blobs {
     /// `s3`.
-    S3 {
-        /// `bucket`.
-        bucket: String,
-        /// `prefix`.
-        prefix: String,
-        /// `endpoint`.
-        endpoint: Option<String>,
-        /// `region`.
-        region: String,
-        /// `pathStyle`.
-        is_path_style: bool,
-    },
+    S3(S3),
     /// `directory`.
     Directory {
         /// `path`.
         path: String,
     },
+}
+
+/// `blobs.s3`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3 {
+    /// `bucket`.
+    pub bucket: String,
+    /// `prefix`.
+    pub prefix: String,
+    /// `endpoint`.
+    pub endpoint: Option<String>,
+    /// `region`.
+    pub region: String,
+    /// `pathStyle`.
+    pub is_path_style: bool,
+    /// `checksums`: true for `sha256`.
+    pub has_checksums: bool,
+    /// `accessKey` and `secretKey`; none leaves it to the environment.
+    pub keys: Option<(Secret, Secret)>,
 }
 
 /// `http`.
@@ -230,6 +240,12 @@ impl Secret {
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.text
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self::plain(text)
     }
 }
 
@@ -404,14 +420,6 @@ fn read_blobs(root: Section<'_>) -> Option<Blobs> {
             let path = it.section("directory", |it| it.required("path"))?;
             return Some(Blobs::Directory { path });
         }
-        it.section("s3", |it| {
-            Some(Blobs::S3 {
-                bucket: it.text("bucket")?,
-                prefix: it.text("prefix")?,
-                endpoint: it.text("endpoint"),
-                region: it.text("region")?,
-                is_path_style: it.flag("pathStyle"),
-            })
-        })
+        it.section("s3", s3::read).map(Blobs::S3)
     })
 }

@@ -132,6 +132,28 @@ fn every_kind_of_problem_of_a_section_is_told_with_its_fix() {
             "f.yaml:1:40: two places for packs: `s3` and `directory`\n  hint: keep one of them",
         ),
         (
+            "blobs: { s3: { accessKey: { fromEnv: SECRET } } }",
+            "f.yaml:1:27: `accessKey` without `secretKey`\n  hint: give both or none",
+        ),
+        (
+            "blobs: { s3: { endpoint: localhost } }",
+            "f.yaml:1:26: `localhost` is not the URL of a store\n  hint: write `https://HOST:PORT` or `http://HOST:PORT`",
+        ),
+        (
+            "blobs: { s3: { endpoint: \"http://me:hunter2@localhost\" } }",
+            "f.yaml:1:26: `endpoint` holds a user or a password\n  hint: \
+             write `https://HOST:PORT`, and `accessKey` and `secretKey` beside it",
+        ),
+        (
+            "blobs: { s3: { prefix: a//b } }",
+            "f.yaml:1:24: `a//b` cannot stand before names\n  hint: \
+             use parts between single `/`, none starting with `.`, 512 bytes in all, as in `prod/orders/`",
+        ),
+        (
+            "blobs: { s3: { bucket: a b } }",
+            "f.yaml:1:24: `a b` cannot be the name of a bucket\n  hint: a bucket has 3 to 63 lower-case letters, digits, `.` and `-`",
+        ),
+        (
             "registry: {}",
             "f.yaml:1:11: `url` is missing\n  hint: add it: base URL of a Confluent-compatible schema registry",
         ),
@@ -338,6 +360,33 @@ fn secrets_are_read_and_never_printed() {
         &[],
     );
     assert!(found.contains("did you mean `brokers`") && !found.contains("hunter"), "{found}");
+}
+
+#[test]
+fn the_keys_of_a_bucket_are_secrets() {
+    let text =
+        format!("blobs:\n  s3:\n    accessKey: hunter7\n    secretKey: {{ fromEnv: SECRET }}\n{STREAM}");
+    let given = |config: &Config| match &config.blobs {
+        Blobs::S3(S3 { keys: Some((access, secret)), .. }) => [access.reveal(), secret.reveal()].join(" "),
+        other => panic!("{other:?}"),
+    };
+    let config = loaded(&text, &[], &[]);
+    assert_eq!(given(&config), "hunter7 hunter3");
+    assert_eq!(
+        config.warnings(),
+        ["f.yaml:3:16: `accessKey` stands in the file: write `{ fromFile: PATH }` or `{ fromEnv: NAME }`"]
+    );
+    let (debug, shown) = (format!("{config:?}"), show(&config));
+    assert!(!debug.contains("hunter") && !shown.contains("hunter"), "{debug}\n{shown}");
+    let lines = "    accessKey: \"***\"  # file:3\n    secretKey: {\"fromEnv\":\"SECRET\"}  # file:4\n";
+    assert!(shown.contains(lines), "{shown}");
+    let env =
+        [("SNAPFOLD__BLOBS__S3__ACCESS_KEY", "#hunter8"), ("SNAPFOLD__BLOBS__S3__SECRET_KEY", "[hunter9")];
+    let config = loaded(STREAM, &env, &[]);
+    assert_eq!((given(&config).as_str(), config.warnings()), ("#hunter8 [hunter9", &[][..]));
+    // A password in a URL is not shown where it is refused.
+    let endpoint = "blobs: { s3: { endpoint: \"http://me:hunter2@localhost\" } }";
+    assert!(!problems(&format!("{endpoint}\n{STREAM}"), &[], &[]).contains("hunter"));
 }
 
 #[test]
