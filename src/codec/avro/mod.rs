@@ -12,9 +12,11 @@
 //! schema could add anything that a mapping and a reducer do not say better (docs/adr/0012).
 
 mod decode;
+#[cfg(all(test, feature = "runtime"))]
+mod oracle;
 mod schema;
 #[cfg(test)]
-pub(crate) mod strategy;
+mod strategy;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -10,7 +10,7 @@ use std::fmt::Write;
 const DAY_MS: i64 = 86_400_000;
 /// Years that are written with four digits: 0000 to 9999, in milliseconds.
 const YEARS_MS: std::ops::Range<i64> = -62_167_219_200_000..253_402_300_800_000;
-/// Longest integer of a decimal in bytes: 616 digits.
+/// Longest integer of a decimal in bytes: 617 digits.
 const DECIMAL_BYTES_MAX: usize = 256;
 
 impl Fraction {
