@@ -17,6 +17,7 @@
 //! | `reducer.rs` | `reducer test` |
 //! | `explain.rs` | `explain` |
 //! | `run.rs` | `run`, and the composition root of every worker process |
+//! | `schemas.rs` | the schema registry of a process, and the streams that wait for it |
 //! | `stores.rs` | which index, blobs and cache a configuration means |
 //! | `dev.rs` | `dev`: broker, stores, worker, API and sample in one process |
 //! | `feed.rs` | events from files and pipes into the broker of `dev` |
@@ -36,6 +37,7 @@ mod log;
 mod print;
 mod reducer;
 mod run;
+mod schemas;
 pub mod screen;
 #[cfg(test)]
 mod serve;

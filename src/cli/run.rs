@@ -6,6 +6,7 @@
 
 use super::args::RunArgs;
 use super::failure::{Done, Exit, Failure};
+use super::schemas::SchemaSource;
 use super::screen::Screen;
 use super::source::load_config;
 use super::stores::Stores;
@@ -68,6 +69,7 @@ pub(super) struct Stack {
     /// May readiness say yes? `dev` says so once everything is fed.
     pub(super) open: Arc<AtomicBool>,
     consumer: Arc<Consumer>,
+    schemas: SchemaSource,
     stop: watch::Sender<bool>,
     folding: JoinSet<()>,
     serving: JoinSet<()>,
@@ -140,6 +142,7 @@ impl Stack {
         let address = listener.local_addr()?;
         let stores = Stores::open(config).await?;
         let consumer = Arc::new(Consumer::start(consumer_settings(config, address)).map_err(fault)?);
+        let schemas = SchemaSource::open(config, &stores)?;
         let (metrics, (stop, _)) = (Arc::new(metrics), watch::channel(false));
         let written = Arc::new(Written::default());
         let mut stack = Self {
@@ -149,6 +152,7 @@ impl Stack {
             address,
             open: Arc::new(AtomicBool::new(true)),
             consumer,
+            schemas,
             stop,
             folding: JoinSet::new(),
             serving: JoinSet::new(),
@@ -176,7 +180,8 @@ impl Stack {
         });
         let source = {
             let (streams, cache) = (Arc::clone(&stack.streams), stores.cache);
-            http::metrics::source(metrics, stack.workers.clone(), move || samples(&streams, &*cache))
+            let (workers, schemas) = (stack.workers.clone(), stack.schemas.clone());
+            http::metrics::source(metrics, workers, move || samples(&streams, &*cache, &schemas))
         };
         stack.serve(listener, config.streams.iter().map(topic).collect(), source);
         Ok(stack)
@@ -191,7 +196,10 @@ impl Stack {
         partitions: u32,
         options: Options,
     ) -> Done<Lookup> {
-        let (group, log) = self.consumer.stream(&stream.topic);
+        let decoder = self.schemas.decoder(stream);
+        let clock = Arc::clone(&stores.clock) as Arc<dyn Clock>;
+        let ports = self.consumer.stream(&stream.topic);
+        let (group, log) = self.schemas.prepared(stream, &decoder, clock, ports);
         let doing = format!("ask for the id of topic `{}`", stream.topic);
         let topic_id = first_answer(&doing, || self.consumer.topic_id(&stream.topic).boxed()).await?;
         let lineage = active_lineage(stream, stores, topic_id, options).await?;
@@ -205,7 +213,7 @@ impl Stack {
             index: Arc::clone(&stores.index),
             packs: Arc::new(packs),
             log: Arc::clone(&log),
-            decoder: stream.decoder(None),
+            decoder: Arc::clone(&decoder),
             rules: stream.rules(),
             topic_id,
             health: Arc::default(),
@@ -231,7 +239,7 @@ impl Stack {
             clock: Arc::clone(&stores.clock) as Arc<dyn Clock>,
             folding: Arc::new(folding),
             spawn: Arc::new(TokioSpawn::new(tokio::runtime::Handle::current())),
-            decoder: stream.decoder(None),
+            decoder,
             rules: stream.rules(),
             topic: Arc::clone(&stream.topic),
             topic_id,
@@ -261,7 +269,8 @@ impl Stack {
     fn serve(&mut self, listener: TcpListener, topics: BTreeMap<Arc<str>, Arc<str>>, metrics: Scrape) {
         let workers = self.workers.clone();
         let (open, consumer) = (Arc::clone(&self.open), Arc::clone(&self.consumer));
-        let readiness = move || readiness(&workers, &consumer, open.load(Ordering::Relaxed));
+        let schemas = self.schemas.clone();
+        let readiness = move || readiness(&workers, &consumer, &schemas, open.load(Ordering::Relaxed));
         let app = App {
             streams: Arc::clone(&self.streams),
             topics,
@@ -282,7 +291,7 @@ impl Stack {
 
     /// True once every partition has folded what the log held when it was assigned, and more came since.
     pub(super) fn readiness(&self) -> Readiness {
-        readiness(&self.workers, &self.consumer, self.open.load(Ordering::Relaxed))
+        readiness(&self.workers, &self.consumer, &self.schemas, self.open.load(Ordering::Relaxed))
     }
 
     /// Covers what is dirty, leaves the group, ends the API.
@@ -297,7 +306,7 @@ impl Stack {
 }
 
 /// What questions met at rest, and what the cache of all streams has done.
-fn samples(streams: &Streams, cache: &dyn Cache) -> Vec<Sample> {
+fn samples(streams: &Streams, cache: &dyn Cache, schemas: &SchemaSource) -> Vec<Sample> {
     let cached = cache.stats();
     let mut samples = vec![
         Sample::total(&table::CACHE_HITS, &[], 0, cached.hits),
@@ -308,6 +317,7 @@ fn samples(streams: &Streams, cache: &dyn Cache) -> Vec<Sample> {
         let (damaged, stale) = lookup.damage();
         samples.push(Sample::total(&table::DAMAGED_RECORDS, &[kind], 0, damaged));
         samples.push(Sample::total(&table::STALE_LISTS, &[kind], 0, stale));
+        samples.push(Sample::now(&table::PARTITIONS_WAITING, &[kind], schemas.waiting(kind) as f64));
     }
     samples
 }
@@ -323,8 +333,13 @@ pub(super) fn fault(error: Error) -> Failure {
     Failure::new(exit, error.detail)
 }
 
-fn readiness(workers: &BTreeMap<Arc<str>, Handle>, consumer: &Consumer, open: bool) -> Readiness {
-    let mut reasons = Vec::new();
+fn readiness(
+    workers: &BTreeMap<Arc<str>, Handle>,
+    consumer: &Consumer,
+    schemas: &SchemaSource,
+    open: bool,
+) -> Readiness {
+    let mut reasons = schemas.reasons();
     if !open {
         reasons.push("not all events are fed, or the process is stopping".to_owned());
     }

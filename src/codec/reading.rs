@@ -219,9 +219,9 @@ impl Reading<'_> {
         match places.iter().find(answers) {
             None => Value::Null,
             Some(Place::Value(pointer)) => root.pointer_mut(pointer).map(std::mem::take).unwrap_or_default(),
-            Some(place) => self
-                .first(std::slice::from_ref(place), Some(&*root))
-                .map_or(Value::Null, Answer::into_value),
+            Some(place) => {
+                self.first(std::slice::from_ref(place), Some(&*root)).map_or(Value::Null, Answer::into_value)
+            }
         }
     }
 

@@ -72,7 +72,11 @@ pub(super) const ROOT: &[Key] = &[
     open("kafka", Shape::Section(KAFKA), "the brokers that the events come from"),
     open("index", Shape::Section(INDEX), "where rows are kept: exactly one of `scylla` and `embedded`"),
     open("blobs", Shape::Section(BLOBS), "where packs are kept: exactly one of `s3` and `directory`"),
-    open("registry", Shape::Section(REGISTRY), "the schema registry: needed for `format: avro`, and where other formats hold Avro"),
+    open(
+        "registry",
+        Shape::Section(REGISTRY),
+        "the schema registry: needed for `format: avro`, and where other formats hold Avro",
+    ),
     open("http", Shape::Section(HTTP), "the HTTP API"),
     open("memory", Shape::Section(MEMORY), "the memory budget of the process"),
     open("parallelism", Shape::Section(PARALLELISM), "threads and concurrent writes"),

@@ -142,7 +142,9 @@ impl<'b> Datum<'b> {
 
     /// Counts a member or an element, with its comma where another is before it.
     fn member(&mut self, nth: usize) -> Result<()> {
-        let Some(left) = self.members_left.checked_sub(1) else { return self.fail(AvroFault::TooManyMembers) };
+        let Some(left) = self.members_left.checked_sub(1) else {
+            return self.fail(AvroFault::TooManyMembers);
+        };
         self.members_left = left;
         self.spend(usize::from(nth > 0))
     }

@@ -12,7 +12,7 @@
 //! schema could add anything that a mapping and a reducer do not say better (docs/adr/0012).
 
 mod decode;
-#[cfg(all(test, feature = "runtime"))]
+#[cfg(test)]
 mod oracle;
 mod schema;
 #[cfg(test)]

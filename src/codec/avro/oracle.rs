@@ -44,7 +44,9 @@ fn json(value: Avro, schema: &Schema) -> Value {
             let (months, days) = (part(&bytes[..4]), part(&bytes[4..8]));
             text(format!("P{months}M{days}DT{}.{:03}S", ms / 1_000, ms % 1_000))
         }
-        (Avro::Union(branch, value), Schema::Union(union)) => json(*value, &union.variants()[branch as usize]),
+        (Avro::Union(branch, value), Schema::Union(union)) => {
+            json(*value, &union.variants()[branch as usize])
+        }
         (Avro::Array(items), Schema::Array(schema)) => {
             Value::from(items.into_iter().map(|item| json(item, &schema.items)).collect::<Vec<_>>())
         }

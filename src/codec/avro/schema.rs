@@ -191,7 +191,8 @@ impl Parser {
                 self.declare(object, namespace, Node::Enum(symbols))
             }
             "fixed" => {
-                let size = object.get("size").and_then(Value::as_i64).and_then(|size| usize::try_from(size).ok());
+                let size =
+                    object.get("size").and_then(Value::as_i64).and_then(|size| usize::try_from(size).ok());
                 let Some(size) = size else { return broken("a fixed without a `size`") };
                 let raw = raw(object, Some(size));
                 self.declare(object, namespace, Node::Fixed(size, raw))
@@ -310,7 +311,8 @@ fn logical(node: Node, object: &Object) -> Node {
 
 /// What bytes stand for; `size` is that of a fixed.
 fn raw(object: &Object, size: Option<usize>) -> Raw {
-    let whole = |name| object.get(name).and_then(Value::as_i64).and_then(|number| usize::try_from(number).ok());
+    let whole =
+        |name| object.get(name).and_then(Value::as_i64).and_then(|number| usize::try_from(number).ok());
     match (object.get("logicalType").and_then(Value::as_str), size) {
         (Some("decimal"), _) => {
             let (precision, scale) = (whole("precision"), whole("scale"));

@@ -130,7 +130,9 @@ impl Type {
             }
             Self::Record(fields) => {
                 let name = name();
-                let field = |(nth, field): (usize, &Type)| format!(r#"{{"name":"f{nth}","type":{}}}"#, field.json(names));
+                let field = |(nth, field): (usize, &Type)| {
+                    format!(r#"{{"name":"f{nth}","type":{}}}"#, field.json(names))
+                };
                 let fields: Vec<_> = fields.iter().enumerate().map(field).collect();
                 format!(r#"{{"type":"record",{name},"fields":[{}]}}"#, fields.join(","))
             }
@@ -183,7 +185,8 @@ impl Type {
                     .iter()
                     .map(|(nth, (bytes, _))| [sized(name(*nth).as_bytes()), bytes.clone()].concat())
                     .collect();
-                let object: Object = members.into_iter().map(|(nth, (_, value))| (name(nth), value)).collect();
+                let object: Object =
+                    members.into_iter().map(|(nth, (_, value))| (name(nth), value)).collect();
                 (blocks(&bytes, chance), Value::from(object))
             }
             Self::Union(branches) => {
@@ -194,7 +197,8 @@ impl Type {
             Self::Record(fields) => {
                 let fields: Vec<_> = fields.iter().map(|field| field.datum(chance)).collect();
                 let bytes = fields.iter().flat_map(|(bytes, _)| bytes.clone()).collect();
-                let members = fields.into_iter().enumerate().map(|(nth, (_, value))| (format!("f{nth}"), value));
+                let members =
+                    fields.into_iter().enumerate().map(|(nth, (_, value))| (format!("f{nth}"), value));
                 (bytes, Value::from(members.collect::<Object>()))
             }
         }
@@ -298,7 +302,8 @@ fn plain(kind: &str, chance: &mut Chance) -> (Vec<u8>, Value) {
             (sized(&bytes), latin(&bytes))
         }
         _ => {
-            let numbers: Vec<u32> = (0..chance.below(12)).map(|_| (chance.next() % 0x11_0000) as u32).collect();
+            let numbers: Vec<u32> =
+                (0..chance.below(12)).map(|_| (chance.next() % 0x11_0000) as u32).collect();
             let text: String = numbers.into_iter().filter_map(char::from_u32).collect();
             (sized(text.as_bytes()), Value::from(text))
         }

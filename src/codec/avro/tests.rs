@@ -71,7 +71,8 @@ fn schemas_are_told_from_what_is_none() {
 fn the_examples_of_the_specification_are_read() {
     let test = r#"{"type":"record","name":"test","fields":[{"name":"a","type":"long"},{"name":"b","type":"string"}]}"#;
     assert_eq!(read(test, b"\x36\x06foo").unwrap(), r#"{"a":27,"b":"foo"}"#);
-    for (bytes, number) in [(&b"\x00"[..], 0), (b"\x01", -1), (b"\x02", 1), (b"\x7f", -64), (b"\x80\x01", 64)] {
+    for (bytes, number) in [(&b"\x00"[..], 0), (b"\x01", -1), (b"\x02", 1), (b"\x7f", -64), (b"\x80\x01", 64)]
+    {
         assert_eq!(read(r#""long""#, bytes).unwrap(), number.to_string());
     }
     assert_eq!(read(r#"{"type":"array","items":"long"}"#, b"\x04\x06\x36\x00").unwrap(), "[3,27]");
@@ -114,11 +115,15 @@ fn logical_types_have_their_known_texts() {
 
 #[test]
 fn types_of_other_schemas_are_known_by_name() {
-    let money = r#"{"type":"record","name":"Money","namespace":"shop","fields":[{"name":"cents","type":"long"}]}"#;
+    let money =
+        r#"{"type":"record","name":"Money","namespace":"shop","fields":[{"name":"cents","type":"long"}]}"#;
     let line = r#"{"type":"record","name":"shop.Line","fields":[{"name":"price","type":"Money"}]}"#;
     let order = r#"{"type":"array","items":"shop.Line"}"#;
     let plan = Plan::parse(order, &[money, line]).unwrap();
-    assert_eq!(plan.decode(b"\x02\x0a\x00", &Limits::default()).unwrap().value.to_json(), r#"[{"price":{"cents":5}}]"#);
+    assert_eq!(
+        plan.decode(b"\x02\x0a\x00", &Limits::default()).unwrap().value.to_json(),
+        r#"[{"price":{"cents":5}}]"#
+    );
     assert!(Plan::parse(order, &[line, money]).is_err());
 }
 
@@ -143,8 +148,16 @@ fn damaged_bytes_are_told_by_their_fault() {
         (r#"["null"]"#, b"\x01", NoSuchBranch),
         ("[]", b"\x00", NoSuchBranch),
         (map, b"\x04\x02a\x02\x02a\x02\x00", DuplicateName),
-        (r#"{"type":"array","items":"null"}"#, b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00", TooManyMembers),
-        (r#"{"type":"array","items":"null"}"#, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00", TooManyMembers),
+        (
+            r#"{"type":"array","items":"null"}"#,
+            b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00",
+            TooManyMembers,
+        ),
+        (
+            r#"{"type":"array","items":"null"}"#,
+            b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00",
+            TooManyMembers,
+        ),
     ] {
         assert_eq!(read(schema, bytes), Err(fault), "{schema} {bytes:?}");
     }
@@ -158,16 +171,26 @@ fn what_takes_no_bytes_is_limited_all_the_same() {
     let endless = r#"{"type":"record","name":"R","fields":[{"name":"r","type":"R"}]}"#;
     assert_eq!(fault(endless, b""), Err(AvroFault::TooDeep));
     let twice = |level: usize| {
-        format!(r#"{{"name":"R{level}","type":"record","fields":[{{"name":"a","type":"R{}"}},{{"name":"b","type":"R{}"}}]}}"#, level - 1, level - 1)
+        format!(
+            r#"{{"name":"R{level}","type":"record","fields":[{{"name":"a","type":"R{}"}},{{"name":"b","type":"R{}"}}]}}"#,
+            level - 1,
+            level - 1
+        )
     };
     let mut doubling = vec![r#"{"name":"R0","type":"record","fields":[]}"#.to_owned()];
     doubling.extend((1..19).map(twice));
     let plan_of_doubling = Plan::parse(r#""R18""#, &doubling).unwrap();
-    assert_eq!(plan_of_doubling.decode(b"", &limits).map_err(|error| error.fault), Err(AvroFault::TooManyMembers));
+    assert_eq!(
+        plan_of_doubling.decode(b"", &limits).map_err(|error| error.fault),
+        Err(AvroFault::TooManyMembers)
+    );
     let nulls = r#"{"type":"array","items":"null"}"#;
     assert_eq!(fault(nulls, &[long(1_001), vec![0]].concat()), Err(AvroFault::TooManyMembers));
     assert!(fault(nulls, &[long(1_000), vec![0]].concat()).is_ok());
-    let long_name = format!(r#"{{"type":"array","items":{{"type":"record","name":"R","fields":[{{"name":"{}","type":"null"}}]}}}}"#, "n".repeat(500));
+    let long_name = format!(
+        r#"{{"type":"array","items":{{"type":"record","name":"R","fields":[{{"name":"{}","type":"null"}}]}}}}"#,
+        "n".repeat(500)
+    );
     assert_eq!(fault(&long_name, &[long(100), vec![0]].concat()), Err(AvroFault::TooLong));
     assert_eq!(fault(r#""bytes""#, &sized(&[0xff; 5_001])), Err(AvroFault::TooLong));
     assert_eq!(fault(r#""string""#, &[0; 10_001]), Err(AvroFault::TooLong));

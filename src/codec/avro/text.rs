@@ -93,7 +93,8 @@ pub(super) fn decimal(bytes: &[u8], scale: usize) -> Option<Text> {
         return None;
     }
     let is_negative = bytes.first().is_some_and(|first| *first >= 0x80);
-    let digits = if bytes.len() <= 16 { short_digits(bytes, is_negative) } else { digits(bytes, is_negative) };
+    let digits =
+        if bytes.len() <= 16 { short_digits(bytes, is_negative) } else { digits(bytes, is_negative) };
     let mut text = Text::with_capacity(digits.len().max(scale) + 3);
     if is_negative {
         text.push('-');

@@ -184,7 +184,8 @@ const CHANGE: &str = r#"{"before":null,"after":{"id":1004,"name":"Anne","balance
 #[test]
 fn a_row_change_belongs_to_its_row_with_and_without_the_envelope_of_connect() {
     let wrapped = format!(r#"{{"schema":{{"type":"struct"}},"payload":{CHANGE}}}"#);
-    let keys = [r#"{"id":1004}"#, r#"{"schema":{"type":"struct"},"payload":{"id":1004}}"#, "1004", r#""1004""#];
+    let keys =
+        [r#"{"id":1004}"#, r#"{"schema":{"type":"struct"},"payload":{"id":1004}}"#, "1004", r#""1004""#];
     for key in keys {
         for value in [CHANGE, &wrapped] {
             let event = event(Envelope::Debezium, record(Some(key), &[], Some(value)));
@@ -217,7 +218,8 @@ fn a_key_of_several_columns_has_one_text() {
     }
     let mapping = Mapping { aggregate_id: places(&["key:/id"]), ..defaults(Envelope::Debezium) };
     let key = r#"{"schema":{},"payload":{"region":"eu","id":7}}"#;
-    let event = read(Envelope::Debezium, mapping, record(Some(key), &[], Some(CHANGE))).content.expect("an event");
+    let event =
+        read(Envelope::Debezium, mapping, record(Some(key), &[], Some(CHANGE))).content.expect("an event");
     assert_eq!(&*event.id, "7");
 }
 

@@ -27,7 +27,9 @@ impl Preset {
     /// The preset as the config names it.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        [Self::Merge, Self::Replace, Self::JsonPatch, Self::Debezium].into_iter().find(|preset| preset.name() == name)
+        [Self::Merge, Self::Replace, Self::JsonPatch, Self::Debezium]
+            .into_iter()
+            .find(|preset| preset.name() == name)
     }
 
     /// `merge`, `replace`, `json-patch` or `debezium`.
@@ -128,8 +130,12 @@ fn changed_row(former: &Value, change: &Value) -> Result<Option<Value>, Poison> 
 fn is_unavailable(column: &Value) -> bool {
     match column {
         Value::String(text) => UNAVAILABLE.contains(&&**text),
-        Value::Array(elements) => matches!(&elements[..], [Value::String(text)] if UNAVAILABLE.contains(&&**text)),
-        Value::Object(members) => members.len() == 1 && members.keys().all(|name| UNAVAILABLE.contains(&name)),
+        Value::Array(elements) => {
+            matches!(&elements[..], [Value::String(text)] if UNAVAILABLE.contains(&&**text))
+        }
+        Value::Object(members) => {
+            members.len() == 1 && members.keys().all(|name| UNAVAILABLE.contains(&name))
+        }
         _ => false,
     }
 }

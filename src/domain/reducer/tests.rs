@@ -42,7 +42,9 @@ fn a_row_is_what_its_last_change_left() {
 
 #[test]
 fn a_column_that_the_change_does_not_tell_stays_as_it_was() {
-    let mut row = Value::parse(br#"{"id":1,"t":"long","b":"AQI=","a":["x"],"m":{"k":"v"}}"#, &Limits::default()).unwrap();
+    let mut row =
+        Value::parse(br#"{"id":1,"t":"long","b":"AQI=","a":["x"],"m":{"k":"v"}}"#, &Limits::default())
+            .unwrap();
     let change = r#"{"op":"u","before":{"o":"old"},"after":{"id":2,"t":"__debezium_unavailable_value",
         "b":"X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==","a":["__debezium_unavailable_value"],
         "m":{"__debezium_unavailable_value":"__debezium_unavailable_value"},"o":"__debezium_unavailable_value",
@@ -57,7 +59,8 @@ fn a_column_that_the_change_does_not_tell_stays_as_it_was() {
 #[test]
 fn what_is_no_row_change_leaves_the_row_alone() {
     let mut row = Value::from("row");
-    for wrong in [r#"{"op":"t"}"#, r#"{"op":"u"}"#, r#"{"op":"c","after":[1]}"#, "{}", "null", r#"{"op":1}"#] {
+    for wrong in [r#"{"op":"t"}"#, r#"{"op":"u"}"#, r#"{"op":"c","after":[1]}"#, "{}", "null", r#"{"op":1}"#]
+    {
         assert_eq!(fold(&mut row, wrong).unwrap_err().code, crate::domain::poison::TYPE, "{wrong}");
         assert_eq!(row, Value::from("row"));
     }
