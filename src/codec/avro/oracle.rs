@@ -34,7 +34,8 @@ fn json(value: Avro, schema: &Schema) -> Value {
         (Avro::LocalTimestampMicros(number), _) => calendar("local-timestamp-micros", number),
         (Avro::LocalTimestampNanos(number), _) => calendar("local-timestamp-nanos", number),
         (Avro::Decimal(number), Schema::Decimal(schema)) => {
-            let bytes: Vec<u8> = number.try_into().unwrap();
+            // One that was read from no bytes at all it does not give back.
+            let bytes: Vec<u8> = number.try_into().unwrap_or_default();
             decimal(&BigInt::from_signed_bytes_be(&bytes), schema.scale)
         }
         (Avro::Duration(duration), _) => {
