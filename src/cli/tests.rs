@@ -308,6 +308,7 @@ fn the_configurations_of_the_repository_are_valid_and_their_tests_pass() {
     for (name, said) in [
         ("config/compat.yaml", "streams compat; 3 tests passed"),
         ("config/fines.yaml", "streams fine; 9 tests passed"),
+        ("config/formats.yaml", "streams payment, order, customer, shipment; 2 tests passed"),
     ] {
         let file = in_repository(name);
         assert_eq!(

@@ -278,3 +278,32 @@ fn text_that_is_no_json_document_stays_text_and_an_untyped_outbox_event_is_poiso
     let untyped = record(Some("o"), &headers[..1], Some("{}"));
     assert_eq!(poison(Envelope::DebeziumOutbox, untyped), ("no-event-type", Some("o".to_owned())));
 }
+
+/// Goal: a delete is one version, not two. Method: the records of a row that is deleted and comes again.
+#[test]
+fn the_tombstone_after_a_delete_is_a_duplicate_and_one_without_deletes() {
+    use crate::domain::aggregate::{Aggregate, Folded, OnPoison, Rules, Versions};
+    use crate::domain::reducer::Preset;
+    let rules = Rules {
+        kind: "row".into(),
+        reducer: Arc::new(Preset::Debezium),
+        versions: Versions::Counted,
+        on_poison: OnPoison::Quarantine,
+        state_bytes_max: 1 << 20,
+        limits: Limits::default(),
+    };
+    let mut row = Aggregate::genesis("row", "1");
+    let change = |op: &str| CHANGE.replace(r#""op":"c""#, &format!(r#""op":"{op}""#));
+    let mut offset = 0;
+    let mut fold = |value: Option<&str>| {
+        let mut record = record(Some("1"), &[], value);
+        (record.offset, offset) = (Offset(offset), offset + 1);
+        let decoded = read(Envelope::Debezium, defaults(Envelope::Debezium), record);
+        (rules.fold(&mut row, &decoded), row.version.0, row.is_deleted())
+    };
+    assert_eq!(fold(Some(&change("c"))), (Folded::Applied, 1, false));
+    assert_eq!(fold(Some(&change("d"))), (Folded::Applied, 2, true));
+    assert_eq!(fold(None), (Folded::Duplicate, 2, true));
+    assert_eq!(fold(Some(&change("r"))), (Folded::Applied, 3, false));
+    assert_eq!(fold(None), (Folded::Applied, 4, true));
+}
