@@ -97,8 +97,8 @@ fn text_of<'c>(content: impl Content<'c>) -> Option<Cow<'c, str>> {
 }
 
 /// The text of a key that is a value: of a scalar its text, of an object the texts of its members, in order,
-/// with `,` between them, where `\` stands before a `,` or `\` of theirs. None if there is anything in it that
-/// has no text, and for an object without members.
+/// with `,` between them, where `\` stands before a `,` or `\` of theirs. None if anything in it has no text,
+/// and for an object without members.
 fn key_text(key: &Value) -> Option<Cow<'_, str>> {
     let scalar = |value| match value {
         &Value::Bool(truth) => Some(Cow::Borrowed(if truth { "true" } else { "false" })),

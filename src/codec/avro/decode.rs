@@ -285,7 +285,7 @@ impl<'b> Datum<'b> {
             Whole::Number => None,
             Whole::Date => i32::try_from(number).ok().and_then(text::date),
             Whole::TimeOfDay(fraction) => text::time_of_day(number, fraction),
-            Whole::Instant(fraction) => text::instant(number, fraction, "Z"),
+            Whole::Moment(fraction) => text::instant(number, fraction, "Z"),
             Whole::Local(fraction) => text::instant(number, fraction, ""),
         };
         match text {

@@ -63,7 +63,7 @@ pub(super) enum Whole {
     /// Of a second since midnight.
     TimeOfDay(Fraction),
     /// Since 1970-01-01T00:00:00Z.
-    Instant(Fraction),
+    Moment(Fraction),
     /// The same without a zone.
     Local(Fraction),
 }
@@ -298,9 +298,9 @@ fn logical(node: Node, object: &Object) -> Node {
         (Node::Int(_), "date") => Node::Int(Whole::Date),
         (Node::Int(_), "time-millis") => Node::Int(Whole::TimeOfDay(Fraction::Millis)),
         (Node::Long(_), "time-micros") => Node::Long(Whole::TimeOfDay(Fraction::Micros)),
-        (Node::Long(_), "timestamp-millis") => Node::Long(Whole::Instant(Fraction::Millis)),
-        (Node::Long(_), "timestamp-micros") => Node::Long(Whole::Instant(Fraction::Micros)),
-        (Node::Long(_), "timestamp-nanos") => Node::Long(Whole::Instant(Fraction::Nanos)),
+        (Node::Long(_), "timestamp-millis") => Node::Long(Whole::Moment(Fraction::Millis)),
+        (Node::Long(_), "timestamp-micros") => Node::Long(Whole::Moment(Fraction::Micros)),
+        (Node::Long(_), "timestamp-nanos") => Node::Long(Whole::Moment(Fraction::Nanos)),
         (Node::Long(_), "local-timestamp-millis") => Node::Long(Whole::Local(Fraction::Millis)),
         (Node::Long(_), "local-timestamp-micros") => Node::Long(Whole::Local(Fraction::Micros)),
         (Node::Long(_), "local-timestamp-nanos") => Node::Long(Whole::Local(Fraction::Nanos)),

@@ -42,12 +42,17 @@ const LOGICAL: [(&str, &str); 9] = [
     ("long", "local-timestamp-nanos"),
 ];
 
+fn decimals() -> impl Strategy<Value = Type> {
+    let sizes = proptest::option::of(1..24_usize);
+    (sizes, 0..6_usize).prop_map(|(size, scale)| Type::Decimal(size, scale))
+}
+
 /// Any type.
 pub(super) fn types() -> impl Strategy<Value = Type> {
     let leaf = prop_oneof![
         6 => proptest::sample::select(&PLAIN[..]).prop_map(Type::Plain),
         3 => proptest::sample::select(&LOGICAL[..]).prop_map(|(of, logical)| Type::Logical(of, logical)),
-        2 => (proptest::option::of(1..24_usize), 0..6_usize).prop_map(|(size, scale)| Type::Decimal(size, scale)),
+        2 => decimals(),
         1 => (0..20_usize).prop_map(Type::Fixed),
         1 => Just(Type::Sixteen),
         1 => Just(Type::Duration),

@@ -4,6 +4,7 @@ use super::strategy::{chances, long, sized, types};
 use super::*;
 use crate::domain::ids::{Offset, Timestamp};
 use crate::domain::value::{Limits, Value};
+use proptest::collection::vec;
 use proptest::prelude::*;
 
 /// Schemas that can be read by.
@@ -15,7 +16,8 @@ pub(super) const SCHEMAS: &[&str] = &[
     r#"["null","long"]"#,
     r#"{"type":"record","name":"LongList","aliases":["LinkedLongs"],"fields":[{"name":"value","type":"long"},{"name":"next","type":["null","LongList"]}]}"#,
     r#"{"type":"enum","name":"Suit","symbols":["SPADES","HEARTS","DIAMONDS","CLUBS"],"default":"SPADES"}"#,
-    r#"{"type":"record","name":"a.b.R","doc":"d","fields":[{"name":"f","type":{"type":"fixed","name":"F","size":2},"default":"xx","order":"ignore"},{"name":"g","type":"F"},{"name":"h","type":"a.b.F"}]}"#,
+    r#"{"type":"record","name":"a.b.R","doc":"d","fields":[{"name":"f","type":{"type":"fixed","name":"F","size":2},"default":"xx"},
+        {"name":"g","type":"F","order":"ignore"},{"name":"h","type":"a.b.F"}]}"#,
     r#"{"type":"record","name":"R","namespace":"n","fields":[{"name":"f","type":{"type":"enum","name":"m.E","symbols":["A"]}},{"name":"g","type":"m.E"}]}"#,
     // Logical types that do not fit are no logical types.
     r#"{"type":"string","logicalType":"date"}"#,
@@ -246,7 +248,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_is_an_error_or_a_value_within_the_limits(of in types(), bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+    fn garbage_is_an_error_or_a_value_within_the_limits(of in types(), bytes in vec(any::<u8>(), 0..80)) {
         let limits = Limits { max_bytes: 200, max_depth: 3, max_members: 20 };
         if let Ok(datum) = plan(&of.schema()).decode(&bytes, &limits) {
             let text = datum.value.to_json();

@@ -3,8 +3,8 @@
 //!
 //! *Order*: records stay in offset order; what comes before the first that has to wait is handed on.
 //! *If it fails*: a schema that cannot be had is asked for again and again. The partition stands before the
-//!   record meanwhile, its commands and checkpoints go on; [`Parked`] and the log say what it waits for. Reads
-//!   of a stretch fail as not done.
+//!   record meanwhile, its commands and checkpoints go on; [`Parked`] and the log say what it waits for. A
+//!   read of a stretch fails as not done.
 //! *If cancelled*: records that came are kept, and fetching goes on by itself.
 
 use super::{Group, GroupEvent, Log, LogBounds, Records};

@@ -1,5 +1,5 @@
-//! The copy of a schema as it is stored: JSON with the texts as the registry gave them and a digest over them,
-//! so that a copy that was damaged is no schema.
+//! The copy of a schema as it is stored: JSON with the texts as the registry gave them and a digest over
+//! them, so that a copy that was damaged is no schema.
 
 use crate::codec::avro::Plan;
 use serde::{Deserialize, Serialize};
