@@ -19,6 +19,7 @@
 //! | `run.rs` | `run`, and the composition root of every worker process |
 //! | `settings.rs` | what a configuration means for the parts of a process |
 //! | `compaction.rs` | whether a topic is compacted |
+//! | `schemas.rs` | the schema registry of a process, and the streams that wait for it |
 //! | `stores.rs` | which index, blobs and cache a configuration means |
 //! | `dev.rs` | `dev`: broker, stores, worker, API and sample in one process |
 //! | `feed.rs` | events from files and pipes into the broker of `dev` |
@@ -39,6 +40,7 @@ mod log;
 mod print;
 mod reducer;
 mod run;
+mod schemas;
 pub mod screen;
 #[cfg(test)]
 mod serve;

@@ -83,8 +83,8 @@ pub struct Config {
     pub index: Index,
     /// Where packs are kept.
     pub blobs: Blobs,
-    /// The schema registry's URL.
-    pub registry: Option<String>,
+    /// The schema registry.
+    pub registry: Option<Registry>,
     /// The API.
     pub http: Http,
     /// `memory.limit` in bytes.
@@ -194,6 +194,15 @@ pub struct S3 {
     pub has_checksums: bool,
     /// `accessKey` and `secretKey`; none leaves it to the environment.
     pub keys: Option<(Secret, Secret)>,
+}
+
+/// `registry`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registry {
+    /// `url`.
+    pub url: String,
+    /// `username` and `password`.
+    pub login: Option<(String, Secret)>,
 }
 
 /// `http`.
@@ -315,7 +324,7 @@ fn read(reading: &Reading<'_>, node: &Node) -> Option<Config> {
         );
     }
     stream::check_together(root);
-    let registry = root.section("registry", |it| if it.is_given() { it.required("url") } else { None });
+    let registry = root.section("registry", read_registry);
     let (cache, is_cache_sized) = root.section("cache", |it| {
         let settings = Cache { ttl_ms: it.ms("ttl"), bytes_max: it.bytes("maxBytes") };
         (it.flag("enabled").then_some(settings), it.given("maxBytes").is_some())
@@ -362,6 +371,30 @@ fn read(reading: &Reading<'_>, node: &Node) -> Option<Config> {
     let sized = Sized { cache: is_cache_sized, flush: is_flush_sized, checkpoint: is_checkpoint_sized };
     config.share_memory(sized, root);
     Some(config)
+}
+
+fn read_registry(it: Section<'_>) -> Option<Registry> {
+    if !it.is_given() {
+        return None;
+    }
+    let url = it.required("url")?;
+    let hint = "write `https://HOST:PORT` or `http://HOST:PORT`, and `username` and `password` beside it";
+    if !(url.starts_with("http://") || url.starts_with("https://")) || url.contains('@') {
+        it.problem("url", "this is not the plain URL of a registry", hint);
+    }
+    let login = match (it.text("username"), it.secret_text("password")) {
+        (Some(username), Some(password)) => Some((username, password)),
+        (None, None) => None,
+        (Some(_), None) => {
+            it.problem("username", "`username` without `password`", "give both or none");
+            None
+        }
+        (None, Some(_)) => {
+            it.problem("password", "`password` without `username`", "give both or none");
+            None
+        }
+    };
+    Some(Registry { url: url.trim_end_matches('/').to_owned(), login })
 }
 
 fn read_http(it: Section<'_>) -> Http {

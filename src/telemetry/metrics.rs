@@ -60,6 +60,7 @@ metrics! {
     PARTITION_MEMORY Now "snapfold_partition_memory_bytes" ["stream" "partition"] "Bytes that states, tails and tables of checkpoints take"
     PARTITION_LIVE_CHECKPOINTS Now "snapfold_partition_live_checkpoints" ["stream" "partition"] "Checkpoints that a reader has to consult"
     PARTITION_HALTED Now "snapfold_partition_halted" ["stream" "partition"] "1 while the partition stands still; `/readyz?verbose` says why"
+    PARTITIONS_WAITING Now "snapfold_partitions_waiting_for_schema" ["stream"] "Partitions that stand before a record whose schema cannot be had yet"
     RECORDS Total "snapfold_consumed_records_total" ["stream"] "Records taken from the log"
     EVENTS_FOLDED Total "snapfold_folded_events_total" ["stream"] "Events that became a version"
     EVENTS_SKIPPED Total "snapfold_skipped_events_total" ["stream"] "Of the folded events, those that were poison and left the state as it was"
