@@ -178,7 +178,10 @@ impl Stack {
         });
         let source = {
             let (streams, cache) = (Arc::clone(&stack.streams), stores.cache);
-            http::metrics::source(metrics, stack.workers.clone(), move || samples(&streams, &*cache))
+            let written = Arc::clone(&stack.written);
+            http::metrics::source(metrics, stack.workers.clone(), move || {
+                samples(&streams, &*cache, &written)
+            })
         };
         stack.serve(listener, config.streams.iter().map(topic).collect(), source);
         Ok(stack)
@@ -326,10 +329,13 @@ impl Stack {
     }
 }
 
-/// What questions met at rest, and what the cache of all streams has done.
-fn samples(streams: &Streams, cache: &dyn Cache) -> Vec<Sample> {
+/// What was written, what questions met at rest, and what the cache of all streams has done.
+fn samples(streams: &Streams, cache: &dyn Cache, written: &Written) -> Vec<Sample> {
     let cached = cache.stats();
     let mut samples = vec![
+        Sample::total(&table::PUT_OBJECTS, &[], 0, written.objects.load(Ordering::Relaxed)),
+        Sample::total(&table::PUT_BYTES, &[], 0, written.object_bytes.load(Ordering::Relaxed)),
+        Sample::total(&table::PUT_ROWS, &[], 0, written.rows.load(Ordering::Relaxed)),
         Sample::total(&table::CACHE_HITS, &[], 0, cached.hits),
         Sample::total(&table::CACHE_MISSES, &[], 0, cached.misses),
         Sample::now(&table::CACHE_BYTES, &[], cached.bytes as f64),
