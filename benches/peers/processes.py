@@ -29,7 +29,7 @@ class Process:
         """With `servers`, their processor time while the child ran is measured as well."""
         self.log, self.servers = log, servers
         self.of_servers = -servers.cpu() if servers else 0.0
-        self.begun = time.monotonic()
+        self.begun, self.begun_at = time.monotonic(), time.time()
         with open(log, "ab") as sink:
             self.child = subprocess.Popen(
                 [str(word) for word in argv],
