@@ -188,6 +188,7 @@ impl Path {
             topic: "orders".into(),
             topic_id: TOPIC_ID,
             lineage: LINEAGE,
+            partitions: u32::MAX,
             settings: settings(self.log.partitions(), self.states_bytes),
         }
     }

@@ -249,6 +249,9 @@ pub struct RunArgs {
     /// Start a new lineage where the reducer, the mapping or the topic is another one than before
     #[arg(long)]
     pub new_lineage: bool,
+    /// Fold partitions that were added to a topic: only where no aggregate has moved to another one
+    #[arg(long)]
+    pub accept_partitions: bool,
 }
 
 /// `dev`: broker, stores, worker and API in one process.

@@ -53,7 +53,7 @@ pub(super) fn run(args: &DevArgs, screen: &mut Screen<'_>) -> Done {
     config.http.listen = format!("127.0.0.1:{}", args.port);
     let runtime = runtime(&config)?;
     let done: Done = runtime.block_on(async {
-        let stack = Stack::start(&config, Options { new_lineage: true }).await?;
+        let stack = Stack::start(&config, Options { new_lineage: true, more_partitions: false }).await?;
         let stopping = until_told_to_stop().shared();
         let told = stopping.clone();
         let outcome = tokio::select! {

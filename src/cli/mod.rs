@@ -18,6 +18,7 @@
 //! | `explain.rs` | `explain` |
 //! | `run.rs` | `run`, and the composition root of every worker process |
 //! | `settings.rs` | what a configuration means for the parts of a process |
+//! | `compaction.rs` | whether a topic is compacted |
 //! | `stores.rs` | which index, blobs and cache a configuration means |
 //! | `dev.rs` | `dev`: broker, stores, worker, API and sample in one process |
 //! | `feed.rs` | events from files and pipes into the broker of `dev` |
@@ -26,6 +27,7 @@ mod address;
 pub mod args;
 mod changes;
 mod client;
+mod compaction;
 mod config;
 mod dev;
 mod diff;

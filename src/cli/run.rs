@@ -5,6 +5,7 @@
 //!   backwards: readiness off, workers cover what is dirty, the group is left, the API ends last.
 
 use super::args::RunArgs;
+use super::compaction;
 use super::failure::{Done, Exit, Failure};
 use super::screen::Screen;
 use super::settings::{compression, consumer_settings, partitioner, session, worker_settings};
@@ -17,7 +18,7 @@ use crate::domain::error::{Error, ErrorKind};
 use crate::domain::ids::Lineage;
 use crate::domain::outcome::{PortError, PortResult};
 use crate::http::{self, App, Readiness};
-use crate::kafka::Consumer;
+use crate::kafka::{Consumer, Topics};
 use crate::lookup::owners::{self, Owners};
 use crate::lookup::{self, Cache, Lookup, LookupSettings, Streams};
 use crate::reconstruct::Reconstructor;
@@ -73,11 +74,22 @@ pub(super) struct Stack {
     serving: JoinSet<()>,
 }
 
+/// How many partitions there are.
+#[derive(Clone, Copy, Debug)]
+struct Partitions {
+    /// Of the stream's topic.
+    own: u32,
+    /// Of all topics, at least one.
+    all: u32,
+}
+
 /// What may differ from the configuration.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Options {
     /// Starts a new lineage where the fold has changed.
     pub(super) new_lineage: bool,
+    /// Folds partitions that were added.
+    pub(super) more_partitions: bool,
 }
 
 /// The `run` command.
@@ -85,7 +97,7 @@ pub(super) fn run(args: &RunArgs, screen: &mut Screen<'_>) -> Done {
     start_logging()?;
     let config = load_config(&args.source.config, &args.source.sets)?;
     runtime(&config)?.block_on(async {
-        let options = Options { new_lineage: args.new_lineage };
+        let options = Options { new_lineage: args.new_lineage, more_partitions: args.accept_partitions };
         let stack = Stack::start(&config, options).await?;
         screen.say(&format!("serving on http://{}", stack.address));
         until_told_to_stop().await;
@@ -139,6 +151,7 @@ impl Stack {
         let listener = listen(&config.http.listen).await?;
         let address = listener.local_addr()?;
         let stores = Stores::open(config).await?;
+        let topics = Topics::new(&consumer_settings(config, address)).map_err(fault)?;
         let consumer = Arc::new(Consumer::start(consumer_settings(config, address)).map_err(fault)?);
         let (metrics, (stop, _)) = (Arc::new(metrics), watch::channel(false));
         let written = Arc::new(Written::default());
@@ -160,14 +173,19 @@ impl Stack {
             let (_, log) = stack.consumer.stream(&stream.topic);
             let doing = format!("ask for the partitions of topic `{}`", stream.topic);
             counts.push(first_answer(&doing, || log.partition_count()).await?);
+            compaction::refuse(&topics, &stream.topic).await?;
         }
-        let all: u32 = counts.iter().sum();
+        let all = counts.iter().sum::<u32>().max(1);
         let mut by_type = BTreeMap::new();
-        for stream in &config.streams {
-            let lookup = stack.start_stream(config, stream, &stores, all.max(1), options).await?;
+        for (stream, own) in config.streams.iter().zip(counts) {
+            let lookup =
+                stack.start_stream(config, stream, &stores, Partitions { own, all }, options).await?;
             by_type.insert(Arc::clone(&stream.kind), Arc::new(lookup));
         }
         stack.streams = Arc::new(Streams { by_type });
+        let watched = config.streams.iter().map(|stream| Arc::clone(&stream.topic));
+        let watched = watched.zip(config.streams.iter().map(|stream| stack.workers[&stream.kind].clone()));
+        stack.serving.spawn(compaction::watch(topics, watched.collect()));
         let topic = |stream: &Stream| (Arc::clone(&stream.kind), Arc::clone(&stream.topic));
         let upkeep = Arc::clone(&metrics);
         stack.serving.spawn(async move {
@@ -193,13 +211,13 @@ impl Stack {
         config: &Config,
         stream: &Stream,
         stores: &Stores,
-        partitions: u32,
+        partitions: Partitions,
         options: Options,
     ) -> Done<Lookup> {
         let (group, log) = self.consumer.stream(&stream.topic);
         let doing = format!("ask for the id of topic `{}`", stream.topic);
         let topic_id = first_answer(&doing, || self.consumer.topic_id(&stream.topic).boxed()).await?;
-        let lineage = active_lineage(stream, stores, topic_id, options).await?;
+        let lineage = active_lineage(stream, stores, topic_id, partitions.own, options).await?;
         let packs = Packs::new(
             Arc::clone(&stores.index),
             Arc::clone(&stores.blobs),
@@ -241,7 +259,8 @@ impl Stack {
             topic: Arc::clone(&stream.topic),
             topic_id,
             lineage,
-            settings: worker_settings(config, stream, partitions),
+            partitions: partitions.own,
+            settings: worker_settings(config, stream, partitions.all),
         });
         let mut stop = self.stop.subscribe();
         self.folding.spawn(async move {
@@ -377,10 +396,10 @@ fn readiness(workers: &BTreeMap<Arc<str>, Handle>, consumer: &Consumer, open: bo
                 reasons.push(format!("`{kind}` partition {partition}: {}", refusal.poison()));
             } else if let Some((offset, poison)) = &status.halted {
                 reasons.push(format!("`{kind}` partition {partition} stands before {offset}: {poison}"));
-            } else if status.position < status.replay_until {
+            } else if status.reached < status.replay_until {
                 reasons.push(format!(
                     "`{kind}` partition {partition}: at {} of {}",
-                    status.position, status.replay_until
+                    status.reached, status.replay_until
                 ));
             }
         }
@@ -430,7 +449,8 @@ where
             }
         }
     };
-    let hint = "check `kafka.brokers`, the topic's name, and that the brokers are up";
+    let hint = "check `kafka.brokers` and that the brokers are up; a topic that is missing is made by `kafka-topics.sh \
+                --create --topic NAME`";
     match tokio::time::timeout(Duration::from_millis(FIRST_ANSWER_MS), asking).await {
         Ok(answer) => {
             answer.map_err(|why| Failure::new(Exit::Unreachable, format!("{doing}: {why}")).hint(hint))
@@ -443,20 +463,22 @@ where
 }
 
 /// The lineage of this topic and this fold; a changed fold is refused (rule 2).
-async fn active_lineage(stream: &Stream, stores: &Stores, topic_id: u128, options: Options) -> Done<Lineage> {
-    let activated = lineages::activate(
-        &*stores.blobs,
-        &stream.topic,
-        topic_id,
-        stream.fingerprint(),
-        options.new_lineage,
-    )
-    .await;
+async fn active_lineage(
+    stream: &Stream,
+    stores: &Stores,
+    topic_id: u128,
+    partitions: u32,
+    options: Options,
+) -> Done<Lineage> {
+    let wish = lineages::Wish { topic_id, fingerprint: stream.fingerprint(), partitions };
+    let permission =
+        lineages::Permission { new_lineage: options.new_lineage, more_partitions: options.more_partitions };
+    let activated = lineages::activate(&*stores.blobs, &stream.topic, wish, permission).await;
     match activated.map_err(fault)? {
         Activated::Ready(lineage) => Ok(lineage),
         Activated::Changed { what } => {
-            let hint = "put the former reducer and mapping back, or fold everything anew with --new-lineage";
-            Err(Failure::new(Exit::Config, format!("lineage-changed: {what}")).hint(hint))
+            let hint = "see `lineage-changed` and `partitions-changed` in docs/ERRORS.md";
+            Err(Failure::new(Exit::Config, what).hint(hint))
         }
     }
 }

@@ -137,6 +137,8 @@ mutants! {
     ReadOnAfterElection,
     /// An owner whose position the log has passed waits for records that are gone.
     PassedPositionKept,
+    /// Offsets that the log has forgotten are passed although nobody has looked whether they held records.
+    UnreadTakenForEmpty,
 }
 
 #[cfg(not(feature = "runtime"))]

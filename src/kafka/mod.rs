@@ -10,6 +10,7 @@
 //! | `queue.rs` | the queue of one assigned partition, as `Records` |
 //! | `bounds.rs` | where partitions begin and end, kept fresh in the background |
 //! | `reader.rs` | clients that read a stretch of a partition without joining the group |
+//! | `topics.rs` | what a topic is set to do with its records |
 //! | `log.rs` | one topic as `Log` |
 //! | `producer.rs`, `dead_letter.rs` | writing records: for `dev`, for tests, for a topic of dead letters |
 //! | `broker.rs` | `MockBroker`: librdkafka's mock cluster |
@@ -42,6 +43,8 @@ mod queue;
 mod reader;
 #[cfg(feature = "runtime")]
 mod settings;
+#[cfg(feature = "runtime")]
+mod topics;
 
 #[cfg(feature = "runtime")]
 pub use broker::{MockBroker, MockFailure, MockRequest};
@@ -53,6 +56,8 @@ pub use dead_letter::DeadLetterTopic;
 pub use producer::{Delivery, Outgoing, Producer, ProducerSettings};
 #[cfg(feature = "runtime")]
 pub use settings::ConsumerSettings;
+#[cfg(feature = "runtime")]
+pub use topics::Topics;
 
 use crate::domain::ids::{Offset, PartitionNo};
 use crate::domain::outcome::PortResult;

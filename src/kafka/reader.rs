@@ -53,6 +53,22 @@ impl ClientContext for ReaderContext {
 
 impl ConsumerContext for ReaderContext {}
 
+impl ReaderContext {
+    /// Why brokers will not have us, where that is the last thing that was heard of them: librdkafka tries
+    /// again for ever, and calls it a failure of the transport.
+    fn refusal(&self) -> Option<String> {
+        let reason = self.reason.lock().expect("no panic while the reason is held");
+        let advice = if reason.contains("uthentication") {
+            "check `sasl.*` and `security.protocol` of the Kafka properties"
+        } else if reason.contains("SSL handshake failed") {
+            "check `ssl.*` and `security.protocol` of the Kafka properties"
+        } else {
+            return None;
+        };
+        Some(format!("{reason}: {advice}"))
+    }
+}
+
 /// A client that is not a member of the group.
 pub(super) type Client = BaseConsumer<ReaderContext>;
 
@@ -392,7 +408,10 @@ impl Reader {
     fn partition_count(&self, topic: &str) -> PortResult<u32> {
         let doing = format!("ask for the partitions of topic `{topic}`");
         let metadata = self.common.fetch_metadata(Some(topic), REQUEST_TIMEOUT);
-        let metadata = metadata.map_err(|error| outcome(&doing, &error, Effect::None))?;
+        let metadata = metadata.map_err(|error| match self.common.context().refusal() {
+            Some(reason) => PortError::Permanent(format!("{doing}: {reason}")),
+            None => outcome(&doing, &error, Effect::None),
+        })?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         let found = found.ok_or_else(|| PortError::NotDone(format!("{doing}: no answer")))?;
         if let Some(code) = found.error() {

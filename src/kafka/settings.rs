@@ -211,6 +211,18 @@ pub(super) fn reader(settings: &ConsumerSettings) -> Result<ClientConfig> {
     Ok(config)
 }
 
+/// The configuration of a client that asks about topics.
+pub(super) fn admin(settings: &ConsumerSettings) -> Result<ClientConfig> {
+    let properties = [MEMBER, READER, READING]
+        .into_iter()
+        .fold(settings.properties.clone(), |rest, foreign| without_foreign(&rest, foreign));
+    let mut config = build(&[ALL], &properties)?;
+    config
+        .set("bootstrap.servers", &settings.brokers)
+        .set("client.id", format!("{}-admin", settings.client_id));
+    Ok(config)
+}
+
 /// The configuration of a producer.
 pub(super) fn producer(
     brokers: &str,

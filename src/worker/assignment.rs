@@ -19,6 +19,11 @@ use crate::store::unavailable;
 pub enum Refusal {
     /// The topic was deleted and created again: its offsets mean other events.
     TopicRecreated,
+    /// The partition was added after the lineage was activated: aggregates may have moved to it.
+    PartitionAdded {
+        /// Partitions that the lineage folds.
+        known: u32,
+    },
     /// The log was truncated: events that were folded are gone, others may have their offsets.
     Truncated {
         /// The position that the log no longer knows.
@@ -50,6 +55,10 @@ impl Refusal {
     pub fn poison(&self) -> Poison {
         match self {
             Self::TopicRecreated => Poison::new("topic-recreated", "the topic was deleted and created again"),
+            Self::PartitionAdded { known } => Poison::new(
+                "partitions-changed",
+                format!("the topic had {known} partitions, now it has more"),
+            ),
             Self::Truncated { position, end } => Poison::new(
                 "log-truncated",
                 format!("offset {position} was folded, the log was cut at {end}"),
@@ -78,6 +87,9 @@ pub(super) enum Start {
 
 /// Reads the low watermark and after it the live checkpoints, and checks them against the log.
 pub(super) async fn start(components: &Components, partition: PartitionNo) -> Result<Start> {
+    if u32::try_from(partition.0).is_ok_and(|number| number >= components.partitions) {
+        return Ok(Start::Refuse(Refusal::PartitionAdded { known: components.partitions }));
+    }
     let key = PartitionKey { topic: components.topic.clone(), partition, lineage: components.lineage };
     let bounds = components.log.bounds(partition).await;
     let bounds = bounds.map_err(|error| unavailable("read the log's bounds", &error))?;

@@ -31,6 +31,7 @@ use crate::domain::event::Decode;
 use crate::domain::ids::{Lineage, PartitionNo};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::{Listing, Partition, Settings};
+use crate::domain::poison::Poison;
 use crate::kafka::{Group, GroupEvent, Log};
 use crate::reconstruct::{HeadAnswer, ListAnswer, LiveHeads, Reconstructor};
 use crate::store::SnapshotStore;
@@ -102,6 +103,8 @@ pub struct Components {
     pub topic_id: u128,
     /// The active lineage of (topic id, fingerprint).
     pub lineage: Lineage,
+    /// Partitions of the topic when it was activated; those that were added since are not folded.
+    pub partitions: u32,
     /// How it works.
     pub settings: WorkerSettings,
 }
@@ -133,6 +136,14 @@ impl Handle {
         if let Some(flusher) = &*flusher {
             // A worker that has stopped has covered everything.
             let _ = flusher.unbounded_send(flusher::Request::Checkpoint);
+        }
+    }
+
+    /// Makes all partitions stand still.
+    pub fn halt(&self, poison: &Poison) {
+        for task in self.tasks().values() {
+            // A task that has ended folds nothing.
+            let _ = task.unbounded_send(Command::Halt(poison.clone()));
         }
     }
 

@@ -3,7 +3,9 @@
 
 use crate::process::LONG;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,9 +23,11 @@ pub(crate) fn start(name: &str) -> String {
     script(&["start", name])
 }
 
-/// SIGKILL.
-pub(crate) fn kill(name: &str) {
-    script(&["kill", name]);
+/// The plain and the secure address of the broker.
+pub(crate) fn kafka() -> (String, String) {
+    let address = start("kafka");
+    let (plain, secure) = address.split_once(' ').expect("two addresses");
+    (plain.to_owned(), secure.to_owned())
 }
 
 /// A name that nothing else has.
@@ -35,15 +39,18 @@ pub(crate) fn unique(prefix: &str) -> String {
 
 /// The broker's administrator.
 pub(crate) struct Admin {
+    config: ClientConfig,
     client: AdminClient<DefaultClientContext>,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Admin {
     pub(crate) fn new(brokers: &str) -> Self {
-        let client = ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", brokers);
+        let client = config.create().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { client, runtime }
+        Self { config, client, runtime }
     }
 
     fn options() -> AdminOptions {
@@ -65,11 +72,32 @@ impl Admin {
         gone.into_iter().for_each(|one| assert!(one.is_ok(), "{one:?}"));
     }
 
+    /// Changes one setting of a topic.
+    pub(crate) fn set(&self, topic: &str, name: &str, value: &str) {
+        let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+        let made = self.runtime.block_on(self.client.alter_configs(&[change], &Self::options())).unwrap();
+        made.into_iter().for_each(|one| assert!(one.is_ok(), "{one:?}"));
+    }
+
     /// Gives a topic so many partitions in all.
     pub(crate) fn widen(&self, topic: &str, partitions: usize) {
         let new = NewPartitions::new(topic, partitions);
         let made = self.runtime.block_on(self.client.create_partitions(&[new], &Self::options())).unwrap();
         made.into_iter().for_each(|one| assert!(one.is_ok(), "{one:?}"));
+    }
+
+    /// What a group has committed for a partition.
+    pub(crate) fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
+        use rdkafka::consumer::{BaseConsumer, Consumer as _};
+        let mut config = self.config.clone();
+        let asker: BaseConsumer = config.set("group.id", group).create().unwrap();
+        let mut list = rdkafka::TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        let found = asker.committed_offsets(list, LONG).unwrap();
+        match found.find_partition(topic, partition).unwrap().offset() {
+            rdkafka::Offset::Offset(offset) => Some(offset),
+            _ => None,
+        }
     }
 
     /// Deletes the records of a partition before an offset.

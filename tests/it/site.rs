@@ -53,7 +53,7 @@ pub(crate) struct Site {
     producer: Producer,
     /// Ends when it is dropped, after the producer.
     _broker: Option<MockBroker>,
-    brokers: String,
+    group: String,
     folder: tempfile::TempDir,
     topic: String,
 }
@@ -63,39 +63,68 @@ impl Site {
     pub(crate) fn new(streams: &str, more: &str, topic: &str, partitions: i32) -> Self {
         let broker = MockBroker::start(&[(topic, partitions)]).unwrap();
         let brokers = broker.bootstrap().to_owned();
-        Self::on(Some(broker), brokers, streams, more, topic)
+        Self::on(Some(broker), &brokers, (&brokers, &[]), &format!("{streams}\n{more}"), topic)
     }
 
     /// The same on the real broker, which has the topic already.
     pub(crate) fn on_kafka(streams: &str, more: &str, topic: &str) -> Self {
-        let address = crate::servers::start("kafka");
-        let brokers = address.split(' ').next().unwrap().to_owned();
-        Self::on(None, brokers, streams, more, topic)
+        let (plain, _) = crate::servers::kafka();
+        Self::on(None, &plain, (&plain, &[]), &format!("{streams}\n{more}"), topic)
     }
 
-    fn on(broker: Option<MockBroker>, brokers: String, streams: &str, more: &str, topic: &str) -> Self {
-        let producer = Producer::start(&ProducerSettings::new(&brokers)).unwrap();
+    /// The same, where workers use the broker's secure address with these properties.
+    pub(crate) fn secured(streams: &str, topic: &str, properties: &[(&str, &str)]) -> Self {
+        let (plain, secure) = crate::servers::kafka();
+        Self::on(None, &plain, (&secure, properties), streams, topic)
+    }
+
+    /// The same on the plain address.
+    pub(crate) fn tuned(streams: &str, topic: &str, properties: &[(&str, &str)]) -> Self {
+        let (plain, _) = crate::servers::kafka();
+        let streams = format!("{streams}\ncheckpoint: {{ interval: 300ms }}");
+        Self::on(None, &plain, (&plain, properties), &streams, topic)
+    }
+
+    /// Events are written to `brokers`; workers use the other address, with more properties.
+    fn on(
+        broker: Option<MockBroker>,
+        brokers: &str,
+        (workers, properties): (&str, &[(&str, &str)]),
+        streams: &str,
+        topic: &str,
+    ) -> Self {
+        let producer = Producer::start(&ProducerSettings::new(brokers)).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
         let (index, blobs, group) = (path("index"), path("blobs"), crate::servers::unique("it"));
+        let quick = [("session.timeout.ms", "2000"), ("heartbeat.interval.ms", "200")];
+        let properties = quick.iter().chain(properties);
+        let properties: String =
+            properties.map(|(name, value)| format!("    {name}: \"{value}\"\n")).collect();
         let config = format!(
-            "{streams}\n{more}\nkafka:\n  brokers: \"{brokers}\"\n  group: {group}\n  properties: {{ session.timeout.ms: \"2000\", heartbeat.interval.ms: \"200\" }}\n\
+            "{streams}\nkafka:\n  brokers: \"{workers}\"\n  group: {group}\n  properties:\n{properties}\
              index: {{ embedded: {{ path: \"{index}\" }} }}\nblobs: {{ directory: {{ path: \"{blobs}\" }} }}\nhttp: {{ listen: \"127.0.0.1:0\" }}\n"
         );
         std::fs::write(folder.path().join("config.yaml"), config).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let (runtime, topic) = (runtime.unwrap(), topic.to_owned());
-        Self { runtime, producer, _broker: broker, brokers, folder, topic }
+        Self { runtime, producer, _broker: broker, folder, topic, group }
     }
 
-    /// Where its broker is reached.
-    pub(crate) fn brokers(&self) -> &str {
-        &self.brokers
+    /// The group of its workers.
+    pub(crate) fn group(&self) -> &str {
+        &self.group
     }
 
     /// A worker on the site's folder; the one before must be gone.
     pub(crate) fn worker(&self) -> Program {
-        Program::start(&["run", "--config", &self.folder.path().join("config.yaml").display().to_string()])
+        self.worker_with(&[])
+    }
+
+    /// The same, with more arguments.
+    pub(crate) fn worker_with(&self, more: &[&str]) -> Program {
+        let config = self.folder.path().join("config.yaml").display().to_string();
+        Program::start(&[&["run", "--config", &config], more].concat())
     }
 
     /// Writes records in order, and waits until they are written; where.

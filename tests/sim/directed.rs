@@ -4,8 +4,8 @@
 use crate::drains::drain_while_many_aggregates_load;
 use crate::halts::halt_while_another_loads;
 use crate::losses::{
-    log_that_passes_an_owner, lost_checkpoint_and_no_log, lost_checkpoint_before_it_is_covered,
-    lost_checkpoint_that_is_folded_again, topic_that_is_created_again,
+    log_that_forgets_an_unread_event, log_that_passes_an_owner, lost_checkpoint_and_no_log,
+    lost_checkpoint_before_it_is_covered, lost_checkpoint_that_is_folded_again, topic_that_is_created_again,
 };
 use crate::marks::{
     entries_of_histories_that_were_cut_off, entry_that_is_folded_again, mark_of_a_gap_that_was_cut_off,
@@ -68,6 +68,7 @@ scenarios! {
     TopicIdIgnored by topic_that_is_created_again,
     PassedPositionKept by log_that_passes_an_owner,
     ReadOnAfterElection by log_cut_below_a_marker,
+    UnreadTakenForEmpty by log_that_forgets_an_unread_event,
     MarkedRowDoesNotBound by marked_row_whose_record_is_lost,
     MarkedEntryDoesNotBound by marked_entry_whose_pack_is_lost,
     DrainLeavesParked by drain_while_many_aggregates_load,

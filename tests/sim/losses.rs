@@ -2,7 +2,9 @@
 //! it is folded and covered again, and they are let go of. Where it has not, their partition stands still,
 //! and whatever does not depend on them is answered.
 
+use crate::plan::{CallFaults, FaultPlan};
 use crate::ports::Fate;
+use crate::rng::Odds;
 use crate::stage::{HERE, Stage, TOPIC};
 use crate::world::Outcome;
 use snapfold::domain::error::ErrorKind;
@@ -140,6 +142,52 @@ pub(crate) fn log_that_passes_an_owner() -> Outcome {
         stage.world.sim.violation(format!("the log has passed its owner, which stands still: {status:?}"));
     }
     stage.ask_all()
+}
+
+/// A log that ends in a marker forgets it: the owner has seen that nothing was there, and the next one need
+/// not ask.
+#[test]
+fn log_that_forgets_a_marker() {
+    let stage = Stage::new();
+    let calm = stage.world.gate.plan(FaultPlan::clone);
+    let owner = stage.worker("owner");
+    stage.world.gate.set_plan(FaultPlan { offset_gap: Odds(10_000), ..calm.clone() });
+    stage.events(1..=1);
+    stage.world.gate.set_plan(calm);
+    stage.world.idle(3_000);
+    let status = stage.status(owner);
+    assert_eq!((status.position, status.reached), (Offset(1), Offset(2)), "{status:?}");
+    stage.world.broker.retain(TOPIC, HERE, Offset(2));
+    stage.world.idle(5_000);
+    let status = stage.status(owner);
+    assert_eq!((status.position, status.low_watermark), (Offset(2), Offset(2)), "{status:?}");
+    stage.world.sim.kill(owner);
+    let next = stage.worker("next");
+    stage.events(2..=4);
+    assert_eq!(stage.status(next).refused, None);
+    let outcome = stage.ask_all();
+    assert!(outcome.violations.is_empty(), "{:?}", outcome.violations);
+}
+
+/// The log forgets an event that its owner has not read: that is told, however long it takes to read.
+pub(crate) fn log_that_forgets_an_unread_event() -> Outcome {
+    let stage = Stage::new();
+    let owner = stage.worker("owner");
+    stage.events(1..=2);
+    let log = CallFaults { slow: Odds(10_000), ..CallFaults::default() };
+    let calm = stage.world.gate.plan(FaultPlan::clone);
+    stage.world.gate.set_plan(FaultPlan { log, ..calm.clone() });
+    stage.append(3, "s1");
+    stage.world.broker.retain(TOPIC, HERE, Offset(3));
+    stage.world.idle(30_000);
+    stage.world.gate.set_plan(calm);
+    stage.world.idle(5_000);
+    let status = stage.status(owner);
+    let lost = worker::Refusal::RetentionPassed { low_watermark: Offset(2), start: Offset(3) };
+    if status.refused != Some(lost) {
+        stage.world.sim.violation(format!("an event is lost, and nobody says so: {status:?}"));
+    }
+    stage.world.finish()
 }
 
 /// The same with one owner alone, which has folded more than it has covered: nobody else will cover that, so

@@ -384,6 +384,7 @@ impl Subject {
             cache: if self.caching { Arc::new(TinyCache::default()) } else { Arc::new(NoCache) },
             topic: ports.streams[0].spec.topic.into(),
             lineage: active.lineage,
+            partitions: u32::MAX,
             settings,
         })
     }

@@ -95,6 +95,16 @@ impl Partition {
         }
     }
 
+    /// Passes offsets that hold no record, as far as the log has forgotten them: what is below its start will
+    /// never hold one, so it need not be covered. Above it a log that was cut may go on at such an offset
+    /// with an event of its own, so the position stays.
+    pub(super) fn pass_empty(&mut self, from: Offset, to: Offset, start: Offset) {
+        if self.position == from && self.halted.is_none() {
+            self.reached = to;
+            self.position = self.position.max(start.min(to));
+        }
+    }
+
     /// Folds the events that waited for a load.
     pub(super) fn fold_parked(
         &mut self,

@@ -148,6 +148,15 @@ pub enum Input {
     DeadLettered(Offset),
     /// The low watermark is in the index and committed, or that failed.
     Committed(Result<Offset, ()>),
+    /// No record lies in `from..to`, and the log starts at `start`.
+    Empty {
+        /// The position that this was asked for.
+        from: Offset,
+        /// One past the last offset that was looked at.
+        to: Offset,
+        /// The log's start.
+        start: Offset,
+    },
     /// Time has passed.
     Tick,
     /// Write a checkpoint of all that is dirty.
@@ -210,6 +219,8 @@ pub struct Partition {
     settings: Settings,
     /// Next offset to fold.
     position: Offset,
+    /// No record is known between the position and this.
+    reached: Offset,
     /// Where this assignment started.
     started_at: Offset,
     slots: Slots,
@@ -263,6 +274,7 @@ impl Partition {
             rules,
             settings,
             position: start,
+            reached: start,
             started_at: start,
             slots: Slots::default(),
             watermark: Watermark::new(start),
@@ -310,6 +322,7 @@ impl Partition {
             Input::Adopted(flight) => self.adopted(flight, effects),
             Input::DeadLettered(offset) => self.watermark.letter_recorded(offset),
             Input::Committed(result) => self.watermark.commit_ended(result),
+            Input::Empty { from, to, start } => self.pass_empty(from, to, start),
             Input::Tick => self.trip_by_age(now, effects),
             Input::TakeCheckpoint => self.take_checkpoint(now, effects),
             Input::SnapshotNow(id, reply) => self.snapshot_now(&id, reply, effects),
@@ -329,6 +342,13 @@ impl Partition {
         if cfg!(debug_assertions) {
             self.assert_invariants();
         }
+    }
+
+    /// How far the log is known to be folded: the position, or beyond it what holds no record (markers of
+    /// transactions, deleted records).
+    #[must_use]
+    pub fn reached(&self) -> Offset {
+        self.reached.max(self.position)
     }
 
     /// Next offset to fold.

@@ -5,6 +5,9 @@
 //! fingerprint into this lineage. The active lineage of a topic id is that of its last activation. One
 //! (topic id, fingerprint) has one lineage for ever: a mapping that is rolled back continues where it stood.
 //!
+//! An activation also says how many partitions the topic had: an aggregate must never move to another one,
+//! and where partitions are added, producers that hash keys move most aggregates (rule 12).
+//!
 //! *Order*: an activation is acknowledged before anybody folds by it. Two workers that activate at once try
 //! the same number; one of them loses, looks again, and finds what it wanted or is refused.
 //! *If it fails*: a write that may have happened is repeated; that it is there already then means it was
@@ -40,6 +43,28 @@ pub struct Activation {
     pub fingerprint: Digest,
     /// The lineage of (topic id, fingerprint).
     pub lineage: Lineage,
+    /// Partitions of the topic; none where that was not noted.
+    pub partitions: Option<u32>,
+}
+
+/// What a worker wants to fold.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    /// Kafka's id of the topic.
+    pub topic_id: u128,
+    /// What its records are to be folded with.
+    pub fingerprint: Digest,
+    /// Partitions that the topic has.
+    pub partitions: u32,
+}
+
+/// What the operator allows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Permission {
+    /// Another fingerprint starts a lineage of its own.
+    pub new_lineage: bool,
+    /// Partitions that were added count: no aggregate has moved.
+    pub more_partitions: bool,
 }
 
 /// How often a call that failed is repeated at once.
@@ -57,10 +82,11 @@ const FORMAT: &str = "snapfold lineage 1";
 pub async fn activate(
     blobs: &dyn Blobs,
     topic: &str,
-    topic_id: u128,
-    fingerprint: Digest,
-    new_lineage: bool,
+    wish: Wish,
+    permission: Permission,
 ) -> Result<Activated> {
+    let Wish { topic_id, fingerprint, partitions } = wish;
+    let Permission { new_lineage, more_partitions } = permission;
     let (mut history, mut first_seen) = (Vec::new(), None);
     loop {
         // Activations never change, so only what is new is read.
@@ -69,7 +95,15 @@ pub async fn activate(
         // The permission is for what was active when it was given, not for what comes in between.
         let may_change = new_lineage && ours.len() == *first_seen.get_or_insert(ours.len());
         match ours.last() {
-            Some(active) if active.fingerprint == fingerprint => return Ok(Activated::Ready(active.lineage)),
+            Some(active) if active.fingerprint == fingerprint => {
+                match active.partitions.filter(|known| *known != partitions) {
+                    None => return Ok(Activated::Ready(active.lineage)),
+                    Some(known) if known > partitions || !more_partitions => {
+                        return Ok(Activated::Changed { what: repartitioned(active, known, partitions) });
+                    }
+                    Some(_) => {}
+                }
+            }
             Some(active) if !may_change => {
                 return Ok(Activated::Changed { what: changed(active, fingerprint, new_lineage) });
             }
@@ -78,7 +112,8 @@ pub async fn activate(
         let known = ours.iter().find(|known| known.fingerprint == fingerprint).map(|known| known.lineage);
         let last = history.iter().map(|known| known.lineage).max().unwrap_or_default();
         let lineage = known.unwrap_or(Lineage(last.0 + 1));
-        let next = Activation { topic: topic.to_owned(), topic_id, fingerprint, lineage };
+        let partitions = Some(partitions);
+        let next = Activation { topic: topic.to_owned(), topic_id, fingerprint, lineage, partitions };
         if create(blobs, &name(topic, history.len() + 1), &next).await? == Created::Ours {
             return Ok(Activated::Ready(lineage));
         }
@@ -95,8 +130,18 @@ pub async fn history(blobs: &dyn Blobs, topic: &str) -> Result<Vec<Activation>> 
     Ok(history)
 }
 
+fn repartitioned(active: &Activation, known: u32, now: u32) -> String {
+    let Activation { topic, lineage, .. } = active;
+    format!(
+        "partitions-changed: topic `{topic}` has {now} partitions, lineage {lineage} folds {known}: producers that hash \
+         keys have moved aggregates to other partitions, and their histories are torn. Copy the topic, key by key, to \
+         a new one with the partitions you want, and fold that. Where no aggregate has moved (the producers choose \
+         the partition), start once with `--accept-partitions`"
+    )
+}
+
 fn changed(active: &Activation, wanted: Digest, new_lineage: bool) -> String {
-    let Activation { topic, topic_id, fingerprint, lineage } = active;
+    let Activation { topic, topic_id, fingerprint, lineage, .. } = active;
     let advice = if new_lineage {
         "another worker activated it meanwhile: give all workers the same reducer and mapping"
     } else {
@@ -220,10 +265,13 @@ fn name(topic: &str, number: usize) -> String {
 impl Activation {
     /// Lines of words, so that it can be read without a tool; the last is the CRC32C of those before it.
     fn encode(&self) -> String {
-        let Self { topic, topic_id, fingerprint, lineage } = self;
-        let lines = format!(
+        let Self { topic, topic_id, fingerprint, lineage, partitions } = self;
+        let mut lines = format!(
             "{FORMAT}\ntopic {topic}\ntopic-id {topic_id:032x}\nfingerprint {fingerprint}\nlineage {lineage}\n"
         );
+        if let Some(partitions) = partitions {
+            lines.push_str(&format!("partitions {partitions}\n"));
+        }
         let checksum = crc32c::crc32c(lines.as_bytes());
         format!("{lines}crc32c {checksum:08x}\n")
     }
@@ -246,6 +294,7 @@ impl Activation {
             topic_id: u128::from_str_radix(&topic_id, 16).ok()?,
             fingerprint: Digest(digest),
             lineage: Lineage(value("lineage")?.parse().ok()?),
+            partitions: value("partitions").map(|count| count.parse().ok()).unwrap_or_default(),
         };
         (decoded.encode() == text).then_some(decoded)
     }

@@ -13,8 +13,16 @@ const OLD: Digest = Digest([1; 32]);
 const NEW: Digest = Digest([2; 32]);
 const OTHER: Digest = Digest([3; 32]);
 
+fn wish(topic_id: u128, fingerprint: Digest) -> Wish {
+    Wish { topic_id, fingerprint, partitions: 4 }
+}
+
+fn may(new_lineage: bool) -> Permission {
+    Permission { new_lineage, ..Permission::default() }
+}
+
 fn ask(blobs: &dyn Blobs, topic_id: u128, fingerprint: Digest, new_lineage: bool) -> Activated {
-    let asked = activate(blobs, "orders", topic_id, fingerprint, new_lineage).now_or_never();
+    let asked = activate(blobs, "orders", wish(topic_id, fingerprint), may(new_lineage)).now_or_never();
     asked.expect("memory answers at once").expect("memory does not fail")
 }
 
@@ -29,7 +37,13 @@ fn the_first_lineage_is_one_and_asking_again_changes_nothing() {
         assert_eq!(ask(&blobs, 7, OLD, new_lineage), ready(1));
     }
     let history = history(&blobs, "orders").now_or_never().unwrap().unwrap();
-    let first = Activation { topic: "orders".into(), topic_id: 7, fingerprint: OLD, lineage: Lineage(1) };
+    let first = Activation {
+        topic: "orders".into(),
+        topic_id: 7,
+        fingerprint: OLD,
+        lineage: Lineage(1),
+        partitions: Some(4),
+    };
     assert_eq!(history, [first]);
 }
 
@@ -50,6 +64,43 @@ fn a_changed_fingerprint_is_refused_naming_both_unless_it_is_asked_for() {
 }
 
 #[test]
+fn partitions_that_were_added_are_refused_until_they_are_accepted_and_none_may_be_gone() {
+    let blobs = MemoryBlobs::new();
+    let ask = |partitions, more_partitions| {
+        let permission = Permission { more_partitions, ..Permission::default() };
+        let wish = Wish { partitions, ..wish(7, OLD) };
+        activate(&blobs, "orders", wish, permission).now_or_never().unwrap().unwrap()
+    };
+    assert_eq!(ask(4, false), ready(1));
+    let Activated::Changed { what } = ask(6, false) else { panic!("two were added") };
+    for part in ["`orders`", "6 partitions", "folds 4", "--accept-partitions"] {
+        assert!(what.contains(part), "`{part}` is not in: {what}");
+    }
+    assert_eq!(ask(6, true), ready(1));
+    assert_eq!(ask(6, false), ready(1));
+    for accept in [false, true] {
+        assert!(matches!(ask(4, accept), Activated::Changed { .. }), "two are gone");
+    }
+}
+
+#[test]
+fn an_activation_of_before_partitions_were_noted_is_read_and_counts_whatever_they_are() {
+    let old = Activation {
+        topic: "orders".into(),
+        topic_id: 7,
+        fingerprint: OLD,
+        lineage: Lineage(5),
+        partitions: None,
+    };
+    let bytes = old.encode();
+    assert!(!bytes.contains("partitions"));
+    assert_eq!(Activation::decode(bytes.as_bytes()), Some(old));
+    let blobs = MemoryBlobs::new();
+    blobs.put_new(&name("orders", 1), bytes.as_bytes()).now_or_never().unwrap().unwrap();
+    assert_eq!(ask(&blobs, 7, OLD, false), ready(5));
+}
+
+#[test]
 fn a_topic_that_is_created_again_starts_a_new_lineage() {
     let blobs = MemoryBlobs::new();
     assert_eq!(ask(&blobs, 7, OLD, false), ready(1));
@@ -63,7 +114,7 @@ fn topics_do_not_meet() {
     let blobs = MemoryBlobs::new();
     for topic in ["a", "a.b", ".a", "a/b", "..", "a b", "a%20b", "ä", "topic-a", "a1"] {
         for fingerprint in [OLD, NEW] {
-            let first = activate(&blobs, topic, 1, fingerprint, true).now_or_never().unwrap();
+            let first = activate(&blobs, topic, wish(1, fingerprint), may(true)).now_or_never().unwrap();
             assert_eq!(first, Ok(ready(1 + u32::from(fingerprint == NEW))), "{topic}");
         }
     }
@@ -93,7 +144,7 @@ fn damage_holes_and_newer_formats_are_told() {
         let blobs = MemoryBlobs::new();
         assert_eq!(ask(&blobs, 7, OLD, false), ready(1));
         blobs.put_new(&name("orders", number), bytes).now_or_never().unwrap().unwrap();
-        let error = activate(&blobs, "orders", 7, OLD, false).now_or_never().unwrap().unwrap_err();
+        let error = activate(&blobs, "orders", wish(7, OLD), may(false)).now_or_never().unwrap().unwrap_err();
         assert!(error.detail.contains(told), "{error}");
     }
 }
@@ -114,7 +165,7 @@ fn workers_that_activate_at_once_agree() {
                 let blobs = FaultyBlobs::new(inner.clone(), faults, seed * 4 + worker);
                 thread::spawn(move || {
                     let wanted = wanted[worker as usize % 2];
-                    let activated = activate(&blobs, "orders", 7, wanted, true).now_or_never();
+                    let activated = activate(&blobs, "orders", wish(7, wanted), may(true)).now_or_never();
                     (wanted, activated.expect("memory answers at once"))
                 })
             })
@@ -144,6 +195,7 @@ fn workers_that_activate_at_once_agree() {
 #[test]
 fn many_workers_of_one_mind_all_get_the_same_lineage() {
     let blobs = MemoryBlobs::new();
-    let asked = join_all((0..50).map(|_| activate(&blobs, "orders", 7, OLD, false))).now_or_never();
+    let asked =
+        join_all((0..50).map(|_| activate(&blobs, "orders", wish(7, OLD), may(false)))).now_or_never();
     assert!(asked.expect("memory answers at once").iter().all(|activated| *activated == Ok(ready(1))));
 }

@@ -25,6 +25,11 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// How long no record comes before the end of the log is looked at.
+const LOOK_MS: u64 = 1_000;
+/// Between two looks at whether the log is still the same, while no record comes.
+const VERIFY_MS: u64 = 5_000;
+
 /// What may be asked of a partition's task.
 #[derive(Debug)]
 pub enum Command {
@@ -36,6 +41,8 @@ pub enum Command {
     List(Listing, oneshot::Sender<ListAnswer>),
     /// Take a snapshot now; answers the version that is durable as one.
     Snapshot(Arc<str>, oneshot::Sender<Result<Version, String>>),
+    /// The topic must not be folded on: stand still.
+    Halt(Poison),
     /// Cover what is dirty, commit, stop.
     Drain(oneshot::Sender<()>),
 }
@@ -47,6 +54,8 @@ pub struct Status {
     pub position: Offset,
     /// First uncovered offset.
     pub low_watermark: Offset,
+    /// The position, or beyond it what is known to hold no record.
+    pub reached: Offset,
     /// Where the log ended when the partition was assigned: until then it only catches up.
     pub replay_until: Offset,
     /// What has happened.
@@ -77,6 +86,10 @@ struct Task {
     next_reply: u64,
     leader_epoch: i32,
     replay_until: Offset,
+    /// Milliseconds of ticks since a record came.
+    idle_ms: u64,
+    /// The end of the log is being read.
+    is_looking: bool,
     /// Somebody asked it to drain.
     is_revoked: bool,
     done: bool,
@@ -163,6 +176,8 @@ impl Task {
             next_reply: 0,
             leader_epoch: bounds.leader_epoch,
             replay_until: bounds.end,
+            idle_ms: 0,
+            is_looking: false,
             is_revoked: false,
             done: false,
         }
@@ -246,7 +261,10 @@ impl Task {
             futures_util::select_biased! {
                 input = self.io.select_next_some() => {
                     drop(next);
-                    if let Some(input) = input { self.step(input); }
+                    if let Some(input) = input {
+                        self.is_looking &= !matches!(input, Input::Empty { .. });
+                        self.step(input);
+                    }
                 }
                 command = commands.next() => {
                     drop(next);
@@ -259,6 +277,7 @@ impl Task {
                     drop(next);
                     tick = clock.sleep(self.components.settings.tick_ms).fuse();
                     self.step(Input::Tick);
+                    if !self.idle().await { return }
                 }
                 batch = next => {
                     drop(next);
@@ -275,10 +294,42 @@ impl Task {
         }
     }
 
+    /// What is to be done while no records come; false if they have to be read from the position again.
+    async fn idle(&mut self) -> bool {
+        let (before, now) = (self.idle_ms, self.idle_ms + self.components.settings.tick_ms);
+        self.idle_ms = now;
+        let passes = |ms: u64| before / ms < now / ms;
+        if passes(LOOK_MS) && !self.is_looking && self.partition.wants_records() {
+            self.look_at_the_end();
+        }
+        // A client may wait for ever for records of a topic that is gone.
+        !passes(VERIFY_MS) || self.partition.halted().is_some() || self.verify().await
+    }
+
+    /// Finds out whether what lies between the position and the end of the log holds records at all.
+    fn look_at_the_end(&mut self) {
+        self.is_looking = true;
+        let (log, number) = (Arc::clone(&self.components.log), self.partition.key().partition);
+        let (from, reached) = (self.partition.position(), self.partition.reached());
+        self.io.push(Box::pin(async move {
+            let nothing = Input::Empty { from, to: reached, start: from };
+            let Ok(LogBounds { start, end, .. }) = log.bounds(number).await else { return Some(nothing) };
+            if start > from {
+                // What is gone was looked at before, or it is missing.
+                let to = if mutant(Mutant::UnreadTakenForEmpty) { start } else { reached };
+                return Some(Input::Empty { from, to, start });
+            }
+            let is_empty =
+                end > reached && log.read(number, from, end).await.is_ok_and(|read| read.is_empty());
+            Some(if is_empty { Input::Empty { from, to: end, start } } else { nothing })
+        }));
+    }
+
     /// Feeds records, once it is certain that they come from the log that was folded and follow on it; false
     /// if they have to be read again for that.
     async fn take(&mut self, batch: Vec<RawRecord>) -> bool {
         let Some(last) = batch.last() else { return true };
+        self.idle_ms = 0;
         let (end, epoch) = (last.offset.next(), last.leader_epoch);
         if !self.verify().await {
             return false;
@@ -339,6 +390,7 @@ impl Task {
                 self.snapshots.insert(reply, sender);
                 self.step(Input::SnapshotNow(id, reply));
             }
+            Command::Halt(poison) => self.step(Input::Halt(poison)),
             Command::Drain(sender) => {
                 self.is_revoked = true;
                 self.drained.push(sender);
@@ -362,6 +414,7 @@ impl Task {
         let partition = &self.partition;
         let status = Status {
             position: partition.position(),
+            reached: partition.reached(),
             replay_until: self.replay_until,
             low_watermark: partition.low_watermark(),
             counts: partition.counts().clone(),

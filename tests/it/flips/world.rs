@@ -238,6 +238,7 @@ impl World {
             topic: Arc::clone(&self.stream.topic),
             topic_id: TOPIC_ID,
             lineage: Lineage(1),
+            partitions: u32::MAX,
             settings: settings(strategy),
         });
         let longest = self.log.parts.iter().map(Vec::len).max().unwrap();

@@ -5,13 +5,6 @@ mod secure;
 
 use crate::servers::{self, Admin};
 
-/// The plain and the secure address of the broker.
-fn kafka() -> (String, String) {
-    let address = servers::start("kafka");
-    let (plain, secure) = address.split_once(' ').expect("two addresses");
-    (plain.to_owned(), secure.to_owned())
-}
-
 /// A topic of its own on the real broker.
 struct Topic {
     name: String,
@@ -20,7 +13,7 @@ struct Topic {
 
 impl Topic {
     fn new(partitions: i32, settings: &[(&str, &str)]) -> Self {
-        let (name, admin) = (servers::unique("orders"), Admin::new(&kafka().0));
+        let (name, admin) = (servers::unique("orders"), Admin::new(&servers::kafka().0));
         admin.create(&name, partitions, settings);
         Self { name, admin }
     }
