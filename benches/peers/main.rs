@@ -8,7 +8,7 @@
 //! | `lag BROKERS TOPIC GROUP` | prints how many records the group has not committed |
 //! | `changelog BROKERS TOPIC STEP` | prints the newest value of every STEP-th aggregate in a changelog |
 //! | `states URL AGGREGATES STEP` | prints what snapfold answers for the same aggregates |
-//! | `latency URL FILE QUESTIONS` | asks for states of what `states` printed: at the head, by version, by time |
+//! | `latency URL FILE QUESTIONS` | asks for what `states` printed: at the head, by version, by time |
 //! | `delete BROKERS TOPIC...` | deletes topics |
 //!
 //! Lines are `ID<tab>JSON`, sorted by id.

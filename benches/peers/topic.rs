@@ -1,7 +1,7 @@
 //! Topics: that of the events, which is filled once and then only read, and the changelogs of a peer.
 //!
-//! Partition p holds the aggregates p * A/P to (p + 1) * A/P, so each is made by a thread of its own, with the
-//! events that `benches/ingest` has in that partition.
+//! Partition p holds the aggregates p * A/P to (p + 1) * A/P, so a thread of its own can fill it, with the
+//! events that `benches/ingest` has in it.
 
 use super::events::Events;
 use super::{fail, numbered};
