@@ -204,7 +204,8 @@ impl Stack {
         let source = {
             let (streams, cache) = (Arc::clone(&stack.streams), stores.cache);
             let (workers, schemas) = (stack.workers.clone(), stack.schemas.clone());
-            http::metrics::source(metrics, workers, move || samples(&streams, &*cache, &schemas))
+            let written = Arc::clone(&stack.written);
+            http::metrics::source(metrics, workers, move || samples(&streams, &*cache, &schemas, &written))
         };
         stack.serve(listener, config.streams.iter().map(topic).collect(), source);
         Ok(stack)
@@ -358,10 +359,13 @@ impl Stack {
     }
 }
 
-/// What questions met at rest, and what the cache of all streams has done.
-fn samples(streams: &Streams, cache: &dyn Cache, schemas: &SchemaSource) -> Vec<Sample> {
+/// What was written, what questions met at rest, and what the cache of all streams has done.
+fn samples(streams: &Streams, cache: &dyn Cache, schemas: &SchemaSource, written: &Written) -> Vec<Sample> {
     let cached = cache.stats();
     let mut samples = vec![
+        Sample::total(&table::PUT_OBJECTS, &[], 0, written.objects.load(Ordering::Relaxed)),
+        Sample::total(&table::PUT_BYTES, &[], 0, written.object_bytes.load(Ordering::Relaxed)),
+        Sample::total(&table::PUT_ROWS, &[], 0, written.rows.load(Ordering::Relaxed)),
         Sample::total(&table::CACHE_HITS, &[], 0, cached.hits),
         Sample::total(&table::CACHE_MISSES, &[], 0, cached.misses),
         Sample::now(&table::CACHE_BYTES, &[], cached.bytes as f64),
