@@ -17,6 +17,7 @@
 //! | `reducer.rs` | `reducer test` |
 //! | `explain.rs` | `explain` |
 //! | `run.rs` | `run`, and the composition root of every worker process |
+//! | `migrate.rs` | `migrate` |
 //! | `stores.rs` | which index, blobs and cache a configuration means |
 //! | `dev.rs` | `dev`: broker, stores, worker, API and sample in one process |
 //! | `feed.rs` | events from files and pipes into the broker of `dev` |
@@ -33,6 +34,7 @@ pub mod failure;
 mod feed;
 mod get;
 mod log;
+mod migrate;
 mod print;
 mod reducer;
 mod run;
@@ -80,6 +82,7 @@ fn run(command: Command, screen: &mut Screen<'_>) -> Done {
     match command {
         Command::Dev(args) => dev::run(&args, screen),
         Command::Run(args) => run::run(&args, screen),
+        Command::Migrate(args) => migrate::run(&args, screen),
         Command::Get(args) => get::run(&args, screen),
         Command::Log(args) => log::run(&args, screen),
         Command::Diff(args) => diff::run(&args, screen),

@@ -6,7 +6,7 @@ use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::lookup::{Cache, KeptStates, NoCache};
 use crate::store::blobs::{Blobs, LocalBlobs};
-use crate::store::index::{EmbeddedIndex, Index};
+use crate::store::index::{EmbeddedIndex, Index, ScyllaIndex};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -40,10 +40,7 @@ async fn index(config: &Config) -> Done<Arc<dyn Index>> {
         config::Index::Embedded { path } => {
             Ok(Arc::new(EmbeddedIndex::open(Path::new(path), config.budget.index).map_err(fault)?))
         }
-        config::Index::Scylla { .. } => {
-            let hint = "use `index: { embedded: { path: … } }`";
-            Err(Failure::new(Exit::Config, "`index.scylla` is not available in this version").hint(hint))
-        }
+        config::Index::Scylla(settings) => Ok(Arc::new(ScyllaIndex::open(settings).await.map_err(fault)?)),
     }
 }
 

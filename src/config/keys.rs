@@ -30,6 +30,8 @@ pub(super) enum Shape {
     /// Names and texts of the user's choice; a text may be secret, so it is never shown, and `{ fromFile: …
     /// }` and `{ fromEnv: … }` stand for it as well.
     Map,
+    /// One text that is secret: never shown, and `{ fromFile: … }` and `{ fromEnv: … }` stand for it as well.
+    Secret,
     /// One place or a list of places (`Mapping`).
     Places,
     /// A reducer: read by the domain.
@@ -107,6 +109,18 @@ const SCYLLA: &[Key] = &[
         Shape::Whole(1, 9),
         "3",
         "used by `snapfold migrate` when it creates the keyspace",
+    ),
+    open("username", Shape::Text, "the user to log in as; left out, nobody logs in"),
+    open("password", Shape::Secret, "the password of `username`"),
+    open("tls", Shape::Section(TLS), "whether connections are encrypted"),
+];
+
+const TLS: &[Key] = &[
+    key("enabled", Shape::Bool, "false", "encrypt, and verify the certificates of all nodes"),
+    open(
+        "ca",
+        Shape::Text,
+        "a file with the certificates (PEM) that those of the nodes are signed with; left out, the system's",
     ),
 ];
 

@@ -8,6 +8,7 @@
 //! | `reader.rs` | reading values by that table, noting every problem |
 //! | `properties.rs` | librdkafka properties that are not the user's |
 //! | `layers.rs` | environment and `--set` over the file |
+//! | `scylla.rs` | the cluster of `index` |
 //! | `stream.rs` | one stream: mapping, reducer, thresholds, checks across keys |
 //! | `budget.rs` | how `memory.limit` is shared out |
 //! | `problems.rs` | problems with place, excerpt and hint |
@@ -22,6 +23,7 @@ mod problems;
 mod properties;
 mod reader;
 mod schema;
+mod scylla;
 mod show;
 mod stream;
 #[cfg(test)]
@@ -146,21 +148,36 @@ pub struct Kafka {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Index {
     /// `scylla`.
-    Scylla {
-        /// `nodes`.
-        nodes: Vec<String>,
-        /// `keyspace`.
-        keyspace: String,
-        /// `datacenter`.
-        datacenter: String,
-        /// `replicationFactor`.
-        replication_factor: u64,
-    },
+    Scylla(Scylla),
     /// `embedded`.
     Embedded {
         /// `path`.
         path: String,
     },
+}
+
+/// `index.scylla`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scylla {
+    /// `nodes`.
+    pub nodes: Vec<String>,
+    /// `keyspace`.
+    pub keyspace: String,
+    /// `datacenter`.
+    pub datacenter: String,
+    /// `replicationFactor`.
+    pub replication_factor: u64,
+    /// `username` and `password`.
+    pub login: Option<(String, Secret)>,
+    /// `tls`; none where it is not enabled.
+    pub tls: Option<Tls>,
+}
+
+/// `index.scylla.tls`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// `ca`; none trusts what the system trusts.
+    pub ca: Option<String>,
 }
 
 /// `blobs`.
@@ -218,7 +235,7 @@ pub struct Cache {
 }
 
 impl Secret {
-    fn plain(text: String) -> Self {
+    pub(crate) fn plain(text: String) -> Self {
         Self { text, from: None }
     }
 
@@ -383,14 +400,7 @@ fn read_index(root: Section<'_>) -> Option<Index> {
             let path = it.section("embedded", |it| it.required("path"))?;
             return Some(Index::Embedded { path });
         }
-        it.section("scylla", |it| {
-            Some(Index::Scylla {
-                nodes: it.texts("nodes").into_iter().map(|(node, _)| node).collect(),
-                keyspace: it.text("keyspace")?,
-                datacenter: it.text("datacenter")?,
-                replication_factor: it.whole("replicationFactor"),
-            })
-        })
+        it.section("scylla", scylla::read).map(Index::Scylla)
     })
 }
 

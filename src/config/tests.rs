@@ -132,6 +132,26 @@ fn every_kind_of_problem_of_a_section_is_told_with_its_fix() {
             "f.yaml:1:40: two places for packs: `s3` and `directory`\n  hint: keep one of them",
         ),
         (
+            "index: { scylla: { nodes: [localhost] } }",
+            "f.yaml:1:28: `localhost` is not an address\n  hint: write HOST:PORT, as in `localhost:9042`",
+        ),
+        (
+            "index: { scylla: { keyspace: a-b } }",
+            "f.yaml:1:30: `a-b` cannot be the name of a keyspace\n  hint: use at most 48 letters, digits and `_`",
+        ),
+        (
+            "index: { scylla: { username: me } }",
+            "f.yaml:1:30: `username` without `password`\n  hint: give both or none",
+        ),
+        (
+            "index: { scylla: { password: { fromEnv: SECRET } } }",
+            "f.yaml:1:30: `password` without `username`\n  hint: give both or none",
+        ),
+        (
+            "index: { scylla: { tls: { ca: a.pem } } }",
+            "f.yaml:1:31: `ca` without `enabled: true`\n  hint: enable TLS, or remove `ca`",
+        ),
+        (
             "registry: {}",
             "f.yaml:1:11: `url` is missing\n  hint: add it: base URL of a Confluent-compatible schema registry",
         ),
@@ -338,6 +358,23 @@ fn secrets_are_read_and_never_printed() {
         &[],
     );
     assert!(found.contains("did you mean `brokers`") && !found.contains("hunter"), "{found}");
+}
+
+#[test]
+fn the_password_of_a_cluster_is_a_secret() {
+    let scylla = "username: me\n    password: hunter7\n    tls: { enabled: true, ca: a.pem }";
+    let config = loaded(&format!("index:\n  scylla:\n    {scylla}\n{STREAM}"), &[], &[]);
+    let Index::Scylla(Scylla { login: Some((user, password)), tls, .. }) = &config.index else {
+        panic!("{:?}", config.index)
+    };
+    assert_eq!((user.as_str(), password.reveal()), ("me", "hunter7"));
+    assert_eq!(tls, &Some(Tls { ca: Some("a.pem".into()) }));
+    let warned =
+        "f.yaml:4:15: `password` stands in the file: write `{ fromFile: PATH }` or `{ fromEnv: NAME }`";
+    assert_eq!(config.warnings(), [warned]);
+    let (debug, shown) = (format!("{config:?}"), show(&config));
+    assert!(!debug.contains("hunter") && !shown.contains("hunter"), "{debug}\n{shown}");
+    assert!(shown.contains("    password: \"***\"  # file:4\n"), "{shown}");
 }
 
 #[test]
