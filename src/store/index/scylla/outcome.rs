@@ -113,7 +113,7 @@ fn attempt_failed(doing: Doing, error: &RequestAttemptError) -> PortError {
                 format!("{}: run `snapfold migrate`, which creates keyspace and tables", clipped(said))
             }
             DbError::Unauthorized => {
-                format!("{}: grant the user of `index.scylla.username` SELECT and MODIFY", clipped(said))
+                format!("{}: grant the user SELECT and MODIFY (and CREATE, to migrate)", clipped(said))
             }
             DbError::AuthenticationError => {
                 format!("{}: check `index.scylla.username` and `password`", clipped(said))
