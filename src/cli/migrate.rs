@@ -1,16 +1,15 @@
-//! `migrate`: what the stores need before the first worker starts. It may be repeated at any time, and says what
-//! it did; `run` only looks whether it was done.
+//! `migrate`: what the stores need before the first worker starts. It may be repeated at any time, and says
+//! what it did; `run` only looks whether it was done.
 
 use super::args::MigrateArgs;
 use super::failure::{Done, Exit, Failure};
-use super::run::{fault, runtime, start_logging};
+use super::run::{fault, runtime};
 use super::screen::Screen;
 use super::source::load_config;
 use crate::config::{Blobs, Index};
 use crate::store::index::scylla::{self, Change, Mode};
 
 pub(super) fn run(args: &MigrateArgs, screen: &mut Screen<'_>) -> Done {
-    start_logging()?;
     let config = load_config(&args.source.config, &args.source.sets)?;
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
     match &config.index {
@@ -43,4 +42,78 @@ fn told(change: &Change, mode: Mode) -> String {
     };
     let note = change.note.as_ref().map_or(String::new(), |note| format!(" ({note})"));
     format!("index: {}: {done}{note}", change.what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::failure::Exit;
+    use crate::cli::stores;
+    use crate::store::index::scylla::tests::cluster::{Keyspace, shared};
+    use std::path::{Path, PathBuf};
+
+    const STREAM: &str = "streams: [ { type: order, topic: orders, map: { aggregateId: key, eventType: /type }, reducer: merge } ]";
+
+    fn printed(config: &Path, dry_run: bool) -> (String, Done) {
+        let source = super::super::args::ConfigSource { config: config.to_owned(), sets: Vec::new() };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut screen = Screen { out: &mut out, err: &mut err, is_coloured: false };
+        let done = run(&MigrateArgs { source, dry_run }, &mut screen);
+        (String::from_utf8(out).unwrap(), done)
+    }
+
+    fn written(folder: &Path, stores: &str) -> PathBuf {
+        let file = folder.join("snapfold.yaml");
+        std::fs::write(&file, format!("{stores}\n{STREAM}\n")).unwrap();
+        file
+    }
+
+    #[test]
+    fn there_is_nothing_to_do_for_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        let stores = "index: { embedded: { path: no/index } }\nblobs: { directory: { path: no/blobs } }";
+        let (told, done) = printed(&written(folder.path(), stores), false);
+        assert_eq!(done, Ok(()));
+        assert_eq!(
+            told,
+            "index: the folder `no/index`, which `run` creates: nothing to do\n\
+             blobs: the folder `no/blobs`, which `run` creates: nothing to do\n"
+        );
+    }
+
+    /// Goal: `run` refuses an index that was not migrated and names the way on; `migrate` says what it does.
+    #[test]
+    fn an_index_is_opened_after_its_migration_and_not_before() {
+        let waiting = tokio::runtime::Runtime::new().unwrap();
+        let (_server, keyspace) = waiting.block_on(async { (shared().await, Keyspace::absent("cli").await) });
+        let folder = tempfile::tempdir().unwrap();
+        let password = folder.path().join("password");
+        std::fs::write(&password, "cassandra\n").unwrap();
+        let (node, password) = (&keyspace.settings.nodes[0], password.display());
+        let index = format!(
+            "index: {{ scylla: {{ nodes: [\"{node}\"], keyspace: snapfold_test_cli, replicationFactor: 1, \
+             username: cassandra, password: {{ fromFile: \"{password}\" }} }} }}"
+        );
+        let file = written(folder.path(), &format!("{index}\nblobs: {{ directory: {{ path: no/blobs }} }}"));
+        let blobs = "blobs: the folder `no/blobs`, which `run` creates: nothing to do\n";
+        let config = load_config(&file, &[]).unwrap();
+        let open = || waiting.block_on(stores::index(&config)).map(drop);
+        let lines = |keyspace: &str, tables: &str| {
+            let note =
+                if keyspace == "there already" { "" } else { " (1 replicas in data centre `datacenter1`)" };
+            format!(
+                "index: keyspace `snapfold_test_cli`: {keyspace}{note}\n\
+                 index: tables of `0001-index.cql`: {tables}\n{blobs}"
+            )
+        };
+        let refusal = open().expect_err("there is no keyspace");
+        assert_eq!(refusal.exit, Exit::Config);
+        assert!(refusal.message.contains("run `snapfold migrate`"), "{}", refusal.message);
+        let would = "missing; would be created";
+        assert_eq!(printed(&file, true), (lines(would, would), Ok(())));
+        assert!(open().is_err(), "a dry run creates nothing");
+        assert_eq!(printed(&file, false), (lines("created", "created"), Ok(())));
+        assert_eq!(open(), Ok(()));
+        assert_eq!(printed(&file, false), (lines("there already", "there already"), Ok(())));
+    }
 }

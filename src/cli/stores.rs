@@ -35,7 +35,7 @@ impl Stores {
     }
 }
 
-async fn index(config: &Config) -> Done<Arc<dyn Index>> {
+pub(super) async fn index(config: &Config) -> Done<Arc<dyn Index>> {
     match &config.index {
         config::Index::Embedded { path } => {
             Ok(Arc::new(EmbeddedIndex::open(Path::new(path), config.budget.index).map_err(fault)?))

@@ -1,8 +1,8 @@
 //! Snapshot rows as columns, and the checksums of rows.
 //!
-//! What a row says stands in columns of its own, so that people and tools can ask for it; `crc` is the CRC32C of
-//! the row's canonical form (`codec::row`). A row is what was written only if the form of what its columns say
-//! has that checksum.
+//! What a row says stands in columns of its own, so that people and tools can ask for it; `crc` is the
+//! CRC32C of the row's canonical form (`codec::row`). A row is what was written only if the form of what its
+//! columns say has that checksum.
 
 use super::outcome::damaged;
 use crate::codec::pack::Locator;

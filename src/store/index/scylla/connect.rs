@@ -1,7 +1,8 @@
 //! The session with the cluster: where it connects, as whom, and how long it waits.
 //!
-//! *If it fails*: a login that is refused, a certificate that cannot be read or a data centre that is not there
-//! is an invalid configuration; a cluster that does not answer is unavailable. Passwords are in no message.
+//! *If it fails*: a login that is refused, a certificate that cannot be read or a data centre that is not
+//! there is an invalid configuration; a cluster that does not answer is unavailable. Passwords are in no
+//! message.
 
 use super::outcome::{self, OnlyWhatSurelyDidNot};
 use crate::config;

@@ -1,6 +1,6 @@
 //! Lists that are spread over several CQL partitions, so that none of them grows for ever: aggregates of a
-//! type in slots by the CRC32C of their ids, each slot in id order, merged when they are listed; dead letters in
-//! buckets of offsets, with a row for each bucket that holds any.
+//! type in slots by the CRC32C of their ids, each slot in id order, merged when they are listed; dead letters
+//! in buckets of offsets, with a row for each bucket that holds any.
 //!
 //! COST: a listing reads all slots, [`SLOTS_AT_ONCE`] at a time, and from each about twice its share of the
 //! page. The first letter of a bucket in this process writes two rows, every further one writes one.

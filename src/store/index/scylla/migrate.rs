@@ -1,9 +1,9 @@
 //! Keyspace and tables: `schemas/*.cql`, one file for each version, compiled into the program.
 //!
-//! *Order*: the keyspace, then the files in the order of their versions, each followed by the row that says it
-//! was applied. *If it fails*, in whatever place: repeat it; every statement of a file is one that may be
-//! repeated. *Concurrency*: two migrations at a time do the same; where a cluster refuses two changes of the
-//! schema at once, one of them fails and is repeated.
+//! *Order*: the keyspace, then the files in the order of their versions, each followed by the row that says
+//! it was applied. Two migrations at a time do the same; where a cluster refuses two changes of the schema at
+//! once, one of them fails and is repeated.
+//! *If it fails*, in whatever place: repeat it; every statement of a file is one that may be repeated.
 
 use super::connect::{self, Timeouts, fault, nodes_nearby};
 use super::outcome::{self, Doing};

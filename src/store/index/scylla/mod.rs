@@ -10,11 +10,12 @@
 //! | [`listing`] | aggregates in id order out of slots; dead letters out of buckets |
 //! | [`migrate`] | keyspace and tables |
 //!
-//! *Order*: writes and reads wait for the local quorum, so a read sees every write that was acknowledged before.
-//! Rows of one aggregate are written one after the other, never as a batch: a batch that reached one replica
-//! only shows its last row, and whoever writes that one again at quorum has not written those ahead of it.
-//! Which of two writes of one cell wins does not depend on when they arrive: low watermarks, checkpoints and
-//! their deletions carry write times of their own; all other rows are the same whenever they are written.
+//! *Order*: writes and reads wait for the local quorum, so a read sees every write that was acknowledged
+//! before. Rows of one aggregate are written one after the other, never as a batch: of a batch that reached
+//! one replica, somebody may see the last row and write it again at quorum, but not those ahead of it, which
+//! may disappear with that replica. Which of two writes of one cell wins does not depend on when they arrive:
+//! low watermarks, checkpoints and their deletions carry write times of their own; all other rows are the
+//! same whenever they are written.
 //! *If it fails*: see [`outcome`]. Every write may be repeated. A row that disagrees with its checksum is
 //! damage and is told; nothing that failed is ever told as absent.
 //! *If cancelled*: a write that was sent happens or not; a read ends.
@@ -276,7 +277,7 @@ impl Index for ScyllaIndex {
         Box::pin(async move {
             let (topic, partition, lineage) = log(&row.key);
             let (topic_id, mark) = (row.topic_id.to_be_bytes(), row.low_watermark.0);
-            // The write time is the low watermark, so of two writes the larger one wins, whichever comes last.
+            // The write time is the low watermark: of two writes the larger wins, whichever comes last.
             let values = (topic, partition, lineage, &topic_id[..], row.leader_epoch, mark, crc(&row), mark);
             self.write(&self.statements.put_watermark, values).await
         })
@@ -334,4 +335,4 @@ impl Index for ScyllaIndex {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

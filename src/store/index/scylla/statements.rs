@@ -18,8 +18,8 @@ const PAGE_LETTERS: i32 = 16;
 
 /// Columns of a snapshot row, as they are read.
 const SNAPSHOT: &str = "aggregate_type, aggregate_id, lineage, version, pack, kind, from_version, partition_no, \
-     first_offset, last_offset, leader_epoch, effective_time, created_at, creation_ms, trigger, event_type, chain, \
-     raw_bytes, stored_bytes, state_digest, state_bytes, deleted, quarantined, locator, crc";
+     first_offset, last_offset, leader_epoch, effective_time, created_at, creation_ms, trigger, event_type, \
+     chain, raw_bytes, stored_bytes, state_digest, state_bytes, deleted, quarantined, locator, crc";
 
 /// All statements.
 pub(super) struct Statements {
@@ -115,7 +115,7 @@ impl Statements {
             )
             .await?,
             put_checkpoint: write(
-                "INSERT INTO KS.checkpoints (topic, partition_no, lineage, pack, first_offset, end_offset, entries, \
+                "INSERT INTO KS.checkpoints (topic, partition_no, lineage, pack, first_offset, end_offset, entry_count, \
                  object_bytes, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
             )
             .await?,
@@ -125,7 +125,7 @@ impl Statements {
             )
             .await?,
             checkpoints: read(
-                "SELECT pack, first_offset, end_offset, entries, object_bytes, crc FROM KS.checkpoints \
+                "SELECT pack, first_offset, end_offset, entry_count, object_bytes, crc FROM KS.checkpoints \
                  WHERE topic = ? AND partition_no = ? AND lineage = ?",
             )
             .await?,

@@ -1,7 +1,7 @@
 //! Walks over the snapshot rows of one aggregate: one CQL partition, the newest row first.
 //!
-//! Times and offsets are no part of the key, but they grow with the version. So a walk from a time or an offset
-//! looks at the newest rows first, which is where most questions go, and then halves what is left.
+//! Times and offsets are no part of the key, but they grow with the version. So a walk from a time or an
+//! offset looks at the newest rows first, which is where most questions go, and then halves what is left.
 //!
 //! COST: one read for most walks; one more for each halving, some twenty for a million versions.
 

@@ -10,7 +10,7 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 /// Who kills or freezes the server has it alone.
 static SERVER: RwLock<()> = RwLock::const_new(());
 
-pub(super) async fn shared() -> RwLockReadGuard<'static, ()> {
+pub(crate) async fn shared() -> RwLockReadGuard<'static, ()> {
     SERVER.read().await
 }
 
@@ -39,13 +39,13 @@ pub(super) const SHORT: Timeouts = Timeouts {
 };
 
 /// A keyspace of one test.
-pub(super) struct Keyspace {
-    pub(super) settings: Scylla,
+pub(crate) struct Keyspace {
+    pub(crate) settings: Scylla,
 }
 
 impl Keyspace {
     /// Settings of a keyspace that is not there.
-    pub(super) async fn absent(name: &str) -> Self {
+    pub(crate) async fn absent(name: &str) -> Self {
         let settings = Scylla {
             nodes: vec![address().await],
             keyspace: format!("snapfold_test_{name}"),

@@ -2,7 +2,8 @@
 //! hangs, nothing that failed is told as absent, and the identical call succeeds afterwards.
 //!
 //! Method: a proxy of frames in front of a real server. Errors are forged, by their codes and fields in the
-//! specification of the native protocol, instead of the server's answer: before it gets the statement, or after.
+//! specification of the native protocol, instead of the server's answer: before it gets the statement, or
+//! after.
 
 use super::super::connect::Timeouts;
 use super::super::{ScyllaIndex, snapshot_id};

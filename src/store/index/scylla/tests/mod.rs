@@ -9,7 +9,7 @@
 //! | `starts` | configurations and schemas that are wrong, migrations |
 //! | `speed` | figures for docs/benchmarks.md, run by name only |
 
-mod cluster;
+pub(crate) mod cluster;
 mod matrix;
 mod outages;
 mod proxy;

@@ -1,7 +1,9 @@
 //! Frames of the native protocol (version 4) between the driver and the server, and what may happen to one
-//! that runs a prepared statement: it is answered with an error, its connection breaks, or nobody answers; each
-//! of them before the server got it or after. Connections that ask for events are left alone, because
+//! that runs a prepared statement: it is answered with an error, its connection breaks, or nobody answers;
+//! each of them before the server got it or after. Connections that ask for events are left alone, because
 //! the driver looks after itself there.
+//!
+//! Why not `scylla-proxy`: a dev-dependency cannot be left out of the bare build, and it brings tokio.
 
 use std::collections::BTreeSet;
 use std::io;
