@@ -133,7 +133,7 @@ fn every_kind_of_problem_of_a_section_is_told_with_its_fix() {
         ),
         (
             "index: { scylla: { nodes: [localhost] } }",
-            "f.yaml:1:28: `localhost` is not an address\n  hint: write HOST:PORT, as in `localhost:9042`",
+            "f.yaml:1:27: `localhost` is not an address\n  hint: write HOST:PORT, as in `localhost:9042`",
         ),
         (
             "index: { scylla: { keyspace: a-b } }",
