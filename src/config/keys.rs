@@ -114,6 +114,18 @@ const SCYLLA: &[Key] = &[
         "3",
         "used by `snapfold migrate` when it creates the keyspace",
     ),
+    open("username", Shape::Text, "the user to log in as; left out, nobody logs in"),
+    open("password", Shape::Secret, "the password of `username`"),
+    open("tls", Shape::Section(TLS), "whether connections are encrypted"),
+];
+
+const TLS: &[Key] = &[
+    key("enabled", Shape::Bool, "false", "encrypt, and verify the certificates of all nodes"),
+    open(
+        "ca",
+        Shape::Text,
+        "a file with the certificates (PEM) that those of the nodes are signed with; left out, the system's",
+    ),
 ];
 
 const PATH: &[Key] = &[open("path", Shape::Text, "a folder; created if its parent exists")];

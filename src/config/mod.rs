@@ -9,6 +9,7 @@
 //! | `properties.rs` | librdkafka properties that are not the user's |
 //! | `layers.rs` | environment and `--set` over the file |
 //! | `s3.rs` | the bucket of `blobs` |
+//! | `scylla.rs` | the cluster of `index` |
 //! | `stream.rs` | one stream: mapping, reducer, thresholds, checks across keys |
 //! | `budget.rs` | how `memory.limit` is shared out |
 //! | `problems.rs` | problems with place, excerpt and hint |
@@ -24,6 +25,7 @@ mod properties;
 mod reader;
 mod s3;
 mod schema;
+mod scylla;
 mod show;
 mod stream;
 #[cfg(test)]
@@ -148,21 +150,36 @@ pub struct Kafka {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Index {
     /// `scylla`.
-    Scylla {
-        /// `nodes`.
-        nodes: Vec<String>,
-        /// `keyspace`.
-        keyspace: String,
-        /// `datacenter`.
-        datacenter: String,
-        /// `replicationFactor`.
-        replication_factor: u64,
-    },
+    Scylla(Scylla),
     /// `embedded`.
     Embedded {
         /// `path`.
         path: String,
     },
+}
+
+/// `index.scylla`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scylla {
+    /// `nodes`.
+    pub nodes: Vec<String>,
+    /// `keyspace`.
+    pub keyspace: String,
+    /// `datacenter`.
+    pub datacenter: String,
+    /// `replicationFactor`.
+    pub replication_factor: u64,
+    /// `username` and `password`.
+    pub login: Option<(String, Secret)>,
+    /// `tls`; none where it is not enabled.
+    pub tls: Option<Tls>,
+}
+
+/// `index.scylla.tls`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// `ca`; none trusts what the system trusts.
+    pub ca: Option<String>,
 }
 
 /// `blobs`.
@@ -237,7 +254,7 @@ pub struct Cache {
 }
 
 impl Secret {
-    fn plain(text: String) -> Self {
+    pub(crate) fn plain(text: String) -> Self {
         Self { text, from: None }
     }
 
@@ -432,14 +449,7 @@ fn read_index(root: Section<'_>) -> Option<Index> {
             let path = it.section("embedded", |it| it.required("path"))?;
             return Some(Index::Embedded { path });
         }
-        it.section("scylla", |it| {
-            Some(Index::Scylla {
-                nodes: it.texts("nodes").into_iter().map(|(node, _)| node).collect(),
-                keyspace: it.text("keyspace")?,
-                datacenter: it.text("datacenter")?,
-                replication_factor: it.whole("replicationFactor"),
-            })
-        })
+        it.section("scylla", scylla::read).map(Index::Scylla)
     })
 }
 

@@ -154,6 +154,26 @@ fn every_kind_of_problem_of_a_section_is_told_with_its_fix() {
             "f.yaml:1:24: `a b` cannot be the name of a bucket\n  hint: a bucket has 3 to 63 lower-case letters, digits, `.` and `-`",
         ),
         (
+            "index: { scylla: { nodes: [localhost] } }",
+            "f.yaml:1:27: `localhost` is not an address\n  hint: write HOST:PORT, as in `localhost:9042`",
+        ),
+        (
+            "index: { scylla: { keyspace: a-b } }",
+            "f.yaml:1:30: `a-b` cannot be the name of a keyspace\n  hint: use at most 48 letters, digits and `_`",
+        ),
+        (
+            "index: { scylla: { username: me } }",
+            "f.yaml:1:30: `username` without `password`\n  hint: give both or none",
+        ),
+        (
+            "index: { scylla: { password: { fromEnv: SECRET } } }",
+            "f.yaml:1:30: `password` without `username`\n  hint: give both or none",
+        ),
+        (
+            "index: { scylla: { tls: { ca: a.pem } } }",
+            "f.yaml:1:31: `ca` without `enabled: true`\n  hint: enable TLS, or remove `ca`",
+        ),
+        (
             "registry: {}",
             "f.yaml:1:11: `url` is missing\n  hint: add it: base URL of a Confluent-compatible schema registry",
         ),
@@ -447,6 +467,23 @@ fn the_keys_of_a_bucket_are_secrets() {
     // A password in a URL is not shown where it is refused.
     let endpoint = "blobs: { s3: { endpoint: \"http://me:hunter2@localhost\" } }";
     assert!(!problems(&format!("{endpoint}\n{STREAM}"), &[], &[]).contains("hunter"));
+}
+
+#[test]
+fn the_password_of_a_cluster_is_a_secret() {
+    let scylla = "username: me\n    password: hunter7\n    tls: { enabled: true, ca: a.pem }";
+    let config = loaded(&format!("index:\n  scylla:\n    {scylla}\n{STREAM}"), &[], &[]);
+    let Index::Scylla(Scylla { login: Some((user, password)), tls, .. }) = &config.index else {
+        panic!("{:?}", config.index)
+    };
+    assert_eq!((user.as_str(), password.reveal()), ("me", "hunter7"));
+    assert_eq!(tls, &Some(Tls { ca: Some("a.pem".into()) }));
+    let warned =
+        "f.yaml:4:15: `password` stands in the file: write `{ fromFile: PATH }` or `{ fromEnv: NAME }`";
+    assert_eq!(config.warnings(), [warned]);
+    let (debug, shown) = (format!("{config:?}"), show(&config));
+    assert!(!debug.contains("hunter") && !shown.contains("hunter"), "{debug}\n{shown}");
+    assert!(shown.contains("    password: \"***\"  # file:4\n"), "{shown}");
 }
 
 #[test]

@@ -81,6 +81,7 @@ metrics! {
     PUT_OBJECTS Total "snapfold_put_objects_total" [] "Objects that the blob store has acknowledged: packs and dictionaries, one PUT each"
     PUT_BYTES Total "snapfold_put_bytes_total" [] "Bytes of these objects"
     PUT_ROWS Total "snapfold_put_rows_total" [] "Rows that the index has acknowledged: snapshots, checkpoints, listings, low watermarks, dictionaries"
+    OWNER_ANSWERS Total "snapfold_owner_answers_total" ["outcome"] "Questions to other workers about the partitions that they own: `answered`, `not_owner`, `silent`"
     CACHE_HITS Total "snapfold_cache_hits_total" [] "Questions for which the cache kept a state"
     CACHE_MISSES Total "snapfold_cache_misses_total" [] "Questions for which it kept none"
     CACHE_BYTES Now "snapfold_cache_bytes" [] "Bytes of kept states"
