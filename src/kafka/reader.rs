@@ -31,6 +31,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Records and bytes of one answer.
 const PAGE_RECORDS: usize = 1_000;
 const PAGE_BYTES: usize = 1 << 20;
+/// Lines and errors of a client that are heard before it is said why it failed.
+const EVENTS_MAX: usize = 1_000;
 /// How long a reader stays where a page ended.
 const LINGER: Duration = Duration::from_millis(100);
 
@@ -412,9 +414,13 @@ impl Reader {
     fn partition_count(&self, topic: &str) -> PortResult<u32> {
         let doing = format!("ask for the partitions of topic `{topic}`");
         let metadata = self.common.fetch_metadata(Some(topic), REQUEST_TIMEOUT);
-        let metadata = metadata.map_err(|error| match self.common.context().refusal() {
-            Some(reason) => PortError::Permanent(format!("{doing}: {reason}")),
-            None => outcome(&doing, &error, Effect::None),
+        let metadata = metadata.map_err(|error| {
+            // The client says why when it is polled, one line at a time.
+            (0..EVENTS_MAX).for_each(|_| drop(self.common.poll(Duration::ZERO)));
+            match self.common.context().refusal() {
+                Some(reason) => PortError::Permanent(format!("{doing}: {reason}")),
+                None => outcome(&doing, &error, Effect::None),
+            }
         })?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         let found = found.ok_or_else(|| PortError::NotDone(format!("{doing}: no answer")))?;

@@ -150,7 +150,10 @@ impl Site {
         topic: &str,
         stores: Stores,
     ) -> Self {
-        let producer = Producer::start(&ProducerSettings::new(brokers)).unwrap();
+        let mut producing = ProducerSettings::new(brokers);
+        // Topics come, go and grow while it lives.
+        producing.properties.insert("topic.metadata.refresh.interval.ms".into(), "1000".into());
+        let producer = Producer::start(&producing).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
         let (stores, group) = (stores.configuration(&path), crate::servers::unique("it"));

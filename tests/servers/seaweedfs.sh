@@ -18,7 +18,7 @@ seaweedfs_start() {
     mkdir -p "$dir/data"
     echo '{"identities":[{"name":"snapfold","credentials":[{"accessKey":"snapfold","secretKey":"secretsecret"}],' \
       '"actions":["Admin","Read","Write","List","Tagging"]}]}' >"$dir/s3.json"
-    # The gRPC ports would otherwise be these plus 10,000.
+    # Each bucket takes seven volumes. The gRPC ports would otherwise be these plus 10,000.
     free_ports 8 >"$dir/ports"
     read -ra ports <"$dir/ports"
     echo "http://127.0.0.1:${ports[6]}" >"$dir/address"
@@ -28,6 +28,6 @@ seaweedfs_start() {
     -master.port="${ports[0]}" -master.port.grpc="${ports[1]}" -volume.port="${ports[2]}" \
     -volume.port.grpc="${ports[3]}" -filer -filer.port="${ports[4]}" -filer.port.grpc="${ports[5]}" \
     -s3 -s3.port="${ports[6]}" -s3.port.grpc="${ports[7]}" -s3.port.iceberg=0 -s3.port.lance=0 -s3.config="$dir/s3.json" \
-    -volume.max=20 -master.volumeSizeLimitMB=256 -master.telemetry=false
+    -volume.max=2000 -master.volumeSizeLimitMB=64 -master.telemetry=false
   await seaweedfs 60 curl -s -o /dev/null "$(cat "$dir/address")/"
 }
