@@ -19,6 +19,8 @@
 //! | `run.rs` | `run`, and the composition root of every worker process |
 //! | `settings.rs` | what a configuration means for the parts of a process |
 //! | `compaction.rs` | whether a topic is compacted |
+//! | `schemas.rs` | the schema registry of a process, and the streams that wait for it |
+//! | `migrate.rs` | `migrate` |
 //! | `stores.rs` | which index, blobs and cache a configuration means |
 //! | `dev.rs` | `dev`: broker, stores, worker, API and sample in one process |
 //! | `feed.rs` | events from files and pipes into the broker of `dev` |
@@ -36,9 +38,11 @@ pub mod failure;
 mod feed;
 mod get;
 mod log;
+mod migrate;
 mod print;
 mod reducer;
 mod run;
+mod schemas;
 pub mod screen;
 #[cfg(test)]
 mod serve;
@@ -84,6 +88,7 @@ fn run(command: Command, screen: &mut Screen<'_>) -> Done {
     match command {
         Command::Dev(args) => dev::run(&args, screen),
         Command::Run(args) => run::run(&args, screen),
+        Command::Migrate(args) => migrate::run(&args, screen),
         Command::Get(args) => get::run(&args, screen),
         Command::Log(args) => log::run(&args, screen),
         Command::Diff(args) => diff::run(&args, screen),

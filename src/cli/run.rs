@@ -7,6 +7,7 @@
 use super::args::RunArgs;
 use super::compaction;
 use super::failure::{Done, Exit, Failure};
+use super::schemas::SchemaSource;
 use super::screen::Screen;
 use super::settings::{compression, consumer_settings, partitioner, session, worker_settings};
 use super::source::load_config;
@@ -72,6 +73,7 @@ pub(super) struct Stack {
     advertised: Option<Arc<str>>,
     /// How other workers are asked.
     peers: reqwest::Client,
+    schemas: SchemaSource,
     stop: watch::Sender<bool>,
     folding: JoinSet<()>,
     serving: JoinSet<()>,
@@ -156,6 +158,7 @@ impl Stack {
         let stores = Stores::open(config).await?;
         let topics = Topics::new(&consumer_settings(config, address)).map_err(fault)?;
         let consumer = Arc::new(Consumer::start(consumer_settings(config, address)).map_err(fault)?);
+        let schemas = SchemaSource::open(config, &stores)?;
         let (metrics, (stop, _)) = (Arc::new(metrics), watch::channel(false));
         let written = Arc::new(Written::default());
         let mut stack = Self {
@@ -167,6 +170,7 @@ impl Stack {
             consumer,
             advertised: advertised(config, address),
             peers: owners::client().map_err(|why| Failure::new(Exit::Failure, why))?,
+            schemas,
             stop,
             folding: JoinSet::new(),
             serving: JoinSet::new(),
@@ -199,7 +203,9 @@ impl Stack {
         });
         let source = {
             let (streams, cache) = (Arc::clone(&stack.streams), stores.cache);
-            http::metrics::source(metrics, stack.workers.clone(), move || samples(&streams, &*cache))
+            let (workers, schemas) = (stack.workers.clone(), stack.schemas.clone());
+            let written = Arc::clone(&stack.written);
+            http::metrics::source(metrics, workers, move || samples(&streams, &*cache, &schemas, &written))
         };
         stack.serve(listener, config.streams.iter().map(topic).collect(), source);
         Ok(stack)
@@ -214,7 +220,10 @@ impl Stack {
         partitions: Partitions,
         options: Options,
     ) -> Done<Lookup> {
-        let (group, log) = self.consumer.stream(&stream.topic);
+        let decoder = self.schemas.decoder(stream);
+        let clock = Arc::clone(&stores.clock) as Arc<dyn Clock>;
+        let ports = self.consumer.stream(&stream.topic);
+        let (group, log) = self.schemas.prepared(stream, &decoder, clock, ports);
         let doing = format!("ask for the id of topic `{}`", stream.topic);
         let topic_id =
             first_answer(&doing, BROKERS, || self.consumer.topic_id(&stream.topic).boxed()).await?;
@@ -229,7 +238,7 @@ impl Stack {
             index: Arc::clone(&stores.index),
             packs: Arc::new(packs),
             log: Arc::clone(&log),
-            decoder: stream.decoder(),
+            decoder: Arc::clone(&decoder),
             rules: stream.rules(),
             topic_id,
             health: Arc::default(),
@@ -255,7 +264,7 @@ impl Stack {
             clock: Arc::clone(&stores.clock) as Arc<dyn Clock>,
             folding: Arc::new(folding),
             spawn: Arc::new(TokioSpawn::new(tokio::runtime::Handle::current())),
-            decoder: stream.decoder(),
+            decoder,
             rules: stream.rules(),
             topic: Arc::clone(&stream.topic),
             topic_id,
@@ -314,7 +323,8 @@ impl Stack {
     fn serve(&mut self, listener: TcpListener, topics: BTreeMap<Arc<str>, Arc<str>>, metrics: Scrape) {
         let workers = self.workers.clone();
         let (open, consumer) = (Arc::clone(&self.open), Arc::clone(&self.consumer));
-        let readiness = move || readiness(&workers, &consumer, open.load(Ordering::Relaxed));
+        let schemas = self.schemas.clone();
+        let readiness = move || readiness(&workers, &consumer, &schemas, open.load(Ordering::Relaxed));
         let app = App {
             streams: Arc::clone(&self.streams),
             topics,
@@ -335,7 +345,7 @@ impl Stack {
 
     /// True once every partition has folded what the log held when it was assigned, and more came since.
     pub(super) fn readiness(&self) -> Readiness {
-        readiness(&self.workers, &self.consumer, self.open.load(Ordering::Relaxed))
+        readiness(&self.workers, &self.consumer, &self.schemas, self.open.load(Ordering::Relaxed))
     }
 
     /// Covers what is dirty, leaves the group, ends the API.
@@ -349,10 +359,13 @@ impl Stack {
     }
 }
 
-/// What questions met at rest, and what the cache of all streams has done.
-fn samples(streams: &Streams, cache: &dyn Cache) -> Vec<Sample> {
+/// What was written, what questions met at rest, and what the cache of all streams has done.
+fn samples(streams: &Streams, cache: &dyn Cache, schemas: &SchemaSource, written: &Written) -> Vec<Sample> {
     let cached = cache.stats();
     let mut samples = vec![
+        Sample::total(&table::PUT_OBJECTS, &[], 0, written.objects.load(Ordering::Relaxed)),
+        Sample::total(&table::PUT_BYTES, &[], 0, written.object_bytes.load(Ordering::Relaxed)),
+        Sample::total(&table::PUT_ROWS, &[], 0, written.rows.load(Ordering::Relaxed)),
         Sample::total(&table::CACHE_HITS, &[], 0, cached.hits),
         Sample::total(&table::CACHE_MISSES, &[], 0, cached.misses),
         Sample::now(&table::CACHE_BYTES, &[], cached.bytes as f64),
@@ -361,6 +374,7 @@ fn samples(streams: &Streams, cache: &dyn Cache) -> Vec<Sample> {
         let (damaged, stale) = lookup.damage();
         samples.push(Sample::total(&table::DAMAGED_RECORDS, &[kind], 0, damaged));
         samples.push(Sample::total(&table::STALE_LISTS, &[kind], 0, stale));
+        samples.push(Sample::now(&table::PARTITIONS_WAITING, &[kind], schemas.waiting(kind) as f64));
     }
     samples
 }
@@ -376,8 +390,13 @@ pub(super) fn fault(error: Error) -> Failure {
     Failure::new(exit, error.detail)
 }
 
-fn readiness(workers: &BTreeMap<Arc<str>, Handle>, consumer: &Consumer, open: bool) -> Readiness {
-    let mut reasons = Vec::new();
+fn readiness(
+    workers: &BTreeMap<Arc<str>, Handle>,
+    consumer: &Consumer,
+    schemas: &SchemaSource,
+    open: bool,
+) -> Readiness {
+    let mut reasons = schemas.reasons();
     if !open {
         reasons.push("not all events are fed, or the process is stopping".to_owned());
     }

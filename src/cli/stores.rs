@@ -1,13 +1,13 @@
 //! The stores of a process, by its configuration: which index, which blobs, which cache.
 
-use super::failure::{Done, Exit, Failure};
+use super::failure::Done;
 use super::run::{fault, first_answer};
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::lookup::{Cache, KeptStates, NoCache};
 use crate::store::blobs::s3::{Bounds, S3Blobs};
 use crate::store::blobs::{Blobs, LocalBlobs};
-use crate::store::index::{EmbeddedIndex, Index};
+use crate::store::index::{EmbeddedIndex, Index, ScyllaIndex};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -36,15 +36,12 @@ impl Stores {
     }
 }
 
-async fn index(config: &Config) -> Done<Arc<dyn Index>> {
+pub(super) async fn index(config: &Config) -> Done<Arc<dyn Index>> {
     match &config.index {
         config::Index::Embedded { path } => {
             Ok(Arc::new(EmbeddedIndex::open(Path::new(path), config.budget.index).map_err(fault)?))
         }
-        config::Index::Scylla { .. } => {
-            let hint = "use `index: { embedded: { path: … } }`";
-            Err(Failure::new(Exit::Config, "`index.scylla` is not available in this version").hint(hint))
-        }
+        config::Index::Scylla(settings) => Ok(Arc::new(ScyllaIndex::open(settings).await.map_err(fault)?)),
     }
 }
 

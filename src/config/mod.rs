@@ -9,6 +9,7 @@
 //! | `properties.rs` | librdkafka properties that are not the user's |
 //! | `layers.rs` | environment and `--set` over the file |
 //! | `s3.rs` | the bucket of `blobs` |
+//! | `scylla.rs` | the cluster of `index` |
 //! | `stream.rs` | one stream: mapping, reducer, thresholds, checks across keys |
 //! | `budget.rs` | how `memory.limit` is shared out |
 //! | `problems.rs` | problems with place, excerpt and hint |
@@ -24,6 +25,7 @@ mod properties;
 mod reader;
 mod s3;
 mod schema;
+mod scylla;
 mod show;
 mod stream;
 #[cfg(test)]
@@ -83,8 +85,8 @@ pub struct Config {
     pub index: Index,
     /// Where packs are kept.
     pub blobs: Blobs,
-    /// The schema registry's URL.
-    pub registry: Option<String>,
+    /// The schema registry.
+    pub registry: Option<Registry>,
     /// The API.
     pub http: Http,
     /// `memory.limit` in bytes.
@@ -148,21 +150,36 @@ pub struct Kafka {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Index {
     /// `scylla`.
-    Scylla {
-        /// `nodes`.
-        nodes: Vec<String>,
-        /// `keyspace`.
-        keyspace: String,
-        /// `datacenter`.
-        datacenter: String,
-        /// `replicationFactor`.
-        replication_factor: u64,
-    },
+    Scylla(Scylla),
     /// `embedded`.
     Embedded {
         /// `path`.
         path: String,
     },
+}
+
+/// `index.scylla`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scylla {
+    /// `nodes`.
+    pub nodes: Vec<String>,
+    /// `keyspace`.
+    pub keyspace: String,
+    /// `datacenter`.
+    pub datacenter: String,
+    /// `replicationFactor`.
+    pub replication_factor: u64,
+    /// `username` and `password`.
+    pub login: Option<(String, Secret)>,
+    /// `tls`; none where it is not enabled.
+    pub tls: Option<Tls>,
+}
+
+/// `index.scylla.tls`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// `ca`; none trusts what the system trusts.
+    pub ca: Option<String>,
 }
 
 /// `blobs`.
@@ -194,6 +211,15 @@ pub struct S3 {
     pub has_checksums: bool,
     /// `accessKey` and `secretKey`; none leaves it to the environment.
     pub keys: Option<(Secret, Secret)>,
+}
+
+/// `registry`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registry {
+    /// `url`.
+    pub url: String,
+    /// `username` and `password`.
+    pub login: Option<(String, Secret)>,
 }
 
 /// `http`.
@@ -228,7 +254,7 @@ pub struct Cache {
 }
 
 impl Secret {
-    fn plain(text: String) -> Self {
+    pub(crate) fn plain(text: String) -> Self {
         Self { text, from: None }
     }
 
@@ -315,7 +341,7 @@ fn read(reading: &Reading<'_>, node: &Node) -> Option<Config> {
         );
     }
     stream::check_together(root);
-    let registry = root.section("registry", |it| if it.is_given() { it.required("url") } else { None });
+    let registry = root.section("registry", read_registry);
     let (cache, is_cache_sized) = root.section("cache", |it| {
         let settings = Cache { ttl_ms: it.ms("ttl"), bytes_max: it.bytes("maxBytes") };
         (it.flag("enabled").then_some(settings), it.given("maxBytes").is_some())
@@ -364,6 +390,30 @@ fn read(reading: &Reading<'_>, node: &Node) -> Option<Config> {
     Some(config)
 }
 
+fn read_registry(it: Section<'_>) -> Option<Registry> {
+    if !it.is_given() {
+        return None;
+    }
+    let url = it.required("url")?;
+    let hint = "write `https://HOST:PORT` or `http://HOST:PORT`, and `username` and `password` beside it";
+    if !(url.starts_with("http://") || url.starts_with("https://")) || url.contains('@') {
+        it.problem("url", "this is not the plain URL of a registry", hint);
+    }
+    let login = match (it.text("username"), it.secret_text("password")) {
+        (Some(username), Some(password)) => Some((username, password)),
+        (None, None) => None,
+        (Some(_), None) => {
+            it.problem("username", "`username` without `password`", "give both or none");
+            None
+        }
+        (None, Some(_)) => {
+            it.problem("password", "`password` without `username`", "give both or none");
+            None
+        }
+    };
+    Some(Registry { url: url.trim_end_matches('/').to_owned(), login })
+}
+
 fn read_http(it: Section<'_>) -> Http {
     let text = |name| it.text(name).unwrap_or_default();
     let http = Http { listen: text("listen"), admin: text("admin"), advertise: it.text("advertise") };
@@ -399,14 +449,7 @@ fn read_index(root: Section<'_>) -> Option<Index> {
             let path = it.section("embedded", |it| it.required("path"))?;
             return Some(Index::Embedded { path });
         }
-        it.section("scylla", |it| {
-            Some(Index::Scylla {
-                nodes: it.texts("nodes").into_iter().map(|(node, _)| node).collect(),
-                keyspace: it.text("keyspace")?,
-                datacenter: it.text("datacenter")?,
-                replication_factor: it.whole("replicationFactor"),
-            })
-        })
+        it.section("scylla", scylla::read).map(Index::Scylla)
     })
 }
 

@@ -94,7 +94,7 @@ fn shape(shape: Shape) -> Value {
         Shape::Map => object(&[("type", "object".into()), ("additionalProperties", secret())]),
         Shape::Secret => secret(),
         Shape::Reducer => any_of(vec![
-            object(&[("enum", words(&["merge", "replace", "json-patch"]))]),
+            object(&[("enum", words(&["merge", "replace", "json-patch", "debezium"]))]),
             object(&[("type", "object".into())]),
         ]),
         Shape::Tests => list(object(&[("type", "object".into()), ("required", words(&["given", "then"]))])),
