@@ -180,7 +180,8 @@ const RULES: &[Rule] = &[
             ("src/d.rs", ""),
             ("tests/it/main.rs", "mod e;"),
             ("tests/it/e.rs", "#[path = \"f/g.rs\"]\nmod h;"),
-            ("tests/it/f/g.rs", ""),
+            ("tests/it/f/g.rs", "#[path = \"../../h/mod.rs\"]\nmod i;"),
+            ("tests/h/mod.rs", ""),
         ],
     },
     Rule {

@@ -60,6 +60,7 @@ async fn blobs(config: &Config) -> Done<Arc<dyn Blobs>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::failure::Exit;
     use crate::cli::source::load_text;
     use crate::testing::server;
 

@@ -1,5 +1,5 @@
-//! The bucket keeps the promises of the port, on a real server (SeaweedFS): also under odd names, in long lists, with
-//! wrong keys, and while the server is killed.
+//! The bucket keeps the promises of the port, on a real server (SeaweedFS): also under odd names, in long
+//! lists, with wrong keys, and while the server is killed.
 //!
 //! | file | owns |
 //! |---|---|
