@@ -65,8 +65,8 @@ pub struct Undecoded {
 /// Turns records of one format into events. Pure: the same record gives the same event for ever.
 pub trait Decode: Send + Sync + fmt::Debug {
     /// Fetches what decoding these records takes beside them, as schemas; none where nothing is missing, as
-    /// always for formats whose records say all. Whoever decodes records has prepared them: what cannot be had
-    /// is a failure of a port, which passes, and never poison, which would stay.
+    /// always for formats whose records say all. Whoever decodes records has prepared them: what cannot be
+    /// had is a failure of a port, which passes, and never poison, which would stay.
     fn prepare<'a>(&'a self, records: &mut dyn Iterator<Item = &RawRecord>) -> Option<Preparing<'a>> {
         let _ = records;
         None

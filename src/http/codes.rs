@@ -166,7 +166,7 @@ codes! {
             "The record's value cannot be read under the rules for input: UTF-8, no duplicate members, no lone surrogates, within the limits."
             "correct the producer; `detail` says where it breaks"
         "bad-avro" "The value is no Avro"
-            "The value is not in the wire format of a schema registry, not what its schema says, or beyond the limits as JSON. Where a schema cannot be had, the partition waits."
+            "The value is not in a registry's wire format, not what its schema says, or beyond the limits as JSON. Where a schema cannot be had, the partition waits."
             "correct the producer; `detail` says where it breaks"
         "bad-cloudevent" "The record is no CloudEvent"
             "Neither a header `ce_specversion` nor a member `specversion` says that it is one, or its data is neither JSON nor text."

@@ -116,7 +116,9 @@ pub(super) fn decimal(bytes: &[u8], scale: usize) -> Option<Text> {
 fn short_digits(bytes: &[u8], is_negative: bool) -> String {
     let mut whole = [if is_negative { 0xff } else { 0 }; 16];
     whole[16 - bytes.len()..].copy_from_slice(bytes);
-    i128::from_be_bytes(whole).unsigned_abs().to_string()
+    let magnitude = i128::from_be_bytes(whole).unsigned_abs();
+    // COST: most are short, and dividing 128 bits takes several times as long.
+    u64::try_from(magnitude).map_or_else(|_| magnitude.to_string(), |short| short.to_string())
 }
 
 /// Digits of the magnitude of an integer of any length.

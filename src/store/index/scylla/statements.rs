@@ -21,6 +21,50 @@ const SNAPSHOT: &str = "aggregate_type, aggregate_id, lineage, version, pack, ki
      first_offset, last_offset, leader_epoch, effective_time, created_at, creation_ms, trigger, event_type, \
      chain, raw_bytes, stored_bytes, state_digest, state_bytes, deleted, quarantined, locator, crc";
 
+const PUT_SNAPSHOT_ID: &str =
+    "INSERT INTO KS.snapshot_ids (id, aggregate_type, aggregate_id, lineage, version) VALUES (?, ?, ?, ?, ?)";
+const SNAPSHOT_BY_ID: &str =
+    "SELECT aggregate_type, aggregate_id, lineage, version FROM KS.snapshot_ids WHERE id = ?";
+const PUT_CHECKPOINT: &str = "\
+     INSERT INTO KS.checkpoints (topic, partition_no, lineage, pack, first_offset, end_offset, \
+     entry_count, object_bytes, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+const DELETE_CHECKPOINT: &str = "\
+     DELETE FROM KS.checkpoints USING TIMESTAMP ? WHERE topic = ? AND partition_no = ? AND lineage = ? \
+     AND pack = ?";
+const CHECKPOINTS: &str = "\
+     SELECT pack, first_offset, end_offset, entry_count, object_bytes, crc FROM KS.checkpoints WHERE \
+     topic = ? AND partition_no = ? AND lineage = ?";
+const PUT_WATERMARK: &str = "\
+     INSERT INTO KS.partitions (topic, partition_no, lineage, topic_id, leader_epoch, low_watermark, \
+     crc) VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+const WATERMARKS: &str = "\
+     SELECT topic_id, leader_epoch, low_watermark, crc FROM KS.partitions WHERE topic = ? AND \
+     partition_no = ? AND lineage = ?";
+const PUT_OWNER: &str = "INSERT INTO KS.owners (topic, partition_no, lineage, address, position, heartbeat) \
+     VALUES (?, ?, ?, ?, ?, ?)";
+const OWNER: &str =
+    "SELECT address, position, heartbeat FROM KS.owners WHERE topic = ? AND partition_no = ? AND lineage = ?";
+const PUT_AGGREGATE: &str = "\
+     INSERT INTO KS.aggregates (aggregate_type, slot, aggregate_id, partition_no, crc) VALUES (?, ?, ?, \
+     ?, ?)";
+const AGGREGATES: &str = "\
+     SELECT aggregate_id, partition_no, crc FROM KS.aggregates WHERE aggregate_type = ? AND slot = ? \
+     AND (aggregate_id, partition_no) > (?, ?) LIMIT ?";
+const PUT_BUCKET: &str =
+    "INSERT INTO KS.dead_letter_buckets (topic, partition_no, lineage, bucket) VALUES (?, ?, ?, ?)";
+const BUCKETS: &str = "\
+     SELECT bucket FROM KS.dead_letter_buckets WHERE topic = ? AND partition_no = ? AND lineage = ? AND \
+     bucket >= ?";
+const PUT_DEAD_LETTER: &str = "\
+     INSERT INTO KS.dead_letters (topic, partition_no, lineage, bucket, record_offset, leader_epoch, \
+     code, detail, aggregate_type, aggregate_id, letter) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const PUT_DICTIONARY: &str = "INSERT INTO KS.dictionaries (id, bytes) VALUES (?, ?)";
+const DICTIONARY: &str = "SELECT bytes FROM KS.dictionaries WHERE id = ?";
+const SCHEMA_VERSION: &str = "SELECT version FROM KS.schema_versions WHERE version = ?";
+const DEAD_LETTERS: &str = "\
+     SELECT record_offset, letter FROM KS.dead_letters WHERE topic = ? AND partition_no = ? AND lineage \
+     = ? AND bucket = ? AND record_offset >= ?";
+
 /// All statements.
 pub(super) struct Statements {
     pub(super) put_snapshot: PreparedStatement,
@@ -85,20 +129,18 @@ impl Statements {
         let preparing = Preparing { session, keyspace };
         let write = |text: &'static str| preparing.prepare(text, &profiles.writes, PAGE_ROWS);
         let read = |text: &'static str| preparing.prepare(text, &profiles.reads, PAGE_ROWS);
-        let schema_version = read("SELECT version FROM KS.schema_versions WHERE version = ?").await?;
+        let schema_version = read(SCHEMA_VERSION).await?;
         let walk = |rest: &str| {
             let of = "WHERE aggregate_type = ? AND aggregate_id = ? AND lineage = ?";
             format!("SELECT {SNAPSHOT} FROM KS.snapshots {of} {rest}")
         };
         let (put_snapshot, down) = (put_snapshot(), walk("AND version <= ? LIMIT ?"));
         let up = walk("AND version > ? ORDER BY lineage ASC, version ASC, pack DESC");
-        let letters = "SELECT record_offset, letter FROM KS.dead_letters WHERE topic = ? AND partition_no = ? AND \
-             lineage = ? AND bucket = ? AND record_offset >= ?";
         let (put_snapshot, snapshots_down, snapshots_up, dead_letters) = future::try_join4(
             preparing.prepare(&put_snapshot, &profiles.writes, PAGE_ROWS),
             preparing.prepare(&down, &profiles.reads, PAGE_ROWS),
             preparing.prepare(&up, &profiles.reads, PAGE_ROWS),
-            preparing.prepare(letters, &profiles.reads, PAGE_LETTERS),
+            preparing.prepare(DEAD_LETTERS, &profiles.reads, PAGE_LETTERS),
         )
         .await?;
         Ok(Self {
@@ -107,75 +149,22 @@ impl Statements {
             snapshots_up,
             dead_letters,
             schema_version,
-            put_snapshot_id: write(
-                "INSERT INTO KS.snapshot_ids (id, aggregate_type, aggregate_id, lineage, version) \
-                 VALUES (?, ?, ?, ?, ?)",
-            )
-            .await?,
-            snapshot_by_id: read(
-                "SELECT aggregate_type, aggregate_id, lineage, version FROM KS.snapshot_ids WHERE id = ?",
-            )
-            .await?,
-            put_checkpoint: write(
-                "INSERT INTO KS.checkpoints (topic, partition_no, lineage, pack, first_offset, end_offset, entry_count, \
-                 object_bytes, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
-            )
-            .await?,
-            delete_checkpoint: write(
-                "DELETE FROM KS.checkpoints USING TIMESTAMP ? WHERE topic = ? AND partition_no = ? AND lineage = ? \
-                 AND pack = ?",
-            )
-            .await?,
-            checkpoints: read(
-                "SELECT pack, first_offset, end_offset, entry_count, object_bytes, crc FROM KS.checkpoints \
-                 WHERE topic = ? AND partition_no = ? AND lineage = ?",
-            )
-            .await?,
-            put_watermark: write(
-                "INSERT INTO KS.partitions (topic, partition_no, lineage, topic_id, leader_epoch, low_watermark, crc) \
-                 VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
-            )
-            .await?,
-            watermarks: read(
-                "SELECT topic_id, leader_epoch, low_watermark, crc FROM KS.partitions \
-                 WHERE topic = ? AND partition_no = ? AND lineage = ?",
-            )
-            .await?,
-            put_owner: write(
-                "INSERT INTO KS.owners (topic, partition_no, lineage, address, position, heartbeat) \
-                 VALUES (?, ?, ?, ?, ?, ?)",
-            )
-            .await?,
-            owner: read(
-                "SELECT address, position, heartbeat FROM KS.owners WHERE topic = ? AND partition_no = ? AND lineage = ?",
-            )
-            .await?,
-            put_aggregate: write(
-                "INSERT INTO KS.aggregates (aggregate_type, slot, aggregate_id, partition_no, crc) \
-                 VALUES (?, ?, ?, ?, ?)",
-            )
-            .await?,
-            aggregates: read(
-                "SELECT aggregate_id, partition_no, crc FROM KS.aggregates WHERE aggregate_type = ? AND slot = ? \
-                 AND (aggregate_id, partition_no) > (?, ?) LIMIT ?",
-            )
-            .await?,
-            put_bucket: write(
-                "INSERT INTO KS.dead_letter_buckets (topic, partition_no, lineage, bucket) VALUES (?, ?, ?, ?)",
-            )
-            .await?,
-            buckets: read(
-                "SELECT bucket FROM KS.dead_letter_buckets WHERE topic = ? AND partition_no = ? AND lineage = ? \
-                 AND bucket >= ?",
-            )
-            .await?,
-            put_dead_letter: write(
-                "INSERT INTO KS.dead_letters (topic, partition_no, lineage, bucket, record_offset, leader_epoch, code, \
-                 detail, aggregate_type, aggregate_id, letter) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            )
-            .await?,
-            put_dictionary: write("INSERT INTO KS.dictionaries (id, bytes) VALUES (?, ?)").await?,
-            dictionary: read("SELECT bytes FROM KS.dictionaries WHERE id = ?").await?,
+            put_snapshot_id: write(PUT_SNAPSHOT_ID).await?,
+            snapshot_by_id: read(SNAPSHOT_BY_ID).await?,
+            put_checkpoint: write(PUT_CHECKPOINT).await?,
+            delete_checkpoint: write(DELETE_CHECKPOINT).await?,
+            checkpoints: read(CHECKPOINTS).await?,
+            put_watermark: write(PUT_WATERMARK).await?,
+            watermarks: read(WATERMARKS).await?,
+            put_owner: write(PUT_OWNER).await?,
+            owner: read(OWNER).await?,
+            put_aggregate: write(PUT_AGGREGATE).await?,
+            aggregates: read(AGGREGATES).await?,
+            put_bucket: write(PUT_BUCKET).await?,
+            buckets: read(BUCKETS).await?,
+            put_dead_letter: write(PUT_DEAD_LETTER).await?,
+            put_dictionary: write(PUT_DICTIONARY).await?,
+            dictionary: read(DICTIONARY).await?,
         })
     }
 }

@@ -90,7 +90,8 @@ async fn late_writes_of_a_checkpoint_stay_dead_and_newer_ones_live() {
             dying.put_checkpoint(checkpoint(pack(n))),
         )
         .await;
-        (deleted.unwrap(), again.unwrap());
+        deleted.unwrap();
+        again.unwrap();
         dying.put_checkpoint(checkpoint(pack(n))).await.unwrap();
     }
     assert_eq!(owner.checkpoints(&orders()).await, Ok(vec![checkpoint(pack(29))]));
