@@ -1,5 +1,5 @@
-//! What tests of the library share: the real servers, which `tests/servers/server` installs and starts, and the
-//! proxy that makes requests to them fail.
+//! What tests of the library share: the real servers, which `tests/servers/server` installs and starts, and
+//! the proxy that makes requests to them fail.
 
 use std::process::Command;
 

@@ -43,7 +43,10 @@ const LAYERS: &[(&str, &str)] = &[
     ("lookup", "domain codec config telemetry clock compute store kafka reconstruct"),
     ("upkeep", "domain codec config telemetry clock compute store kafka reconstruct"),
     ("http", "domain codec config telemetry clock compute worker lookup upkeep"),
-    ("cli", "domain codec config telemetry clock compute store kafka reconstruct worker lookup upkeep http"),
+    (
+        "cli",
+        "domain codec config telemetry clock compute testing store kafka reconstruct worker lookup upkeep http",
+    ),
 ];
 /// What the simulator drives: no clock, randomness, thread or I/O of its own (docs/adr/0001).
 const PURE: &[&str] = &["src/domain/", "src/codec/", "src/store/", "src/reconstruct/"];
@@ -177,7 +180,8 @@ const RULES: &[Rule] = &[
             ("src/d.rs", ""),
             ("tests/it/main.rs", "mod e;"),
             ("tests/it/e.rs", "#[path = \"f/g.rs\"]\nmod h;"),
-            ("tests/it/f/g.rs", ""),
+            ("tests/it/f/g.rs", "#[path = \"../../h/mod.rs\"]\nmod i;"),
+            ("tests/h/mod.rs", ""),
         ],
     },
     Rule {

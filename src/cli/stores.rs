@@ -56,3 +56,27 @@ async fn blobs(config: &Config) -> Done<Arc<dyn Blobs>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::failure::Exit;
+    use crate::cli::source::load_text;
+    use crate::testing::server;
+
+    #[tokio::test]
+    async fn a_bucket_that_is_missing_is_told_at_start_with_the_command_that_creates_it() {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let (endpoint, index) = (server("seaweedfs"), folder.path().join("index"));
+        let text = format!(
+            "index: {{ embedded: {{ path: {index:?} }} }}\n\
+             blobs: {{ s3: {{ bucket: nowhere, pathStyle: true, endpoint: \"{endpoint}\", accessKey: snapfold, \
+             secretKey: secretsecret }} }}\n\
+             streams: [ {{ type: a, topic: a, map: {{ aggregateId: key, eventType: /t }}, reducer: merge }} ]\n"
+        );
+        let config = load_text("f.yaml", &text, &[]).expect("it is sound");
+        let failure = Stores::open(&config).await.err().expect("there is no such bucket");
+        assert_eq!(failure.exit, Exit::Unreachable);
+        assert!(failure.message.contains("`snapfold migrate`"), "{}", failure.message);
+    }
+}

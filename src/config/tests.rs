@@ -2,7 +2,7 @@
 
 use super::*;
 
-const STREAM: &str = "streams:\n  - type: order\n    topic: orders\n    map: { aggregateId: key, eventType: /type }\n    reducer: merge\n";
+pub(super) const STREAM: &str = "streams:\n  - type: order\n    topic: orders\n    map: { aggregateId: key, eventType: /type }\n    reducer: merge\n";
 
 fn sources(text: &str, env: &[(&str, &str)], sets: &[&str]) -> Sources {
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -21,17 +21,17 @@ fn fetch(secret: &SecretRef) -> Result<String, String> {
     }
 }
 
-fn loaded(text: &str, env: &[(&str, &str)], sets: &[&str]) -> Config {
+pub(super) fn loaded(text: &str, env: &[(&str, &str)], sets: &[&str]) -> Config {
     load(&sources(text, env, sets), &fetch).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
-fn problems(text: &str, env: &[(&str, &str)], sets: &[&str]) -> String {
+pub(super) fn problems(text: &str, env: &[(&str, &str)], sets: &[&str]) -> String {
     load(&sources(text, env, sets), &fetch)
         .map_or_else(|problems| problems.to_string(), |_| "no problem".to_owned())
 }
 
 /// The problem that `section`, put before a sound stream, is told as; its first line and its hint.
-fn told(section: &str) -> String {
+pub(super) fn told(section: &str) -> String {
     let text = format!("{section}\n{STREAM}");
     let found = problems(&text, &[], &[]);
     assert!(found.ends_with("\n1 problem"), "{found}");
@@ -130,48 +130,6 @@ fn every_kind_of_problem_of_a_section_is_told_with_its_fix() {
         (
             "blobs: { s3: { bucket: b }, directory: { path: x } }",
             "f.yaml:1:40: two places for packs: `s3` and `directory`\n  hint: keep one of them",
-        ),
-        (
-            "blobs: { s3: { accessKey: { fromEnv: SECRET } } }",
-            "f.yaml:1:27: `accessKey` without `secretKey`\n  hint: give both or none",
-        ),
-        (
-            "blobs: { s3: { endpoint: localhost } }",
-            "f.yaml:1:26: `localhost` is not the URL of a store\n  hint: write `https://HOST:PORT` or `http://HOST:PORT`",
-        ),
-        (
-            "blobs: { s3: { endpoint: \"http://me:hunter2@localhost\" } }",
-            "f.yaml:1:26: `endpoint` holds a user or a password\n  hint: \
-             write `https://HOST:PORT`, and `accessKey` and `secretKey` beside it",
-        ),
-        (
-            "blobs: { s3: { prefix: a//b } }",
-            "f.yaml:1:24: `a//b` cannot stand before names\n  hint: \
-             use parts between single `/`, none starting with `.`, 512 bytes in all, as in `prod/orders/`",
-        ),
-        (
-            "blobs: { s3: { bucket: a b } }",
-            "f.yaml:1:24: `a b` cannot be the name of a bucket\n  hint: a bucket has 3 to 63 lower-case letters, digits, `.` and `-`",
-        ),
-        (
-            "index: { scylla: { nodes: [localhost] } }",
-            "f.yaml:1:27: `localhost` is not an address\n  hint: write HOST:PORT, as in `localhost:9042`",
-        ),
-        (
-            "index: { scylla: { keyspace: a-b } }",
-            "f.yaml:1:30: `a-b` cannot be the name of a keyspace\n  hint: use at most 48 letters, digits and `_`",
-        ),
-        (
-            "index: { scylla: { username: me } }",
-            "f.yaml:1:30: `username` without `password`\n  hint: give both or none",
-        ),
-        (
-            "index: { scylla: { password: { fromEnv: SECRET } } }",
-            "f.yaml:1:30: `password` without `username`\n  hint: give both or none",
-        ),
-        (
-            "index: { scylla: { tls: { ca: a.pem } } }",
-            "f.yaml:1:31: `ca` without `enabled: true`\n  hint: enable TLS, or remove `ca`",
         ),
         (
             "registry: {}",
@@ -440,33 +398,6 @@ fn secrets_are_read_and_never_printed() {
         &[],
     );
     assert!(found.contains("did you mean `brokers`") && !found.contains("hunter"), "{found}");
-}
-
-#[test]
-fn the_keys_of_a_bucket_are_secrets() {
-    let text =
-        format!("blobs:\n  s3:\n    accessKey: hunter7\n    secretKey: {{ fromEnv: SECRET }}\n{STREAM}");
-    let given = |config: &Config| match &config.blobs {
-        Blobs::S3(S3 { keys: Some((access, secret)), .. }) => [access.reveal(), secret.reveal()].join(" "),
-        other => panic!("{other:?}"),
-    };
-    let config = loaded(&text, &[], &[]);
-    assert_eq!(given(&config), "hunter7 hunter3");
-    assert_eq!(
-        config.warnings(),
-        ["f.yaml:3:16: `accessKey` stands in the file: write `{ fromFile: PATH }` or `{ fromEnv: NAME }`"]
-    );
-    let (debug, shown) = (format!("{config:?}"), show(&config));
-    assert!(!debug.contains("hunter") && !shown.contains("hunter"), "{debug}\n{shown}");
-    let lines = "    accessKey: \"***\"  # file:3\n    secretKey: {\"fromEnv\":\"SECRET\"}  # file:4\n";
-    assert!(shown.contains(lines), "{shown}");
-    let env =
-        [("SNAPFOLD__BLOBS__S3__ACCESS_KEY", "#hunter8"), ("SNAPFOLD__BLOBS__S3__SECRET_KEY", "[hunter9")];
-    let config = loaded(STREAM, &env, &[]);
-    assert_eq!((given(&config).as_str(), config.warnings()), ("#hunter8 [hunter9", &[][..]));
-    // A password in a URL is not shown where it is refused.
-    let endpoint = "blobs: { s3: { endpoint: \"http://me:hunter2@localhost\" } }";
-    assert!(!problems(&format!("{endpoint}\n{STREAM}"), &[], &[]).contains("hunter"));
 }
 
 #[test]

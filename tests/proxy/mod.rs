@@ -1,9 +1,10 @@
-//! An HTTP/1.1 proxy on loopback that does to requests what networks, balancers and overloaded servers do to them.
-//! It stands between a client of ours and a real server; the test chooses the fate of every request. Used by tests of
-//! the library (`src/testing.rs`) as well as by `tests/it`.
+//! An HTTP/1.1 proxy on loopback that does to requests what networks, balancers and overloaded servers do to
+//! them. It stands between a client of ours and a real server; the test chooses the fate of every request.
+//! Used by tests of the library (`src/testing.rs`) as well as by `tests/it`.
 //!
-//! It knows just enough of HTTP: bodies with a length or in chunks, connections that are kept. Requests are forwarded
-//! byte for byte (signatures cover the host), each over a connection of its own; answers get a `Content-Length`.
+//! It knows just enough of HTTP: bodies with a length or in chunks, connections that are kept. Requests
+//! are forwarded byte for byte (signatures cover the host), each over a connection of its own; answers
+//! get a `Content-Length`.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -17,7 +18,8 @@ use tokio::task::{JoinHandle, JoinSet};
 pub(crate) enum Fault {
     /// Nothing: it is forwarded and answered.
     Pass,
-    /// It is answered with this status without being forwarded; with a body as S3 has it, unless the code is empty.
+    /// It is answered with this status without being forwarded; with a body as S3 has it, unless the
+    /// code is empty.
     Answer(u16, &'static str),
     /// The connection stays open, and nothing more comes.
     Stall(When),

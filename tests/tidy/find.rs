@@ -137,7 +137,7 @@ pub(crate) fn dead_files(repo: &Repo) -> Vec<String> {
             open.extend([format!("{inside}/{name}.rs"), format!("{inside}/{name}/mod.rs")]);
         }
         let elsewhere = text.lines().filter_map(|line| line.strip_prefix("#[path = \"")?.strip_suffix("\"]"));
-        open.extend(elsewhere.map(|target| format!("{folder}/{target}")));
+        open.extend(elsewhere.filter_map(|target| resolve(&path, target)));
         alive.insert(path);
     }
     rust().filter(|path| !alive.contains(*path)).map(|path| format!("{path}: no `mod` leads here")).collect()

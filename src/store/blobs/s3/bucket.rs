@@ -26,9 +26,9 @@ impl S3Blobs {
         .await
     }
 
-    /// Finds out whether the bucket is there, and whether these keys may do what a worker does: list, write and
-    /// read. Also whether the store keeps what a conditional write is for: without it, two writers could replace each
-    /// other's objects.
+    /// Finds out whether the bucket is there, and whether these keys may do what a worker does: list, write
+    /// and read. Also whether the store keeps what a conditional write is for: without it, two writers could
+    /// replace each other's objects.
     ///
     /// # Errors
     /// `Permanent` with what to do about it; others if the store did not answer.

@@ -1,8 +1,8 @@
-//! What an error of the SDK means for the caller: whether the request surely had no effect, may have had one, or
-//! never will, and then what to do about it.
+//! What an error of the SDK means for the caller: whether the request surely had no effect, may have had one,
+//! or never will, and then what to do about it.
 //!
-//! INVARIANT: `Missing` is said only where the store itself says `NoSuchKey`. A 404 of something before it, or one
-//! whose body is damaged, is no such answer.
+//! INVARIANT: `Missing` is said only where the store itself says `NoSuchKey`. A 404 of something before it,
+//! or one whose body is damaged, is no such answer.
 //!
 //! | answer | means |
 //! |---|---|

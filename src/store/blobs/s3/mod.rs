@@ -1,14 +1,16 @@
 //! Objects in a bucket of Amazon S3, or of a store that speaks its protocol.
 //!
-//! *Order*: an object is created by one `PutObject` with `If-None-Match: *`, so two writers of one name cannot both
-//! succeed; the store compares its SHA-256 (`x-amz-checksum-sha256`) before it acknowledges. *If it fails*: see
-//! `failure`. A call is tried a few times with growing pauses; whoever called repeats it for as long as a flush lasts.
-//! Every try is bounded in time, so a server that stalls costs time only. *If cancelled*: what was sent may land.
+//! *Order*: an object is created by one `PutObject` with `If-None-Match: *`, so two writers of one name
+//!   cannot both succeed; the store compares its SHA-256 (`x-amz-checksum-sha256`) before it acknowledges.
+//! *If it fails*: see `failure`. A call is tried a few times with growing pauses; whoever called repeats it
+//!   for as long as a flush lasts. Every try is bounded in time, so a server that stalls costs time only.
+//! *If cancelled*: what was sent may land.
 //! *What may leak*: objects of calls whose outcome nobody heard of.
 //!
-//! SUBTLE: what a read returns is only as sound as TCP (or TLS) makes it. S3 keeps no checksum of a range, so there
-//! is none to compare: the checksums of records and footers are the ones that count, and whoever reads a pack
-//! verifies them. What is checked here is that the bytes are those of the range that was asked for, all of them.
+//! SUBTLE: what a read returns is only as sound as TCP (or TLS) makes it. S3 keeps no checksum of a range, so
+//! there is none to compare: the checksums of records and footers are the ones that count, and whoever reads
+//! a pack verifies them. What is checked here is that the bytes are those of the range that was asked for,
+//! all of them.
 //!
 //! | file | owns |
 //! |---|---|
@@ -82,8 +84,8 @@ enum Effect {
 
 /// Objects in a bucket.
 ///
-/// COST: calls run on the runtime that opened it, whoever makes them. Connections are driven by the runtime they were
-/// made on: those made by a partition's task would wait behind its folding, and end with it.
+/// COST: calls run on the runtime that opened it, whoever makes them. Connections are driven by the runtime
+/// they were made on: those made by a partition's task would wait behind its folding, and end with it.
 #[derive(Clone)]
 pub struct S3Blobs {
     requests: Arc<Requests>,
@@ -135,8 +137,8 @@ impl<T> Drop for Task<T> {
 impl Requests {
     /// Tries a request until it is answered for good, as often as the bounds allow.
     ///
-    /// INVARIANT: a write of which one try may have happened is never reported as not done, whatever a later try was
-    /// answered. (This is why the SDK's own retries are off: they tell of the last try only.)
+    /// INVARIANT: a write of which one try may have happened is never reported as not done, whatever a later
+    /// try was answered. (This is why the SDK's own retries are off: they tell of the last try only.)
     async fn until_done<T, F>(&self, effect: Effect, request: impl Fn() -> F) -> PortResult<T>
     where
         F: Future<Output = PortResult<T>>,

@@ -15,8 +15,8 @@ pub(super) enum Part {
 const POSITION_MAX: u64 = 1 << 60;
 
 impl Part {
-    /// The value of `Range`. A range cannot be empty, so where nothing is asked for one byte is: whether the object
-    /// is there has to be known all the same.
+    /// The value of `Range`. A range cannot be empty, so where nothing is asked for one byte is: whether the
+    /// object is there has to be known all the same.
     pub(super) fn header(self) -> String {
         match self {
             Self::From { start, len } => {
@@ -55,8 +55,8 @@ impl Part {
             Self::Last(len) => (whole.saturating_sub(len), whole),
         };
         let (Self::From { len: asked, .. } | Self::Last(asked)) = self;
-        // Nothing was asked for, and the one byte that came instead is not it; or the whole object came, and it ends
-        // before the range.
+        // Nothing was asked for, and the one byte that came instead is not it; or the whole object came, and
+        // it ends before the range.
         if asked == 0 || (start == end && content_range.is_none()) {
             return Ok((Blob::new(), whole));
         }

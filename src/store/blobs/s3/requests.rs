@@ -23,8 +23,8 @@ use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
 
-/// Connections that nobody uses are closed before servers and their balancers do it (mostly after 60 s): a request
-/// that meets a connection just being closed is one whose outcome is unknown.
+/// Connections that nobody uses are closed before servers and their balancers do it (mostly after 60 s): a
+/// request that meets a connection just being closed is one whose outcome is unknown.
 const IDLE: Duration = Duration::from_secs(20);
 /// Names that a store sends in one page at the most.
 const PAGE_NAMES_MAX: usize = 1_000;
@@ -58,8 +58,9 @@ pub(super) struct Requests {
     region: String,
     prefix: String,
     has_checksums: bool,
-    /// Does the store list names in byte order? Amazon S3 does, except in directory buckets. Of others one cannot know:
-    /// SeaweedFS has `a/b` before `a-b`, as folders have it, and starts after a name in that order as well.
+    /// Does the store list names in byte order? Amazon S3 does, except in directory buckets. Of others one
+    /// cannot know: SeaweedFS has `a/b` before `a-b`, as folders have it, and starts after a name in that
+    /// order as well.
     pub(super) is_in_byte_order: bool,
 }
 
@@ -80,7 +81,8 @@ impl Requests {
             // Whoever tries again has to know of every try: see `until_done`.
             .retry_config(RetryConfig::disabled())
             .stalled_stream_protection(stalls.build())
-            // Our own is sent where it is wanted. A second one, which the SDK would add, is what some stores refuse.
+            // Our own is sent where it is wanted. A second one, which the SDK would add, is what
+            // some stores refuse.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
         if let Some((access, secret)) = &config.keys {

@@ -1,9 +1,10 @@
 //! Every call of the port meets every fault of the proxy, in front of a real server.
 //!
-//! *Goal*: a call says only what it knows. `Missing`, `Exists` and bytes are never made up, a write that may have
-//! happened is never reported as not done, nothing hangs, and repeating the identical call ends well.
-//! *Method*: the proxy's fault is the fate of the first request of a call that is tried once; its outcome must be of
-//! the class that the fault allows. Then the same call is repeated without faults until it is answered.
+//! *Goal*: a call says only what it knows. `Missing`, `Exists` and bytes are never made up, a write that
+//! may have happened is never reported as not done, nothing hangs, and repeating the identical call ends
+//! well. *Method*: the proxy's fault is the fate of the first request of a call that is tried once; its
+//! outcome must be of the class that the fault allows. Then the same call is repeated without faults until
+//! it is answered.
 
 use super::*;
 use crate::testing::proxy::{Message, When};
