@@ -7,25 +7,60 @@ use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
 /// One verb of the script, which must succeed; what it prints.
-fn script(args: &[&str]) -> String {
-    let output = Command::new(crate::truth::repository("tests/servers/server")).args(args).output().unwrap();
+fn script(args: &[&str], folder: Option<&Path>) -> String {
+    let mut command = Command::new(crate::truth::repository("tests/servers/server"));
+    if let Some(folder) = folder {
+        command.env("SNAPFOLD_SERVERS", folder);
+    }
+    let output = command.args(args).output().unwrap();
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 /// Starts a server unless it runs; its address.
 pub(crate) fn start(name: &str) -> String {
-    script(&["start", name])
+    script(&["start", name], None)
+}
+
+/// Servers that no other test uses: they may be killed.
+pub(crate) struct Own {
+    folder: tempfile::TempDir,
+}
+
+impl Own {
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn start(&self, name: &str) -> String {
+        script(&["start", name], Some(self.folder.path()))
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&self, name: &str) {
+        script(&["kill", name], Some(self.folder.path()));
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        script(&["stop"], Some(self.folder.path()));
+    }
 }
 
 /// The plain and the secure address of the broker.
 pub(crate) fn kafka() -> (String, String) {
-    let address = start("kafka");
+    addresses(&start("kafka"))
+}
+
+/// The two of what the script prints.
+pub(crate) fn addresses(address: &str) -> (String, String) {
     let (plain, secure) = address.split_once(' ').expect("two addresses");
     (plain.to_owned(), secure.to_owned())
 }

@@ -59,26 +59,23 @@ pub(crate) struct Site {
 }
 
 /// Where rows and packs are kept.
-#[derive(Clone, Copy)]
 enum Stores {
     Embedded,
-    Cluster,
+    Cluster { node: String, endpoint: String },
 }
 
 impl Stores {
     /// `path` names a file of the site.
-    fn configuration(self, path: &dyn Fn(&str) -> String) -> String {
+    fn configuration(&self, path: &dyn Fn(&str) -> String) -> String {
         match self {
             Self::Embedded => format!(
                 "index: {{ embedded: {{ path: \"{}\" }} }}\nblobs: {{ directory: {{ path: \"{}\" }} }}",
                 path("index"),
                 path("blobs")
             ),
-            Self::Cluster => {
+            Self::Cluster { node, endpoint } => {
                 let secrets = [("password", "cassandra"), ("access", "snapfold"), ("secret", "secretsecret")];
                 secrets.iter().for_each(|(name, text)| std::fs::write(path(name), text).unwrap());
-                let (node, endpoint) =
-                    (crate::servers::start("cassandra"), crate::servers::start("seaweedfs"));
                 let name = crate::servers::unique("it");
                 let bucket = name.replace('_', "-");
                 format!(
@@ -132,9 +129,15 @@ impl Site {
     /// Everything real: Kafka, Cassandra and SeaweedFS, with a keyspace and a bucket of its own. Several workers
     /// may run at once.
     pub(crate) fn cluster(streams: &str, more: &str, topic: &str) -> Self {
-        let (plain, _) = crate::servers::kafka();
+        Self::cluster_of(&crate::servers::start, streams, more, topic)
+    }
+
+    /// The same on the servers that `start` starts.
+    pub(crate) fn cluster_of(start: &dyn Fn(&str) -> String, streams: &str, more: &str, topic: &str) -> Self {
+        let (plain, _) = crate::servers::addresses(&start("kafka"));
         let streams = format!("{streams}\n{more}");
-        let site = Self::on(None, &plain, (&plain, &[]), &streams, topic, Stores::Cluster);
+        let stores = Stores::Cluster { node: start("cassandra"), endpoint: start("seaweedfs") };
+        let site = Self::on(None, &plain, (&plain, &[]), &streams, topic, stores);
         let config = site.folder.path().join("config.yaml").display().to_string();
         let ended = Program::start(&["migrate", "--config", &config]).end();
         assert_eq!(ended.code, Some(0), "{ended:?}");

@@ -1,6 +1,7 @@
 //! On Apache Kafka itself: what the mock cluster cannot do, and that what works on the mock works here.
 
 mod cluster;
+mod dependencies;
 mod log;
 mod secure;
 
@@ -14,7 +15,12 @@ struct Topic {
 
 impl Topic {
     fn new(partitions: i32, settings: &[(&str, &str)]) -> Self {
-        let (name, admin) = (servers::unique("orders"), Admin::new(&servers::kafka().0));
+        Self::on(&servers::kafka().0, partitions, settings)
+    }
+
+    /// The same on another broker.
+    fn on(brokers: &str, partitions: i32, settings: &[(&str, &str)]) -> Self {
+        let (name, admin) = (servers::unique("orders"), Admin::new(brokers));
         admin.create(&name, partitions, settings);
         Self { name, admin }
     }
