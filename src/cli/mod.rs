@@ -19,6 +19,8 @@
 //! | `run.rs` | `run`, and the composition root of every worker process |
 //! | `settings.rs` | what a configuration means for the parts of a process |
 //! | `compaction.rs` | whether a topic is compacted |
+//! | `health.rs` | what the process knows of its own health: readiness, liveness |
+//! | `samples.rs` | what a scrape shows beside workers and health |
 //! | `stores.rs` | which index, blobs and cache a configuration means |
 //! | `dev.rs` | `dev`: broker, stores, worker, API and sample in one process |
 //! | `feed.rs` | events from files and pipes into the broker of `dev` |
@@ -35,10 +37,12 @@ mod explain;
 pub mod failure;
 mod feed;
 mod get;
+mod health;
 mod log;
 mod print;
 mod reducer;
 mod run;
+mod samples;
 pub mod screen;
 #[cfg(test)]
 mod serve;

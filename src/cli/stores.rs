@@ -2,11 +2,12 @@
 
 use super::failure::{Done, Exit, Failure};
 use super::run::fault;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::lookup::{Cache, KeptStates, NoCache};
 use crate::store::blobs::{Blobs, LocalBlobs};
 use crate::store::index::{EmbeddedIndex, Index};
+use crate::store::metered::{MeteredBlobs, MeteredIndex};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,6 +19,15 @@ pub(super) struct Stores {
     pub(super) clock: Arc<SystemClock>,
     /// Bounded for all streams together.
     pub(super) cache: Arc<dyn Cache>,
+    /// The meters before both stores: the same objects.
+    pub(super) meters: Meters,
+}
+
+/// What index and blobs are seen through.
+#[derive(Clone)]
+pub(super) struct Meters {
+    pub(super) index: Arc<MeteredIndex>,
+    pub(super) blobs: Arc<MeteredBlobs>,
 }
 
 impl Stores {
@@ -30,8 +40,13 @@ impl Stores {
             Some(cache) => Arc::new(KeptStates::new(config.budget.cache, cache.ttl_ms)),
             None => Arc::new(NoCache),
         };
-        let (index, blobs) = (index(config).await?, blobs(config).await?);
-        Ok(Self { index, blobs, clock: Arc::new(SystemClock::start()), cache })
+        let clock = Arc::new(SystemClock::start());
+        let meters = Meters {
+            index: Arc::new(MeteredIndex::new(index(config).await?, Arc::clone(&clock) as Arc<dyn Clock>)),
+            blobs: Arc::new(MeteredBlobs::new(blobs(config).await?, Arc::clone(&clock) as Arc<dyn Clock>)),
+        };
+        let (index, blobs) = (Arc::clone(&meters.index), Arc::clone(&meters.blobs));
+        Ok(Self { index, blobs, clock, cache, meters })
     }
 }
 

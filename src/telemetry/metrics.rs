@@ -284,11 +284,14 @@ fn describe(metric: &'static Metric) {
     }
 }
 
-/// The table as Markdown, as it is kept in `docs/METRICS.md`.
+/// What stands in `docs/METRICS.md` behind the generated part is written by hand, from this line on.
+pub const BY_HAND: &str = "\n## The rules and what shows them\n";
+
+/// The table as Markdown, as it is kept in `docs/METRICS.md` before [`BY_HAND`].
 #[must_use]
 pub fn reference() -> String {
     let mut out = String::from(
-        "# Metrics\n\nServed at `/metrics` in the Prometheus text format. This file is generated from the table in\n\
+        "# Metrics\n\nServed at `/metrics` in the Prometheus text format. This table is generated from the one in\n\
         `src/telemetry/metrics.rs`. Totals are those of one process; `route` is the template of a route,\n\
         never a path.\n\n\
         | metric | type | labels | meaning |\n|---|---|---|---|\n",
@@ -312,11 +315,37 @@ mod tests {
     #[test]
     fn the_reference_in_the_repository_is_the_one_that_the_table_makes() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/METRICS.md");
+        let kept = || std::fs::read_to_string(path).expect("docs/METRICS.md is part of the repository");
         if std::env::var_os("SNAPFOLD_BLESS").is_some() {
-            std::fs::write(path, reference()).expect("the reference can be written");
+            let text = kept();
+            let by_hand = text.find(BY_HAND).map_or("", |at| &text[at..]);
+            std::fs::write(path, reference() + by_hand).expect("the reference can be written");
         }
-        let kept = std::fs::read_to_string(path).expect("docs/METRICS.md is part of the repository");
-        assert!(kept == reference(), "write it anew: SNAPFOLD_BLESS=1 cargo test --lib telemetry::metrics");
+        let text = kept();
+        let (table, _) = text.split_once(BY_HAND).expect("the part that is written by hand is there");
+        assert!(table == reference(), "write it anew: SNAPFOLD_BLESS=1 cargo test --lib telemetry::metrics");
+    }
+
+    #[test]
+    fn every_rule_has_a_row_and_every_metric_in_it_exists() {
+        let text = include_str!("../../docs/METRICS.md");
+        let (_, by_hand) = text.split_once(BY_HAND).expect("the part that is written by hand is there");
+        let rows: Vec<&str> = by_hand.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+        for (number, row) in (1..).zip(&rows) {
+            assert!(row.starts_with(&format!("| {number} |")), "row {number}: {row}");
+            let shows = row.split('|').nth(3).expect("a row has three columns").trim();
+            assert!(shows.contains("`snapfold_") || shows.starts_with("none:"), "row {number}: {shows}");
+        }
+        assert_eq!(rows.len(), 14, "one row for each rule of the design");
+        for named in by_hand.split('`').filter(|word| word.starts_with("snapfold_")) {
+            let name = named.split('{').next().unwrap_or(named);
+            let metric = METRICS.iter().find(|metric| metric.name == name);
+            let metric = metric.unwrap_or_else(|| panic!("`{name}` is no metric"));
+            let labels = named.split_once('{').map_or("", |(_, labels)| labels.trim_end_matches('}'));
+            for label in labels.split(',').filter_map(|label| label.split_once('=')) {
+                assert!(metric.labels.contains(&label.0), "`{named}`: it has no label `{}`", label.0);
+            }
+        }
     }
 
     #[test]
@@ -324,7 +353,9 @@ mod tests {
         for (at, metric) in METRICS.iter().enumerate() {
             assert!(metric.name.starts_with("snapfold_"), "{}", metric.name);
             assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Total, "{}", metric.name);
-            assert_eq!(metric.name.ends_with("_seconds"), metric.kind == Kind::Seconds, "{}", metric.name);
+            let is_seconds = metric.name.ends_with("_seconds");
+            assert!(is_seconds || metric.kind != Kind::Seconds, "{}", metric.name);
+            assert!(!is_seconds || metric.kind != Kind::Total, "{}", metric.name);
             assert!(METRICS[at + 1..].iter().all(|other| other.name != metric.name), "{}", metric.name);
         }
     }
