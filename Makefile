@@ -17,7 +17,10 @@ sim: ## the simulator alone; SNAPFOLD_SIM_SEEDS sets how many seeds
 fuzz: ## fuzz every parser of foreign bytes; SNAPFOLD_FUZZ_SECONDS sets how long each
 	fuzz/run all $${SNAPFOLD_FUZZ_SECONDS:-60}
 
+peers: ## benchmark against a raw consumer and Kafka Streams; needs Java 17, Maven and a quiet machine
+	benches/peers/run
+
 fmt: ## format the code
 	cargo fmt
 
-.PHONY: help check test sim fuzz fmt
+.PHONY: help check test sim fuzz peers fmt

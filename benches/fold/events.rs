@@ -141,11 +141,11 @@ impl Events {
     }
 }
 
-pub(crate) fn decoder() -> JsonDecoder {
+pub(crate) fn mapping() -> Mapping {
     let places = |texts: &[&str]| -> Places {
         texts.iter().map(|text| Place::parse(text, "orders").expect("a place")).collect()
     };
-    let mapping = Mapping {
+    Mapping {
         aggregate_id: places(&["key"]),
         event_type: places(&["/type"]),
         version: Some(places(&["/version"])),
@@ -153,8 +153,11 @@ pub(crate) fn decoder() -> JsonDecoder {
         event_id: places(&["/id"]),
         time: places(&["/timestamp"]),
         data: Some(places(&["/data"])),
-    };
-    JsonDecoder::new(mapping, Limits::default())
+    }
+}
+
+pub(crate) fn decoder() -> JsonDecoder {
+    JsonDecoder::new(mapping(), Limits::default())
 }
 
 pub(crate) fn rules() -> Rules {

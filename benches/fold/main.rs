@@ -4,6 +4,7 @@
 //! `cargo bench --no-default-features --bench fold [-- EVENTS [STAGE…]]`, two million events by default.
 //! Records are made in batches outside of the measured time; each stage runs in a process of its own.
 
+mod avro;
 #[expect(dead_code, reason = "other benches use other events")]
 mod events;
 mod peer;
@@ -39,6 +40,9 @@ const STAGES: &[(&str, Make)] = &[
     ("JSON", |_| (skewed(50), json())),
     ("digest of the record", |_| (skewed(50), digest())),
     ("decode (JSON, mapping, digest)", |_| (skewed(50), decode())),
+    ("Avro", |_| avro::plan()),
+    ("Avro by apache-avro", |_| avro::peer()),
+    ("decode (Avro, mapping, digest)", |_| avro::decode()),
     ("decode, reducer", |_| (skewed(50), reduce())),
     ("decode, fold (reducer, chain)", |_| (skewed(50), fold())),
     ("decode, step", |_| (skewed(50), step(1 << 30, None))),

@@ -22,6 +22,8 @@ pub enum Command {
     Dev(DevArgs),
     /// Fold a topic as a worker of the group, and serve the API
     Run(RunArgs),
+    /// Create what the stores need (keyspace, tables, bucket) where it is missing; may be repeated
+    Migrate(MigrateArgs),
     /// Print the state of an aggregate, now or at any earlier moment
     Get(GetArgs),
     /// List the events of an aggregate, newest first
@@ -205,6 +207,17 @@ pub struct ConfigSource {
     /// Set one value over file and environment, as in `kafka.brokers=localhost:9092`
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub sets: Vec<String>,
+}
+
+/// `migrate`.
+#[derive(Args, Clone, Debug)]
+pub struct MigrateArgs {
+    /// File and arguments.
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `config`.

@@ -11,7 +11,8 @@ use super::feed::{Ended, Fed, Feeder, Input, Lines};
 use super::run::{Options, Stack, fault, runtime, start_logging, until_told_to_stop};
 use super::screen::Screen;
 use super::source::{load_config, load_text};
-use crate::config::{Blobs, Config, Index, Stream};
+use crate::codec::envelope::Envelope;
+use crate::config::{Blobs, Config, Format, Index, Stream};
 use crate::domain::ids::Version;
 use crate::domain::moment;
 use crate::kafka::{MockBroker, Producer, ProducerSettings};
@@ -38,6 +39,7 @@ pub(super) fn run(args: &DevArgs, screen: &mut Screen<'_>) -> Done {
         Some(path) => load_config(path, &args.sets)?,
         None => load_text("the bundled configuration", SAMPLE_CONFIG, &args.sets)?,
     };
+    refuse_avro(&config)?;
     let inputs = inputs(args, &config)?;
     let folder = Folder::open(args.data_dir.as_deref())?;
     let topics: Vec<(&str, i32)> =
@@ -48,6 +50,7 @@ pub(super) fn run(args: &DevArgs, screen: &mut Screen<'_>) -> Done {
     }
     config.kafka.brokers = broker.bootstrap().to_owned();
     config.kafka.properties.clear();
+    config.registry = None;
     config.index = Index::Embedded { path: folder.path.join("index").display().to_string() };
     config.blobs = Blobs::Directory { path: folder.path.join("blobs").display().to_string() };
     config.http.listen = format!("127.0.0.1:{}", args.port);
@@ -133,9 +136,28 @@ fn inputs(args: &DevArgs, config: &Config) -> Done<Vec<(Stream, Input)>> {
     Ok(inputs)
 }
 
+/// `dev` has no registry.
+fn refuse_avro(config: &Config) -> Done {
+    match config.streams.iter().find(|stream| stream.format == Format::In(Envelope::Avro)) {
+        None => Ok(()),
+        Some(stream) => {
+            let message = format!("stream `{}` is Avro, and `dev` has no schema registry", stream.kind);
+            let hint = "feed the same events as JSON with `--set streams.0.format=json`, or use `run`";
+            Err(Failure::new(Exit::Config, message).hint(hint))
+        }
+    }
+}
+
+/// Whether a line that is only a value says whose it is.
 fn has_payload_id(stream: &Stream) -> bool {
     use crate::domain::mapping::Place;
-    stream.mapping.aggregate_id.iter().any(|place| matches!(place, Place::Value(_) | Place::Const(_)))
+    // Attributes stand in the value of a structured event.
+    let has_attributes = stream.format == Format::In(Envelope::CloudEvents);
+    stream.mapping.aggregate_id.iter().any(|place| match place {
+        Place::Value(_) | Place::Const(_) => true,
+        Place::Header(name) => has_attributes && name.starts_with("ce_"),
+        Place::Key | Place::KeyValue(_) => false,
+    })
 }
 
 /// Where `dev` keeps its data.

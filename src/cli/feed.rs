@@ -111,7 +111,7 @@ impl Feeder<'_> {
             }
             Ok::<(), crate::domain::outcome::PortError>(())
         });
-        let decoder = self.stream.decoder();
+        let decoder = self.stream.decoder(None);
         while let Some(chunk) = chunks.recv().await {
             self.wait_for_room(&window).await;
             for line in chunk {

@@ -4,6 +4,7 @@
 //! INVARIANT: nobody is asked for an answer here; all that is told was heard before. A store that nobody needs
 //! is asked now and then by [`Health::watch`], or one failure of the past would count for ever.
 
+use super::schemas::SchemaSource;
 use super::stores::Meters;
 use crate::domain::ids::{Lineage, PartitionNo};
 use crate::domain::row::PartitionKey;
@@ -34,6 +35,7 @@ pub(super) struct Health {
     pub(super) workers: BTreeMap<Arc<str>, Handle>,
     pub(super) consumer: Arc<Consumer>,
     pub(super) meters: Meters,
+    pub(super) schemas: SchemaSource,
     /// False while not all events are fed, or the process is stopping.
     pub(super) open: Arc<AtomicBool>,
     pub(super) watchdog: Arc<Mutex<Watchdog>>,
@@ -42,7 +44,7 @@ pub(super) struct Health {
 impl Health {
     /// Whether requests should come here.
     pub(super) fn ready(&self) -> Readiness {
-        let mut reasons = Vec::new();
+        let mut reasons = self.schemas.reasons();
         if !self.open.load(Ordering::Relaxed) {
             reasons.push("not all events are fed, or the process is stopping".to_owned());
         }

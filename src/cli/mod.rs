@@ -21,6 +21,8 @@
 //! | `compaction.rs` | whether a topic is compacted |
 //! | `health.rs` | what the process knows of its own health: readiness, liveness |
 //! | `samples.rs` | what a scrape shows beside workers and health |
+//! | `schemas.rs` | the schema registry of a process, and the streams that wait for it |
+//! | `migrate.rs` | `migrate` |
 //! | `stores.rs` | which index, blobs and cache a configuration means |
 //! | `dev.rs` | `dev`: broker, stores, worker, API and sample in one process |
 //! | `feed.rs` | events from files and pipes into the broker of `dev` |
@@ -39,10 +41,12 @@ mod feed;
 mod get;
 mod health;
 mod log;
+mod migrate;
 mod print;
 mod reducer;
 mod run;
 mod samples;
+mod schemas;
 pub mod screen;
 #[cfg(test)]
 mod serve;
@@ -88,6 +92,7 @@ fn run(command: Command, screen: &mut Screen<'_>) -> Done {
     match command {
         Command::Dev(args) => dev::run(&args, screen),
         Command::Run(args) => run::run(&args, screen),
+        Command::Migrate(args) => migrate::run(&args, screen),
         Command::Get(args) => get::run(&args, screen),
         Command::Log(args) => log::run(&args, screen),
         Command::Diff(args) => diff::run(&args, screen),

@@ -9,6 +9,7 @@ use super::compaction;
 use super::failure::{Done, Exit, Failure};
 use super::health::{Health, Watchdog};
 use super::samples;
+use super::schemas::SchemaSource;
 use super::screen::Screen;
 use super::settings::{compression, consumer_settings, partitioner, session, worker_settings};
 use super::source::load_config;
@@ -48,8 +49,11 @@ const FLUSH_DEADLINE_MS: u64 = 600_000;
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// Before a failed write or read is repeated.
 pub(super) const RETRY_MS: u64 = 200;
-/// How long brokers may take to answer for the first time.
+/// How long servers may take to answer for the first time.
 const FIRST_ANSWER_MS: u64 = 30_000;
+/// What to do where brokers do not.
+const BROKERS: &str = "check `kafka.brokers` and that the brokers are up; a topic that is missing is made by \
+                       `kafka-topics.sh --create --topic NAME`";
 
 /// The text of the scrape.
 type Scrape = Arc<dyn Fn() -> String + Send + Sync>;
@@ -75,6 +79,7 @@ pub(super) struct Stack {
     advertised: Option<Arc<str>>,
     /// How other workers are asked.
     peers: reqwest::Client,
+    schemas: SchemaSource,
     stop: watch::Sender<bool>,
     folding: JoinSet<()>,
     serving: JoinSet<()>,
@@ -167,6 +172,7 @@ impl Stack {
         let stores = Stores::open(config).await?;
         let topics = Topics::new(&consumer_settings(config, address)).map_err(fault)?;
         let consumer = Arc::new(Consumer::start(consumer_settings(config, address)).map_err(fault)?);
+        let schemas = SchemaSource::open(config, &stores)?;
         let (metrics, (stop, _)) = (Arc::new(metrics), watch::channel(false));
         let written = Arc::new(Written::default());
         let mut stack = Self {
@@ -181,6 +187,7 @@ impl Stack {
             consumer,
             advertised: advertised(config, address),
             peers: owners::client().map_err(|why| Failure::new(Exit::Failure, why))?,
+            schemas,
             stop,
             folding: JoinSet::new(),
             serving: JoinSet::new(),
@@ -189,7 +196,7 @@ impl Stack {
         for stream in &config.streams {
             let (_, log) = stack.consumer.stream(&stream.topic);
             let doing = format!("ask for the partitions of topic `{}`", stream.topic);
-            counts.push(first_answer(&doing, || log.partition_count()).await?);
+            counts.push(first_answer(&doing, BROKERS, || log.partition_count()).await?);
             compaction::refuse(&topics, &stream.topic).await?;
         }
         let all = counts.iter().sum::<u32>().max(1);
@@ -223,7 +230,7 @@ impl Stack {
                 let mut all = health.samples();
                 all.extend(samples::of_log(&names, &health.workers, &health.consumer));
                 all.extend(samples::of_written(&written));
-                all.extend(samples::of_questions(&streams, &*cache));
+                all.extend(samples::of_questions(&streams, &*cache, &health.schemas));
                 all.extend(samples::of_process());
                 all
             })
@@ -241,9 +248,13 @@ impl Stack {
         partitions: Partitions,
         options: Options,
     ) -> Done<Lookup> {
-        let (group, log) = self.consumer.stream(&stream.topic);
+        let decoder = self.schemas.decoder(stream);
+        let clock = Arc::clone(&stores.clock) as Arc<dyn Clock>;
+        let ports = self.consumer.stream(&stream.topic);
+        let (group, log) = self.schemas.prepared(stream, &decoder, clock, ports);
         let doing = format!("ask for the id of topic `{}`", stream.topic);
-        let topic_id = first_answer(&doing, || self.consumer.topic_id(&stream.topic).boxed()).await?;
+        let topic_id =
+            first_answer(&doing, BROKERS, || self.consumer.topic_id(&stream.topic).boxed()).await?;
         let lineage = active_lineage(stream, stores, topic_id, partitions.own, options).await?;
         let packs = Packs::new(
             Arc::clone(&stores.index),
@@ -255,7 +266,7 @@ impl Stack {
             index: Arc::clone(&stores.index),
             packs: Arc::new(packs),
             log: Arc::clone(&log),
-            decoder: stream.decoder(),
+            decoder: Arc::clone(&decoder),
             rules: stream.rules(),
             topic_id,
             health: Arc::default(),
@@ -281,7 +292,7 @@ impl Stack {
             clock: Arc::clone(&stores.clock) as Arc<dyn Clock>,
             folding: Arc::new(folding),
             spawn: Arc::new(TokioSpawn::new(tokio::runtime::Handle::current())),
-            decoder: stream.decoder(),
+            decoder,
             rules: stream.rules(),
             topic: Arc::clone(&stream.topic),
             topic_id,
@@ -375,6 +386,7 @@ impl Stack {
             workers: self.workers.clone(),
             consumer: Arc::clone(&self.consumer),
             meters: self.meters.clone(),
+            schemas: self.schemas.clone(),
             open: Arc::clone(&self.open),
             watchdog: Arc::clone(&self.watchdog),
         }
@@ -433,11 +445,12 @@ async fn listen(address: &str, key: &str) -> Done<TcpListener> {
     })
 }
 
-/// Repeats a question until it is answered, for as long as brokers may take to come up.
-async fn first_answer<T, F>(doing: &str, mut ask: impl FnMut() -> F) -> Done<T>
+/// Repeats a question until it is answered, for as long as servers may take to come up.
+pub(super) async fn first_answer<T, F>(doing: &str, hint: &str, mut ask: impl FnMut() -> F) -> Done<T>
 where
     F: Future<Output = PortResult<T>>,
 {
+    let mut last = String::new();
     let asking = async {
         loop {
             match ask().await {
@@ -446,19 +459,18 @@ where
                 Err(PortError::Missing) => return Err("there is no such topic".to_owned()),
                 Err(error) => {
                     tracing::warn!(%error, "{doing}");
+                    last = format!("; the last one: {error}");
                     tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
                 }
             }
         }
     };
-    let hint = "check `kafka.brokers` and that the brokers are up; a topic that is missing is made by `kafka-topics.sh \
-                --create --topic NAME`";
     match tokio::time::timeout(Duration::from_millis(FIRST_ANSWER_MS), asking).await {
         Ok(answer) => {
             answer.map_err(|why| Failure::new(Exit::Unreachable, format!("{doing}: {why}")).hint(hint))
         }
         Err(_) => {
-            let late = format!("{doing}: no answer within {} s", FIRST_ANSWER_MS / 1_000);
+            let late = format!("{doing}: no answer within {} s{last}", FIRST_ANSWER_MS / 1_000);
             Err(Failure::new(Exit::Unreachable, late).hint(hint))
         }
     }

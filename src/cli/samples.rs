@@ -1,6 +1,7 @@
-//! What a scrape shows of the process beside its workers and its health: what was written, what questions met,
-//! where the log ends, what the process uses.
+//! What a scrape shows of the process beside its workers and its health: what was written, what questions
+//! met, where the log ends, what the process uses.
 
+use super::schemas::SchemaSource;
 use crate::config::Stream;
 use crate::kafka::Consumer;
 use crate::lookup::{Cache, Streams};
@@ -15,7 +16,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What was written.
 pub(super) fn of_written(written: &Written) -> Vec<Sample> {
     let count = |value: &AtomicU64| value.load(Ordering::Relaxed);
-    let mut samples = vec![Sample::total(&table::CHECKPOINT_BYTES, &[], 0, count(&written.checkpoint_bytes))];
+    let mut samples = vec![
+        Sample::total(&table::PUT_OBJECTS, &[], 0, count(&written.objects)),
+        Sample::total(&table::PUT_BYTES, &[], 0, count(&written.object_bytes)),
+        Sample::total(&table::PUT_ROWS, &[], 0, count(&written.rows)),
+        Sample::total(&table::CHECKPOINT_BYTES, &[], 0, count(&written.checkpoint_bytes)),
+    ];
     for (kind, sizes) in [("full", &written.full), ("increment", &written.increments)] {
         samples.push(Sample::total(&table::SNAPSHOT_RECORDS, &[kind], 0, count(&sizes.records)));
         samples.push(Sample::total(&table::SNAPSHOT_RAW_BYTES, &[kind], 0, count(&sizes.raw_bytes)));
@@ -25,7 +31,7 @@ pub(super) fn of_written(written: &Written) -> Vec<Sample> {
 }
 
 /// What questions met at rest, and what the cache of all streams has done.
-pub(super) fn of_questions(streams: &Streams, cache: &dyn Cache) -> Vec<Sample> {
+pub(super) fn of_questions(streams: &Streams, cache: &dyn Cache, schemas: &SchemaSource) -> Vec<Sample> {
     let cached = cache.stats();
     let mut samples = vec![
         Sample::total(&table::CACHE_HITS, &[], 0, cached.hits),
@@ -35,6 +41,7 @@ pub(super) fn of_questions(streams: &Streams, cache: &dyn Cache) -> Vec<Sample> 
     for (kind, lookup) in &streams.by_type {
         let ((damaged, stale), (sound, unsound)) = (lookup.damage(), lookup.checks());
         samples.push(Sample::total(&table::DAMAGED_RECORDS, &[kind], 0, damaged));
+        samples.push(Sample::now(&table::PARTITIONS_WAITING, &[kind], schemas.waiting(kind) as f64));
         samples.push(Sample::total(&table::STALE_LISTS, &[kind], 0, stale));
         samples.push(Sample::total(&table::CHECKED_RECORDS, &[kind, "sound"], 0, sound));
         samples.push(Sample::total(&table::CHECKED_RECORDS, &[kind, "damaged"], 0, unsound));

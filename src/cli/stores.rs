@@ -1,12 +1,13 @@
 //! The stores of a process, by its configuration: which index, which blobs, which cache.
 
-use super::failure::{Done, Exit, Failure};
-use super::run::fault;
+use super::failure::Done;
+use super::run::{fault, first_answer};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::lookup::{Cache, KeptStates, NoCache};
+use crate::store::blobs::s3::{Bounds, S3Blobs};
 use crate::store::blobs::{Blobs, LocalBlobs};
-use crate::store::index::{EmbeddedIndex, Index};
+use crate::store::index::{EmbeddedIndex, Index, ScyllaIndex};
 use crate::store::metered::{MeteredBlobs, MeteredIndex};
 use std::path::Path;
 use std::sync::Arc;
@@ -50,24 +51,23 @@ impl Stores {
     }
 }
 
-async fn index(config: &Config) -> Done<Arc<dyn Index>> {
+pub(super) async fn index(config: &Config) -> Done<Arc<dyn Index>> {
     match &config.index {
         config::Index::Embedded { path } => {
             Ok(Arc::new(EmbeddedIndex::open(Path::new(path), config.budget.index).map_err(fault)?))
         }
-        config::Index::Scylla { .. } => {
-            let hint = "use `index: { embedded: { path: … } }`";
-            Err(Failure::new(Exit::Config, "`index.scylla` is not available in this version").hint(hint))
-        }
+        config::Index::Scylla(settings) => Ok(Arc::new(ScyllaIndex::open(settings).await.map_err(fault)?)),
     }
 }
 
 async fn blobs(config: &Config) -> Done<Arc<dyn Blobs>> {
     match &config.blobs {
         config::Blobs::Directory { path } => Ok(Arc::new(LocalBlobs::open(Path::new(path)).map_err(fault)?)),
-        config::Blobs::S3 { .. } => {
-            let hint = "use `blobs: { directory: { path: … } }`";
-            Err(Failure::new(Exit::Config, "`blobs.s3` is not available in this version").hint(hint))
+        config::Blobs::S3(s3) => {
+            let blobs = S3Blobs::open(s3, Bounds::default()).await;
+            let hint = "check `blobs.s3`, and that the store is up";
+            first_answer("ask for the bucket", hint, || blobs.check()).await?;
+            Ok(Arc::new(blobs))
         }
     }
 }

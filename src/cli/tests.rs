@@ -310,6 +310,7 @@ fn the_configurations_of_the_repository_are_valid_and_their_tests_pass() {
         ("config/fines.yaml", "streams fine; 9 tests passed", None),
         ("config/embedded.yaml", "streams order; 1 test passed", None),
         ("config/cluster.yaml", "streams order; 1 test passed", Some("`0.0.0.0:8080` can be reached")),
+        ("config/formats.yaml", "streams payment, order, customer, shipment; 2 tests passed", None),
     ] {
         let file = in_repository(name);
         let (out, err, exit) = run(None, &format!("config check --config {file}"));

@@ -30,6 +30,8 @@ pub(super) enum Shape {
     /// Names and texts of the user's choice; a text may be secret, so it is never shown, and `{ fromFile: …
     /// }` and `{ fromEnv: … }` stand for it as well.
     Map,
+    /// One text that is secret: never shown, and `{ fromFile: … }` and `{ fromEnv: … }` stand for it as well.
+    Secret,
     /// One place or a list of places (`Mapping`).
     Places,
     /// A reducer: read by the domain.
@@ -70,7 +72,11 @@ pub(super) const ROOT: &[Key] = &[
     open("kafka", Shape::Section(KAFKA), "the brokers that the events come from"),
     open("index", Shape::Section(INDEX), "where rows are kept: exactly one of `scylla` and `embedded`"),
     open("blobs", Shape::Section(BLOBS), "where packs are kept: exactly one of `s3` and `directory`"),
-    open("registry", Shape::Section(REGISTRY), "the schema registry, needed for `format: avro` only"),
+    open(
+        "registry",
+        Shape::Section(REGISTRY),
+        "the schema registry: needed for `format: avro`, and where other formats hold Avro",
+    ),
     open("http", Shape::Section(HTTP), "the HTTP API"),
     open("memory", Shape::Section(MEMORY), "the memory budget of the process"),
     open("parallelism", Shape::Section(PARALLELISM), "threads and concurrent writes"),
@@ -108,6 +114,18 @@ const SCYLLA: &[Key] = &[
         "3",
         "used by `snapfold migrate` when it creates the keyspace",
     ),
+    open("username", Shape::Text, "the user to log in as; left out, nobody logs in"),
+    open("password", Shape::Secret, "the password of `username`"),
+    open("tls", Shape::Section(TLS), "whether connections are encrypted"),
+];
+
+const TLS: &[Key] = &[
+    key("enabled", Shape::Bool, "false", "encrypt, and verify the certificates of all nodes"),
+    open(
+        "ca",
+        Shape::Text,
+        "a file with the certificates (PEM) that those of the nodes are signed with; left out, the system's",
+    ),
 ];
 
 const PATH: &[Key] = &[open("path", Shape::Text, "a folder; created if its parent exists")];
@@ -119,13 +137,35 @@ const BLOBS: &[Key] = &[
 
 const S3: &[Key] = &[
     key("bucket", Shape::Text, "snapfold", "the bucket; `snapfold migrate` creates it"),
-    key("prefix", Shape::Text, "\"\"", "put before every object's name"),
+    key(
+        "prefix",
+        Shape::Text,
+        "\"\"",
+        "put before every object's name as it is: end it with `/` to make a folder",
+    ),
     open("endpoint", Shape::Text, "URL of the store where it is not Amazon's"),
     key("region", Shape::Text, "us-east-1", "the region that requests are signed for"),
     key("pathStyle", Shape::Bool, "false", "the bucket in the path instead of the host name"),
+    key(
+        "checksums",
+        Shape::Choice(&["sha256", "none"]),
+        "sha256",
+        "what the store verifies before it takes an object: its SHA-256, or no more than the signature of the request, \
+         for stores that refuse `x-amz-checksum-sha256`",
+    ),
+    open(
+        "accessKey",
+        Shape::Secret,
+        "with `secretKey`, instead of what the environment, a profile, a web identity or the machine's role gives",
+    ),
+    open("secretKey", Shape::Secret, "the other half of `accessKey`"),
 ];
 
-const REGISTRY: &[Key] = &[open("url", Shape::Text, "base URL of a Confluent-compatible schema registry")];
+const REGISTRY: &[Key] = &[
+    open("url", Shape::Text, "base URL of a Confluent-compatible schema registry"),
+    open("username", Shape::Text, "the user to log in as; left out, nobody logs in"),
+    open("password", Shape::Secret, "the password of `username`"),
+];
 
 const HTTP: &[Key] = &[
     key("listen", Shape::Text, "127.0.0.1:8080", "address and port of the API; port 0 takes any free one"),
@@ -205,7 +245,7 @@ const STREAM: &[Key] = &[
         "format",
         Shape::Choice(&["json", "avro", "cloudevents", "debezium", "debezium-outbox"]),
         "json",
-        "how records are encoded",
+        "how records are encoded; docs/FORMATS.md says what each of them maps by itself",
     ),
     open("map", Shape::Section(MAP), "where the parts of an event are"),
     open("reducer", Shape::Reducer, "how events fold: a preset's name or rules (docs/REDUCERS.md)"),
@@ -230,7 +270,11 @@ const STREAM: &[Key] = &[
 ];
 
 const MAP: &[Key] = &[
-    open("aggregateId", Shape::Places, "the aggregate an event belongs to"),
+    open(
+        "aggregateId",
+        Shape::Places,
+        "the aggregate an event belongs to; may be left out where the format knows the place, like the next ones",
+    ),
     open("eventType", Shape::Places, "what happened"),
     open("version", Shape::Places, "the event's version in its aggregate; left out, versions are counted"),
     key("versionBase", Shape::Whole(0, 1), "1", "what the source gives the first version"),

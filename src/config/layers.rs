@@ -69,7 +69,7 @@ fn resolve(
         let Some(key) = found else { return Err((*part).to_owned()) };
         steps.push(Step::Member(key.name.to_owned()));
         rest = tail;
-        is_text = matches!(key.shape, Shape::Text);
+        is_text = matches!(key.shape, Shape::Text | Shape::Secret);
         match key.shape {
             Shape::Section(inner) => keys = inner,
             Shape::Sections(inner) => {

@@ -8,6 +8,8 @@
 //! | `reader.rs` | reading values by that table, noting every problem |
 //! | `properties.rs` | librdkafka properties that are not the user's |
 //! | `layers.rs` | environment and `--set` over the file |
+//! | `s3.rs` | the bucket of `blobs` |
+//! | `scylla.rs` | the cluster of `index` |
 //! | `stream.rs` | one stream: mapping, reducer, thresholds, checks across keys |
 //! | `budget.rs` | how `memory.limit` is shared out |
 //! | `problems.rs` | problems with place, excerpt and hint |
@@ -21,7 +23,9 @@ mod layers;
 mod problems;
 mod properties;
 mod reader;
+mod s3;
 mod schema;
+mod scylla;
 mod show;
 mod stream;
 #[cfg(test)]
@@ -81,8 +85,8 @@ pub struct Config {
     pub index: Index,
     /// Where packs are kept.
     pub blobs: Blobs,
-    /// The schema registry's URL.
-    pub registry: Option<String>,
+    /// The schema registry.
+    pub registry: Option<Registry>,
     /// The API.
     pub http: Http,
     /// `memory.limit` in bytes.
@@ -146,16 +150,7 @@ pub struct Kafka {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Index {
     /// `scylla`.
-    Scylla {
-        /// `nodes`.
-        nodes: Vec<String>,
-        /// `keyspace`.
-        keyspace: String,
-        /// `datacenter`.
-        datacenter: String,
-        /// `replicationFactor`.
-        replication_factor: u64,
-    },
+    Scylla(Scylla),
     /// `embedded`.
     Embedded {
         /// `path`.
@@ -163,27 +158,68 @@ pub enum Index {
     },
 }
 
+/// `index.scylla`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scylla {
+    /// `nodes`.
+    pub nodes: Vec<String>,
+    /// `keyspace`.
+    pub keyspace: String,
+    /// `datacenter`.
+    pub datacenter: String,
+    /// `replicationFactor`.
+    pub replication_factor: u64,
+    /// `username` and `password`.
+    pub login: Option<(String, Secret)>,
+    /// `tls`; none where it is not enabled.
+    pub tls: Option<Tls>,
+}
+
+/// `index.scylla.tls`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// `ca`; none trusts what the system trusts.
+    pub ca: Option<String>,
+}
+
 /// `blobs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Blobs {
     /// `s3`.
-    S3 {
-        /// `bucket`.
-        bucket: String,
-        /// `prefix`.
-        prefix: String,
-        /// `endpoint`.
-        endpoint: Option<String>,
-        /// `region`.
-        region: String,
-        /// `pathStyle`.
-        is_path_style: bool,
-    },
+    S3(S3),
     /// `directory`.
     Directory {
         /// `path`.
         path: String,
     },
+}
+
+/// `blobs.s3`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3 {
+    /// `bucket`.
+    pub bucket: String,
+    /// `prefix`.
+    pub prefix: String,
+    /// `endpoint`.
+    pub endpoint: Option<String>,
+    /// `region`.
+    pub region: String,
+    /// `pathStyle`.
+    pub is_path_style: bool,
+    /// `checksums`: true for `sha256`.
+    pub has_checksums: bool,
+    /// `accessKey` and `secretKey`; none leaves it to the environment.
+    pub keys: Option<(Secret, Secret)>,
+}
+
+/// `registry`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registry {
+    /// `url`.
+    pub url: String,
+    /// `username` and `password`.
+    pub login: Option<(String, Secret)>,
 }
 
 /// `http`.
@@ -218,7 +254,7 @@ pub struct Cache {
 }
 
 impl Secret {
-    fn plain(text: String) -> Self {
+    pub(crate) fn plain(text: String) -> Self {
         Self { text, from: None }
     }
 
@@ -230,6 +266,12 @@ impl Secret {
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.text
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self::plain(text)
     }
 }
 
@@ -299,7 +341,7 @@ fn read(reading: &Reading<'_>, node: &Node) -> Option<Config> {
         );
     }
     stream::check_together(root);
-    let registry = root.section("registry", |it| if it.is_given() { it.required("url") } else { None });
+    let registry = root.section("registry", read_registry);
     let (cache, is_cache_sized) = root.section("cache", |it| {
         let settings = Cache { ttl_ms: it.ms("ttl"), bytes_max: it.bytes("maxBytes") };
         (it.flag("enabled").then_some(settings), it.given("maxBytes").is_some())
@@ -348,6 +390,30 @@ fn read(reading: &Reading<'_>, node: &Node) -> Option<Config> {
     Some(config)
 }
 
+fn read_registry(it: Section<'_>) -> Option<Registry> {
+    if !it.is_given() {
+        return None;
+    }
+    let url = it.required("url")?;
+    let hint = "write `https://HOST:PORT` or `http://HOST:PORT`, and `username` and `password` beside it";
+    if !(url.starts_with("http://") || url.starts_with("https://")) || url.contains('@') {
+        it.problem("url", "this is not the plain URL of a registry", hint);
+    }
+    let login = match (it.text("username"), it.secret_text("password")) {
+        (Some(username), Some(password)) => Some((username, password)),
+        (None, None) => None,
+        (Some(_), None) => {
+            it.problem("username", "`username` without `password`", "give both or none");
+            None
+        }
+        (None, Some(_)) => {
+            it.problem("password", "`password` without `username`", "give both or none");
+            None
+        }
+    };
+    Some(Registry { url: url.trim_end_matches('/').to_owned(), login })
+}
+
 fn read_http(it: Section<'_>) -> Http {
     let text = |name| it.text(name).unwrap_or_default();
     let http = Http { listen: text("listen"), admin: text("admin"), advertise: it.text("advertise") };
@@ -383,14 +449,7 @@ fn read_index(root: Section<'_>) -> Option<Index> {
             let path = it.section("embedded", |it| it.required("path"))?;
             return Some(Index::Embedded { path });
         }
-        it.section("scylla", |it| {
-            Some(Index::Scylla {
-                nodes: it.texts("nodes").into_iter().map(|(node, _)| node).collect(),
-                keyspace: it.text("keyspace")?,
-                datacenter: it.text("datacenter")?,
-                replication_factor: it.whole("replicationFactor"),
-            })
-        })
+        it.section("scylla", scylla::read).map(Index::Scylla)
     })
 }
 
@@ -404,14 +463,6 @@ fn read_blobs(root: Section<'_>) -> Option<Blobs> {
             let path = it.section("directory", |it| it.required("path"))?;
             return Some(Blobs::Directory { path });
         }
-        it.section("s3", |it| {
-            Some(Blobs::S3 {
-                bucket: it.text("bucket")?,
-                prefix: it.text("prefix")?,
-                endpoint: it.text("endpoint"),
-                region: it.text("region")?,
-                is_path_style: it.flag("pathStyle"),
-            })
-        })
+        it.section("s3", s3::read).map(Blobs::S3)
     })
 }

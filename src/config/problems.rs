@@ -36,7 +36,8 @@ pub(super) fn names_a_secret(text: &str) -> bool {
     const SECRET: [&str; 8] =
         ["password", "passwd", "secret", "token", "credential", "jaas", "ssl.key.pem", "private"];
     let text = text.to_ascii_lowercase();
-    SECRET.iter().any(|word| text.contains(word))
+    let is_login = text.contains("://") && text.contains('@');
+    is_login || SECRET.iter().any(|word| text.contains(word))
 }
 
 impl Origins {

@@ -3,7 +3,7 @@
 
 use super::Secret;
 use super::problems::names_a_secret;
-use super::reader::Section;
+use super::reader::{ELSEWHERE, Section};
 use std::collections::BTreeMap;
 
 /// Property, and why it is not the user's to set.
@@ -37,9 +37,7 @@ pub(super) fn read(kafka: Section<'_>) -> BTreeMap<String, Secret> {
             );
         }
         if names_a_secret(name) && kafka.member_is_plain("properties", name) {
-            let message =
-                format!("`{name}` stands in the file: write `{{ fromFile: PATH }}` or `{{ fromEnv: NAME }}`");
-            kafka.warn("properties", message);
+            kafka.warn("properties", format!("`{name}` stands in the file: {ELSEWHERE}"));
         }
     }
     properties

@@ -10,6 +10,9 @@ use crate::domain::source::{Node, NodeKind, Problem, Span};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+/// Where a secret should stand.
+pub(super) const ELSEWHERE: &str = "write `{ fromFile: PATH }` or `{ fromEnv: NAME }`";
+
 /// What all sections of one reading share.
 pub(super) struct Reading<'a> {
     pub(super) origins: &'a Origins,
@@ -267,6 +270,21 @@ impl<'a> Section<'a> {
             self.problem(name, format!("`{name}` is an empty list"), self.key(name).doc);
         }
         texts
+    }
+
+    /// A text that is secret.
+    pub(super) fn secret_text(&self, name: &str) -> Option<Secret> {
+        let node = self.given(name)?;
+        let secret = self.secret(&self.path_of(name), node)?;
+        if secret.reveal().is_empty() {
+            self.problem(name, format!("`{name}` is empty"), self.key(name).doc);
+            return None;
+        }
+        let origin = self.reading.origins.of(&self.path_of(name));
+        if origin == Origin::File && node.members().is_none() {
+            self.warn(name, format!("`{name}` stands in the file: {ELSEWHERE}"));
+        }
+        Some(secret)
     }
 
     /// Names and texts; a value may be a secret.

@@ -92,8 +92,9 @@ fn shape(shape: Shape) -> Value {
         }
         Shape::Texts | Shape::Places => any_of(vec![text(), list(text())]),
         Shape::Map => object(&[("type", "object".into()), ("additionalProperties", secret())]),
+        Shape::Secret => secret(),
         Shape::Reducer => any_of(vec![
-            object(&[("enum", words(&["merge", "replace", "json-patch"]))]),
+            object(&[("enum", words(&["merge", "replace", "json-patch", "debezium"]))]),
             object(&[("type", "object".into())]),
         ]),
         Shape::Tests => list(object(&[("type", "object".into()), ("required", words(&["given", "then"]))])),
@@ -156,6 +157,7 @@ fn noun(shape: Shape) -> String {
         Shape::ChoiceOrDuration(words) => format!("{}, duration", or(words)),
         Shape::Texts => "list of texts".into(),
         Shape::Map => "names and texts".into(),
+        Shape::Secret => "secret text".into(),
         Shape::Places => "place or list of places".into(),
         Shape::Reducer => "preset or rules".into(),
         Shape::Tests => "list of tests".into(),

@@ -75,6 +75,9 @@ fn value(config: &Config, given: Option<&Node>, key: &Key, path: &str, indent: u
             if let (Shape::Map, NodeKind::Mapping(members)) = (key.shape, &node.kind) {
                 return map(config, members, key, path, indent, out);
             }
+            if matches!(key.shape, Shape::Secret) {
+                return line(out, indent, key.name, &masked(node), &origin(config, path, node));
+            }
             (node.clone(), origin(config, path, node))
         }
         (None, Some(default)) if fitted(config, path).is_some_and(|fitted| fitted != default) => {
@@ -102,10 +105,15 @@ fn map(config: &Config, members: &[(Node, Node)], key: &Key, path: &str, indent:
     line(out, indent, key.name, if members.is_empty() { "{}" } else { "" }, "");
     for (name, value) in members {
         let name = name.text().unwrap_or_default();
-        let text = if value.members().is_some() { value.to_value().to_json() } else { "\"***\"".to_owned() };
+        let text = masked(value);
         let shown = if is_plain(name) { name.to_owned() } else { Value::from(name).to_json() };
         line(out, indent + 1, &shown, &text, &origin(config, &format!("{path}.{name}"), value));
     }
+}
+
+/// A text that may be secret is not shown, a reference to one is.
+fn masked(value: &Node) -> String {
+    if value.members().is_some() { value.to_value().to_json() } else { "\"***\"".to_owned() }
 }
 
 fn origin(config: &Config, path: &str, node: &Node) -> String {

@@ -2,14 +2,16 @@
 
 use super::reader::Section;
 use super::units::duration_ms;
+use crate::codec::avro::Schemas;
 use crate::codec::compress::{Algorithm, Compression};
+use crate::codec::envelope::{Envelope, EnvelopeDecoder};
 use crate::codec::event_json::JsonDecoder;
 use crate::domain::aggregate::{OnPoison, Rules, Versions};
 use crate::domain::event::Decode;
 use crate::domain::ids::Digest;
 use crate::domain::mapping::{Mapping, Place, Places};
 use crate::domain::partition::Strategy;
-use crate::domain::reducer::{self, Reducer};
+use crate::domain::reducer::{self, Preset, Reducer};
 use crate::domain::rules::check::{self, Test};
 use crate::domain::source::Node;
 use crate::domain::value::Limits;
@@ -77,6 +79,32 @@ pub enum Partitioner {
 pub enum Format {
     /// A JSON value.
     Json,
+    /// Avro, or an event in an envelope.
+    In(Envelope),
+}
+
+impl Format {
+    const ENVELOPES: [Envelope; 4] =
+        [Envelope::Avro, Envelope::CloudEvents, Envelope::Debezium, Envelope::DebeziumOutbox];
+
+    fn named(name: &str) -> Self {
+        Self::ENVELOPES.into_iter().find(|envelope| envelope.name() == name).map_or(Self::Json, Self::In)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::In(envelope) => envelope.name(),
+        }
+    }
+
+    /// Where it keeps a part of an event.
+    fn places(self, part: &str) -> &'static [&'static str] {
+        match self {
+            Self::Json => &[],
+            Self::In(envelope) => envelope.places(part),
+        }
+    }
 }
 
 /// Which versions must stay answerable.
@@ -120,11 +148,13 @@ impl Stream {
         }
     }
 
-    /// What turns its records into events.
+    /// What turns its records into events. `schemas` are those of the registry, where there is one.
     #[must_use]
-    pub fn decoder(&self) -> Arc<dyn Decode> {
+    pub fn decoder(&self, schemas: Option<Arc<dyn Schemas>>) -> Arc<dyn Decode> {
+        let (mapping, limits) = (self.mapping.clone(), self.event_limits);
         match self.format {
-            Format::Json => Arc::new(JsonDecoder::new(self.mapping.clone(), self.event_limits)),
+            Format::Json => Arc::new(JsonDecoder::new(mapping, limits)),
+            Format::In(envelope) => Arc::new(EnvelopeDecoder::new(envelope, mapping, limits, schemas)),
         }
     }
 
@@ -137,9 +167,7 @@ impl Stream {
             // Both leave the state where it was.
             OnPoison::Quarantine | OnPoison::Halt => "stop",
         };
-        let format = match self.format {
-            Format::Json => "json",
-        };
+        let format = self.format.name();
         let (event, state, depth) =
             (self.event_limits.max_bytes, self.state_bytes_max, self.event_limits.max_depth);
         let text = format!(
@@ -164,8 +192,9 @@ pub(super) fn read(it: Section<'_>) -> Option<Stream> {
     if let Some(topic) = &topic {
         check_topic(it, topic);
     }
-    let mapping = it.section("map", |map| read_mapping(map, topic.as_deref().unwrap_or_default()));
-    let reducer = read_reducer(it);
+    let format = Format::named(&it.choice("format"));
+    let mapping = it.section("map", |map| read_mapping(map, topic.as_deref().unwrap_or_default(), format));
+    let reducer = read_reducer(it, format);
     let tests = match it.given("tests").map(check::parse) {
         Some(Err(found)) => {
             it.problems("tests", found);
@@ -193,10 +222,9 @@ pub(super) fn read(it: Section<'_>) -> Option<Stream> {
         _ => OnPoison::Quarantine,
     };
     check(it, snapshot.strategy, history);
-    let format = read_format(it);
     Some(Stream {
         partitioner,
-        format: format?,
+        format,
         events_max: snapshot.events_max,
         age_ms_max: snapshot.age_ms_max,
         bytes_max: snapshot.bytes_max,
@@ -211,14 +239,17 @@ pub(super) fn read(it: Section<'_>) -> Option<Stream> {
         tests,
         kind: kind?.into(),
         topic: topic?.into(),
-        mapping: mapping?,
+        mapping,
         reducer: reducer?,
     })
 }
 
-fn read_reducer(it: Section<'_>) -> Option<Arc<dyn Reducer>> {
+fn read_reducer(it: Section<'_>, format: Format) -> Option<Arc<dyn Reducer>> {
     let Some(node) = it.given("reducer") else {
-        let hint = "add a preset (`merge`, `replace`, `json-patch`) or rules";
+        if format == Format::In(Envelope::Debezium) {
+            return Some(Arc::new(Preset::Debezium));
+        }
+        let hint = "add a preset (`merge`, `replace`, `json-patch`, `debezium`) or rules";
         it.problem("reducer", "`reducer` is missing", hint);
         return None;
     };
@@ -266,6 +297,10 @@ pub(super) fn check_together(root: Section<'_>) {
             let message = format!("a second stream of type `{kind}`; the first is at {first}");
             it.problem("type", message, "give each stream a type of its own");
         }
+        if text("format").as_deref() == Some(Envelope::Avro.name()) && root.given("registry").is_none() {
+            let message = "`format: avro` without `registry`";
+            it.problem("format", message, "say where schemas are: `registry: { url: … }`");
+        }
         if let Some(topic) = text("topic")
             && let Some(first) = topics.insert(topic.clone(), place("topic"))
         {
@@ -275,44 +310,38 @@ pub(super) fn check_together(root: Section<'_>) {
     });
 }
 
-fn read_format(it: Section<'_>) -> Option<Format> {
-    match it.choice("format").as_str() {
-        "json" => Some(Format::Json),
-        other => {
-            it.problem("format", format!("format `{other}` is not available in this version"), "use `json`");
-            None
-        }
-    }
-}
-
-fn read_mapping(map: Section<'_>, topic: &str) -> Option<Mapping> {
-    let places = |name: &str| -> Places {
-        let mut places = Places::new();
+/// Places that the file names; for parts that it does not name those of the format.
+fn read_mapping(map: Section<'_>, topic: &str, format: Format) -> Mapping {
+    let places = |name: &str| -> Option<Places> {
         if map.given(name).is_none() {
-            return places;
+            let places = format.places(name).iter().map(|place| Place::parse(place, topic));
+            let places = places.map(|place| place.expect("a format's places are places"));
+            return Some(places.collect()).filter(|places: &Places| !places.is_empty());
         }
+        let mut places = Places::new();
         for (text, _) in map.texts(name) {
             match Place::parse(&text, topic) {
                 Ok(place) => places.push(place),
                 Err(why) => map.problem(name, why, "see `map` in docs/CONFIG.md"),
             }
         }
-        places
+        Some(places)
     };
-    let optional = |name: &str| map.given(name).map(|_| places(name));
-    let aggregate_id = places("aggregateId");
-    if map.given("aggregateId").is_none() {
-        map.problem(
-            "aggregateId",
-            "`map.aggregateId` is missing",
-            "say where it is: `key`, or `/some/pointer` into the value",
-        );
-    }
-    let event_type = places("eventType");
-    if map.given("eventType").is_none() {
-        let hint = "say where it is, or give all events one type: `const:Changed`";
-        map.problem("eventType", "`map.eventType` is missing", hint);
-    }
+    let needed = |name: &str, hint: &str| {
+        places(name).unwrap_or_else(|| {
+            map.problem(name, format!("`map.{name}` is missing"), hint);
+            Places::new()
+        })
+    };
+    let mapping = Mapping {
+        aggregate_id: needed("aggregateId", "say where it is: `key`, or `/some/pointer` into the value"),
+        event_type: needed("eventType", "say where it is, or give all events one type: `const:Changed`"),
+        version: places("version"),
+        version_base: map.whole("versionBase"),
+        event_id: places("eventId").unwrap_or_default(),
+        time: places("time").unwrap_or_default(),
+        data: places("data"),
+    };
     if map.given("versionBase").is_some() && map.given("version").is_none() {
         map.problem(
             "versionBase",
@@ -320,15 +349,7 @@ fn read_mapping(map: Section<'_>, topic: &str) -> Option<Mapping> {
             "map `version`, or remove `versionBase`",
         );
     }
-    Some(Mapping {
-        aggregate_id,
-        event_type,
-        version: optional("version"),
-        version_base: map.whole("versionBase"),
-        event_id: places("eventId"),
-        time: places("time"),
-        data: optional("data"),
-    })
+    mapping
 }
 
 /// `snapshot`.

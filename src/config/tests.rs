@@ -132,6 +132,48 @@ fn every_kind_of_problem_of_a_section_is_told_with_its_fix() {
             "f.yaml:1:40: two places for packs: `s3` and `directory`\n  hint: keep one of them",
         ),
         (
+            "blobs: { s3: { accessKey: { fromEnv: SECRET } } }",
+            "f.yaml:1:27: `accessKey` without `secretKey`\n  hint: give both or none",
+        ),
+        (
+            "blobs: { s3: { endpoint: localhost } }",
+            "f.yaml:1:26: `localhost` is not the URL of a store\n  hint: write `https://HOST:PORT` or `http://HOST:PORT`",
+        ),
+        (
+            "blobs: { s3: { endpoint: \"http://me:hunter2@localhost\" } }",
+            "f.yaml:1:26: `endpoint` holds a user or a password\n  hint: \
+             write `https://HOST:PORT`, and `accessKey` and `secretKey` beside it",
+        ),
+        (
+            "blobs: { s3: { prefix: a//b } }",
+            "f.yaml:1:24: `a//b` cannot stand before names\n  hint: \
+             use parts between single `/`, none starting with `.`, 512 bytes in all, as in `prod/orders/`",
+        ),
+        (
+            "blobs: { s3: { bucket: a b } }",
+            "f.yaml:1:24: `a b` cannot be the name of a bucket\n  hint: a bucket has 3 to 63 lower-case letters, digits, `.` and `-`",
+        ),
+        (
+            "index: { scylla: { nodes: [localhost] } }",
+            "f.yaml:1:27: `localhost` is not an address\n  hint: write HOST:PORT, as in `localhost:9042`",
+        ),
+        (
+            "index: { scylla: { keyspace: a-b } }",
+            "f.yaml:1:30: `a-b` cannot be the name of a keyspace\n  hint: use at most 48 letters, digits and `_`",
+        ),
+        (
+            "index: { scylla: { username: me } }",
+            "f.yaml:1:30: `username` without `password`\n  hint: give both or none",
+        ),
+        (
+            "index: { scylla: { password: { fromEnv: SECRET } } }",
+            "f.yaml:1:30: `password` without `username`\n  hint: give both or none",
+        ),
+        (
+            "index: { scylla: { tls: { ca: a.pem } } }",
+            "f.yaml:1:31: `ca` without `enabled: true`\n  hint: enable TLS, or remove `ca`",
+        ),
+        (
             "registry: {}",
             "f.yaml:1:11: `url` is missing\n  hint: add it: base URL of a Confluent-compatible schema registry",
         ),
@@ -155,7 +197,14 @@ fn every_kind_of_problem_of_a_section_is_told_with_its_fix() {
 #[test]
 fn every_kind_of_problem_of_a_stream_is_told_with_its_fix() {
     for (keys, golden) in [
-        ("format: avro", "f.yaml:6:13: format `avro` is not available in this version\n  hint: use `json`"),
+        (
+            "format: avro",
+            "f.yaml:6:13: `format: avro` without `registry`\n  hint: say where schemas are: `registry: { url: … }`",
+        ),
+        (
+            "format: protobuf",
+            "f.yaml:6:13: `protobuf` is not a choice here\n  hint: one of json, avro, cloudevents, debezium, debezium-outbox",
+        ),
         ("onPoison: drop", "f.yaml:6:15: `drop` is not a choice here\n  hint: one of skip, quarantine, halt"),
         (
             "history: 90",
@@ -218,7 +267,7 @@ streams:
         ("3:17", "`x` is not an address"),
         ("5:11", "a type has no `/`, no blanks and at most 200 bytes"),
         ("5:5", "`topic` is missing"),
-        ("6:13", "format `avro` is not available in this version"),
+        ("6:13", "`format: avro` without `registry`"),
         ("7:15", "`drop` is not a choice here"),
         ("8:25", "`nowhere` is none of key"),
         ("8:10", "`map.eventType` is missing"),
@@ -239,6 +288,59 @@ streams:
         .filter_map(|line| line.strip_prefix("f.yaml:")?.split(':').next()?.parse().ok())
         .collect();
     assert!(lines.is_sorted(), "{found}");
+}
+
+#[test]
+fn a_format_brings_the_places_it_knows_and_the_file_replaces_them_one_by_one() {
+    let stream = |keys: &str| {
+        let text = format!("streams:\n  - {{ type: order, topic: orders, {keys} }}\n");
+        loaded(&text, &[], &[]).streams[0].clone()
+    };
+    let mapping = |keys: &str| stream(keys).mapping.to_string();
+    assert_eq!(
+        mapping("format: cloudevents, reducer: replace"),
+        "id header:\"ce_subject\" | key\ntype header:\"ce_type\"\nevent header:\"ce_id\"\ntime header:\"ce_time\"\n"
+    );
+    assert_eq!(
+        mapping("format: cloudevents, map: { aggregateId: /order, data: /body }, reducer: replace"),
+        "id value:\"/order\"\ntype header:\"ce_type\"\nevent header:\"ce_id\"\ntime header:\"ce_time\"\ndata value:\"/body\"\n"
+    );
+    assert_eq!(
+        mapping("format: debezium-outbox, reducer: merge"),
+        "id key\ntype header:\"eventType\" | header:\"type\"\nevent header:\"id\"\ntime \n"
+    );
+    let rows = stream("format: debezium");
+    assert_eq!(
+        rows.mapping.to_string(),
+        "id key\ntype value:\"/op\"\nevent \ntime value:\"/source/ts_ms\" | value:\"/ts_ms\"\n"
+    );
+    assert_eq!(rows.reducer.fingerprint_text(), "debezium");
+    let same = "format: json, map: { aggregateId: key, eventType: /op, time: [/source/ts_ms, /ts_ms] }";
+    assert_ne!(rows.fingerprint(), stream(&format!("{same}, reducer: debezium")).fingerprint());
+}
+
+#[test]
+fn a_registry_is_a_plain_url_and_perhaps_a_login() {
+    let text = |registry: &str| format!("registry: {{ {registry} }}\n{STREAM}");
+    let config =
+        loaded(&text("url: \"http://r:8081/\", username: u, password: { fromEnv: SECRET }"), &[], &[]);
+    let registry = config.registry.clone().expect("it is there");
+    assert_eq!(registry.url, "http://r:8081");
+    assert_eq!(
+        registry.login.as_ref().map(|(user, secret)| (&**user, secret.reveal())),
+        Some(("u", "hunter3"))
+    );
+    let shown = format!("{config:?}{}", show(&config));
+    assert!(!shown.contains("hunter"), "{shown}");
+    for (registry, says) in [
+        ("url: r", "not the plain URL"),
+        ("url: \"http://me:hunter2@r\"", "not the plain URL"),
+        ("url: \"http://r\", username: u", "`username` without `password`"),
+        ("url: \"http://r\", password: hunter2", "`password` without `username`"),
+    ] {
+        let found = problems(&text(registry), &[], &[]);
+        assert!(found.contains(says) && !found.contains("hunter"), "{found}");
+    }
 }
 
 #[test]
@@ -338,6 +440,50 @@ fn secrets_are_read_and_never_printed() {
         &[],
     );
     assert!(found.contains("did you mean `brokers`") && !found.contains("hunter"), "{found}");
+}
+
+#[test]
+fn the_keys_of_a_bucket_are_secrets() {
+    let text =
+        format!("blobs:\n  s3:\n    accessKey: hunter7\n    secretKey: {{ fromEnv: SECRET }}\n{STREAM}");
+    let given = |config: &Config| match &config.blobs {
+        Blobs::S3(S3 { keys: Some((access, secret)), .. }) => [access.reveal(), secret.reveal()].join(" "),
+        other => panic!("{other:?}"),
+    };
+    let config = loaded(&text, &[], &[]);
+    assert_eq!(given(&config), "hunter7 hunter3");
+    assert_eq!(
+        config.warnings(),
+        ["f.yaml:3:16: `accessKey` stands in the file: write `{ fromFile: PATH }` or `{ fromEnv: NAME }`"]
+    );
+    let (debug, shown) = (format!("{config:?}"), show(&config));
+    assert!(!debug.contains("hunter") && !shown.contains("hunter"), "{debug}\n{shown}");
+    let lines = "    accessKey: \"***\"  # file:3\n    secretKey: {\"fromEnv\":\"SECRET\"}  # file:4\n";
+    assert!(shown.contains(lines), "{shown}");
+    let env =
+        [("SNAPFOLD__BLOBS__S3__ACCESS_KEY", "#hunter8"), ("SNAPFOLD__BLOBS__S3__SECRET_KEY", "[hunter9")];
+    let config = loaded(STREAM, &env, &[]);
+    assert_eq!((given(&config).as_str(), config.warnings()), ("#hunter8 [hunter9", &[][..]));
+    // A password in a URL is not shown where it is refused.
+    let endpoint = "blobs: { s3: { endpoint: \"http://me:hunter2@localhost\" } }";
+    assert!(!problems(&format!("{endpoint}\n{STREAM}"), &[], &[]).contains("hunter"));
+}
+
+#[test]
+fn the_password_of_a_cluster_is_a_secret() {
+    let scylla = "username: me\n    password: hunter7\n    tls: { enabled: true, ca: a.pem }";
+    let config = loaded(&format!("index:\n  scylla:\n    {scylla}\n{STREAM}"), &[], &[]);
+    let Index::Scylla(Scylla { login: Some((user, password)), tls, .. }) = &config.index else {
+        panic!("{:?}", config.index)
+    };
+    assert_eq!((user.as_str(), password.reveal()), ("me", "hunter7"));
+    assert_eq!(tls, &Some(Tls { ca: Some("a.pem".into()) }));
+    let warned =
+        "f.yaml:4:15: `password` stands in the file: write `{ fromFile: PATH }` or `{ fromEnv: NAME }`";
+    assert_eq!(config.warnings(), [warned]);
+    let (debug, shown) = (format!("{config:?}"), show(&config));
+    assert!(!debug.contains("hunter") && !shown.contains("hunter"), "{debug}\n{shown}");
+    assert!(shown.contains("    password: \"***\"  # file:4\n"), "{shown}");
 }
 
 #[test]

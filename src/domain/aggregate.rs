@@ -308,7 +308,8 @@ impl Rules {
         let mark = aggregate.quarantine.as_ref();
         let stands_still = mark.is_some_and(|mark| mark.offset <= decoded.record.offset)
             && !mutant(Mutant::RepeatsNotRefused);
-        let repeats = self.is_old(aggregate, version) || self.is_repeated(aggregate, decoded);
+        let is_echo = aggregate.is_deleted() && decoded.content.as_ref().is_ok_and(|event| event.is_echo);
+        let repeats = is_echo || self.is_old(aggregate, version) || self.is_repeated(aggregate, decoded);
         if repeats && !stands_still { Some(Folded::Duplicate) } else { self.refused(aggregate, decoded) }
     }
 
@@ -375,7 +376,7 @@ impl Rules {
         };
         // The limit is on the exact length. It is measured, and the state kept to go back to, only where the
         // bound, made exact first, leaves the possibility that this event passes it.
-        let event_bytes = decoded.record.bytes();
+        let event_bytes = decoded.record.bytes() + event.extra_bytes;
         let most = |tree: &Tree| {
             let growth = self.reducer.growth_bound(tree.json_bytes(), event_bytes, &view);
             tree.json_bytes().saturating_add(growth)

@@ -1,10 +1,13 @@
 //! Events: what a decoder makes of a record, and the port that decoders of every format implement.
 
 use super::ids::{Digest, Timestamp, Version};
+use super::outcome::PortResult;
 use super::poison::Poison;
 use super::record::RawRecord;
 use super::value::Value;
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 /// One decoded event.
@@ -22,7 +25,14 @@ pub struct Event {
     pub time: Timestamp,
     /// What the reducer reads; null for a tombstone.
     pub data: Value,
+    /// Bytes by which its JSON text may be longer than the record, from above: 0 where the record is JSON.
+    pub extra_bytes: usize,
+    /// A tombstone that the source writes after each deletion: to a deleted aggregate it says nothing new.
+    pub is_echo: bool,
 }
+
+/// What a decoder waits for before it can decode, as [`Decode::prepare`] says.
+pub type Preparing<'a> = Pin<Box<dyn Future<Output = PortResult<()>> + Send + 'a>>;
 
 /// What became of one record.
 #[derive(Clone, Debug)]
@@ -54,6 +64,14 @@ pub struct Undecoded {
 
 /// Turns records of one format into events. Pure: the same record gives the same event for ever.
 pub trait Decode: Send + Sync + fmt::Debug {
+    /// Fetches what decoding these records takes beside them, as schemas; none where nothing is missing, as
+    /// always for formats whose records say all. Whoever decodes records has prepared them: what cannot be
+    /// had is a failure of a port, which passes, and never poison, which would stay.
+    fn prepare<'a>(&'a self, records: &mut dyn Iterator<Item = &RawRecord>) -> Option<Preparing<'a>> {
+        let _ = records;
+        None
+    }
+
     /// Decodes one record; whatever is wrong with it is in the answer.
     fn decode(&self, record: RawRecord) -> Decoded;
 

@@ -40,6 +40,8 @@ struct Known {
     answer: Option<(LogBounds, Instant)>,
     asked: Question,
     answered: Question,
+    /// Only answers to later questions count.
+    doubted: Question,
     /// One past the records that were handed out between a question and the next one; oldest first.
     handed_out: Vec<(Question, i64)>,
     /// Highest leader epoch of a record.
@@ -52,7 +54,14 @@ pub(super) struct Bounds(Mutex<Known>);
 
 impl Bounds {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Known { answer: None, asked: 0, answered: 0, handed_out: Vec::new(), epoch: -1 }))
+        Self(Mutex::new(Known {
+            answer: None,
+            asked: 0,
+            answered: 0,
+            doubted: 0,
+            handed_out: Vec::new(),
+            epoch: -1,
+        }))
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -61,7 +70,9 @@ impl Bounds {
 
     /// The bounds, if they are fresh enough.
     pub(super) fn fresh(&self) -> Option<LogBounds> {
-        let (_, read_at) = self.known().answer?;
+        let known = self.known();
+        let (_, read_at) = known.answer.filter(|_| known.answered > known.doubted)?;
+        drop(known);
         let is_stale = now().duration_since(read_at) > Duration::from_millis(STALE_MS_MAX);
         if is_stale { None } else { self.last() }
     }
@@ -90,6 +101,12 @@ impl Bounds {
             known.handed_out.remove(0);
             known.handed_out[0].1 = known.handed_out[0].1.max(end.0);
         }
+    }
+
+    /// What is known may be out of date: the brokers must be asked again.
+    pub(super) fn doubt(&self) {
+        let mut known = self.known();
+        known.doubted = known.asked;
     }
 
     /// The brokers are about to be asked.
@@ -381,6 +398,19 @@ mod tests {
         assert_eq!(end(&bounds), 15);
         bounds.answered(second, answer(13, 1));
         assert_eq!(end(&bounds), 15, "a late answer to an early question is no news");
+    }
+
+    #[test]
+    fn after_a_doubt_only_an_answer_to_a_later_question_counts() {
+        let bounds = Bounds::new();
+        bounds.answered(bounds.ask(), answer(10, 1));
+        let open = bounds.ask();
+        bounds.doubt();
+        assert_eq!(bounds.fresh(), None);
+        bounds.answered(open, answer(11, 1));
+        assert_eq!(bounds.fresh(), None, "it was asked before");
+        bounds.answered(bounds.ask(), answer(12, 2));
+        assert_eq!(bounds.fresh(), Some(answer(12, 2)));
     }
 
     #[test]

@@ -15,6 +15,8 @@
 //! | `producer.rs`, `dead_letter.rs` | writing records: for `dev`, for tests, for a topic of dead letters |
 //! | `broker.rs` | `MockBroker`: librdkafka's mock cluster |
 //! | `failure.rs` | librdkafka's errors as outcomes; its log lines as ours |
+//! | `registry/` | schemas: fetching them, compiled and kept |
+//! | `prepared/` | the ports again, handing on only what can be decoded |
 //! | `ffi.rs` | the calls that the crate `rdkafka` does not wrap; the only unsafe code |
 
 #[cfg(feature = "runtime")]
@@ -36,11 +38,15 @@ mod log;
 #[cfg(feature = "runtime")]
 mod mailbox;
 #[cfg(feature = "runtime")]
+mod prepared;
+#[cfg(feature = "runtime")]
 mod producer;
 #[cfg(feature = "runtime")]
 mod queue;
 #[cfg(feature = "runtime")]
 mod reader;
+#[cfg(feature = "runtime")]
+pub mod registry;
 #[cfg(feature = "runtime")]
 mod settings;
 #[cfg(feature = "runtime")]
@@ -52,6 +58,8 @@ pub use broker::{MockBroker, MockFailure, MockRequest};
 pub use consumer::{Consumer, Tallies};
 #[cfg(feature = "runtime")]
 pub use dead_letter::DeadLetterTopic;
+#[cfg(feature = "runtime")]
+pub use prepared::{Gate, Parked, PreparedGroup, PreparedLog};
 #[cfg(feature = "runtime")]
 pub use producer::{Delivery, Outgoing, Producer, ProducerSettings};
 #[cfg(feature = "runtime")]

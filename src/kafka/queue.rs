@@ -9,7 +9,7 @@
 //! *What may leak*: nothing; whoever holds a `Records`, the queue is dropped when the partition is given up.
 
 use super::bounds::Bounds;
-use super::failure::{Effect, outcome};
+use super::failure::{Effect, now, outcome};
 use super::ffi;
 use crate::domain::ids::{Offset, Timestamp};
 use crate::domain::outcome::{PortError, PortResult};
@@ -24,7 +24,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::error;
 
 /// Topic and partition.
@@ -32,6 +32,11 @@ pub(super) type Key = (Arc<str>, i32);
 
 /// Bytes of keys, values and headers that one batch may hold; its last record may exceed it.
 const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// A pause after which records may be those of another topic of the same name: to delete and create one takes
+/// the client a new look at the metadata, which it does not take within this. Nothing else tells of it, and a
+/// record does not say which topic it is of. So the brokers are asked which one there is now.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A record, copied from librdkafka's memory. One that is kept would pin the whole response it came in.
 ///
@@ -52,6 +57,8 @@ struct State<C: ConsumerContext + 'static> {
     queue: Option<PartitionQueue<C>>,
     failed: Option<PortError>,
     next: Offset,
+    /// When records were handed out last.
+    handed_out_at: Instant,
 }
 
 /// The queue of one assigned partition, from one opening to the next.
@@ -68,7 +75,7 @@ impl<C: ConsumerContext + 'static> Slot<C> {
         let waker = Arc::new(AtomicWaker::new());
         let called = Arc::clone(&waker);
         queue.set_nonempty_callback(move || called.wake());
-        let state = Mutex::new(State { queue: Some(queue), failed: None, next: from });
+        let state = Mutex::new(State { queue: Some(queue), failed: None, next: from, handed_out_at: now() });
         Self { key, state, waker, bounds }
     }
 
@@ -124,6 +131,10 @@ impl<C: ConsumerContext + 'static> Slot<C> {
             }
         }
         if let Some(last) = records.last() {
+            if now().duration_since(state.handed_out_at) >= PAUSE {
+                self.bounds.doubt();
+            }
+            state.handed_out_at = now();
             self.bounds.handed_out(last.offset.next(), last.leader_epoch);
             return Some(Ok(records));
         }

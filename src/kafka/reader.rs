@@ -47,6 +47,10 @@ impl ClientContext for ReaderContext {
 
     fn error(&self, error: KafkaError, reason: &str) {
         log_error(&error, reason);
+        // That all brokers are down is told after each reason why, and tells less.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            return;
+        }
         reason.clone_into(&mut self.reason.lock().expect("no panic while the reason is held"));
     }
 }
@@ -60,7 +64,7 @@ impl ReaderContext {
         let reason = self.reason.lock().expect("no panic while the reason is held");
         let advice = if reason.contains("uthentication") {
             "check `sasl.*` and `security.protocol` of the Kafka properties"
-        } else if reason.contains("SSL handshake failed") {
+        } else if reason.contains("SSL routines") {
             "check `ssl.*` and `security.protocol` of the Kafka properties"
         } else {
             return None;

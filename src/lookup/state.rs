@@ -144,7 +144,7 @@ impl Lookup {
         Ok(Answer { aggregate, head_version, partition, lineage, source, provenance })
     }
 
-    /// The same; none where damage keeps anyone from knowing it. A moment before it is answered all the same.
+    /// The same; none where damage, or a log that has forgotten too much, keeps anyone from knowing it. A moment before it is answered all the same.
     pub(super) async fn head_if_readable(
         &self,
         log: &PartitionKey,
@@ -156,6 +156,7 @@ impl Lookup {
         match self.head_of(log, key, owner, base, freshness).await {
             Ok(head) => Ok(Some(head)),
             Err(Refusal::Failed(error)) if error.kind == ErrorKind::Corrupt => Ok(None),
+            Err(Refusal::HistoryGone { .. }) => Ok(None),
             Err(refusal) => Err(refusal),
         }
     }

@@ -174,7 +174,7 @@ impl Check<'_> {
                 let body = packs.increment(row).await;
                 drop(turn);
                 match body {
-                    Ok(body) => self.increment(body, row.from_version, row.version),
+                    Ok(body) => self.increment(body, row.from_version, row.version).await,
                     Err(error) => self.damaged(row.version, error).await,
                 }
             }
@@ -210,7 +210,7 @@ impl Check<'_> {
             let body = self.lookup.reader().packs.entry(self.log, self.key, entry).await;
             drop(turn);
             match body {
-                Ok(body) => self.increment(body, entry.from, entry.upto)?,
+                Ok(body) => self.increment(body, entry.from, entry.upto).await?,
                 Err(error) => self.damaged(entry.upto, error).await?,
             }
         }
@@ -218,12 +218,13 @@ impl Check<'_> {
     }
 
     /// Events that a record says are those of `from + 1 ..= upto`.
-    fn increment(&mut self, body: IncrementBody, from: Version, upto: Version) -> Asked<()> {
+    async fn increment(&mut self, body: IncrementBody, from: Version, upto: Version) -> Asked<()> {
         self.count(body.events.len().max(1))?;
         if !body.events.iter().map(|event| event.version.0).eq(from.0 + 1..=upto.0) {
             self.found("corrupt", upto, "an increment does not hold the versions that its row names");
             return Ok(());
         }
+        self.lookup.reader().prepare(&body.events).await?;
         for event in body.events {
             let (version, skipped) = (event.version, event.skipped);
             let decoded = self.lookup.reader().decoder.decode(event.record);

@@ -30,6 +30,7 @@ use crate::domain::event::Decode;
 use crate::domain::ids::{AggregateKey, Offset, PackId, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::{EntryRef, Epochs, LiveCheckpoint, Loaded, reach};
+use crate::domain::record::StoredEvent;
 use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
 use crate::kafka::{Log, LogBounds};
 use crate::store::checkpoints::Held;
@@ -40,6 +41,7 @@ use assemble::Assembly;
 use futures_util::future::{BoxFuture, FutureExt};
 use piece::Piece;
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -193,6 +195,23 @@ impl View<LiveCheckpoint> {
 }
 
 impl Reconstructor {
+    /// Fetches what decoding these events takes. Records of the log have been prepared by whoever reads it.
+    ///
+    /// # Errors
+    /// `Unavailable` where that cannot be had now.
+    pub fn prepare<'a>(
+        &'a self,
+        events: &[StoredEvent],
+    ) -> impl Future<Output = Result<()>> + Send + use<'a> {
+        let preparing = self.decoder.prepare(&mut events.iter().map(|event| &event.record));
+        async move {
+            match preparing {
+                None => Ok(()),
+                Some(preparing) => preparing.await.map_err(|error| unavailable("fetch a schema", &error)),
+            }
+        }
+    }
+
     /// What rest holds of an aggregate, for its owner: folded as far as rows and `pending` reach, without the
     /// log from `limit` (the first event that its owner will fold) on.
     ///

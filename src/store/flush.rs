@@ -112,6 +112,12 @@ pub struct Written {
     pub checkpoint_bytes: AtomicU64,
     /// Flushes and checkpoints given up.
     pub abandoned: AtomicU64,
+    /// Objects of any kind, dictionaries among them: one acknowledged PUT each.
+    pub objects: AtomicU64,
+    /// Bytes of these objects.
+    pub object_bytes: AtomicU64,
+    /// Acknowledged rows of any kind but dead letters and owners.
+    pub rows: AtomicU64,
     /// Of the snapshots' records, the full ones.
     pub full: Sizes,
     /// Of the snapshots' records, the increments.
@@ -200,7 +206,10 @@ impl SnapshotStore {
             let blob = self.put_object(&name, candidate.bytes());
             let row = self.index.put_dictionary(candidate.id(), candidate.bytes().into());
             match future::join(blob, row).await {
-                (Ok(()), Ok(())) => dictionaries.activate(&of, candidate),
+                (Ok(()), Ok(())) => {
+                    self.written.rows.fetch_add(1, Ordering::Relaxed);
+                    dictionaries.activate(&of, candidate);
+                }
                 (Err(PortError::Permanent(_)), _) | (_, Err(PortError::Permanent(_))) => {
                     dictionaries.give_up(&of, &candidate);
                 }
@@ -272,7 +281,9 @@ impl SnapshotStore {
             }
         }
         // Before the first row: whoever sees a row will not list its aggregate again.
-        together(self.listings(flushes, started)).await?;
+        let listings = self.listings(flushes, started);
+        let listed = listings.len() as u64;
+        together(listings).await?;
         if mutant(Mutant::FirstRowAckIsEnough) {
             rows.sort_by_key(|(_, row)| row.kind);
             rows.truncate(1);
@@ -297,6 +308,7 @@ impl SnapshotStore {
         self.written.raw_bytes.fetch_add(totals.0, Ordering::Relaxed);
         self.written.stored_bytes.fetch_add(totals.1, Ordering::Relaxed);
         self.written.snapshots.fetch_add(totals.2, Ordering::Relaxed);
+        self.written.rows.fetch_add(listed + totals.2, Ordering::Relaxed);
         self.written.packs.fetch_add(packs.len() as u64, Ordering::Relaxed);
         let pack_bytes = packs.iter().map(|(pack, _)| pack.bytes.len() as u64).sum();
         self.written.pack_bytes.fetch_add(pack_bytes, Ordering::Relaxed);
@@ -374,7 +386,9 @@ impl SnapshotStore {
             };
             Box::pin(self.until_acked(started, "write a checkpoint row", put))
         });
-        together(writes.collect()).await
+        together(writes.collect()).await?;
+        self.written.rows.fetch_add(acked as u64, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Writes provisional rows again until they are acknowledged: however long it takes, because until then
@@ -384,6 +398,7 @@ impl SnapshotStore {
             while self.index.put_snapshot(row.clone()).await.is_err() {
                 self.clock.sleep(self.limits.retry_ms).await;
             }
+            self.written.rows.fetch_add(1, Ordering::Relaxed);
         };
         stream::iter(rows).for_each_concurrent(WRITES_AT_ONCE, write).await;
     }
@@ -404,7 +419,9 @@ impl SnapshotStore {
     /// `Unavailable`: nothing is certain about it.
     pub async fn put_watermark(&self, row: WatermarkRow) -> Result<()> {
         let put = self.index.put_watermark(row).await;
-        put.map_err(|error| crate::store::unavailable("write the low watermark", &error))
+        put.map_err(|error| crate::store::unavailable("write the low watermark", &error))?;
+        self.written.rows.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     fn put_pack<'a>(&'a self, pack: &'a Encoded) -> BoxFuture<'a, PortResult<()>> {
@@ -417,14 +434,15 @@ impl SnapshotStore {
                 // Our own earlier try, or it is not ours: only equal bytes count.
                 Err(PortError::Exists) => {
                     let there = self.packs.blobs.get_range(name, 0, bytes.len() as u64 + 1).await?;
-                    if there == bytes {
-                        Ok(())
-                    } else {
-                        Err(PortError::Permanent(format!("`{name}` holds other bytes")))
+                    if there != bytes {
+                        return Err(PortError::Permanent(format!("`{name}` holds other bytes")));
                     }
                 }
-                other => other,
+                other => other?,
             }
+            self.written.objects.fetch_add(1, Ordering::Relaxed);
+            self.written.object_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            Ok(())
         })
     }
 

@@ -80,7 +80,7 @@ pub(crate) fn story(seed: u64, events: usize, partitions: i32, padding: usize) -
 
 /// A state is that of the version it names, which is not later than the one asked for; everything else is a
 /// refusal that says so.
-fn judge_meanwhile(ledger: &Ledger, question: &Question, reply: &Reply) -> Result<bool, String> {
+pub(crate) fn judge_meanwhile(ledger: &Ledger, question: &Question, reply: &Reply) -> Result<bool, String> {
     if reply.status == 200 {
         let version = reply.json()["version"].as_u64().unwrap_or(0);
         let Expected::State(answer) = &question.expected else { return Err("a state".to_owned()) };
@@ -105,15 +105,15 @@ fn judge_meanwhile(ledger: &Ledger, question: &Question, reply: &Reply) -> Resul
 }
 
 #[derive(Default, Debug)]
-struct Meanwhile {
-    right: u64,
-    refused: u64,
-    unreachable: u64,
-    wrong: Vec<String>,
+pub(crate) struct Meanwhile {
+    pub(crate) right: u64,
+    pub(crate) refused: u64,
+    pub(crate) unreachable: u64,
+    pub(crate) wrong: Vec<String>,
 }
 
 /// Ends the asking, also where something panics.
-struct Ends<'a>(&'a AtomicBool);
+pub(crate) struct Ends<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for Ends<'_> {
     fn drop(&mut self) {
@@ -122,7 +122,7 @@ impl Drop for Ends<'_> {
 }
 
 /// Asks about random versions and times until it is told to stop.
-fn ask_meanwhile(ledger: &Ledger, url: &Mutex<String>, is_over: &AtomicBool) -> Meanwhile {
+pub(crate) fn ask_meanwhile(ledger: &Ledger, url: &Mutex<String>, is_over: &AtomicBool) -> Meanwhile {
     let (mut dice, mut seen) = (Dice(77), Meanwhile::default());
     let ids: Vec<&str> = ledger.aggregates().collect();
     let mut api = Api::new("");

@@ -11,6 +11,7 @@
     reason = "the whole file tree is tests, and they wait for threads and processes in real time"
 )]
 
+mod avro;
 mod bad_input;
 mod bench;
 mod dev;

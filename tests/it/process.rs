@@ -164,6 +164,16 @@ impl Program {
         self.signal("-INT");
     }
 
+    /// Stops it where it is, as a pause of the machine does.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
     /// SIGKILL, and waits until it is gone.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();

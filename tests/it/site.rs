@@ -58,31 +58,87 @@ pub(crate) struct Site {
     topic: String,
 }
 
+/// Where rows and packs are kept.
+#[derive(Clone, Copy)]
+enum Stores {
+    Embedded,
+    Cluster,
+}
+
+impl Stores {
+    /// `path` names a file of the site.
+    fn configuration(self, path: &dyn Fn(&str) -> String) -> String {
+        match self {
+            Self::Embedded => format!(
+                "index: {{ embedded: {{ path: \"{}\" }} }}\nblobs: {{ directory: {{ path: \"{}\" }} }}",
+                path("index"),
+                path("blobs")
+            ),
+            Self::Cluster => {
+                let secrets = [("password", "cassandra"), ("access", "snapfold"), ("secret", "secretsecret")];
+                secrets.iter().for_each(|(name, text)| std::fs::write(path(name), text).unwrap());
+                let (node, endpoint) =
+                    (crate::servers::start("cassandra"), crate::servers::start("seaweedfs"));
+                let name = crate::servers::unique("it");
+                let bucket = name.replace('_', "-");
+                format!(
+                    "index: {{ scylla: {{ nodes: [\"{node}\"], keyspace: {name}, replicationFactor: 1, username: cassandra, \
+                     password: {{ fromFile: \"{}\" }} }} }}\n\
+                     blobs: {{ s3: {{ bucket: {bucket}, endpoint: \"{endpoint}\", pathStyle: true, \
+                     accessKey: {{ fromFile: \"{}\" }}, secretKey: {{ fromFile: \"{}\" }} }} }}",
+                    path("password"),
+                    path("access"),
+                    path("secret")
+                )
+            }
+        }
+    }
+}
+
 impl Site {
     /// `streams` is the configuration without brokers and stores; `more` is added to it.
     pub(crate) fn new(streams: &str, more: &str, topic: &str, partitions: i32) -> Self {
         let broker = MockBroker::start(&[(topic, partitions)]).unwrap();
         let brokers = broker.bootstrap().to_owned();
-        Self::on(Some(broker), &brokers, (&brokers, &[]), &format!("{streams}\n{more}"), topic)
+        Self::on(
+            Some(broker),
+            &brokers,
+            (&brokers, &[]),
+            &format!("{streams}\n{more}"),
+            topic,
+            Stores::Embedded,
+        )
     }
 
     /// The same on the real broker, which has the topic already.
     pub(crate) fn on_kafka(streams: &str, more: &str, topic: &str) -> Self {
         let (plain, _) = crate::servers::kafka();
-        Self::on(None, &plain, (&plain, &[]), &format!("{streams}\n{more}"), topic)
+        Self::on(None, &plain, (&plain, &[]), &format!("{streams}\n{more}"), topic, Stores::Embedded)
     }
 
     /// The same, where workers use the broker's secure address with these properties.
     pub(crate) fn secured(streams: &str, topic: &str, properties: &[(&str, &str)]) -> Self {
         let (plain, secure) = crate::servers::kafka();
-        Self::on(None, &plain, (&secure, properties), streams, topic)
+        Self::on(None, &plain, (&secure, properties), streams, topic, Stores::Embedded)
     }
 
     /// The same on the plain address.
     pub(crate) fn tuned(streams: &str, topic: &str, properties: &[(&str, &str)]) -> Self {
         let (plain, _) = crate::servers::kafka();
         let streams = format!("{streams}\ncheckpoint: {{ interval: 300ms }}");
-        Self::on(None, &plain, (&plain, properties), &streams, topic)
+        Self::on(None, &plain, (&plain, properties), &streams, topic, Stores::Embedded)
+    }
+
+    /// Everything real: Kafka, Cassandra and SeaweedFS, with a keyspace and a bucket of its own. Several workers
+    /// may run at once.
+    pub(crate) fn cluster(streams: &str, more: &str, topic: &str) -> Self {
+        let (plain, _) = crate::servers::kafka();
+        let streams = format!("{streams}\n{more}");
+        let site = Self::on(None, &plain, (&plain, &[]), &streams, topic, Stores::Cluster);
+        let config = site.folder.path().join("config.yaml").display().to_string();
+        let ended = Program::start(&["migrate", "--config", &config]).end();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        site
     }
 
     /// Events are written to `brokers`; workers use the other address, with more properties.
@@ -92,18 +148,19 @@ impl Site {
         (workers, properties): (&str, &[(&str, &str)]),
         streams: &str,
         topic: &str,
+        stores: Stores,
     ) -> Self {
         let producer = Producer::start(&ProducerSettings::new(brokers)).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
-        let (index, blobs, group) = (path("index"), path("blobs"), crate::servers::unique("it"));
+        let (stores, group) = (stores.configuration(&path), crate::servers::unique("it"));
         let quick = [("session.timeout.ms", "2000"), ("heartbeat.interval.ms", "200")];
         let properties = quick.iter().chain(properties);
         let properties: String =
             properties.map(|(name, value)| format!("    {name}: \"{value}\"\n")).collect();
         let config = format!(
             "{streams}\nkafka:\n  brokers: \"{workers}\"\n  group: {group}\n  properties:\n{properties}\
-             index: {{ embedded: {{ path: \"{index}\" }} }}\nblobs: {{ directory: {{ path: \"{blobs}\" }} }}\nhttp: {{ listen: \"127.0.0.1:0\", admin: \"127.0.0.1:0\" }}\n"
+             {stores}\nhttp: {{ listen: \"127.0.0.1:0\", admin: \"127.0.0.1:0\" }}\n"
         );
         std::fs::write(folder.path().join("config.yaml"), config).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -182,11 +239,21 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
 
 /// Waits until so many records are folded, and, if asked, covered by snapshots and checkpoints.
 pub(crate) fn settled(api: &Api, records: u64, is_covered: bool) {
+    all_settled(std::slice::from_ref(api), records, is_covered);
+}
+
+/// The same for workers that share the partitions.
+pub(crate) fn all_settled(apis: &[Api], records: u64, is_covered: bool) {
     until("everything folded", || {
-        let Ok(reply) = api.get("/readyz?verbose=true") else { return false };
-        let body = reply.json();
-        let Some(partitions) = body["partitions"].as_array() else { return false };
-        let sum = |name: &str| partitions.iter().map(|one| one[name].as_u64().unwrap_or(0)).sum::<u64>();
-        sum("position") == records && (!is_covered || sum("lowWatermark") == records)
+        let (mut position, mut low_watermark) = (0, 0);
+        for api in apis {
+            let Ok(reply) = api.get("/readyz?verbose=true") else { return false };
+            let body = reply.json();
+            let Some(partitions) = body["partitions"].as_array() else { return false };
+            let sum = |name: &str| partitions.iter().map(|one| one[name].as_u64().unwrap_or(0)).sum::<u64>();
+            position += sum("position");
+            low_watermark += sum("lowWatermark");
+        }
+        position == records && (!is_covered || low_watermark == records)
     });
 }

@@ -27,7 +27,7 @@ seaweedfs_start() {
   launch seaweedfs "$installed/seaweedfs/bin/weed" server -ip=127.0.0.1 -ip.bind=127.0.0.1 -dir="$dir/data" \
     -master.port="${ports[0]}" -master.port.grpc="${ports[1]}" -volume.port="${ports[2]}" \
     -volume.port.grpc="${ports[3]}" -filer -filer.port="${ports[4]}" -filer.port.grpc="${ports[5]}" \
-    -s3 -s3.port="${ports[6]}" -s3.port.grpc="${ports[7]}" -s3.port.iceberg=0 -s3.config="$dir/s3.json" \
+    -s3 -s3.port="${ports[6]}" -s3.port.grpc="${ports[7]}" -s3.port.iceberg=0 -s3.port.lance=0 -s3.config="$dir/s3.json" \
     -volume.max=20 -master.volumeSizeLimitMB=256 -master.telemetry=false
   await seaweedfs 60 curl -s -o /dev/null "$(cat "$dir/address")/"
 }

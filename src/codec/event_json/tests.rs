@@ -1,7 +1,10 @@
 //! What becomes of records: each case is one rule of API.md sections 2 and 4.1.
 
 use super::*;
-use crate::domain::ids::Offset;
+use crate::domain::ids::{Offset, Version};
+use crate::domain::mapping::Place;
+use crate::domain::moment;
+use crate::domain::reducer::TOMBSTONE;
 
 fn places(texts: &[&str]) -> Vec<Place> {
     texts.iter().map(|text| Place::parse(text, "orders").expect("a place")).collect()

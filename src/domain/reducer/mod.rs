@@ -89,14 +89,10 @@ pub trait Reducer: Send + Sync + Debug {
 /// All problems, each with its place and a hint.
 pub fn parse(node: &Node) -> Result<Arc<dyn Reducer>, Vec<Problem>> {
     const PRESETS: &str =
-        "presets are `merge`, `replace` and `json-patch`; rules are a mapping of `init` and `on`";
+        "presets are `merge`, `replace`, `json-patch` and `debezium`; rules are a mapping of `init` and `on`";
     match &node.kind {
         NodeKind::String { text, .. } => match Preset::named(text) {
             Some(preset) => Ok(Arc::new(preset)),
-            None if &**text == "debezium" => {
-                let message = "the `debezium` reducer is not available yet";
-                Err(vec![Problem::new(node.span, message, PRESETS)])
-            }
             None => Err(vec![Problem::new(node.span, format!("`{text}` is not a reducer"), PRESETS)]),
         },
         NodeKind::Mapping(_) => Ok(Arc::new(Rules::parse(node)?)),

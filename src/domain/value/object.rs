@@ -152,6 +152,12 @@ impl Object {
         (&mut member.value, found.is_none())
     }
 
+    /// Appends a member whose name is not there yet, which the caller knows.
+    pub(crate) fn push_new(&mut self, name: Text, value: Value) {
+        debug_assert!(!self.contains_key(&name), "a name twice");
+        self.push(name, value);
+    }
+
     /// Appends a member whose name is new and returns its slot.
     fn push(&mut self, name: Text, value: Value) -> usize {
         let slot = self.slots.len();

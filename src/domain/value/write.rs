@@ -213,7 +213,7 @@ fn is_plain(bytes: &[u8]) -> bool {
 }
 
 /// Length of a string in quotes, with its escapes.
-pub(in crate::domain) fn string_len(text: &str) -> usize {
+pub(crate) fn string_len(text: &str) -> usize {
     if is_plain(text.as_bytes()) {
         return 2 + text.len();
     }

@@ -149,6 +149,8 @@ fn an_event_shows_its_data_as_written_and_bytes_that_are_no_text_marked() {
         event_id: None,
         time: Timestamp(8),
         data,
+        extra_bytes: 0,
+        is_echo: false,
     };
     let body = members(|body| event(body, "orders", &view(Ok(content), false)));
     for part in [

@@ -14,6 +14,7 @@ use crate::domain::partition::Listing;
 use crate::domain::row::PartitionKey;
 use crate::reconstruct::{HeadAnswer, ListAnswer, LiveHeads};
 use crate::store::index::Index;
+use crate::telemetry::metrics::OWNER_ANSWERS;
 use futures_util::future::BoxFuture;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use std::collections::BTreeMap;
@@ -116,7 +117,14 @@ impl Owners {
         let pairs: Vec<String> =
             query.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
         let url = format!("{}{path}?{}", address.trim_end_matches('/'), pairs.join("&"));
-        match fetch(&self.client, url).await {
+        let fetched = fetch(&self.client, url).await;
+        let outcome = match &fetched {
+            Ok(Some(_)) => "answered",
+            Ok(None) => "not_owner",
+            Err(_) => "silent",
+        };
+        metrics::counter!(OWNER_ANSWERS.name, "outcome" => outcome).increment(1);
+        match fetched {
             Ok(Some(bytes)) => Some(bytes),
             Ok(None) => {
                 // It owns the partition no more: the index tells who does.

@@ -322,6 +322,7 @@ impl<'a> Assembly<'a> {
             Source::Entry(entry) => entry.ignore_from,
             Source::Row(_) => None,
         };
+        self.reader.prepare(&body.events).await?;
         for event in body.events {
             if event.version <= self.aggregate.version {
                 continue;

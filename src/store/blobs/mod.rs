@@ -8,17 +8,22 @@
 //! |---|---|
 //! | `local` | files below one folder (feature `runtime`) |
 //! | [`memory`] | the twin for tests and for stacks that may forget |
+//! | `s3` | a bucket of Amazon S3, or of a store that speaks its protocol (feature `runtime`) |
 //! | `suite` | what every implementation promises, as tests |
 
 #[cfg(feature = "runtime")]
 pub mod local;
 pub mod memory;
+#[cfg(feature = "runtime")]
+pub mod s3;
 #[cfg(test)]
 pub(crate) mod suite;
 
 #[cfg(feature = "runtime")]
 pub use local::LocalBlobs;
 pub use memory::MemoryBlobs;
+#[cfg(feature = "runtime")]
+pub use s3::S3Blobs;
 
 use crate::domain::outcome::{PortError, PortResult};
 use futures_util::future::BoxFuture;

@@ -234,6 +234,9 @@ mod tests {
 
     #[test]
     fn the_memory_index_keeps_the_promises_of_the_port() {
-        suite::all(&MemoryIndex::new()).now_or_never().expect("memory answers at once");
+        let index = MemoryIndex::new();
+        suite::all(&index).now_or_never().expect("memory answers at once");
+        let owners = suite::the_last_who_says_that_it_owns_a_partition_is_told(&index);
+        owners.now_or_never().expect("memory answers at once");
     }
 }

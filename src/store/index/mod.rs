@@ -9,17 +9,22 @@
 //! |---|---|
 //! | `embedded` | one folder of one process (feature `runtime`) |
 //! | [`memory`] | the twin for tests and for stacks that may forget |
+//! | `scylla` | ScyllaDB or Apache Cassandra (feature `runtime`) |
 //! | `suite` | what every implementation promises, as tests |
 
 #[cfg(feature = "runtime")]
 pub mod embedded;
 pub mod memory;
+#[cfg(feature = "runtime")]
+pub mod scylla;
 #[cfg(test)]
 pub(crate) mod suite;
 
 #[cfg(feature = "runtime")]
 pub use embedded::EmbeddedIndex;
 pub use memory::MemoryIndex;
+#[cfg(feature = "runtime")]
+pub use scylla::ScyllaIndex;
 
 use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
 use crate::domain::outcome::PortResult;

@@ -122,8 +122,13 @@ fn topics_do_not_meet() {
 
 #[test]
 fn every_flipped_bit_and_every_cut_of_an_activation_is_found() {
-    let activation =
-        Activation { topic: "orders".into(), topic_id: 7, fingerprint: OLD, lineage: Lineage(3) };
+    let activation = Activation {
+        topic: "orders".into(),
+        topic_id: 7,
+        fingerprint: OLD,
+        lineage: Lineage(3),
+        partitions: Some(4),
+    };
     let bytes = activation.encode().into_bytes();
     assert_eq!(Activation::decode(&bytes), Some(activation));
     for bit in 0..bytes.len() * 8 {

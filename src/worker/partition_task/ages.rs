@@ -14,8 +14,8 @@ const MARKS_MAX: usize = 256;
 pub(super) struct Ages(VecDeque<(Offset, u64)>);
 
 impl Ages {
-    /// Notes how far everything is, and answers the age of the oldest uncovered event in milliseconds: at most a
-    /// second less than it is, while all marks are kept; 0 if all is covered.
+    /// Notes how far everything is, and answers the age of the oldest uncovered event in milliseconds: at most
+    /// a second less than it is, while all marks are kept; 0 if all is covered.
     pub(super) fn note(&mut self, low: Offset, position: Offset, now_ms: u64) -> u64 {
         while self.0.front().is_some_and(|(marked, _)| *marked <= low) {
             self.0.pop_front();

@@ -28,6 +28,7 @@ use snapfold::store::packs::{CompressionPlan, Packs};
 use snapfold::worker::{Components, Handle, TokioSpawn, Worker, WorkerSettings};
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tower::ServiceExt;
@@ -185,7 +186,8 @@ impl World {
         let mut world = Self { objects, rows, ledger, engine, log, stream };
         let blobs = Arc::new(MemoryBlobs::new());
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        runtime.unwrap().block_on(world.fold(Arc::clone(&blobs) as Arc<dyn Blobs>, strategy));
+        let folding = world.fold(Arc::clone(&blobs) as Arc<dyn Blobs>, strategy);
+        let written = runtime.unwrap().block_on(folding);
         for name in blobs.list("", None, usize::MAX).now_or_never().unwrap().unwrap() {
             let bytes = blobs.get_range(&name, 0, u64::MAX).now_or_never().unwrap().unwrap();
             world.objects.insert(name, bytes);
@@ -194,28 +196,40 @@ impl World {
             let (key, value) = entry.into_inner().unwrap();
             world.rows.insert(key.to_vec(), value.to_vec());
         }
+        // What the scrape shows. No object of this world is ever deleted.
+        let count = |value: &AtomicU64| usize::try_from(value.load(Ordering::Relaxed)).unwrap();
+        assert_eq!(count(&written.objects), world.objects.len());
+        assert_eq!(
+            count(&written.object_bytes),
+            world.objects.values().map(|bytes| bytes.len()).sum::<usize>()
+        );
+        assert!(
+            count(&written.rows) > count(&written.snapshots),
+            "listings and checkpoints have rows as well"
+        );
         world
     }
 
-    async fn fold(&self, blobs: Arc<dyn Blobs>, strategy: Strategy) {
+    async fn fold(&self, blobs: Arc<dyn Blobs>, strategy: Strategy) -> Arc<Written> {
         let index = Arc::clone(&self.engine.lock().unwrap().index) as Arc<dyn Index>;
         let plan = CompressionPlan { train_at: [30, 60, u64::MAX], ..CompressionPlan::default() };
         let packs = Packs::new(Arc::clone(&index), blobs, plan, [7; 16]);
         let log = KeptLog { kept: Arc::clone(&self.log), is_forgotten: false };
         let (reader, clock) = (self.reader(index, packs, log.clone()), Arc::new(SystemClock::start()));
+        let written = Arc::new(Written::default());
         let store = SnapshotStore {
             index: Arc::clone(&reader.index),
             packs: Arc::clone(&reader.packs),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             compute: Arc::new(Inline),
             limits: FlushLimits { deadline_ms: 600_000, retry_ms: 50 },
-            written: Arc::new(Written::default()),
+            written: Arc::clone(&written),
         };
         let (worker, handle) = Worker::new(Components {
             group: Arc::new(log.clone()) as Arc<dyn Group>,
             log: Arc::new(log) as Arc<dyn Log>,
             store: Arc::new(store),
-            decoder: self.stream.decoder(),
+            decoder: self.stream.decoder(None),
             rules: self.stream.rules(),
             reader,
             clock,
@@ -238,6 +252,7 @@ impl World {
             }
         };
         worker.run(Box::pin(feed)).await;
+        written
     }
 
     fn is_folded(&self, handle: &Handle) -> bool {
@@ -251,7 +266,7 @@ impl World {
             index,
             packs: Arc::new(packs),
             log: Arc::new(log),
-            decoder: self.stream.decoder(),
+            decoder: self.stream.decoder(None),
             rules: self.stream.rules(),
             topic_id: TOPIC_ID,
             health: Arc::default(),

@@ -144,6 +144,13 @@ fn stands_still(api: &Api, code: &str) -> String {
     said
 }
 
+/// Sends once the producer knows the partition.
+fn sent(site: &Site, records: &[Sending]) {
+    until("the partition takes records", || {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| site.send(records))).is_ok()
+    });
+}
+
 fn shipped(key: &str, note: &str) -> Sending {
     let value = format!(r#"{{"type":"Shipped","id":"{key}-{note}","at":1,"data":{{"note":"{note}"}}}}"#);
     Sending { partition: 0, key: Some(key.into()), value: Some(value.into_bytes()), time_ms: 5 }
@@ -191,12 +198,7 @@ fn a_topic_that_is_created_again_stops_its_folding() {
     settled(&api, 2, true);
     topic.admin.delete(&topic.name);
     topic.admin.create(&topic.name, 1, &[]);
-    until("the new topic takes records", || {
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            site.send(&[shipped("a", "new"), shipped("a", "new2"), shipped("a", "new3")])
-        }))
-        .is_ok()
-    });
+    sent(&site, &[shipped("a", "new"), shipped("a", "new2"), shipped("a", "new3")]);
     stands_still(&api, "topic-recreated");
     assert_eq!(note_of(&api, "a").as_deref(), Some("2"));
     worker.stop();
@@ -222,7 +224,7 @@ fn partitions_that_are_added_are_not_folded_until_somebody_says_that_nothing_has
     assert!(ended.err.contains("has 2 partitions, lineage 1 folds 1"), "{ended:?}");
     let mut worker = site.worker_with(&["--accept-partitions"]);
     let api = worker.ready();
-    site.send(&[Sending { partition: 1, ..shipped("b", "1") }]);
+    sent(&site, &[Sending { partition: 1, ..shipped("b", "1") }]);
     settled(&api, 2, true);
     assert_eq!(note_of(&api, "b").as_deref(), Some("1"));
     worker.stop();

@@ -1,5 +1,6 @@
 //! On Apache Kafka itself: what the mock cluster cannot do, and that what works on the mock works here.
 
+mod cluster;
 mod log;
 mod secure;
 

@@ -1,0 +1,57 @@
+//! What `benches/peers/run` needs of Rust: the topic of events, the raw consumer that is the limit of every
+//! contestant, and what the others ended with. See docs/benchmarks.md.
+//!
+//! | verb | does |
+//! |---|---|
+//! | `topic BROKERS TOPIC EVENTS AGGREGATES PARTITIONS` | makes the topic and fills it, unless it is there |
+//! | `raw BROKERS TOPIC` | takes every record and only counts and adds up: the limit |
+//! | `lag BROKERS TOPIC GROUP` | prints how many records the group has not committed |
+//! | `changelog BROKERS TOPIC STEP` | prints the newest value of every STEP-th aggregate in a changelog |
+//! | `states URL AGGREGATES STEP` | prints what snapfold answers for the same aggregates |
+//! | `latency URL FILE QUESTIONS` | asks for what `states` printed: at the head, by version, by time |
+//! | `delete BROKERS TOPIC...` | deletes topics |
+//!
+//! Lines are `ID<tab>JSON`, sorted by id.
+
+#[path = "../fold/events.rs"]
+#[expect(dead_code, reason = "other benches use other events")]
+mod events;
+
+mod answers;
+mod topic;
+
+use std::process::exit;
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["topic", brokers, name, events, aggregates, partitions] => {
+            topic::fill(brokers, name, number(events), number(aggregates), number(partitions));
+        }
+        ["raw", brokers, name] => topic::take_all(brokers, name),
+        ["lag", brokers, name, group] => println!("{}", topic::lag(brokers, name, group)),
+        ["changelog", brokers, name, step] => topic::newest(brokers, name, number(step)),
+        ["delete", brokers, ref names @ ..] => topic::delete(brokers, names),
+        ["states", url, aggregates, step] => answers::states(url, number(aggregates), number(step)),
+        ["latency", url, file, questions] => answers::latency(url, file, number(questions)),
+        // `cargo bench` without arguments: the script is what measures.
+        [] => println!("nothing is measured here: run `benches/peers/run`"),
+        _ => fail("no such verb with such arguments: benches/peers/main.rs lists them"),
+    }
+}
+
+fn number<T: std::str::FromStr>(word: &str) -> T {
+    word.parse().unwrap_or_else(|_| fail(&format!("`{word}` is not a number that fits")))
+}
+
+/// Ends the process, which the script then tells.
+fn fail(why: &str) -> ! {
+    eprintln!("peers: {why}");
+    exit(1);
+}
+
+/// Number of an aggregate, by its id.
+fn numbered(id: &[u8]) -> Option<usize> {
+    std::str::from_utf8(id.strip_prefix(b"order-")?).ok()?.parse().ok()
+}
