@@ -54,6 +54,7 @@ pub(super) fn run(args: &DevArgs, screen: &mut Screen<'_>) -> Done {
     config.index = Index::Embedded { path: folder.path.join("index").display().to_string() };
     config.blobs = Blobs::Directory { path: folder.path.join("blobs").display().to_string() };
     config.http.listen = format!("127.0.0.1:{}", args.port);
+    config.http.admin = config.http.listen.clone();
     let runtime = runtime(&config)?;
     let done: Done = runtime.block_on(async {
         let stack = Stack::start(&config, Options { new_lineage: true, more_partitions: false }).await?;

@@ -19,6 +19,8 @@
 //! | `run.rs` | `run`, and the composition root of every worker process |
 //! | `settings.rs` | what a configuration means for the parts of a process |
 //! | `compaction.rs` | whether a topic is compacted |
+//! | `health.rs` | what the process knows of its own health: readiness, liveness |
+//! | `samples.rs` | what a scrape shows beside workers and health |
 //! | `schemas.rs` | the schema registry of a process, and the streams that wait for it |
 //! | `migrate.rs` | `migrate` |
 //! | `stores.rs` | which index, blobs and cache a configuration means |
@@ -37,11 +39,13 @@ mod explain;
 pub mod failure;
 mod feed;
 mod get;
+mod health;
 mod log;
 mod migrate;
 mod print;
 mod reducer;
 mod run;
+mod samples;
 mod schemas;
 pub mod screen;
 #[cfg(test)]

@@ -7,11 +7,13 @@
 use super::args::RunArgs;
 use super::compaction;
 use super::failure::{Done, Exit, Failure};
+use super::health::{Health, Watchdog};
+use super::samples;
 use super::schemas::SchemaSource;
 use super::screen::Screen;
 use super::settings::{compression, consumer_settings, partitioner, session, worker_settings};
 use super::source::load_config;
-use super::stores::Stores;
+use super::stores::{Meters, Stores};
 use crate::clock::Clock;
 use crate::compute::{FILE_THREADS_MAX, Threads};
 use crate::config::{Config, Stream};
@@ -21,21 +23,21 @@ use crate::domain::outcome::{PortError, PortResult};
 use crate::http::{self, App, Readiness};
 use crate::kafka::{Consumer, Topics};
 use crate::lookup::owners::{self, Owners};
-use crate::lookup::{self, Cache, Lookup, LookupSettings, Streams};
+use crate::lookup::{self, Lookup, LookupSettings, Streams};
 use crate::reconstruct::Reconstructor;
 use crate::store::SnapshotStore;
 use crate::store::flush::{FlushLimits, Written};
 use crate::store::lineages::{self, Activated};
 use crate::store::packs::Packs;
 use crate::telemetry::logging;
-use crate::telemetry::metrics::{self as table, Metrics, Sample};
+use crate::telemetry::metrics::Metrics;
 use crate::worker::{Components, Handle, TokioSpawn, Worker, announce};
 use futures_util::FutureExt;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -66,9 +68,13 @@ pub(super) struct Stack {
     pub(super) written: Arc<Written>,
     /// Where the API listens.
     pub(super) address: SocketAddr,
+    /// Where health and metrics are served beside the API, if that is another port.
+    pub(super) admin: Option<SocketAddr>,
     /// May readiness say yes? `dev` says so once everything is fed.
     pub(super) open: Arc<AtomicBool>,
     consumer: Arc<Consumer>,
+    meters: Meters,
+    watchdog: Arc<Mutex<Watchdog>>,
     /// URL under which other workers reach this one.
     advertised: Option<Arc<str>>,
     /// How other workers are asked.
@@ -104,6 +110,9 @@ pub(super) fn run(args: &RunArgs, screen: &mut Screen<'_>) -> Done {
     runtime(&config)?.block_on(async {
         let options = Options { new_lineage: args.new_lineage, more_partitions: args.accept_partitions };
         let stack = Stack::start(&config, options).await?;
+        if let Some(admin) = stack.admin {
+            screen.say(&format!("health and metrics on http://{admin}"));
+        }
         screen.say(&format!("serving on http://{}", stack.address));
         until_told_to_stop().await;
         screen.say("stopping: covering what is not yet covered ...");
@@ -153,8 +162,13 @@ impl Stack {
     /// Starts everything and returns once the API listens; workers join their group meanwhile.
     pub(super) async fn start(config: &Config, options: Options) -> Done<Self> {
         let metrics = Metrics::install().map_err(|why| Failure::new(Exit::Failure, why))?;
-        let listener = listen(&config.http.listen).await?;
+        let listener = listen(&config.http.listen, "http.listen").await?;
         let address = listener.local_addr()?;
+        // One address, one port for both.
+        let admin = match config.http.admin == config.http.listen {
+            true => None,
+            false => Some(listen(&config.http.admin, "http.admin").await?),
+        };
         let stores = Stores::open(config).await?;
         let topics = Topics::new(&consumer_settings(config, address)).map_err(fault)?;
         let consumer = Arc::new(Consumer::start(consumer_settings(config, address)).map_err(fault)?);
@@ -166,7 +180,10 @@ impl Stack {
             workers: BTreeMap::new(),
             written,
             address,
+            admin: admin.as_ref().map(TcpListener::local_addr).transpose()?,
             open: Arc::new(AtomicBool::new(true)),
+            meters: stores.meters.clone(),
+            watchdog: Arc::default(),
             consumer,
             advertised: advertised(config, address),
             peers: owners::client().map_err(|why| Failure::new(Exit::Failure, why))?,
@@ -193,7 +210,11 @@ impl Stack {
         let watched = config.streams.iter().map(|stream| Arc::clone(&stream.topic));
         let watched = watched.zip(config.streams.iter().map(|stream| stack.workers[&stream.kind].clone()));
         stack.serving.spawn(compaction::watch(topics, watched.collect()));
-        let topic = |stream: &Stream| (Arc::clone(&stream.kind), Arc::clone(&stream.topic));
+        let health = Arc::new(stack.health());
+        if let Some(first) = config.streams.first() {
+            let (health, topic) = (Arc::clone(&health), Arc::clone(&first.topic));
+            stack.serving.spawn(async move { health.watch(topic).await });
+        }
         let upkeep = Arc::clone(&metrics);
         stack.serving.spawn(async move {
             loop {
@@ -202,12 +223,19 @@ impl Stack {
             }
         });
         let source = {
-            let (streams, cache) = (Arc::clone(&stack.streams), stores.cache);
-            let (workers, schemas) = (stack.workers.clone(), stack.schemas.clone());
-            let written = Arc::clone(&stack.written);
-            http::metrics::source(metrics, workers, move || samples(&streams, &*cache, &schemas, &written))
+            let (streams, cache, names) =
+                (Arc::clone(&stack.streams), stores.cache, samples::names(&config.streams));
+            let (written, health) = (Arc::clone(&stack.written), Arc::clone(&health));
+            http::metrics::source(metrics, stack.workers.clone(), move || {
+                let mut all = health.samples();
+                all.extend(samples::of_log(&names, &health.workers, &health.consumer));
+                all.extend(samples::of_written(&written));
+                all.extend(samples::of_questions(&streams, &*cache, &health.schemas));
+                all.extend(samples::of_process());
+                all
+            })
         };
-        stack.serve(listener, config.streams.iter().map(topic).collect(), source);
+        stack.serve(listener, admin, samples::names(&config.streams), health, source);
         Ok(stack)
     }
 
@@ -320,32 +348,53 @@ impl Stack {
         Arc::new(Owners::new(parts, self.peers.clone()))
     }
 
-    fn serve(&mut self, listener: TcpListener, topics: BTreeMap<Arc<str>, Arc<str>>, metrics: Scrape) {
-        let workers = self.workers.clone();
-        let (open, consumer) = (Arc::clone(&self.open), Arc::clone(&self.consumer));
-        let schemas = self.schemas.clone();
-        let readiness = move || readiness(&workers, &consumer, &schemas, open.load(Ordering::Relaxed));
+    fn serve(
+        &mut self,
+        listener: TcpListener,
+        admin: Option<TcpListener>,
+        topics: Vec<(Arc<str>, Arc<str>)>,
+        health: Arc<Health>,
+        metrics: Scrape,
+    ) {
+        let alive = Arc::clone(&health);
         let app = App {
             streams: Arc::clone(&self.streams),
-            topics,
+            topics: topics.into_iter().collect(),
             workers: self.workers.clone(),
             metrics,
-            readiness: Arc::new(readiness),
+            readiness: Arc::new(move || health.ready()),
+            liveness: Arc::new(move || alive.live()),
         };
-        let mut stop = self.stop.subscribe();
-        self.serving.spawn(async move {
-            let stopped = async move {
-                let _ = stop.wait_for(|stop| *stop).await;
-            };
-            if let Err(error) = http::serve(listener, http::router(app), stopped).await {
-                tracing::error!(%error, "the API ended");
-            }
-        });
+        let (all, health_only) = http::routers(app);
+        let served = [Some((listener, all)), admin.map(|admin| (admin, health_only))];
+        for (listener, router) in served.into_iter().flatten() {
+            let mut stop = self.stop.subscribe();
+            self.serving.spawn(async move {
+                let stopped = async move {
+                    let _ = stop.wait_for(|stop| *stop).await;
+                };
+                if let Err(error) = http::serve(listener, router, stopped).await {
+                    tracing::error!(%error, "the API ended");
+                }
+            });
+        }
+    }
+
+    /// What is known of the health of all that runs by now.
+    fn health(&self) -> Health {
+        Health {
+            workers: self.workers.clone(),
+            consumer: Arc::clone(&self.consumer),
+            meters: self.meters.clone(),
+            schemas: self.schemas.clone(),
+            open: Arc::clone(&self.open),
+            watchdog: Arc::clone(&self.watchdog),
+        }
     }
 
     /// True once every partition has folded what the log held when it was assigned, and more came since.
     pub(super) fn readiness(&self) -> Readiness {
-        readiness(&self.workers, &self.consumer, &self.schemas, self.open.load(Ordering::Relaxed))
+        self.health().ready()
     }
 
     /// Covers what is dirty, leaves the group, ends the API.
@@ -359,26 +408,6 @@ impl Stack {
     }
 }
 
-/// What was written, what questions met at rest, and what the cache of all streams has done.
-fn samples(streams: &Streams, cache: &dyn Cache, schemas: &SchemaSource, written: &Written) -> Vec<Sample> {
-    let cached = cache.stats();
-    let mut samples = vec![
-        Sample::total(&table::PUT_OBJECTS, &[], 0, written.objects.load(Ordering::Relaxed)),
-        Sample::total(&table::PUT_BYTES, &[], 0, written.object_bytes.load(Ordering::Relaxed)),
-        Sample::total(&table::PUT_ROWS, &[], 0, written.rows.load(Ordering::Relaxed)),
-        Sample::total(&table::CACHE_HITS, &[], 0, cached.hits),
-        Sample::total(&table::CACHE_MISSES, &[], 0, cached.misses),
-        Sample::now(&table::CACHE_BYTES, &[], cached.bytes as f64),
-    ];
-    for (kind, lookup) in &streams.by_type {
-        let (damaged, stale) = lookup.damage();
-        samples.push(Sample::total(&table::DAMAGED_RECORDS, &[kind], 0, damaged));
-        samples.push(Sample::total(&table::STALE_LISTS, &[kind], 0, stale));
-        samples.push(Sample::now(&table::PARTITIONS_WAITING, &[kind], schemas.waiting(kind) as f64));
-    }
-    samples
-}
-
 /// A fault that keeps the process from starting.
 pub(super) fn fault(error: Error) -> Failure {
     let exit = match error.kind {
@@ -388,43 +417,6 @@ pub(super) fn fault(error: Error) -> Failure {
         _ => Exit::Failure,
     };
     Failure::new(exit, error.detail)
-}
-
-fn readiness(
-    workers: &BTreeMap<Arc<str>, Handle>,
-    consumer: &Consumer,
-    schemas: &SchemaSource,
-    open: bool,
-) -> Readiness {
-    let mut reasons = schemas.reasons();
-    if !open {
-        reasons.push("not all events are fed, or the process is stopping".to_owned());
-    }
-    if let Some(failure) = consumer.failure() {
-        reasons.push(failure);
-    }
-    for (kind, handle) in workers {
-        let statuses = handle.statuses.lock().expect("no panic while the map is held");
-        if statuses.is_empty() && handle.partitions().is_empty() && !handle.has_joined() {
-            reasons.push(format!("`{kind}`: the group has not given us a partition yet"));
-        }
-        for (partition, status) in statuses.iter() {
-            if let Some(refusal) = &status.refused {
-                reasons.push(format!("`{kind}` partition {partition}: {}", refusal.poison()));
-            } else if let Some((offset, poison)) = &status.halted {
-                reasons.push(format!("`{kind}` partition {partition} stands before {offset}: {poison}"));
-            } else if status.reached < status.replay_until {
-                reasons.push(format!(
-                    "`{kind}` partition {partition}: at {} of {}",
-                    status.reached, status.replay_until
-                ));
-            }
-        }
-        if statuses.len() < handle.partitions().len() {
-            reasons.push(format!("`{kind}`: partitions are being taken over"));
-        }
-    }
-    Readiness { ready: reasons.is_empty(), reasons }
 }
 
 /// Where other workers ask this one: as configured, else where it listens, unless that is every address of
@@ -441,10 +433,15 @@ fn advertised(config: &Config, address: SocketAddr) -> Option<Arc<str>> {
     }
 }
 
-async fn listen(address: &str) -> Done<TcpListener> {
+async fn listen(address: &str, key: &str) -> Done<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
-        let hint = "choose another port with --port or `http.listen`, or stop what uses this one";
-        Failure::new(Exit::Failure, format!("listen on {address}: {error}")).hint(hint)
+        let hint = match key {
+            "http.admin" => {
+                "set `http.admin` to another port, or to the address of `http.listen` to have one port for both"
+            }
+            _ => "choose another port with --port or `http.listen`, or stop what uses this one",
+        };
+        Failure::new(Exit::Failure, format!("listen on {address} (`{key}`): {error}")).hint(hint)
     })
 }
 

@@ -2,12 +2,13 @@
 
 use super::failure::Done;
 use super::run::{fault, first_answer};
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::lookup::{Cache, KeptStates, NoCache};
 use crate::store::blobs::s3::{Bounds, S3Blobs};
 use crate::store::blobs::{Blobs, LocalBlobs};
 use crate::store::index::{EmbeddedIndex, Index, ScyllaIndex};
+use crate::store::metered::{MeteredBlobs, MeteredIndex};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,6 +20,15 @@ pub(super) struct Stores {
     pub(super) clock: Arc<SystemClock>,
     /// Bounded for all streams together.
     pub(super) cache: Arc<dyn Cache>,
+    /// The meters before both stores: the same objects.
+    pub(super) meters: Meters,
+}
+
+/// What index and blobs are seen through.
+#[derive(Clone)]
+pub(super) struct Meters {
+    pub(super) index: Arc<MeteredIndex>,
+    pub(super) blobs: Arc<MeteredBlobs>,
 }
 
 impl Stores {
@@ -31,8 +41,13 @@ impl Stores {
             Some(cache) => Arc::new(KeptStates::new(config.budget.cache, cache.ttl_ms)),
             None => Arc::new(NoCache),
         };
-        let (index, blobs) = (index(config).await?, blobs(config).await?);
-        Ok(Self { index, blobs, clock: Arc::new(SystemClock::start()), cache })
+        let clock = Arc::new(SystemClock::start());
+        let meters = Meters {
+            index: Arc::new(MeteredIndex::new(index(config).await?, Arc::clone(&clock) as Arc<dyn Clock>)),
+            blobs: Arc::new(MeteredBlobs::new(blobs(config).await?, Arc::clone(&clock) as Arc<dyn Clock>)),
+        };
+        let (index, blobs) = (Arc::clone(&meters.index), Arc::clone(&meters.blobs));
+        Ok(Self { index, blobs, clock, cache, meters })
     }
 }
 

@@ -169,7 +169,12 @@ const REGISTRY: &[Key] = &[
 
 const HTTP: &[Key] = &[
     key("listen", Shape::Text, "127.0.0.1:8080", "address and port of the API; port 0 takes any free one"),
-    key("admin", Shape::Text, "127.0.0.1:9090", "address and port of health, metrics and operations"),
+    key(
+        "admin",
+        Shape::Text,
+        "127.0.0.1:9090",
+        "address and port of health and metrics alone; the same as `listen` has one port for all. `dev` has one",
+    ),
     open("advertise", Shape::Text, "URL under which other workers reach this one"),
     open("auth", Shape::Later, "who may ask what; reserved"),
 ];

@@ -19,10 +19,11 @@ pub struct Readiness {
     pub reasons: Vec<String>,
 }
 
-/// The runtime answers: that is all.
+/// The runtime answers, and no task is stuck: that is all.
 pub(super) async fn live(State(shared): State<Shared>, uri: Uri) -> Result<Response, Problem> {
     let is_verbose = verbose(&uri)?;
-    Ok(told(&shared, &Readiness { ready: true, reasons: Vec::new() }, is_verbose))
+    let liveness = (shared.app.liveness)();
+    Ok(told(&shared, &liveness, is_verbose))
 }
 
 pub(super) async fn ready(State(shared): State<Shared>, uri: Uri) -> Result<Response, Problem> {

@@ -53,6 +53,11 @@ fn of_partition(stream: &str, partition: i32, status: &Status) -> Vec<Sample> {
         now(&table::PARTITION_OWNED, 1.0),
         now(&table::PARTITION_POSITION, status.position.0 as f64),
         now(&table::PARTITION_LOW_WATERMARK, status.low_watermark.0 as f64),
+        now(&table::PARTITION_UNCOVERED_OFFSETS, (status.position.0 - status.low_watermark.0) as f64),
+        now(&table::PARTITION_UNCOVERED_AGE, status.uncovered_age_ms as f64 / 1_000.0),
+        now(&table::PARTITION_UNCOVERED_BYTES, status.uncovered_bytes as f64),
+        now(&table::PARTITION_FLIGHTS, status.flights as f64),
+        now(&table::PARTITION_LOADS, status.loads as f64),
         now(&table::PARTITION_RESIDENTS, status.residents as f64),
         now(&table::PARTITION_MEMORY, status.memory_bytes as f64),
         now(&table::PARTITION_LIVE_CHECKPOINTS, status.live_checkpoints as f64),
@@ -106,7 +111,15 @@ mod tests {
         let worker = Handle::default();
         let mut counts = Counts { records: 7, snapshots: [1, 2, 0, 0, 0, 0, 0, 0], ..Counts::default() };
         [3, 40, 40].into_iter().for_each(|ms| counts.creation.add(ms));
-        let status = Status { position: Offset(42), counts, ..Status::default() };
+        let low = Offset(40);
+        let status = Status {
+            position: Offset(42),
+            low_watermark: low,
+            uncovered_age_ms: 2_500,
+            flights: 3,
+            counts,
+            ..Status::default()
+        };
         worker.statuses.lock().unwrap().insert(PartitionNo(4), status.clone());
         worker.statuses.lock().unwrap().insert(PartitionNo(5), status);
         let (measured, recorder) = Metrics::build();
@@ -114,6 +127,9 @@ mod tests {
         let text = metrics::with_local_recorder(&recorder, || source());
         for line in [
             "snapfold_partition_position_offset{stream=\"order\",partition=\"4\"} 42",
+            "snapfold_partition_uncovered_offsets{stream=\"order\",partition=\"4\"} 2",
+            "snapfold_partition_uncovered_age_seconds{stream=\"order\",partition=\"4\"} 2.5",
+            "snapfold_partition_flights{stream=\"order\",partition=\"5\"} 3",
             "snapfold_consumed_records_total{stream=\"order\"} 14",
             "snapfold_stored_snapshots_total{stream=\"order\",trigger=\"age\"} 4",
             "snapfold_snapshot_creation_seconds_bucket{stream=\"order\",le=\"0.005\"} 2",

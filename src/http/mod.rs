@@ -66,6 +66,8 @@ pub struct App {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Whether requests should come here.
     pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
+    /// Whether the process should go on, with the reasons why not.
+    pub liveness: Arc<dyn Fn() -> Readiness + Send + Sync>,
 }
 
 struct Inner {
@@ -79,9 +81,14 @@ type Shared = Arc<Inner>;
 
 /// All routes.
 pub fn router(app: App) -> Router {
+    routers(app).0
+}
+
+/// All routes, and those of the admin port, which are among them.
+pub fn routers(app: App) -> (Router, Router) {
     let shared =
         Arc::new(Inner { app, ids: edge::RequestIds::default(), is_started: AtomicBool::new(false) });
-    finish(routes(), shared)
+    (finish(routes(), Arc::clone(&shared)), finish(admin_routes(), shared))
 }
 
 fn routes() -> Router<Shared> {
@@ -101,6 +108,11 @@ fn routes() -> Router<Shared> {
         .route("/v1/dead-letters", get(dead_letters::list))
         .route(owners::HEAD_ROUTE, get(owned::head))
         .route(owners::LIST_ROUTE, get(owned::list))
+        .merge(admin_routes())
+}
+
+fn admin_routes() -> Router<Shared> {
+    Router::new()
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/startupz", get(health::started))

@@ -6,7 +6,8 @@ use super::path::Path;
 use super::problem::Problem;
 use super::query::Query;
 use super::{Shared, answer};
-use crate::lookup::Answer;
+use crate::lookup::{Answer, Source};
+use crate::telemetry::metrics::{RECONSTRUCTION_EVENTS, RECONSTRUCTION_SECONDS};
 use crate::telemetry::stopwatch::Stopwatch;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -25,6 +26,7 @@ pub(super) async fn get(
     let watch = Stopwatch::start();
     let found = target.lookup.state(&target.id, selector, freshness).await?;
     let took_ms = watch.ms();
+    measure(&target.kind, &found, took_ms);
     let state = shown(&found.aggregate)?;
     let tag = tag(&found, &state);
     let mut response = if is_known(&headers, &tag) {
@@ -37,6 +39,19 @@ pub(super) async fn get(
     response.headers_mut().insert(header::ETAG, tag);
     append_timing(response.headers_mut(), "reconstruct", took_ms);
     Ok(response)
+}
+
+fn measure(stream: &str, answer: &Answer, took_ms: f64) {
+    let source = match answer.source {
+        Source::Memory => "memory",
+        Source::Cache => "cache",
+        Source::Rest => "rest",
+    };
+    let stream = stream.to_string();
+    metrics::counter!(RECONSTRUCTION_EVENTS.name, "stream" => stream.clone())
+        .increment(answer.provenance.events);
+    metrics::histogram!(RECONSTRUCTION_SECONDS.name, "stream" => stream, "source" => source)
+        .record(took_ms / 1_000.0);
 }
 
 /// Weak, because where an answer comes from may differ: equal tags mean equal

@@ -17,6 +17,7 @@ fn app(readiness: Readiness) -> App {
         workers: BTreeMap::new(),
         metrics: Arc::new(|| "snapfold_x 1\n".to_owned()),
         readiness: Arc::new(move || readiness.clone()),
+        liveness: Arc::new(ready),
     }
 }
 
@@ -195,6 +196,27 @@ fn readiness_says_why_not_and_start_up_is_remembered() {
     assert_eq!(verbose["partitions"][0]["position"], 9);
     is_ready.store(false, Ordering::Relaxed);
     assert_eq!((get("/readyz").status.as_u16(), get("/startupz").status.as_u16()), (503, 200));
+}
+
+#[test]
+fn liveness_is_no_readiness_and_fails_with_its_own_reasons() {
+    let stuck = || Readiness { ready: false, reasons: vec!["partition 3 is stuck".into()] };
+    let get = |app, path: &str| send(router(app), Request::builder().uri(path).body(Body::empty()).unwrap());
+    let not_ready = get(app(stuck()), "/livez");
+    assert_eq!((not_ready.status.as_u16(), not_ready.text.as_str()), (200, r#"{"status":"ok"}"#));
+    let dead = get(App { liveness: Arc::new(stuck), ..app(ready()) }, "/livez");
+    assert_eq!(dead.status, 503);
+    assert_eq!(dead.json()["reasons"][0]["detail"], "partition 3 is stuck");
+}
+
+#[test]
+fn the_admin_port_has_health_and_metrics_and_no_data() {
+    let get =
+        |path: &str| send(routers(app(ready())).1, Request::builder().uri(path).body(Body::empty()).unwrap());
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!((get(path).status, ask("GET", path).status), (StatusCode::OK, StatusCode::OK), "{path}");
+    }
+    assert_eq!(get("/v1/dead-letters").json()["code"], "unknown-route");
 }
 
 #[test]

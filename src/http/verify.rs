@@ -6,7 +6,8 @@ use super::path::Path;
 use super::problem::Problem;
 use super::query::Query;
 use super::{Shared, answer};
-use crate::lookup::VerifyMode;
+use crate::lookup::{Verified, VerifyMode};
+use crate::telemetry::metrics::{VERIFIED_RECORDS, VERIFY_FINDINGS};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Uri;
@@ -31,5 +32,15 @@ pub(super) async fn post(
         "replay" => VerifyMode::Replay,
         _ => VerifyMode::Checksum,
     };
-    Ok(answer(encode::verified(mode, &target.lookup.verify(&target.id, version, how).await?)))
+    let verified = target.lookup.verify(&target.id, version, how).await?;
+    measure(&target.kind, &verified);
+    Ok(answer(encode::verified(mode, &verified)))
+}
+
+fn measure(stream: &str, verified: &Verified) {
+    metrics::counter!(VERIFIED_RECORDS.name, "stream" => stream.to_owned()).increment(verified.checked);
+    for finding in &verified.problems {
+        metrics::counter!(VERIFY_FINDINGS.name, "stream" => stream.to_owned(), "code" => finding.code)
+            .increment(1);
+    }
 }

@@ -27,6 +27,8 @@ use tracing::{debug, warn};
 const STALE_MS_MAX: u64 = 10_000;
 /// How long brokers may take to tell the bounds of all assigned partitions.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long nothing is heard of the brokers before they are asked without need.
+const UNHEARD: Duration = Duration::from_secs(5);
 /// Between two questions about one partition.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
@@ -69,10 +71,16 @@ impl Bounds {
     /// The bounds, if they are fresh enough.
     pub(super) fn fresh(&self) -> Option<LogBounds> {
         let known = self.known();
-        let (mut bounds, read_at) = known.answer.filter(|_| known.answered > known.doubted)?;
-        if now().duration_since(read_at) > Duration::from_millis(STALE_MS_MAX) {
-            return None;
-        }
+        let (_, read_at) = known.answer.filter(|_| known.answered > known.doubted)?;
+        drop(known);
+        let is_stale = now().duration_since(read_at) > Duration::from_millis(STALE_MS_MAX);
+        if is_stale { None } else { self.last() }
+    }
+
+    /// The bounds as they were known last, however long ago: to be shown, not to be relied on.
+    pub(super) fn last(&self) -> Option<LogBounds> {
+        let known = self.known();
+        let (mut bounds, _) = known.answer?;
         let handed_out = known.handed_out.iter().map(|(_, end)| *end).max().unwrap_or(0);
         bounds.end = bounds.end.max(Offset(handed_out));
         bounds.leader_epoch = bounds.leader_epoch.max(known.epoch);
@@ -206,12 +214,39 @@ pub(super) fn topic_id(client: &Client, topic: &str, timeout: Duration) -> Kafka
 }
 
 /// The bounds of all assigned partitions.
-#[derive(Debug, Default)]
-pub(super) struct Board(Mutex<BTreeMap<Key, Arc<Bounds>>>);
+#[derive(Debug)]
+pub(super) struct Board {
+    cells: Mutex<BTreeMap<Key, Arc<Bounds>>>,
+    /// When a broker answered last.
+    answered: Mutex<Instant>,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self { cells: Mutex::default(), answered: Mutex::new(now()) }
+    }
+}
 
 impl Board {
     fn cells(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Bounds>>> {
-        self.0.lock().expect("no panic while the board is held")
+        self.cells.lock().expect("no panic while the board is held")
+    }
+
+    /// How long no broker has answered. They are asked every `bounds_ms`, and without a partition every few
+    /// seconds.
+    pub(super) fn silence(&self) -> Duration {
+        now().duration_since(*self.answered.lock().expect("no panic while it is held"))
+    }
+
+    fn hear(&self) {
+        *self.answered.lock().expect("no panic while it is held") = now();
+    }
+
+    /// Bounds of the assigned partitions of a topic as they were known last.
+    pub(super) fn last(&self, topic: &str) -> BTreeMap<PartitionNo, LogBounds> {
+        let cells = self.cells();
+        let own = cells.iter().filter(|((of, _), _)| **of == *topic);
+        own.filter_map(|((_, partition), cell)| Some((PartitionNo(*partition), cell.last()?))).collect()
     }
 
     /// What is known of an assigned partition.
@@ -240,6 +275,9 @@ impl Board {
             keys.iter().filter_map(|key| Some((key, self.get(key)?))).collect();
         let asked: Vec<_> = cells.into_iter().map(|(key, bounds)| (key, bounds.ask(), bounds)).collect();
         let found = ask(client, keys, timeout)?;
+        if !found.is_empty() {
+            self.hear();
+        }
         for (key, question, bounds) in asked {
             if let Some(answer) = found.get(key) {
                 bounds.answered(question, *answer);
@@ -254,7 +292,13 @@ impl Board {
 }
 
 /// Keeps the board fresh until its sender of pokes is gone.
-pub(super) fn watch(client: &Client, board: &Board, pokes: &mpsc::Receiver<()>, interval: Duration) {
+pub(super) fn watch(
+    client: &Client,
+    board: &Board,
+    topic: Option<&str>,
+    pokes: &mpsc::Receiver<()>,
+    interval: Duration,
+) {
     let mut silent = false;
     loop {
         match pokes.recv_timeout(interval) {
@@ -266,6 +310,10 @@ pub(super) fn watch(client: &Client, board: &Board, pokes: &mpsc::Receiver<()>, 
         let _ = client.poll(Duration::ZERO);
         let keys = board.keys();
         if keys.is_empty() {
+            // Whether they answer is of interest all the same.
+            if board.silence() >= UNHEARD && client.fetch_metadata(topic, REFRESH_TIMEOUT).is_ok() {
+                board.hear();
+            }
             continue;
         }
         let refreshed = board.refresh(client, &keys, REFRESH_TIMEOUT);

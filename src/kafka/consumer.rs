@@ -21,7 +21,7 @@ use super::settings;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{Offset, PartitionNo};
 use crate::domain::outcome::{PortError, PortResult};
-use crate::kafka::{ConsumerSettings, Group, GroupEvent, Log};
+use crate::kafka::{ConsumerSettings, Group, GroupEvent, Log, LogBounds};
 use futures_channel::oneshot;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -94,8 +94,25 @@ fn by_topic(keys: &[Key]) -> BTreeMap<&Arc<str>, Vec<PartitionNo>> {
 struct Shared {
     mailboxes: BTreeMap<Arc<str>, Arc<Mailbox>>,
     board: Arc<Board>,
-    strays: AtomicU64,
+    tallies: Tallies,
     failure: Mutex<Option<String>>,
+}
+
+/// What has happened to this member, in partitions and records.
+#[derive(Debug, Default)]
+pub struct Tallies {
+    /// Partitions that the group gave to it.
+    pub assigned: AtomicU64,
+    /// Partitions that were another's before they could be given up.
+    pub lost: AtomicU64,
+    /// Partitions that were not let go of in time.
+    pub late: AtomicU64,
+    /// Records that came on the common queue: always 0, or a partition's queue was not split.
+    pub strays: AtomicU64,
+}
+
+fn count(tally: &AtomicU64, more: usize) {
+    tally.fetch_add(more as u64, Ordering::Relaxed);
 }
 
 /// Reads all topics of a process as a member of one group.
@@ -123,11 +140,12 @@ impl Consumer {
         let (pokes, poked) = mpsc::channel();
         let watched = Arc::clone(&board);
         let interval = Duration::from_millis(settings.bounds_ms.max(10));
-        thread("kafka-bounds", move || watch(&common, &watched, &poked, interval))?;
+        let topic = settings.topics.first().cloned();
+        thread("kafka-bounds", move || watch(&common, &watched, topic.as_deref(), &poked, interval))?;
 
         let mailboxes = settings.topics.iter().map(|topic| (Arc::clone(topic), Arc::default())).collect();
         let shared =
-            Arc::new(Shared { mailboxes, board, strays: AtomicU64::new(0), failure: Mutex::default() });
+            Arc::new(Shared { mailboxes, board, tallies: Tallies::default(), failure: Mutex::default() });
         let (commands, receiver) = Commands::new();
         let membership = Membership {
             consumer: Arc::new(member),
@@ -171,7 +189,25 @@ impl Consumer {
     /// Records that came on the common queue: always 0, or a partition's queue was not split.
     #[must_use]
     pub fn strays(&self) -> u64 {
-        self.shared.strays.load(Ordering::Relaxed)
+        self.shared.tallies.strays.load(Ordering::Relaxed)
+    }
+
+    /// What has happened to this member.
+    #[must_use]
+    pub fn tallies(&self) -> &Tallies {
+        &self.shared.tallies
+    }
+
+    /// How long no broker has answered.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        self.shared.board.silence()
+    }
+
+    /// Bounds of a topic's assigned partitions as they were known last; nobody is asked.
+    #[must_use]
+    pub fn last_bounds(&self, topic: &str) -> BTreeMap<PartitionNo, LogBounds> {
+        self.shared.board.last(topic)
     }
 
     /// Why the client cannot go on, if so: only a new process, or a new consumer, helps.
@@ -246,7 +282,7 @@ impl Membership {
     fn poll(&mut self, timeout: Duration) {
         match self.consumer.poll(timeout) {
             Some(Ok(message)) => {
-                self.shared.strays.fetch_add(1, Ordering::Relaxed);
+                count(&self.shared.tallies.strays, 1);
                 error!(
                     partition = rdkafka::Message::partition(&message),
                     offset = rdkafka::Message::offset(&message),
@@ -303,6 +339,7 @@ impl Membership {
         let _ = self.pokes.send(());
         // An empty answer: librdkafka has the partitions in its group's book, and fetches none of them.
         self.answer("take partitions", self.consumer.incremental_assign(&TopicPartitionList::new()));
+        count(&self.shared.tallies.assigned, keys.len());
         info!(partitions = keys.len(), total = self.assigned.len(), "partitions assigned");
         self.tell(GroupEvent::Assigned, keys);
     }
@@ -330,8 +367,10 @@ impl Membership {
         let Some(Revoking { keys, left, .. }) = self.revoking.take() else { return };
         let left: Vec<Key> = left.into_iter().collect();
         if lost {
+            count(&self.shared.tallies.lost, left.len());
             self.tell(GroupEvent::Lost, &left);
         } else if !left.is_empty() {
+            count(&self.shared.tallies.late, left.len());
             warn!(
                 partitions = left.len(),
                 "workers did not let go in time, the rebalance goes on without them"
@@ -341,6 +380,7 @@ impl Membership {
     }
 
     fn lose(&mut self, keys: &[Key]) {
+        count(&self.shared.tallies.lost, keys.len());
         warn!(partitions = keys.len(), "partitions lost");
         for (topic, partitions) in by_topic(keys) {
             if let Some(mailbox) = self.shared.mailboxes.get(topic) {

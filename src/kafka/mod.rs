@@ -55,7 +55,7 @@ mod topics;
 #[cfg(feature = "runtime")]
 pub use broker::{MockBroker, MockFailure, MockRequest};
 #[cfg(feature = "runtime")]
-pub use consumer::Consumer;
+pub use consumer::{Consumer, Tallies};
 #[cfg(feature = "runtime")]
 pub use dead_letter::DeadLetterTopic;
 #[cfg(feature = "runtime")]

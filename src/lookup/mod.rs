@@ -145,6 +145,13 @@ impl Lookup {
         (health.damaged_records.load(Ordering::Relaxed), health.stale_lists.load(Ordering::Relaxed))
     }
 
+    /// Reads of stored records that were found sound, and damaged.
+    #[must_use]
+    pub fn checks(&self) -> (u64, u64) {
+        let checks = &self.reader().packs.checks;
+        (checks.sound.load(Ordering::Relaxed), checks.damaged.load(Ordering::Relaxed))
+    }
+
     fn reader(&self) -> &Reconstructor {
         &self.0.parts.reader
     }

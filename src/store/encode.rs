@@ -18,6 +18,7 @@ use crate::domain::value::{Limits, Value};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// One record on its way into a pack.
 #[derive(Debug)]
@@ -219,6 +220,7 @@ impl Packs {
             let dictionary = dictionary.as_ref().filter(|_| frame.dictionary.is_some());
             decode_into(&mut back, frame.algorithm, &frame.bytes, frame.raw_len, dictionary)?;
             if back != raw || !body.is(&back, aggregate_id)? {
+                self.checks.damaged.fetch_add(1, Ordering::Relaxed);
                 return Err(Error::new(
                     ErrorKind::Internal,
                     "corrupt",

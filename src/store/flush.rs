@@ -118,6 +118,30 @@ pub struct Written {
     pub object_bytes: AtomicU64,
     /// Acknowledged rows of any kind but dead letters and owners.
     pub rows: AtomicU64,
+    /// Of the snapshots' records, the full ones.
+    pub full: Sizes,
+    /// Of the snapshots' records, the increments.
+    pub increments: Sizes,
+}
+
+/// Records of one kind.
+#[derive(Debug, Default)]
+pub struct Sizes {
+    /// How many.
+    pub records: AtomicU64,
+    /// Their bytes before compression.
+    pub raw_bytes: AtomicU64,
+    /// Their bytes in packs.
+    pub stored_bytes: AtomicU64,
+}
+
+impl Written {
+    fn sizes(&self, kind: RecordKind) -> &Sizes {
+        match kind {
+            RecordKind::Full => &self.full,
+            RecordKind::Increment => &self.increments,
+        }
+    }
 }
 
 impl SnapshotStore {
@@ -271,8 +295,15 @@ impl SnapshotStore {
             rows.iter().map(|(_, row)| row.stored_bytes).sum::<u64>(),
             rows.len() as u64,
         );
+        let sizes: Vec<_> = rows.iter().map(|(_, row)| (row.kind, row.raw_bytes, row.stored_bytes)).collect();
         for rows in in_order(rows) {
             together(rows.into_iter().map(|rows| self.snapshot_rows(rows, started)).collect()).await?;
+        }
+        for (kind, raw, stored) in sizes {
+            let sizes = self.written.sizes(kind);
+            sizes.records.fetch_add(1, Ordering::Relaxed);
+            sizes.raw_bytes.fetch_add(raw, Ordering::Relaxed);
+            sizes.stored_bytes.fetch_add(stored, Ordering::Relaxed);
         }
         self.written.raw_bytes.fetch_add(totals.0, Ordering::Relaxed);
         self.written.stored_bytes.fetch_add(totals.1, Ordering::Relaxed);

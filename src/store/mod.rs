@@ -3,6 +3,7 @@
 //!
 //! | file | owns |
 //! |---|---|
+//! | [`answers`] | whether a store answers, and since when not |
 //! | [`blobs`] | the `Blobs` port: immutable objects |
 //! | [`checkpoints`] | what checkpoint packs hold, kept within bytes |
 //! | [`dictionaries`] | which dictionaries are in use, learning them, fetching them |
@@ -13,8 +14,10 @@
 //! | `flush_plan` | what one flush writes: records by pack, the order of rows |
 //! | [`index`] | the `Index` port: rows |
 //! | [`lineages`] | which lineage of a topic is active |
+//! | `metered` | what calls of either port come to, as metrics (feature `runtime`) |
 //! | [`packs`] | reading records and footers |
 
+pub mod answers;
 pub mod blobs;
 pub mod checkpoints;
 pub mod dictionaries;
@@ -25,6 +28,8 @@ pub mod flush;
 mod flush_plan;
 pub mod index;
 pub mod lineages;
+#[cfg(feature = "runtime")]
+pub mod metered;
 pub mod packs;
 
 pub use flush::SnapshotStore;

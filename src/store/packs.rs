@@ -23,6 +23,7 @@ use crate::domain::record::{FullBody, IncrementBody, RecordId, RecordKind};
 use crate::domain::row::{PartitionKey, SnapshotRow};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use super::dictionaries::CompressionPlan;
 pub use crate::codec::pack::Class;
@@ -32,6 +33,25 @@ const TAIL_BYTES: u64 = 64 << 10;
 /// How often a read whose bytes are damaged is repeated: the damage may be on the way.
 const READS: usize = 3;
 
+/// Reads of records and footers by what their checks came to, read by metrics.
+#[derive(Debug, Default)]
+pub struct Checks {
+    /// Sound.
+    pub sound: AtomicU64,
+    /// Damaged, or what was encoded here did not decode to itself.
+    pub damaged: AtomicU64,
+}
+
+impl Checks {
+    fn note<T>(&self, read: &Result<T>) {
+        match read {
+            Ok(_) => self.sound.fetch_add(1, Ordering::Relaxed),
+            Err(error) if error.kind == ErrorKind::Corrupt => self.damaged.fetch_add(1, Ordering::Relaxed),
+            Err(_) => 0,
+        };
+    }
+}
+
 /// Reads and encodes packs.
 pub struct Packs {
     /// Objects.
@@ -39,6 +59,8 @@ pub struct Packs {
     pub(super) session: [u8; 16],
     pub(super) dictionaries: Dictionaries,
     pub(super) checkpoints: Kept,
+    /// What checks came to.
+    pub checks: Checks,
 }
 
 impl Packs {
@@ -52,7 +74,7 @@ impl Packs {
         session: [u8; 16],
     ) -> Self {
         let dictionaries = Dictionaries::new(index, Arc::clone(&blobs), plan);
-        Self { blobs, session, dictionaries, checkpoints: Kept::default() }
+        Self { blobs, session, dictionaries, checkpoints: Kept::default(), checks: Checks::default() }
     }
 
     pub(super) fn compression(&self) -> Compression {
@@ -175,7 +197,9 @@ impl Packs {
         for _ in 0..READS {
             let frame = self.blobs.get_range(&name, range.start, range.end - range.start).await;
             let frame = frame.map_err(|error| read_error(&name, &error))?;
-            match read(&frame) {
+            let read = read(&frame);
+            self.checks.note(&read);
+            match read {
                 Ok(read) => return Ok(read),
                 Err(error) => last = error,
             }
@@ -214,7 +238,9 @@ impl Packs {
         let name = pack_name(Class::Checkpoint, pack);
         let mut last = Error::corrupt("no read");
         for _ in 0..READS {
-            match self.read_footer(&name, pack).await {
+            let read = self.read_footer(&name, pack).await;
+            self.checks.note(&read);
+            match read {
                 Ok(footer) => return Ok(footer),
                 Err(error) if error.kind == ErrorKind::Corrupt => last = error,
                 Err(error) => return Err(error),

@@ -56,6 +56,13 @@ metrics! {
     PARTITION_OWNED Now "snapfold_partition_owned" ["stream" "partition"] "1 while this worker owns the partition, 0 after it has gone"
     PARTITION_POSITION Now "snapfold_partition_position_offset" ["stream" "partition"] "Next offset to fold; the end of the log minus this is the lag"
     PARTITION_LOW_WATERMARK Now "snapfold_partition_low_watermark_offset" ["stream" "partition"] "First offset that neither a snapshot nor a checkpoint covers"
+    PARTITION_LOG_END Now "snapfold_partition_log_end_offset" ["stream" "partition"] "One past the last record that may be read, as the brokers said last"
+    PARTITION_LAG Now "snapfold_partition_lag_offsets" ["stream" "partition"] "Offsets from the position to the log's end, without those known to hold no record"
+    PARTITION_UNCOVERED_OFFSETS Now "snapfold_partition_uncovered_offsets" ["stream" "partition"] "From the low watermark to the position: what a crash folds again"
+    PARTITION_UNCOVERED_AGE Now "snapfold_partition_uncovered_age_seconds" ["stream" "partition"] "Seconds since the oldest uncovered event was folded"
+    PARTITION_UNCOVERED_BYTES Now "snapfold_partition_uncovered_bytes" ["stream" "partition"] "Bytes of uncovered events; at a quarter of the memory folding waits"
+    PARTITION_FLIGHTS Now "snapfold_partition_flights" ["stream" "partition"] "Snapshots and checkpoints that are being written"
+    PARTITION_LOADS Now "snapfold_partition_loads" ["stream" "partition"] "Aggregates that are being loaded"
     PARTITION_RESIDENTS Now "snapfold_partition_resident_aggregates" ["stream" "partition"] "Aggregates in memory"
     PARTITION_MEMORY Now "snapfold_partition_memory_bytes" ["stream" "partition"] "Bytes that states, tails and tables of checkpoints take"
     PARTITION_LIVE_CHECKPOINTS Now "snapfold_partition_live_checkpoints" ["stream" "partition"] "Checkpoints that a reader has to consult"
@@ -78,6 +85,32 @@ metrics! {
     CHECKPOINTS_ABANDONED Total "snapfold_abandoned_checkpoints_total" ["stream"] "Checkpoints given up; their events stay dirty"
     CHECKPOINTS_RETIRED Total "snapfold_retired_checkpoints_total" ["stream"] "Checkpoints superseded by snapshots"
     ADOPTIONS Total "snapfold_adopted_rows_total" ["stream"] "Provisional rows written again before the low watermark passed them"
+    SNAPSHOT_RECORDS Total "snapfold_snapshot_records_total" ["kind"] "Records of acknowledged snapshots, by kind: full or increment"
+    SNAPSHOT_RAW_BYTES Total "snapfold_snapshot_raw_bytes_total" ["kind"] "Bytes of these records before compression"
+    SNAPSHOT_STORED_BYTES Total "snapfold_snapshot_stored_bytes_total" ["kind"] "Bytes of these records in packs; 1 minus this by the raw bytes is what compression saves"
+    CHECKPOINT_BYTES Total "snapfold_checkpoint_bytes_total" [] "Bytes of acknowledged checkpoint packs"
+    CHECKED_RECORDS Total "snapfold_checked_records_total" ["stream" "outcome"] "Checked reads of records and footers: sound, or damaged (read again then)"
+    VERIFIED_RECORDS Total "snapfold_verified_records_total" ["stream"] "Events and states that `verify` has checked"
+    VERIFY_FINDINGS Total "snapfold_verify_findings_total" ["stream" "code"] "What `verify` found wrong"
+    RECONSTRUCTION_SECONDS Seconds "snapfold_reconstruction_seconds" ["stream" "source"] "Time to find a state; source: memory, cache, rest (snapshots and events)"
+    RECONSTRUCTION_EVENTS Total "snapfold_reconstruction_events_total" ["stream"] "Events that were folded for answers"
+    STORE_CALLS Total "snapfold_store_calls_total" ["store" "operation" "outcome"] "Calls of index and blobs: not_done, unknown, permanent are failures"
+    STORE_CALL_SECONDS Seconds "snapfold_store_call_seconds" ["store" "operation"] "Time that these calls took"
+    STORE_WRITTEN_ROWS Total "snapfold_store_written_rows_total" ["operation"] "Rows that the index acknowledged: all kinds, repeats included"
+    STORE_WRITTEN_BYTES Total "snapfold_store_written_bytes_total" [] "Bytes that the blob store acknowledged"
+    STORE_READ_BYTES Total "snapfold_store_read_bytes_total" [] "Bytes that the blob store handed out"
+    STORE_SILENCE Now "snapfold_store_silence_seconds" ["store"] "Seconds since it was first asked in vain, 0 if it answers; from 30 on it is not ready"
+    BROKERS_SILENCE Now "snapfold_brokers_silence_seconds" [] "Seconds since a broker answered last; a few are usual, from 15 on `/readyz` says no"
+    GROUP_ASSIGNED Total "snapfold_assigned_partitions_total" [] "Partitions that the consumer group gave to this worker"
+    GROUP_LOST Total "snapfold_lost_partitions_total" [] "Partitions that were another worker's before this one had covered them: it was away for too long"
+    GROUP_LATE Total "snapfold_late_released_partitions_total" [] "Partitions that were asked back and not let go of in time"
+    STRAY_RECORDS Total "snapfold_stray_records_total" [] "Records on the common queue: always 0, or it is a mistake of the program"
+    TASK_STUCK Now "snapfold_stuck_partitions" [] "Partitions whose task has not turned for 60 s: from 1 on `/livez` says no"
+    READY Now "snapfold_ready" [] "1 while `/readyz` says yes"
+    PROCESS_CPU Total "snapfold_process_cpu_milliseconds_total" [] "Processor time of the process"
+    PROCESS_RESIDENT Now "snapfold_process_resident_bytes" [] "Memory of the process that is in use"
+    PROCESS_OPEN_FILES Now "snapfold_process_open_files" [] "Open files and sockets"
+    PROCESS_THREADS Now "snapfold_process_threads" [] "Threads"
     PUT_OBJECTS Total "snapfold_put_objects_total" [] "Objects that the blob store has acknowledged: packs and dictionaries, one PUT each"
     PUT_BYTES Total "snapfold_put_bytes_total" [] "Bytes of these objects"
     PUT_ROWS Total "snapfold_put_rows_total" [] "Rows that the index has acknowledged: snapshots, checkpoints, listings, low watermarks, dictionaries"
@@ -256,11 +289,14 @@ fn describe(metric: &'static Metric) {
     }
 }
 
-/// The table as Markdown, as it is kept in `docs/METRICS.md`.
+/// What stands in `docs/METRICS.md` behind the generated part is written by hand, from this line on.
+pub const BY_HAND: &str = "\n## The rules and what shows them\n";
+
+/// The table as Markdown, as it is kept in `docs/METRICS.md` before [`BY_HAND`].
 #[must_use]
 pub fn reference() -> String {
     let mut out = String::from(
-        "# Metrics\n\nServed at `/metrics` in the Prometheus text format. This file is generated from the table in\n\
+        "# Metrics\n\nServed at `/metrics` in the Prometheus text format. This table is generated from the one in\n\
         `src/telemetry/metrics.rs`. Totals are those of one process; `route` is the template of a route,\n\
         never a path.\n\n\
         | metric | type | labels | meaning |\n|---|---|---|---|\n",
@@ -284,11 +320,37 @@ mod tests {
     #[test]
     fn the_reference_in_the_repository_is_the_one_that_the_table_makes() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/METRICS.md");
+        let kept = || std::fs::read_to_string(path).expect("docs/METRICS.md is part of the repository");
         if std::env::var_os("SNAPFOLD_BLESS").is_some() {
-            std::fs::write(path, reference()).expect("the reference can be written");
+            let text = kept();
+            let by_hand = text.find(BY_HAND).map_or("", |at| &text[at..]);
+            std::fs::write(path, reference() + by_hand).expect("the reference can be written");
         }
-        let kept = std::fs::read_to_string(path).expect("docs/METRICS.md is part of the repository");
-        assert!(kept == reference(), "write it anew: SNAPFOLD_BLESS=1 cargo test --lib telemetry::metrics");
+        let text = kept();
+        let (table, _) = text.split_once(BY_HAND).expect("the part that is written by hand is there");
+        assert!(table == reference(), "write it anew: SNAPFOLD_BLESS=1 cargo test --lib telemetry::metrics");
+    }
+
+    #[test]
+    fn every_rule_has_a_row_and_every_metric_in_it_exists() {
+        let text = include_str!("../../docs/METRICS.md");
+        let (_, by_hand) = text.split_once(BY_HAND).expect("the part that is written by hand is there");
+        let rows: Vec<&str> = by_hand.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+        for (number, row) in (1..).zip(&rows) {
+            assert!(row.starts_with(&format!("| {number} |")), "row {number}: {row}");
+            let shows = row.split('|').nth(3).expect("a row has three columns").trim();
+            assert!(shows.contains("`snapfold_") || shows.starts_with("none:"), "row {number}: {shows}");
+        }
+        assert_eq!(rows.len(), 14, "one row for each rule of the design");
+        for named in by_hand.split('`').filter(|word| word.starts_with("snapfold_")) {
+            let name = named.split('{').next().unwrap_or(named);
+            let metric = METRICS.iter().find(|metric| metric.name == name);
+            let metric = metric.unwrap_or_else(|| panic!("`{name}` is no metric"));
+            let labels = named.split_once('{').map_or("", |(_, labels)| labels.trim_end_matches('}'));
+            for label in labels.split(',').filter_map(|label| label.split_once('=')) {
+                assert!(metric.labels.contains(&label.0), "`{named}`: it has no label `{}`", label.0);
+            }
+        }
     }
 
     #[test]
@@ -296,7 +358,9 @@ mod tests {
         for (at, metric) in METRICS.iter().enumerate() {
             assert!(metric.name.starts_with("snapfold_"), "{}", metric.name);
             assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Total, "{}", metric.name);
-            assert_eq!(metric.name.ends_with("_seconds"), metric.kind == Kind::Seconds, "{}", metric.name);
+            let is_seconds = metric.name.ends_with("_seconds");
+            assert!(is_seconds || metric.kind != Kind::Seconds, "{}", metric.name);
+            assert!(!is_seconds || metric.kind != Kind::Total, "{}", metric.name);
             assert!(METRICS[at + 1..].iter().all(|other| other.name != metric.name), "{}", metric.name);
         }
     }

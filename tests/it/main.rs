@@ -18,6 +18,7 @@ mod dev;
 mod faults;
 mod flips;
 mod group;
+mod health;
 mod kill;
 #[path = "../ledger/mod.rs"]
 #[expect(dead_code, reason = "its own tests use the rest")]

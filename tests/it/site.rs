@@ -52,7 +52,7 @@ pub(crate) struct Site {
     runtime: tokio::runtime::Runtime,
     producer: Producer,
     /// Ends when it is dropped, after the producer.
-    _broker: Option<MockBroker>,
+    broker: Option<MockBroker>,
     group: String,
     folder: tempfile::TempDir,
     topic: String,
@@ -166,12 +166,17 @@ impl Site {
             properties.map(|(name, value)| format!("    {name}: \"{value}\"\n")).collect();
         let config = format!(
             "{streams}\nkafka:\n  brokers: \"{workers}\"\n  group: {group}\n  properties:\n{properties}\
-             {stores}\nhttp: {{ listen: \"127.0.0.1:0\" }}\n"
+             {stores}\nhttp: {{ listen: \"127.0.0.1:0\", admin: \"127.0.0.1:0\" }}\n"
         );
         std::fs::write(folder.path().join("config.yaml"), config).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let (runtime, topic) = (runtime.unwrap(), topic.to_owned());
-        Self { runtime, producer, _broker: broker, folder, topic, group }
+        Self { runtime, producer, broker, folder, topic, group }
+    }
+
+    /// The mock cluster.
+    pub(crate) fn broker(&self) -> &MockBroker {
+        self.broker.as_ref().unwrap()
     }
 
     /// The group of its workers.

@@ -417,6 +417,24 @@ impl Partition {
         self.slots.bytes() + self.checkpoints.iter().map(checkpoints::Live::heap_bytes).sum::<usize>()
     }
 
+    /// Bytes of events that nothing durable covers.
+    #[must_use]
+    pub fn uncovered_bytes(&self) -> usize {
+        self.slots.tail_bytes()
+    }
+
+    /// Snapshots and checkpoints that are being written.
+    #[must_use]
+    pub fn flights(&self) -> usize {
+        self.snapshots_in_flight + usize::from(self.checkpoint_flight.is_some())
+    }
+
+    /// Aggregates that are being loaded.
+    #[must_use]
+    pub fn loads(&self) -> usize {
+        self.loads_in_flight
+    }
+
     /// Aggregates in memory.
     #[must_use]
     pub fn residents(&self) -> usize {

@@ -5,8 +5,10 @@
 //! *If it fails*: a read or write that fails is repeated until it is done or the partition is given up.
 //! *If cancelled*: everything in memory is gone; the next owner folds it again from the low watermark.
 
+mod ages;
 mod effects;
 
+use self::ages::Ages;
 use super::assignment::{Refusal, Start, start_when_possible, verify};
 use super::flusher::{CheckpointOffer, Request};
 use super::{Components, Handle};
@@ -66,6 +68,16 @@ pub struct Status {
     pub memory_bytes: usize,
     /// Live checkpoints.
     pub live_checkpoints: usize,
+    /// Bytes of events that nothing durable covers.
+    pub uncovered_bytes: usize,
+    /// Milliseconds since the event at the low watermark was folded, 0 if all is covered.
+    pub uncovered_age_ms: u64,
+    /// Snapshots and checkpoints that are being written.
+    pub flights: usize,
+    /// Aggregates that are being loaded.
+    pub loads: usize,
+    /// How often its task has turned: one whose number stays is stuck.
+    pub turns: u64,
     /// Why it stands still.
     pub halted: Option<(Offset, Poison)>,
     /// Why it was never started.
@@ -90,6 +102,8 @@ struct Task {
     idle_ms: u64,
     /// The end of the log is being read.
     is_looking: bool,
+    ages: Ages,
+    turns: u64,
     /// Somebody asked it to drain.
     is_revoked: bool,
     done: bool,
@@ -178,6 +192,8 @@ impl Task {
             replay_until: bounds.end,
             idle_ms: 0,
             is_looking: false,
+            ages: Ages::default(),
+            turns: 0,
             is_revoked: false,
             done: false,
         }
@@ -225,6 +241,7 @@ impl Task {
         commands: &mut mpsc::UnboundedReceiver<Command>,
     ) -> Option<Box<dyn Records>> {
         loop {
+            self.turn();
             let position = self.partition.position();
             match self.components.group.records(number, position).await {
                 Ok(records) => return Some(records),
@@ -253,6 +270,7 @@ impl Task {
         let mut tick = clock.sleep(self.components.settings.tick_ms).fuse();
         let max = self.components.settings.records_max;
         while !self.done {
+            self.turn();
             let mut next = match self.partition.wants_records() {
                 true => records.next(max),
                 false => Box::pin(futures_util::future::pending()),
@@ -410,8 +428,18 @@ impl Task {
         self.publish();
     }
 
-    fn publish(&self) {
-        let partition = &self.partition;
+    /// The loop goes on.
+    fn turn(&mut self) {
+        self.turns += 1;
+        let mut statuses = self.handle.statuses.lock().expect("no panic while the map is held");
+        if let Some(status) = statuses.get_mut(&self.partition.key().partition) {
+            status.turns = self.turns;
+        }
+    }
+
+    fn publish(&mut self) {
+        let (partition, now_ms) = (&self.partition, self.components.clock.monotonic_ms());
+        let uncovered_age_ms = self.ages.note(partition.low_watermark(), partition.position(), now_ms);
         let status = Status {
             position: partition.position(),
             reached: partition.reached(),
@@ -421,6 +449,11 @@ impl Task {
             residents: partition.residents(),
             memory_bytes: partition.memory_bytes(),
             live_checkpoints: partition.live_checkpoints().count(),
+            uncovered_bytes: partition.uncovered_bytes(),
+            uncovered_age_ms,
+            flights: partition.flights(),
+            loads: partition.loads(),
+            turns: self.turns,
             halted: partition.halted().cloned(),
             refused: None,
         };

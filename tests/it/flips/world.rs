@@ -328,6 +328,7 @@ impl World {
             workers: BTreeMap::new(),
             metrics: Arc::new(String::new),
             readiness: Arc::new(|| Readiness { ready: true, reasons: Vec::new() }),
+            liveness: Arc::new(|| Readiness { ready: true, reasons: Vec::new() }),
         };
         Copy { router: router(app), lookup }
     }
