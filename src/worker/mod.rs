@@ -139,6 +139,15 @@ impl Handle {
         }
     }
 
+    /// Notes what a partition says of itself, unless it was given up meanwhile: its task may be in the middle
+    /// of a step then, and what it says last would stay for ever.
+    fn publish(&self, partition: PartitionNo, status: Status) {
+        let mut statuses = self.statuses.lock().expect("no panic while the map is held");
+        if self.tasks().contains_key(&partition) {
+            statuses.insert(partition, status);
+        }
+    }
+
     /// Makes all partitions stand still.
     pub fn halt(&self, poison: &Poison) {
         for task in self.tasks().values() {

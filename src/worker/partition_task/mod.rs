@@ -159,7 +159,7 @@ async fn stand_still(
     handle: &Handle,
 ) {
     let status = Status { refused: Some(refusal), ..Status::default() };
-    handle.statuses.lock().expect("no panic while the map is held").insert(number, status);
+    handle.publish(number, status);
     while let Some(command) = commands.next().await {
         if let Command::Drain(done) = command {
             let _ = done.send(());
@@ -457,7 +457,6 @@ impl Task {
             halted: partition.halted().cloned(),
             refused: None,
         };
-        let mut statuses = self.handle.statuses.lock().expect("no panic while the map is held");
-        statuses.insert(partition.key().partition, status);
+        self.handle.publish(partition.key().partition, status);
     }
 }
