@@ -384,7 +384,6 @@ impl Subject {
             cache: if self.caching { Arc::new(TinyCache::default()) } else { Arc::new(NoCache) },
             topic: ports.streams[0].spec.topic.into(),
             lineage: active.lineage,
-            partitions: u32::MAX,
             settings,
         })
     }
@@ -413,6 +412,7 @@ impl Subject {
             topic: stream.spec.topic.into(),
             topic_id: active.topic_id,
             lineage: active.lineage,
+            partitions: u32::MAX,
             settings: self.settings.clone(),
             reader,
         }
