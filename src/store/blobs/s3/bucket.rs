@@ -73,17 +73,25 @@ impl Requests {
         match self.within(call, 0, send).await? {
             Ok(_) => Ok(()),
             Err(error) if error.code() == Some("BucketAlreadyOwnedByYou") => Ok(()),
-            // Ours too, where a store does not tell these apart: then it can be listed.
-            Err(error) if error.code() == Some("BucketAlreadyExists") => {
-                match self.page("", Start::First, 1).await {
-                    Err(PortError::Permanent(_)) => Err(PortError::Permanent(
-                        self.place
-                            .told(call, "somebody else has a bucket of that name: change `blobs.s3.bucket`"),
-                    )),
-                    other => other.map(drop),
-                }
-            }
+            Err(error) if error.code() == Some("BucketAlreadyExists") => self.is_ours().await,
             Err(error) => Err(self.failure(call, &error)),
+        }
+    }
+
+    /// Not every store tells a bucket of ours from one of somebody else's where it is to be created: ours can
+    /// be looked at.
+    async fn is_ours(&self) -> PortResult<()> {
+        let call = Call::Create;
+        let send = self.client.head_bucket().bucket(&self.place.bucket).send();
+        let Err(error) = self.within(call, 0, send).await? else { return Ok(()) };
+        match error.raw_response().map(|raw| raw.status().as_u16()) {
+            Some(404) => Err(PortError::NotDone(self.place.told(call, "somebody is just creating it"))),
+            Some(301 | 403) => Err(PortError::Permanent(self.place.told(
+                call,
+                "somebody else has a bucket of that name, or it is in another region: change `blobs.s3.bucket` or \
+                 `blobs.s3.region`",
+            ))),
+            _ => Err(self.failure(call, &error)),
         }
     }
 }

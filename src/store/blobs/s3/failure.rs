@@ -120,6 +120,8 @@ impl Place {
         match (status, code) {
             (404, "NoSuchKey") if matches!(call, Call::Get(_) | Call::Delete(_)) => PortError::Missing,
             (412, _) if matches!(call, Call::Put(_)) => PortError::Exists,
+            // SeaweedFS says so to one of two that create it at the same time.
+            (_, "NoSuchBucket") if call == Call::Create => PortError::NotDone(told("")),
             (_, "NoSuchBucket") => PortError::Permanent(self.told(
                 call,
                 "there is no such bucket: create it with `snapfold migrate`, or correct `blobs.s3.bucket`",
@@ -248,6 +250,7 @@ mod tests {
             (get, 404, "NoSuchBucket", "permanent"),
             (put, 404, "NoSuchBucket", "permanent"),
             (Call::List, 404, "NoSuchKey", "permanent"),
+            (Call::Create, 404, "NoSuchBucket", "not done"),
             (put, 403, "AccessDenied", "permanent"),
             (put, 403, "", "permanent"),
             (put, 403, "RequestTimeTooSkewed", "not done"),

@@ -93,6 +93,17 @@ async fn creating_the_bucket_again_changes_nothing() {
 }
 
 #[tokio::test]
+async fn many_may_create_the_bucket_at_the_same_time() {
+    let _running = SERVER.read().await;
+    let (settings, _) = bucket().await;
+    let blobs = open(&config::S3 { bucket: unused_prefix().replace('/', "-") + "many", ..settings }).await;
+    for created in join_all((0..8).map(|_| blobs.create_bucket())).await {
+        assert_eq!(created, Ok(()));
+    }
+    assert_eq!(blobs.list("", None, 1).await, Ok(Vec::new()));
+}
+
+#[tokio::test]
 async fn odd_names_are_names() {
     let _running = SERVER.read().await;
     let (_, blobs) = bucket().await;
