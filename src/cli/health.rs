@@ -1,8 +1,8 @@
 //! What the process knows of its own health: brokers, stores, partitions, tasks. Readiness and liveness are
 //! made of it, and what the scrape shows of it.
 //!
-//! INVARIANT: nobody is asked for an answer here; all that is told was heard before. A store that nobody needs
-//! is asked now and then by [`Health::watch`], or one failure of the past would count for ever.
+//! INVARIANT: nobody is asked for an answer here; all that is told was heard before. A store that nobody
+//! needs is asked now and then by [`Health::watch`], or one failure of the past would count for ever.
 
 use super::schemas::SchemaSource;
 use super::stores::Meters;

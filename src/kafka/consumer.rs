@@ -18,6 +18,7 @@ use super::mailbox::{Mailbox, Member};
 use super::queue::{Key, Slot};
 use super::reader::{self, Question, Readers};
 use super::settings;
+use super::tallies::{Tallies, count};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{Offset, PartitionNo};
 use crate::domain::outcome::{PortError, PortResult};
@@ -28,7 +29,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::{Offset as Position, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
@@ -96,23 +97,6 @@ struct Shared {
     board: Arc<Board>,
     tallies: Tallies,
     failure: Mutex<Option<String>>,
-}
-
-/// What has happened to this member, in partitions and records.
-#[derive(Debug, Default)]
-pub struct Tallies {
-    /// Partitions that the group gave to it.
-    pub assigned: AtomicU64,
-    /// Partitions that were another's before they could be given up.
-    pub lost: AtomicU64,
-    /// Partitions that were not let go of in time.
-    pub late: AtomicU64,
-    /// Records that came on the common queue: always 0, or a partition's queue was not split.
-    pub strays: AtomicU64,
-}
-
-fn count(tally: &AtomicU64, more: usize) {
-    tally.fetch_add(more as u64, Ordering::Relaxed);
 }
 
 /// Reads all topics of a process as a member of one group.

@@ -5,6 +5,7 @@
 //! | `mod.rs` | the ports `Log`, `Group`, `Records` |
 //! | `settings.rs` | every librdkafka setting and its reason; what a user may not override |
 //! | `consumer.rs` | `Consumer`: the group's only client, its thread, assigning, revoking, committing |
+//! | `tallies.rs` | what the member counts of itself |
 //! | `context.rs` | what librdkafka says to the member while it is polled |
 //! | `mailbox.rs` | what one topic's worker hears of the group |
 //! | `queue.rs` | the queue of one assigned partition, as `Records` |
@@ -50,12 +51,14 @@ pub mod registry;
 #[cfg(feature = "runtime")]
 mod settings;
 #[cfg(feature = "runtime")]
+mod tallies;
+#[cfg(feature = "runtime")]
 mod topics;
 
 #[cfg(feature = "runtime")]
 pub use broker::{MockBroker, MockFailure, MockRequest};
 #[cfg(feature = "runtime")]
-pub use consumer::{Consumer, Tallies};
+pub use consumer::Consumer;
 #[cfg(feature = "runtime")]
 pub use dead_letter::DeadLetterTopic;
 #[cfg(feature = "runtime")]
@@ -64,6 +67,8 @@ pub use prepared::{Gate, Parked, PreparedGroup, PreparedLog};
 pub use producer::{Delivery, Outgoing, Producer, ProducerSettings};
 #[cfg(feature = "runtime")]
 pub use settings::ConsumerSettings;
+#[cfg(feature = "runtime")]
+pub use tallies::Tallies;
 #[cfg(feature = "runtime")]
 pub use topics::Topics;
 
