@@ -1,38 +1,35 @@
-//! How long ago the event at the low watermark was folded. Marks of (position, time), one a second at the
-//! most, so that no time has to be kept with every offset.
+//! How long ago the event at the low watermark was folded. Marks of (position, time) lie so far apart that an
+//! age is right to a second or to a 64th, whichever is more; so no time has to be kept with every offset.
 
 use crate::domain::ids::Offset;
 use std::collections::VecDeque;
 
-/// Between two marks.
+/// Between two marks, at least.
 const MARK_MS: u64 = 1_000;
-/// Marks that are kept; beyond it every other one goes, and an age is less exact.
-const MARKS_MAX: usize = 256;
+/// Marks within the age of the oldest one.
+const MARKS_OF_AGE: u64 = 64;
+/// Marks that are kept: enough for months in which the low watermark crawls.
+const MARKS_MAX: usize = 1_024;
 
 /// When which position was first seen.
 #[derive(Debug, Default)]
 pub(super) struct Ages(VecDeque<(Offset, u64)>);
 
 impl Ages {
-    /// Notes how far everything is, and answers the age of the oldest uncovered event in milliseconds: at most
-    /// a second less than it is, while all marks are kept; 0 if all is covered.
+    /// Notes how far everything is, and answers the age of the oldest uncovered event in milliseconds, never
+    /// more than it is; 0 if all is covered.
     pub(super) fn note(&mut self, low: Offset, position: Offset, now_ms: u64) -> u64 {
         while self.0.front().is_some_and(|(marked, _)| *marked <= low) {
             self.0.pop_front();
         }
-        let is_new = self.0.back().is_none_or(|(marked, at)| *marked < position && now_ms >= *at + MARK_MS);
-        if position > low && is_new {
+        let age_ms = self.0.front().map_or(0, |(_, at)| now_ms.saturating_sub(*at));
+        let spacing_ms = MARK_MS.max(age_ms / MARKS_OF_AGE);
+        let is_new =
+            self.0.back().is_none_or(|(marked, at)| *marked < position && now_ms >= *at + spacing_ms);
+        if position > low && is_new && self.0.len() < MARKS_MAX {
             self.0.push_back((position, now_ms));
-            if self.0.len() > MARKS_MAX {
-                // The oldest stays: its age is the one that is asked for.
-                let mut at = 0;
-                self.0.retain(|_| {
-                    at += 1;
-                    at % 2 == 1
-                });
-            }
         }
-        self.0.front().map_or(0, |(_, at)| now_ms.saturating_sub(*at))
+        age_ms
     }
 }
 
