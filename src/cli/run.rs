@@ -192,24 +192,7 @@ impl Stack {
             folding: JoinSet::new(),
             serving: JoinSet::new(),
         };
-        let mut counts = Vec::with_capacity(config.streams.len());
-        for stream in &config.streams {
-            let (_, log) = stack.consumer.stream(&stream.topic);
-            let doing = format!("ask for the partitions of topic `{}`", stream.topic);
-            counts.push(first_answer(&doing, BROKERS, || log.partition_count()).await?);
-            compaction::refuse(&topics, &stream.topic).await?;
-        }
-        let all = counts.iter().sum::<u32>().max(1);
-        let mut by_type = BTreeMap::new();
-        for (stream, own) in config.streams.iter().zip(counts) {
-            let lookup =
-                stack.start_stream(config, stream, &stores, Partitions { own, all }, options).await?;
-            by_type.insert(Arc::clone(&stream.kind), Arc::new(lookup));
-        }
-        stack.streams = Arc::new(Streams { by_type });
-        let watched = config.streams.iter().map(|stream| Arc::clone(&stream.topic));
-        let watched = watched.zip(config.streams.iter().map(|stream| stack.workers[&stream.kind].clone()));
-        stack.serving.spawn(compaction::watch(topics, watched.collect()));
+        stack.start_streams(config, &stores, topics, options).await?;
         let health = Arc::new(stack.health());
         if let Some(first) = config.streams.first() {
             let (health, topic) = (Arc::clone(&health), Arc::clone(&first.topic));
@@ -237,6 +220,34 @@ impl Stack {
         };
         stack.serve(listener, admin, samples::names(&config.streams), health, source);
         Ok(stack)
+    }
+
+    /// All streams, and who looks after their topics.
+    async fn start_streams(
+        &mut self,
+        config: &Config,
+        stores: &Stores,
+        topics: Topics,
+        options: Options,
+    ) -> Done {
+        let mut counts = Vec::with_capacity(config.streams.len());
+        for stream in &config.streams {
+            let (_, log) = self.consumer.stream(&stream.topic);
+            let doing = format!("ask for the partitions of topic `{}`", stream.topic);
+            counts.push(first_answer(&doing, BROKERS, || log.partition_count()).await?);
+            compaction::refuse(&topics, &stream.topic).await?;
+        }
+        let all = counts.iter().sum::<u32>().max(1);
+        let mut by_type = BTreeMap::new();
+        for (stream, own) in config.streams.iter().zip(counts) {
+            let lookup = self.start_stream(config, stream, stores, Partitions { own, all }, options).await?;
+            by_type.insert(Arc::clone(&stream.kind), Arc::new(lookup));
+        }
+        self.streams = Arc::new(Streams { by_type });
+        let watched = config.streams.iter().map(|stream| Arc::clone(&stream.topic));
+        let watched = watched.zip(config.streams.iter().map(|stream| self.workers[&stream.kind].clone()));
+        self.serving.spawn(compaction::watch(topics, watched.collect()));
+        Ok(())
     }
 
     /// One stream: its lineage, its worker, and who answers for it.
@@ -271,19 +282,7 @@ impl Stack {
             topic_id,
             health: Arc::default(),
         };
-        let no_threads = |error| {
-            Failure::new(Exit::Failure, format!("start threads: {error}")).hint("check the limits of threads")
-        };
-        let threads = Threads::start().map_err(no_threads)?;
-        let folding = TokioSpawn::apart("fold").map_err(no_threads)?;
-        let store = SnapshotStore {
-            index: Arc::clone(&stores.index),
-            packs: Arc::clone(&reader.packs),
-            clock: Arc::clone(&stores.clock) as Arc<dyn Clock>,
-            compute: Arc::new(threads),
-            limits: FlushLimits { deadline_ms: FLUSH_DEADLINE_MS, retry_ms: RETRY_MS },
-            written: Arc::clone(&self.written),
-        };
+        let (store, folding) = self.store(stores, &reader)?;
         let (worker, handle) = Worker::new(Components {
             group,
             log,
@@ -319,6 +318,24 @@ impl Stack {
             lineage,
             settings: LookupSettings { partitioner: partitioner(stream), ..LookupSettings::default() },
         }))
+    }
+
+    /// What a worker writes with, and where it folds.
+    fn store(&self, stores: &Stores, reader: &Reconstructor) -> Done<(SnapshotStore, TokioSpawn)> {
+        let no_threads = |error| {
+            Failure::new(Exit::Failure, format!("start threads: {error}")).hint("check the limits of threads")
+        };
+        let threads = Threads::start().map_err(no_threads)?;
+        let folding = TokioSpawn::apart("fold").map_err(no_threads)?;
+        let store = SnapshotStore {
+            index: Arc::clone(&stores.index),
+            packs: Arc::clone(&reader.packs),
+            clock: Arc::clone(&stores.clock) as Arc<dyn Clock>,
+            compute: Arc::new(threads),
+            limits: FlushLimits { deadline_ms: FLUSH_DEADLINE_MS, retry_ms: RETRY_MS },
+            written: Arc::clone(&self.written),
+        };
+        Ok((store, folding))
     }
 
     /// Who answers for the newest states of a stream: this process, and whoever says so in the index. Others
