@@ -226,7 +226,7 @@ codes! {
             "Offsets mean other events now, so the partition stands still."
             "start a new lineage with `--new-lineage`, or restore the topic"
         "partitions-changed" "The topic has got more partitions"
-            "Producers that hash keys now put aggregates into other partitions, so their histories are torn; a partition that was added stands still, and a worker that starts refuses to."
+            "Producers that hash keys now put aggregates into other partitions, so histories are torn: added partitions stand still, and a start is refused."
             "copy the topic key by key to a new one with the partitions you want; where no aggregate has moved, start with `--accept-partitions`"
         "log-compacted" "The topic is compacted"
             "Kafka deletes the older events of each key of such a topic, so what is folded from it depends on when it is read; its partitions stand still."

@@ -144,7 +144,8 @@ impl Lookup {
         Ok(Answer { aggregate, head_version, partition, lineage, source, provenance })
     }
 
-    /// The same; none where damage, or a log that has forgotten too much, keeps anyone from knowing it. A moment before it is answered all the same.
+    /// The same; none where damage, or a log that has forgotten too much, keeps anyone from knowing it. A
+    /// moment before it is answered all the same.
     pub(super) async fn head_if_readable(
         &self,
         log: &PartitionKey,

@@ -126,8 +126,8 @@ impl Site {
         Self::on(None, &plain, (&plain, properties), &streams, topic, Stores::Embedded)
     }
 
-    /// Everything real: Kafka, Cassandra and SeaweedFS, with a keyspace and a bucket of its own. Several workers
-    /// may run at once.
+    /// Everything real: Kafka, Cassandra and SeaweedFS, with a keyspace and a bucket of its own. Several
+    /// workers may run at once.
     pub(crate) fn cluster(streams: &str, more: &str, topic: &str) -> Self {
         Self::cluster_of(&crate::servers::start, streams, more, topic)
     }

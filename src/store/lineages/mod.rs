@@ -133,10 +133,10 @@ pub async fn history(blobs: &dyn Blobs, topic: &str) -> Result<Vec<Activation>> 
 fn repartitioned(active: &Activation, known: u32, now: u32) -> String {
     let Activation { topic, lineage, .. } = active;
     format!(
-        "partitions-changed: topic `{topic}` has {now} partitions, lineage {lineage} folds {known}: producers that \
-         hash keys have moved aggregates to other partitions, and their histories are torn. Copy the topic, key by \
-         key, to a new one with the partitions you want, and fold that. Where no aggregate has moved (the producers \
-         choose the partition), start once with `--accept-partitions`"
+        "partitions-changed: topic `{topic}` has {now} partitions, lineage {lineage} folds {known}: producers \
+         that hash keys have moved aggregates, and histories are torn. Copy the topic, key by key, to a new \
+         one with the partitions you want, and fold that. Where no aggregate has moved (the producers choose \
+         the partition), start once with `--accept-partitions`"
     )
 }
 
