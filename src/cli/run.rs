@@ -164,8 +164,9 @@ impl Stack {
         let metrics = Metrics::install().map_err(|why| Failure::new(Exit::Failure, why))?;
         let listener = listen(&config.http.listen, "http.listen").await?;
         let address = listener.local_addr()?;
-        // One address, one port for both.
-        let admin = match config.http.admin == config.http.listen {
+        // One address, one port for both; but port 0 is another one each time.
+        let is_one = config.http.admin == config.http.listen && !config.http.listen.ends_with(":0");
+        let admin = match is_one {
             true => None,
             false => Some(listen(&config.http.admin, "http.admin").await?),
         };

@@ -25,11 +25,16 @@ impl Log for TopicLog {
     }
 
     fn bounds(&self, partition: PartitionNo) -> BoxFuture<'_, PortResult<LogBounds>> {
-        let known = self.board.get(&(Arc::clone(&self.topic), partition.0)).and_then(|known| known.fresh());
-        match known {
-            Some(bounds) => Box::pin(std::future::ready(Ok(bounds))),
-            None => Box::pin(self.readers.ask(&self.topic, partition, Question::Bounds)),
+        let key = (Arc::clone(&self.topic), partition.0);
+        let known = move || self.board.get(&key).and_then(|known| known.fresh());
+        if let Some(bounds) = known() {
+            return Box::pin(std::future::ready(Ok(bounds)));
         }
+        Box::pin(async move {
+            let asked = self.readers.ask(&self.topic, partition, Question::Bounds).await?;
+            // With what records of an assigned partition have told besides.
+            Ok(known().unwrap_or(asked))
+        })
     }
 
     fn read(
