@@ -211,7 +211,7 @@ fn workers_that_are_killed_lose_nothing_and_are_never_wrong() {
     });
     println!("positions at the kills: {progress:?}; meanwhile: {meanwhile:?}");
     assert!(meanwhile.wrong.is_empty(), "{:#?}", &meanwhile.wrong[..meanwhile.wrong.len().min(10)]);
-    assert!(meanwhile.right > 100, "hardly anything was answered: {meanwhile:?}");
+    assert!(meanwhile.right > 20, "hardly anything was answered: {meanwhile:?}");
     let half = |mark: &&f64| **mark > 0.0 && **mark < events as f64;
     assert!(progress.iter().filter(half).count() * 4 >= kills, "the kills missed the work: {progress:?}");
 }

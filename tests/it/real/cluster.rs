@@ -115,7 +115,7 @@ fn workers_that_crash_and_freeze_lose_nothing_and_are_never_wrong() {
         let meanwhile = asking.join().unwrap();
         println!("meanwhile: {meanwhile:?}");
         assert!(meanwhile.wrong.is_empty(), "{:#?}", &meanwhile.wrong[..meanwhile.wrong.len().min(10)]);
-        assert!(meanwhile.right > 100, "hardly anything was answered: {meanwhile:?}");
+        assert!(meanwhile.right > 20, "hardly anything was answered: {meanwhile:?}");
         let ids: Vec<&str> = ledger.aggregates().step_by(if is_full() { 1 } else { 5 }).collect();
         ask_each(&apis, || questions(&ledger, &ids, 2).collect(), "after all deeds");
         workers.into_iter().for_each(|worker| {

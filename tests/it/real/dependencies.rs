@@ -58,7 +58,7 @@ fn dependencies_that_die_and_come_back_lose_nothing() {
         let meanwhile = asking.join().unwrap();
         println!("meanwhile: {meanwhile:?}");
         assert!(meanwhile.wrong.is_empty(), "{:#?}", &meanwhile.wrong[..meanwhile.wrong.len().min(10)]);
-        assert!(meanwhile.right > 100, "hardly anything was answered: {meanwhile:?}");
+        assert!(meanwhile.right > 20, "hardly anything was answered: {meanwhile:?}");
         let ids: Vec<&str> = ledger.aggregates().step_by(5).collect();
         for api in &apis {
             ask_settled(&api.url, "order", questions(&ledger, &ids, 2)).must_be_right("after all kills");
