@@ -57,7 +57,9 @@ pub(super) fn run(args: &DevArgs, screen: &mut Screen<'_>) -> Done {
     config.http.admin = config.http.listen.clone();
     let runtime = runtime(&config)?;
     let done: Done = runtime.block_on(async {
-        let stack = Stack::start(&config, Options { new_lineage: true, more_partitions: false }).await?;
+        let stack =
+            Stack::start(&config, Options { new_lineage: true, more_partitions: false, own_broker: true })
+                .await?;
         let stopping = until_told_to_stop().shared();
         let told = stopping.clone();
         let outcome = tokio::select! {

@@ -101,6 +101,8 @@ pub(super) struct Options {
     pub(super) new_lineage: bool,
     /// Folds partitions that were added.
     pub(super) more_partitions: bool,
+    /// The broker is this process's own, which compacts nothing and does not know the question.
+    pub(super) own_broker: bool,
 }
 
 /// The `run` command.
@@ -108,7 +110,11 @@ pub(super) fn run(args: &RunArgs, screen: &mut Screen<'_>) -> Done {
     start_logging()?;
     let config = load_config(&args.source.config, &args.source.sets)?;
     runtime(&config)?.block_on(async {
-        let options = Options { new_lineage: args.new_lineage, more_partitions: args.accept_partitions };
+        let options = Options {
+            new_lineage: args.new_lineage,
+            more_partitions: args.accept_partitions,
+            own_broker: false,
+        };
         let stack = Stack::start(&config, options).await?;
         if let Some(admin) = stack.admin {
             screen.say(&format!("health and metrics on http://{admin}"));
@@ -236,7 +242,9 @@ impl Stack {
             let (_, log) = self.consumer.stream(&stream.topic);
             let doing = format!("ask for the partitions of topic `{}`", stream.topic);
             counts.push(first_answer(&doing, BROKERS, || log.partition_count()).await?);
-            compaction::refuse(&topics, &stream.topic).await?;
+            if !options.own_broker {
+                compaction::refuse(&topics, &stream.topic).await?;
+            }
         }
         let all = counts.iter().sum::<u32>().max(1);
         let mut by_type = BTreeMap::new();
@@ -247,7 +255,9 @@ impl Stack {
         self.streams = Arc::new(Streams { by_type });
         let watched = config.streams.iter().map(|stream| Arc::clone(&stream.topic));
         let watched = watched.zip(config.streams.iter().map(|stream| self.workers[&stream.kind].clone()));
-        self.serving.spawn(compaction::watch(topics, watched.collect()));
+        if !options.own_broker {
+            self.serving.spawn(compaction::watch(topics, watched.collect()));
+        }
         Ok(())
     }
 

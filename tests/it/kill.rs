@@ -4,8 +4,8 @@
 //! `SNAPFOLD_KILLS` is the number of kills; see `main.rs`.
 
 use crate::ledger::{Expected, Ledger, OnPoison, Record, Selector};
-use crate::process::{Api, Reply, until};
-use crate::site::{ORDERS, Sending, Site, orders_spec, settled};
+use crate::process::{Api, Program, Reply, until};
+use crate::site::{ORDERS, Sending, Site, all_settled, orders_spec};
 use crate::truth::{Question, ask_settled, is_full, questions};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -80,7 +80,7 @@ pub(crate) fn story(seed: u64, events: usize, partitions: i32, padding: usize) -
 
 /// A state is that of the version it names, which is not later than the one asked for; everything else is a
 /// refusal that says so.
-pub(crate) fn judge_meanwhile(ledger: &Ledger, question: &Question, reply: &Reply) -> Result<bool, String> {
+fn judge_meanwhile(ledger: &Ledger, question: &Question, reply: &Reply) -> Result<bool, String> {
     if reply.status == 200 {
         let version = reply.json()["version"].as_u64().unwrap_or(0);
         let Expected::State(answer) = &question.expected else { return Err("a state".to_owned()) };
@@ -105,15 +105,15 @@ pub(crate) fn judge_meanwhile(ledger: &Ledger, question: &Question, reply: &Repl
 }
 
 #[derive(Default, Debug)]
-pub(crate) struct Meanwhile {
-    pub(crate) right: u64,
-    pub(crate) refused: u64,
-    pub(crate) unreachable: u64,
-    pub(crate) wrong: Vec<String>,
+struct Meanwhile {
+    right: u64,
+    refused: u64,
+    unreachable: u64,
+    wrong: Vec<String>,
 }
 
 /// Ends the asking, also where something panics.
-pub(crate) struct Ends<'a>(pub(crate) &'a AtomicBool);
+struct Ends<'a>(&'a AtomicBool);
 
 impl Drop for Ends<'_> {
     fn drop(&mut self) {
@@ -122,7 +122,7 @@ impl Drop for Ends<'_> {
 }
 
 /// Asks about random versions and times until it is told to stop.
-pub(crate) fn ask_meanwhile(ledger: &Ledger, url: &Mutex<String>, is_over: &AtomicBool) -> Meanwhile {
+fn ask_meanwhile(ledger: &Ledger, url: &Mutex<String>, is_over: &AtomicBool) -> Meanwhile {
     let (mut dice, mut seen) = (Dice(77), Meanwhile::default());
     let ids: Vec<&str> = ledger.aggregates().collect();
     let mut api = Api::new("");
@@ -159,26 +159,61 @@ pub(crate) fn ask_meanwhile(ledger: &Ledger, url: &Mutex<String>, is_over: &Atom
     seen
 }
 
+/// Events that flow while something happens to those who fold them: `chunk` at once, then a pause.
+pub(crate) struct Flow<'a> {
+    pub(crate) site: &'a Site,
+    pub(crate) sendings: &'a [Sending],
+    pub(crate) ledger: &'a Ledger,
+    pub(crate) chunk: usize,
+    pub(crate) pause_ms: u64,
+}
+
+impl Flow<'_> {
+    /// Feeds the events and asks about them, whoever stands behind the address that `deeds` writes down,
+    /// until the workers that `deeds` leaves behind have covered everything. What was asked meanwhile is right, and
+    /// hardly nothing; the workers and what they answer at.
+    pub(crate) fn through(
+        &self,
+        deeds: impl FnOnce(&Mutex<String>) -> Vec<Program>,
+    ) -> (Vec<Program>, Vec<Api>) {
+        let (url, is_over, is_calm) =
+            (Mutex::new(String::new()), AtomicBool::new(false), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let ends = Ends(&is_over);
+            let asking = scope.spawn(|| ask_meanwhile(self.ledger, &url, &is_over));
+            let feeding = scope.spawn(|| {
+                for chunk in self.sendings.chunks(self.chunk) {
+                    self.site.send(chunk);
+                    if !is_calm.load(Ordering::Relaxed) {
+                        std::thread::sleep(Duration::from_millis(self.pause_ms));
+                    }
+                }
+            });
+            let mut workers = deeds(&url);
+            is_calm.store(true, Ordering::Relaxed);
+            feeding.join().unwrap();
+            workers[0].url().clone_into(&mut url.lock().unwrap());
+            let apis: Vec<Api> = workers.iter_mut().map(Program::ready).collect();
+            all_settled(&apis, self.sendings.len() as u64, true);
+            drop(ends);
+            let meanwhile = asking.join().unwrap();
+            println!("meanwhile: {meanwhile:?}");
+            assert!(meanwhile.wrong.is_empty(), "{:#?}", &meanwhile.wrong[..meanwhile.wrong.len().min(10)]);
+            assert!(meanwhile.right > 100, "hardly anything was answered: {meanwhile:?}");
+            (workers, apis)
+        })
+    }
+}
+
 #[test]
 fn workers_that_are_killed_lose_nothing_and_are_never_wrong() {
     let site = Site::new(ORDERS, "checkpoint: { interval: 500ms }", "orders", PARTITIONS);
     let kills = std::env::var("SNAPFOLD_KILLS").map_or(12, |number| number.parse::<usize>().unwrap());
     let events = kills * EVENTS_A_KILL;
     let (sendings, ledger) = story(3, events, PARTITIONS, 0);
-    let (url, is_over) = (Mutex::new(String::new()), AtomicBool::new(false));
-    let (mut dice, is_calm) = (Dice(11), AtomicBool::new(false));
-    let mut progress = Vec::new();
-    let meanwhile = std::thread::scope(|scope| {
-        let ends = Ends(&is_over);
-        let asking = scope.spawn(|| ask_meanwhile(&ledger, &url, &is_over));
-        let feeding = scope.spawn(|| {
-            for chunk in sendings.chunks(CHUNK) {
-                site.send(chunk);
-                if !is_calm.load(Ordering::Relaxed) {
-                    std::thread::sleep(Duration::from_millis(500));
-                }
-            }
-        });
+    let (mut dice, mut progress) = (Dice(11), Vec::new());
+    let flow = Flow { site: &site, sendings: &sendings, ledger: &ledger, chunk: CHUNK, pause_ms: 500 };
+    let (workers, apis) = flow.through(|url| {
         for kill in 0..kills {
             let mut worker = site.worker();
             // Some die before they say where they listen; the others while they fold.
@@ -195,23 +230,15 @@ fn workers_that_are_killed_lose_nothing_and_are_never_wrong() {
             worker.kill();
             url.lock().unwrap().clear();
         }
-        is_calm.store(true, Ordering::Relaxed);
-        feeding.join().unwrap();
-        let mut worker = site.worker();
-        *url.lock().unwrap() = worker.url();
-        let api = worker.ready();
-        settled(&api, events as u64, true);
-        drop(ends);
-        let meanwhile = asking.join().unwrap();
-        let ids: Vec<&str> = ledger.aggregates().step_by(if is_full() { 1 } else { 5 }).collect();
-        ask_settled(&api.url, "order", questions(&ledger, &ids, 4)).must_be_right("after all kills");
-        println!("{} of {} aggregates asked about at every version", ids.len(), ledger.aggregates().count());
-        worker.stop();
-        meanwhile
+        vec![site.worker()]
     });
-    println!("positions at the kills: {progress:?}; meanwhile: {meanwhile:?}");
-    assert!(meanwhile.wrong.is_empty(), "{:#?}", &meanwhile.wrong[..meanwhile.wrong.len().min(10)]);
-    assert!(meanwhile.right > 20, "hardly anything was answered: {meanwhile:?}");
+    let ids: Vec<&str> = ledger.aggregates().step_by(if is_full() { 1 } else { 5 }).collect();
+    ask_settled(&apis[0].url, "order", questions(&ledger, &ids, 4)).must_be_right("after all kills");
+    println!("{} of {} aggregates asked about at every version", ids.len(), ledger.aggregates().count());
+    workers.into_iter().for_each(|worker| {
+        worker.stop();
+    });
+    println!("positions at the kills: {progress:?}");
     let half = |mark: &&f64| **mark > 0.0 && **mark < events as f64;
     assert!(progress.iter().filter(half).count() * 4 >= kills, "the kills missed the work: {progress:?}");
 }

@@ -4,13 +4,11 @@
 //! `SNAPFOLD_KILLS` is the number of kills and freezes; see `main.rs`.
 
 use super::Topic;
-use crate::kill::{Dice, Ends, ask_meanwhile, story};
+use crate::kill::{Dice, Flow, story};
 use crate::ledger::Selector;
 use crate::process::{Api, Program, until};
 use crate::site::{ORDERS, Site, all_settled};
 use crate::truth::{Question, ask_settled, is_full, questions};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const PARTITIONS: i32 = 6;
@@ -19,7 +17,7 @@ const EVENTS_A_KILL: usize = 400;
 const CHUNK: usize = 50;
 
 /// Asks every worker, whoever owns the aggregate.
-fn ask_each(apis: &[Api], questions: impl Fn() -> Vec<Question>, what: &str) {
+pub(super) fn ask_each(apis: &[Api], questions: impl Fn() -> Vec<Question>, what: &str) {
     for (nth, api) in apis.iter().enumerate() {
         ask_settled(&api.url, "order", questions().into_iter())
             .must_be_right(&format!("worker {nth}, {what}"));
@@ -74,19 +72,9 @@ fn workers_that_crash_and_freeze_lose_nothing_and_are_never_wrong() {
     let kills = std::env::var("SNAPFOLD_KILLS").map_or(15, |number| number.parse::<usize>().unwrap());
     let events = kills * EVENTS_A_KILL;
     let (sendings, ledger) = story(33, events, PARTITIONS, 0);
-    let (url, is_over, is_calm) = (Mutex::new(String::new()), AtomicBool::new(false), AtomicBool::new(false));
     let mut dice = Dice(12);
-    std::thread::scope(|scope| {
-        let ends = Ends(&is_over);
-        let asking = scope.spawn(|| ask_meanwhile(&ledger, &url, &is_over));
-        let feeding = scope.spawn(|| {
-            for chunk in sendings.chunks(CHUNK) {
-                site.send(chunk);
-                if !is_calm.load(Ordering::Relaxed) {
-                    std::thread::sleep(Duration::from_millis(300));
-                }
-            }
-        });
+    let flow = Flow { site: &site, sendings: &sendings, ledger: &ledger, chunk: CHUNK, pause_ms: 300 };
+    let (workers, apis) = flow.through(|url| {
         let mut workers: Vec<Program> = (0..WORKERS).map(|_| site.worker()).collect();
         for kill in 0..kills {
             let of = usize::try_from(dice.below(WORKERS as u64)).unwrap();
@@ -107,19 +95,11 @@ fn workers_that_crash_and_freeze_lose_nothing_and_are_never_wrong() {
             }
             workers[of] = site.worker();
         }
-        is_calm.store(true, Ordering::Relaxed);
-        feeding.join().unwrap();
-        let apis: Vec<Api> = workers.iter_mut().map(Program::ready).collect();
-        all_settled(&apis, events as u64, true);
-        drop(ends);
-        let meanwhile = asking.join().unwrap();
-        println!("meanwhile: {meanwhile:?}");
-        assert!(meanwhile.wrong.is_empty(), "{:#?}", &meanwhile.wrong[..meanwhile.wrong.len().min(10)]);
-        assert!(meanwhile.right > 20, "hardly anything was answered: {meanwhile:?}");
-        let ids: Vec<&str> = ledger.aggregates().step_by(if is_full() { 1 } else { 5 }).collect();
-        ask_each(&apis, || questions(&ledger, &ids, 2).collect(), "after all deeds");
-        workers.into_iter().for_each(|worker| {
-            worker.stop();
-        });
+        workers
+    });
+    let ids: Vec<&str> = ledger.aggregates().step_by(if is_full() { 1 } else { 5 }).collect();
+    ask_each(&apis, || questions(&ledger, &ids, 2).collect(), "after all deeds");
+    workers.into_iter().for_each(|worker| {
+        worker.stop();
     });
 }

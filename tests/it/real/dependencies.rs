@@ -4,13 +4,12 @@
 //! `SNAPFOLD_DEPENDENCY_KILLS` is the number of kills: 3 without it, 30 in closing runs.
 
 use super::Topic;
-use crate::kill::{Dice, Ends, ask_meanwhile, story};
-use crate::process::{Api, Program};
+use super::cluster::ask_each;
+use crate::kill::{Dice, Flow, story};
+use crate::process::Program;
 use crate::servers::{self, Own};
-use crate::site::{ORDERS, Site, all_settled};
-use crate::truth::{ask_settled, questions};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use crate::site::{ORDERS, Site};
+use crate::truth::questions;
 use std::time::Duration;
 
 const PARTITIONS: i32 = 4;
@@ -28,43 +27,24 @@ fn dependencies_that_die_and_come_back_lose_nothing() {
         std::env::var("SNAPFOLD_DEPENDENCY_KILLS").map_or(3, |number| number.parse::<usize>().unwrap());
     let events = kills * EVENTS_A_KILL;
     let (sendings, ledger) = story(41, events, PARTITIONS, 0);
-    let (url, is_over, is_calm) = (Mutex::new(String::new()), AtomicBool::new(false), AtomicBool::new(false));
     let mut dice = Dice(13);
-    std::thread::scope(|scope| {
-        let ends = Ends(&is_over);
-        let asking = scope.spawn(|| ask_meanwhile(&ledger, &url, &is_over));
-        let feeding = scope.spawn(|| {
-            for chunk in sendings.chunks(CHUNK) {
-                site.send(chunk);
-                if !is_calm.load(Ordering::Relaxed) {
-                    std::thread::sleep(Duration::from_millis(500));
-                }
-            }
-        });
+    let flow = Flow { site: &site, sendings: &sendings, ledger: &ledger, chunk: CHUNK, pause_ms: 500 };
+    let (workers, apis) = flow.through(|url| {
         let mut workers: Vec<Program> = (0..2).map(|_| site.worker()).collect();
-        let apis: Vec<Api> = workers.iter_mut().map(Program::ready).collect();
+        workers.iter_mut().for_each(|worker| drop(worker.ready()));
         for kill in 0..kills {
-            url.lock().unwrap().clone_from(&apis[kill % 2].url);
+            *url.lock().unwrap() = workers[kill % 2].url();
             std::thread::sleep(Duration::from_millis(1_000 + dice.below(3_000)));
             let name = DEPENDENCIES[kill % DEPENDENCIES.len()];
             own.kill(name);
             std::thread::sleep(Duration::from_millis(dice.below(3_000)));
             own.start(name);
         }
-        is_calm.store(true, Ordering::Relaxed);
-        feeding.join().unwrap();
-        all_settled(&apis, events as u64, true);
-        drop(ends);
-        let meanwhile = asking.join().unwrap();
-        println!("meanwhile: {meanwhile:?}");
-        assert!(meanwhile.wrong.is_empty(), "{:#?}", &meanwhile.wrong[..meanwhile.wrong.len().min(10)]);
-        assert!(meanwhile.right > 20, "hardly anything was answered: {meanwhile:?}");
-        let ids: Vec<&str> = ledger.aggregates().step_by(5).collect();
-        for api in &apis {
-            ask_settled(&api.url, "order", questions(&ledger, &ids, 2)).must_be_right("after all kills");
-        }
-        workers.into_iter().for_each(|worker| {
-            worker.stop();
-        });
+        workers
+    });
+    let ids: Vec<&str> = ledger.aggregates().step_by(5).collect();
+    ask_each(&apis, || questions(&ledger, &ids, 2).collect(), "after all kills");
+    workers.into_iter().for_each(|worker| {
+        worker.stop();
     });
 }
