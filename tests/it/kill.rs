@@ -170,8 +170,8 @@ pub(crate) struct Flow<'a> {
 
 impl Flow<'_> {
     /// Feeds the events and asks about them, whoever stands behind the address that `deeds` writes down,
-    /// until the workers that `deeds` leaves behind have covered everything. What was asked meanwhile is right, and
-    /// hardly nothing; the workers and what they answer at.
+    /// until the workers that `deeds` leaves behind have covered everything. What was asked meanwhile is
+    /// right, and hardly nothing; the workers and what they answer at.
     pub(crate) fn through(
         &self,
         deeds: impl FnOnce(&Mutex<String>) -> Vec<Program>,
