@@ -139,6 +139,8 @@ mutants! {
     PassedPositionKept,
     /// Offsets that the log has forgotten are passed although nobody has looked whether they held records.
     UnreadTakenForEmpty,
+    /// Events are folded by a trail, whosever they are and whatever they lead to.
+    TrailUnproved,
 }
 
 #[cfg(not(feature = "runtime"))]

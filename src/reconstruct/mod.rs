@@ -7,6 +7,7 @@
 //! | `live.rs` | the port through which lookups see the owners of partitions |
 //! | `assemble/` | one aggregate out of pieces: base, increments, pending entries, log |
 //! | `piece.rs` | a stored stretch of events: an increment or a checkpoint's entry |
+//! | `step.rs` | what was read for an answer |
 //! | `read.rs` | what anyone may ask: states, events, the newest version at rest, where history starts |
 //!
 //! *Order* (write last, read first): low watermark, then the list of checkpoints, then snapshot rows, then
@@ -20,9 +21,11 @@ mod assemble;
 mod live;
 mod piece;
 mod read;
+mod step;
 
 pub use live::{HeadAnswer, ListAnswer, LiveHeads};
 pub use read::{Ask, FoldedEvent, Newest, Read, Wanted};
+pub use step::{Step, StepKind};
 
 use crate::domain::aggregate::{Aggregate, Rules};
 use crate::domain::error::{Error, ErrorKind, Result};

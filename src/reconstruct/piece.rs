@@ -3,6 +3,7 @@
 use crate::domain::ids::{Offset, Version};
 use crate::domain::partition::EntryRef;
 use crate::domain::row::{RecordKind, SnapshotRow};
+use crate::reconstruct::step::{Step, StepKind};
 
 /// A stored stretch of events of one aggregate.
 #[derive(Clone, Debug)]
@@ -21,6 +22,16 @@ pub(super) enum Source {
 }
 
 impl Piece {
+    /// The read of it, for an aggregate at this version.
+    pub(super) fn step(&self, at: Version) -> Step {
+        let (kind, pack, bytes) = match &self.source {
+            Source::Row(row) => (StepKind::Increment, row.pack, Some(row.stored_bytes)),
+            Source::Entry(entry) => (StepKind::Checkpoint, entry.pack, None),
+        };
+        let offsets = Some((self.first_offset, self.last_offset.next()));
+        Step { pack: Some(pack), bytes, offsets, records: 1, ..Step::new(kind, at) }
+    }
+
     /// All increments and entries, those that start first come first.
     pub(super) fn all(rows: &[SnapshotRow], pending: &[EntryRef]) -> Vec<Self> {
         let rows = rows.iter().filter(|row| row.kind == RecordKind::Increment).map(|row| Self {

@@ -6,6 +6,7 @@
 
 use super::assemble::{Assembled, Assembly};
 use super::piece::Piece;
+use super::step::Step;
 use super::{AsOf, Found, ROWS_PAGE, Reconstructor, View, epochs_of};
 use crate::domain::aggregate::Aggregate;
 use crate::domain::error::{Error, ErrorKind, Result};
@@ -58,12 +59,16 @@ pub struct Read {
     pub found: Found,
     /// Events that were asked for.
     pub events: Vec<FoldedEvent>,
+    /// The aggregate before the first of them, its state as bytes; none where no event was met.
+    pub before_events: Option<Box<Aggregate>>,
     /// One past the last offset of the log, where all of it is in the answer, which is the head then.
     pub log_end: Option<Offset>,
     /// The aggregate stands still at or after the moment: the head tells where and why.
     pub marked_later: bool,
     /// The state will be the same for ever: all of it lies below the low watermark, nothing was damaged.
     pub is_settled: bool,
+    /// What was read, in order.
+    pub steps: Vec<Step>,
 }
 
 /// The newest version that rest knows of.
@@ -331,7 +336,7 @@ pub enum Wanted {
 
 /// What the asker hears. An aggregate of which records were seen is not unknown, even if none can be read.
 fn told(assembled: Assembled, as_of: AsOf, low_watermark: Offset) -> Result<Read> {
-    let Assembled { aggregate, provenance, events, stopped, too_much, log_end, is_whole, .. } = assembled;
+    let Assembled { aggregate, provenance, stopped, too_much, log_end, is_whole, .. } = assembled;
     let is_settled = is_whole
         && aggregate.version > Version(0)
         && aggregate.offset < low_watermark
@@ -352,7 +357,8 @@ fn told(assembled: Assembled, as_of: AsOf, low_watermark: Offset) -> Result<Read
         },
         (None, ..) => Found::State(Box::new(aggregate), provenance),
     };
-    Ok(Read { found, events, log_end, marked_later: assembled.marked_later, is_settled })
+    let Assembled { events, before_events, marked_later, steps, .. } = assembled;
+    Ok(Read { found, events, before_events, log_end, marked_later, is_settled, steps })
 }
 
 /// What live checkpoints hold of an aggregate, for a reader with this view.

@@ -19,10 +19,12 @@ use crate::rng::Odds;
 use crate::stage::{HERE, SEEING_RUMOURS, Stage, TOPIC};
 use crate::subject::Subject;
 use crate::world::Outcome;
+use snapfold::codec::pack::Locator;
 use snapfold::domain::aggregate::OnPoison;
-use snapfold::domain::ids::Offset;
+use snapfold::domain::ids::{Offset, Version};
 use snapfold::domain::mutant::Mutant;
 use snapfold::domain::partition::Strategy;
+use snapfold::domain::row::SnapshotRow;
 
 /// One scenario, for one mutant.
 pub(crate) struct Scenario {
@@ -69,6 +71,7 @@ scenarios! {
     PassedPositionKept by log_that_passes_an_owner,
     ReadOnAfterElection by log_cut_below_a_marker,
     UnreadTakenForEmpty by log_that_forgets_an_unread_event,
+    TrailUnproved by trail_that_leads_astray,
     MarkedRowDoesNotBound by marked_row_whose_record_is_lost,
     MarkedEntryDoesNotBound by marked_entry_whose_pack_is_lost,
     DrainLeavesParked by drain_while_many_aggregates_load,
@@ -435,5 +438,39 @@ fn log_cut_below_a_marker() -> Outcome {
     stage.world.gate.set_plan(calm);
     stage.world.broker.truncate(TOPIC, HERE, Offset(1));
     stage.events(2..=4);
+    stage.ask_all()
+}
+
+/// The trail of a full snapshot names a record of somebody else: it is not followed, and the versions before
+/// the snapshot come from the whole log.
+fn trail_that_leads_astray() -> Outcome {
+    let mut subject = Subject::spaced(10, Strategy::Full, 1 << 40);
+    // Where versions are given, one that is left out is noticed.
+    subject.versions = VersionMode::Counted;
+    let stage = Stage::of(subject);
+    let worker = stage.worker("worker");
+    stage.world.idle(1_000);
+    for version in 1..=25 {
+        stage.append_to("b", version, "s1");
+        stage.append(version, "s1");
+    }
+    stage.world.idle(3_000);
+    stage.world.sim.kill(worker);
+    let index = stage.world.index.union();
+    let is_second = |row: &&SnapshotRow| &*row.key.id == "a" && row.version == Version(20);
+    let row = index.all_snapshots().find(is_second).expect("the second snapshot").clone();
+    let mut locator = Locator::decode(&row.locator).expect("it is whole");
+    let trail = locator.trail.as_mut().expect("full snapshots have one");
+    assert_eq!(trail.len(), 10);
+    trail[4] = Offset(trail[4].0 - 1);
+    // A row is a fact and does not change: this is another copy, in a pack that is lost like the others.
+    let mut pack = row.pack;
+    pack.0[15] = 0xff;
+    assert!(pack > row.pack, "of two copies the later one is looked at first");
+    locator.pack = pack;
+    let row = SnapshotRow { pack, locator: locator.encode(), ..row };
+    let put = stage.world.ask(1_000, move |ports| async move { ports.index.put_snapshot(row).await });
+    assert_eq!(put, Some(Ok(())));
+    stage.lose("full");
     stage.ask_all()
 }

@@ -4,6 +4,7 @@
 //! | file | owns |
 //! |---|---|
 //! | [`document`] | texts that were checked, and what is read of them |
+//! | [`leaves`] | what holds nothing else, and which of it is new |
 //! | [`object`] | members in the order of their first insertion |
 //! | [`parse`] | strict RFC 8259 text to values: limits and errors |
 //! | [`pointer`] | RFC 6901 pointers |
@@ -14,6 +15,7 @@
 //! functions here (and `drop`) need no limit of their own. Whoever nests values checks [`Value::depth`].
 
 pub mod document;
+pub mod leaves;
 pub mod object;
 pub mod parse;
 pub mod pointer;

@@ -9,6 +9,7 @@ use crate::domain::outcome::PortError;
 use crate::domain::record::{QuarantineMark, RawRecord};
 use crate::domain::row::SnapshotRow;
 use crate::reconstruct::AsOf;
+use crate::reconstruct::step::{Step, StepKind};
 use crate::store::unavailable;
 
 impl Assembly<'_> {
@@ -24,6 +25,7 @@ impl Assembly<'_> {
 
     /// The events that only the log holds.
     pub(in crate::reconstruct) async fn tail(&mut self, rows: &[SnapshotRow]) -> Result<()> {
+        self.by_trails(rows).await?;
         if !self.is_done() {
             let unbased = self.unbased(rows);
             if !unbased {
@@ -119,6 +121,16 @@ impl Assembly<'_> {
 
     /// Folds the aggregate's events of a stretch of the log.
     pub(super) async fn scan(&mut self, from: Offset, to: Offset) -> Result<()> {
+        let mut step = Step::new(StepKind::Log, self.aggregate.version);
+        let scanned = self.scan_counted(from, to, &mut step.records).await;
+        if from < to {
+            step = Step { upto: self.aggregate.version, offsets: Some((from, to)), ..step };
+            self.steps.push(Step { failed: scanned.is_err(), ..step });
+        }
+        scanned
+    }
+
+    async fn scan_counted(&mut self, from: Offset, to: Offset, records_read: &mut u64) -> Result<()> {
         let mut next = from;
         while next < to && !self.is_done() {
             let records = match self.reader.log.read(self.partition.partition, next, to).await {
@@ -135,6 +147,7 @@ impl Assembly<'_> {
             };
             let Some(last) = records.last() else { return Ok(()) };
             next = last.offset.next();
+            *records_read += records.len() as u64;
             for record in records {
                 let ahead = u64::try_from(to.0.saturating_sub(record.offset.0)).unwrap_or(0);
                 if self.is_too_much(ahead) {
@@ -149,7 +162,7 @@ impl Assembly<'_> {
         Ok(())
     }
 
-    fn fold_record(&mut self, record: RawRecord) -> Result<()> {
+    pub(super) fn fold_record(&mut self, record: RawRecord) -> Result<()> {
         if record.offset <= self.aggregate.offset && !mutant(Mutant::NoReplaySkip) {
             return Ok(());
         }
@@ -161,6 +174,7 @@ impl Assembly<'_> {
         // A version that is reached ends the scan at once; only times and offsets can be passed.
         let may_pass = matches!(self.ask.as_of, AsOf::Time(_) | AsOf::Offset(_));
         let before = may_pass.then(|| self.aggregate.clone());
+        self.keep_before_events();
         let folded = self.reader.rules.fold(&mut self.aggregate, &decoded);
         match &folded {
             Folded::Applied | Folded::Skipped(_) => {

@@ -11,8 +11,10 @@
 //! |---|---|
 //! | `mod.rs` | `Assembly`: base, pieces, what became of it |
 //! | `log.rs` | what the log adds |
+//! | `trail.rs` | single events of the log, by the trail of the snapshot after them |
 
 mod log;
+mod trail;
 
 use super::piece::{Piece, Source};
 use super::{AsOf, Ask, FoldedEvent, Provenance, Reconstructor};
@@ -24,6 +26,7 @@ use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::{Epochs, TRAIL_MAX, reach};
 use crate::domain::record::{IncrementBody, QuarantineMark};
 use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
+use crate::reconstruct::step::Step;
 use std::collections::VecDeque;
 
 /// An aggregate being put together.
@@ -46,6 +49,8 @@ pub(in crate::reconstruct) struct Assembly<'a> {
     trail: VecDeque<(Version, Offset)>,
     /// Events that were asked for.
     events: Vec<FoldedEvent>,
+    /// The aggregate before the first of them.
+    before_events: Option<Box<Aggregate>>,
     /// Events and records of the log that were looked at.
     work: u64,
     /// The work would exceed what was allowed, by at least so many events in all.
@@ -58,6 +63,18 @@ pub(in crate::reconstruct) struct Assembly<'a> {
     unheard: Option<Offset>,
     /// Of the events and marks that came from checkpoints.
     entries_reached: Epochs,
+    /// What was read.
+    steps: Vec<Step>,
+}
+
+/// What a trail that does not fit is undone to.
+struct Saved {
+    aggregate: Aggregate,
+    provenance: Provenance,
+    trail: VecDeque<(Version, Offset)>,
+    events: usize,
+    had_before_events: bool,
+    log_marked: bool,
 }
 
 /// What became of an assembly.
@@ -65,6 +82,8 @@ pub(in crate::reconstruct) struct Assembled {
     pub(in crate::reconstruct) aggregate: Aggregate,
     pub(in crate::reconstruct) provenance: Provenance,
     pub(in crate::reconstruct) events: Vec<FoldedEvent>,
+    /// The aggregate before the first of them, where there is one.
+    pub(in crate::reconstruct) before_events: Option<Box<Aggregate>>,
     /// Effective time of the first event beyond the moment asked for, where one was met.
     pub(in crate::reconstruct) stopped: Option<Timestamp>,
     pub(in crate::reconstruct) too_much: Option<u64>,
@@ -75,6 +94,8 @@ pub(in crate::reconstruct) struct Assembled {
     pub(in crate::reconstruct) entries_reached: Epochs,
     /// Nothing was damaged or left out.
     pub(in crate::reconstruct) is_whole: bool,
+    /// What was read, in order.
+    pub(in crate::reconstruct) steps: Vec<Step>,
 }
 
 impl<'a> Assembly<'a> {
@@ -100,12 +121,14 @@ impl<'a> Assembly<'a> {
             unfolded: Vec::new(),
             trail: VecDeque::new(),
             events: Vec::new(),
+            before_events: None,
             work: 0,
             too_much: None,
             log_end: None,
             log_marked: false,
             unheard: None,
             entries_reached: Epochs::new(),
+            steps: Vec::new(),
         }
     }
 
@@ -136,11 +159,13 @@ impl<'a> Assembly<'a> {
             aggregate: self.aggregate,
             provenance: self.provenance,
             events: self.events,
+            before_events: self.before_events,
             stopped: self.stopped,
             too_much: self.too_much,
             log_end: self.log_end,
             marked_later,
             entries_reached: self.entries_reached,
+            steps: self.steps,
         }
     }
 
@@ -165,6 +190,12 @@ impl<'a> Assembly<'a> {
                 continue;
             }
             if piece.from > self.aggregate.version && !mutant(Mutant::GapFolded) {
+                self.by_trails(rows).await?;
+                if self.is_done() {
+                    return Ok(());
+                }
+            }
+            if piece.from > self.aggregate.version && !mutant(Mutant::GapFolded) {
                 // J1: nothing that is readable leads up to it.
                 self.unfolded.push(piece.clone());
                 self.bridge(piece.first_offset).await?;
@@ -172,6 +203,7 @@ impl<'a> Assembly<'a> {
                     continue;
                 }
             }
+            let at = self.aggregate.version;
             match self.read(piece).await {
                 Ok(body) => self.fold_body(body, piece).await?,
                 Err(error) if is_damage(&error) => {
@@ -181,10 +213,17 @@ impl<'a> Assembly<'a> {
                 }
                 Err(error) => return Err(error),
             }
+            let step = piece.step(at);
+            self.steps.push(Step {
+                upto: self.aggregate.version,
+                failed: self.aggregate.version == at,
+                ..step
+            });
         }
         if self.is_done() || !self.has_hole() {
             return Ok(());
         }
+        self.by_trails(rows).await?;
         let last = self.unfolded.iter().map(|piece| piece.last_offset).max().unwrap_or_default();
         self.bridge(last.next()).await
     }
@@ -232,10 +271,12 @@ impl<'a> Assembly<'a> {
                     Ok(body) => {
                         self.aggregate = Aggregate::from_body(body);
                         self.provenance.base = row.version;
+                        self.steps.push(Step::of_full(row, false));
                         return Ok(Piece::all(&fetched, &[]));
                     }
                     Err(error) if is_damage(&error) => {
                         self.damaged(&error)?;
+                        self.steps.push(Step::of_full(row, true));
                         failed = true;
                     }
                     Err(error) => return Err(error),
@@ -259,6 +300,7 @@ impl<'a> Assembly<'a> {
     fn start_from(&mut self, kept: &Aggregate) {
         self.aggregate = kept.clone();
         self.provenance.cached = kept.version;
+        self.steps.push(Step::cached(kept));
     }
 
     fn is_at_or_before(&self, row: &SnapshotRow) -> bool {
@@ -338,6 +380,7 @@ impl<'a> Assembly<'a> {
             if self.would_pass(event.version, time, decoded.record.offset) {
                 return Ok(());
             }
+            self.keep_before_events();
             let refolded =
                 self.reader.rules.refold(&mut self.aggregate, event.version, event.skipped, &decoded);
             refolded.map_err(|error| error.context("fold an increment"))?;
@@ -359,6 +402,14 @@ impl<'a> Assembly<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Keeps the aggregate before the next event, if that is the first that was asked for.
+    pub(super) fn keep_before_events(&mut self) {
+        let is_first = self.ask.events_from.is_some_and(|from| self.aggregate.version.next() == from);
+        if is_first && self.before_events.is_none() {
+            self.before_events = Some(Box::new(self.aggregate.cooled_copy()));
+        }
     }
 
     /// Keeps the event just folded, if it was asked for.
