@@ -30,6 +30,10 @@ pub enum Command {
     Log(LogArgs),
     /// Show what changed between two versions of an aggregate
     Diff(DiffArgs),
+    /// Show which event wrote each field of an aggregate last
+    Blame(BlameArgs),
+    /// Follow the changes of an aggregate as they happen
+    Watch(WatchArgs),
     /// List, show and verify stored snapshots
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
@@ -86,6 +90,9 @@ pub struct GetArgs {
     /// The state as of this record of the topic
     #[arg(long, value_name = "PARTITION:OFFSET", group = "moment")]
     pub offset: Option<String>,
+    /// Within what this had seen, as an earlier answer gave it: the same answer for ever
+    #[arg(long, value_name = "BASIS", conflicts_with_all = ["min_version", "wait"])]
+    pub basis: Option<String>,
     /// Answer only once this version has been folded
     #[arg(long, value_name = "N")]
     pub min_version: Option<u64>,
@@ -106,9 +113,43 @@ pub struct LogArgs {
     /// Show what each event changed
     #[arg(short, long)]
     pub patch: bool,
+    /// Only the changes of this field, as in `/items/0/price`
+    #[arg(long, value_name = "POINTER", conflicts_with = "patch")]
+    pub path: Option<String>,
     /// At most so many events
     #[arg(short = 'n', long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: u64,
+    /// Server and format.
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+/// `blame`.
+#[derive(Args, Clone, Debug)]
+pub struct BlameArgs {
+    /// The aggregate, with @VERSION, @TIME or ~N at its end for an earlier moment
+    #[arg(value_name = "TYPE/ID[@VERSION|@TIME|~N]")]
+    pub address: String,
+    /// Only this field and what is in it, as in `/items`
+    #[arg(value_name = "POINTER")]
+    pub path: Option<String>,
+    /// Server and format.
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+/// `watch`.
+#[derive(Args, Clone, Debug)]
+pub struct WatchArgs {
+    /// The aggregate
+    #[arg(value_name = "TYPE/ID")]
+    pub address: String,
+    /// Start with this version instead of the next one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub from_version: Option<u64>,
+    /// End after so many changes
+    #[arg(short = 'n', long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
     /// Server and format.
     #[command(flatten)]
     pub asking: Asking,

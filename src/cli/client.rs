@@ -9,6 +9,7 @@ use super::failure::{Done, Exit, Failure};
 use super::screen::printable;
 use crate::domain::value::{Limits, Object, Value};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use std::io::{BufRead, BufReader};
 use std::time::Duration;
 use ureq::Agent;
 
@@ -17,6 +18,8 @@ const BODY_BYTES_MAX: u64 = 512 << 20;
 /// Everything of a body is shown, so the bounds are those of memory.
 const LIMITS: Limits =
     Limits { max_bytes: BODY_BYTES_MAX as usize, max_depth: Limits::DEPTH_MAX, max_members: 50_000_000 };
+/// A stream that says nothing for so long is dead: it has a comment every 15 s.
+const SILENCE: Duration = Duration::from_secs(60);
 /// Most entries that the API gives in one answer.
 const PAGE_MAX: u64 = 1_000;
 /// Everything but RFC 3986's unreserved characters is encoded.
@@ -33,6 +36,14 @@ pub(super) struct Client {
 pub(super) struct Body {
     pub(super) bytes: Vec<u8>,
     pub(super) value: Value,
+}
+
+/// How a stream of changes ended.
+pub(super) enum Told {
+    /// Its reader had enough.
+    Enough,
+    /// The connection broke, or the server was stopped.
+    Broken(String),
 }
 
 /// The parameters of a question.
@@ -71,6 +82,54 @@ impl Client {
         let url = self.url(address, route, query);
         let answer = self.agent.get(&url).call().map_err(|error| self.unanswered(&error))?;
         self.read(answer)
+    }
+
+    /// Shows every change after version `seen` as it comes, until `show` says that it is enough.
+    pub(super) fn watch(
+        &self,
+        address: &Address,
+        seen: u64,
+        show: &mut dyn FnMut(&Value) -> bool,
+    ) -> Done<Told> {
+        // From the first version on, or after one that was seen, which may be the head.
+        let from = if seen == 0 { vec![("fromVersion", "1".to_owned())] } else { Query::new() };
+        let request = self.agent.get(self.url(address, "/watch", &from));
+        let request = if seen > 0 { request.header("last-event-id", seen.to_string()) } else { request };
+        let request = request.config().timeout_global(None).timeout_per_read(Some(SILENCE)).build();
+        let mut answer = match request.call() {
+            Ok(answer) => answer,
+            Err(error) if seen > 0 => return Ok(Told::Broken(error.to_string())),
+            Err(error) => return Err(self.unanswered(&error)),
+        };
+        if answer.status() != 200 {
+            return Err(match self.read(answer) {
+                Err(failure) => failure,
+                Ok(_) => self.foreign("no stream"),
+            });
+        }
+        let (mut kind, mut data) = (String::new(), String::new());
+        for line in BufReader::new(answer.body_mut().as_reader()).lines() {
+            let line = match line {
+                Ok(line) => line,
+                Err(error) => return Ok(Told::Broken(error.to_string())),
+            };
+            match line.split_once(':').map(|(name, value)| (name, value.trim_start())) {
+                Some(("event", value)) => value.clone_into(&mut kind),
+                Some(("data", value)) => data.push_str(value),
+                _ if line.is_empty() && !data.is_empty() => {
+                    let value = Value::parse(data.as_bytes(), &LIMITS);
+                    let value = value.map_err(|error| self.foreign(&format!("no JSON: {error}")))?;
+                    match (&*kind, &value) {
+                        ("problem", Value::Object(problem)) => return Err(refused(410, problem)),
+                        _ if show(&value) => {}
+                        _ => return Ok(Told::Enough),
+                    }
+                    (kind, data) = (String::new(), String::new());
+                }
+                _ => {}
+            }
+        }
+        Ok(Told::Broken("the server ended it".to_owned()))
     }
 
     /// Has the server do something with one aggregate.

@@ -14,16 +14,8 @@ pub(super) fn run(args: &GetArgs, screen: &mut Screen<'_>) -> Done {
     let mut freshness = Query::new();
     freshness.extend(args.min_version.map(|version| ("minVersion", version.to_string())));
     freshness.extend(args.wait.clone().map(|wait| ("wait", wait)));
-    let mut query = freshness.clone();
-    query.extend(match moment {
-        Moment::Head => None,
-        Moment::Version(version) => Some(("version", version.to_string())),
-        Moment::Time(time) => Some(("at", time)),
-        Moment::Offset(place) => Some(("offset", place)),
-        Moment::Back(back) => {
-            Some(("version", before_head(&client, &address, &freshness, back)?.to_string()))
-        }
-    });
+    let mut query = selector(&client, &address, &moment, &freshness)?;
+    query.extend(args.basis.clone().map(|basis| ("basis", basis)));
     let body = client.get(&address, "/state", &query)?;
     if print::body(screen, args.asking.output, &body)? {
         return Ok(());
@@ -33,6 +25,24 @@ pub(super) fn run(args: &GetArgs, screen: &mut Screen<'_>) -> Done {
         screen.say(&note);
     }
     print::state(screen, body.value.get("state").unwrap_or(&Value::Null))
+}
+
+/// The parameters that ask for a moment, after those of `freshness`.
+pub(super) fn selector(
+    client: &Client,
+    address: &Address,
+    moment: &Moment,
+    freshness: &Query,
+) -> Done<Query> {
+    let mut query = freshness.clone();
+    query.extend(match moment {
+        Moment::Head => None,
+        Moment::Version(version) => Some(("version", version.to_string())),
+        Moment::Time(time) => Some(("at", time.clone())),
+        Moment::Offset(place) => Some(("offset", place.clone())),
+        Moment::Back(back) => Some(("version", before_head(client, address, freshness, *back)?.to_string())),
+    });
+    Ok(query)
 }
 
 fn moment(args: &GetArgs) -> Done<(Address, Moment)> {

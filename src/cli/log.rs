@@ -1,17 +1,20 @@
 //! `log`: the events of an aggregate, newest first, one line `version time type id`; with `-p`
-//! what each changed.
+//! what each changed, with `--path` only what changed one field.
 
 use super::address::Address;
 use super::args::{Format, LogArgs};
-use super::changes;
 use super::client::{Client, Query};
 use super::failure::{Done, Exit, Failure};
 use super::print::{self, cell};
 use super::screen::{Align, Ink, Screen, columns};
+use super::{blame, changes};
 use crate::domain::patch::diff;
 use crate::domain::value::Value;
 
 pub(super) fn run(args: &LogArgs, screen: &mut Screen<'_>) -> Done {
+    if let Some(path) = &args.path {
+        return blame::history(args, path, screen);
+    }
     let address = Address::whole(&args.address)?;
     if args.patch && args.asking.output != Format::Table {
         let hint = "`diff TYPE/ID A..B -o json` prints the change between two versions as a JSON patch";

@@ -11,7 +11,7 @@
 //! | `client.rs` | the HTTP client, its errors and pages |
 //! | `print.rs` | answers of the API in the format asked for |
 //! | `changes.rs` | a JSON patch as lines for people |
-//! | `get.rs`, `log.rs`, `diff.rs`, `snapshot.rs` | the commands that ask a server |
+//! | `get.rs`, `log.rs`, `diff.rs`, `blame.rs`, `watch.rs`, `snapshot.rs` | the commands that ask a server |
 //! | `source.rs` | reading the configuration: file, environment, arguments, secrets |
 //! | `config.rs` | `config check`, `show` and `schema` |
 //! | `reducer.rs` | `reducer test` |
@@ -29,6 +29,7 @@
 
 mod address;
 pub mod args;
+mod blame;
 mod changes;
 mod client;
 mod compaction;
@@ -54,6 +55,7 @@ mod settings;
 mod snapshot;
 pub mod source;
 mod stores;
+mod watch;
 mod yaml;
 
 use args::{Command, CommandLine};
@@ -96,6 +98,8 @@ fn run(command: Command, screen: &mut Screen<'_>) -> Done {
         Command::Get(args) => get::run(&args, screen),
         Command::Log(args) => log::run(&args, screen),
         Command::Diff(args) => diff::run(&args, screen),
+        Command::Blame(args) => blame::run(&args, screen),
+        Command::Watch(args) => watch::run(&args, screen),
         Command::Snapshot(command) => snapshot::run(&command, screen),
         Command::Config(command) => config::run(&command, screen),
         Command::Reducer(args::ReducerCommand::Test(source)) => reducer::test(&source, screen),

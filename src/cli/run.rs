@@ -392,6 +392,7 @@ impl Stack {
             metrics,
             readiness: Arc::new(move || health.ready()),
             liveness: Arc::new(move || alive.live()),
+            stopping: self.stop.subscribe(),
         };
         let (all, health_only) = http::routers(app);
         let served = [Some((listener, all)), admin.map(|admin| (admin, health_only))];

@@ -14,6 +14,8 @@ pub(super) enum Cursor {
     Aggregates(String),
     /// Events after this version.
     Events(Order, Version),
+    /// Changes of one field after this version.
+    FieldHistory(Order, Version),
     /// Snapshots after this version.
     Snapshots(Order, Version),
     /// Dead letters of this type after this offset, then those of later types.
@@ -30,6 +32,26 @@ pub(super) enum Order {
     Descending,
 }
 
+impl Order {
+    /// What is left of a range of versions after a cursor; none if nothing is.
+    pub(super) fn rest(
+        self,
+        from: Version,
+        to: Option<Version>,
+        after: Option<Version>,
+    ) -> Option<(Version, Option<Version>)> {
+        let Some(after) = after else { return Some((from, to)) };
+        let (from, to) = match self {
+            Self::Ascending => (from.max(after.next()), to),
+            Self::Descending => {
+                let before = Version(after.0 - 1);
+                (from, Some(to.map_or(before, |to| to.min(before))))
+            }
+        };
+        to.is_none_or(|to| from <= to).then_some((from, to))
+    }
+}
+
 impl Cursor {
     /// The word.
     pub(super) fn encode(&self) -> String {
@@ -37,6 +59,7 @@ impl Cursor {
         let text = match self {
             Self::Aggregates(id) => format!("a{id}"),
             Self::Events(way, version) => format!("e{}{version}", order(way)),
+            Self::FieldHistory(way, version) => format!("h{}{version}", order(way)),
             Self::Snapshots(way, version) => format!("s{}{version}", order(way)),
             Self::DeadLetters(kind, partition, offset) => format!("l{partition}:{offset}:{kind}"),
         };
@@ -66,6 +89,7 @@ impl Cursor {
         let version = super::query::version(letters.as_str())?;
         match kind {
             'e' => Some(Self::Events(order, version)),
+            'h' => Some(Self::FieldHistory(order, version)),
             's' => Some(Self::Snapshots(order, version)),
             _ => None,
         }
@@ -102,5 +126,18 @@ mod tests {
         {
             assert_eq!(Cursor::decode(word), None, "{word}");
         }
+    }
+
+    #[test]
+    fn a_cursor_leaves_what_lies_beyond_it() {
+        use Order::{Ascending, Descending};
+        let v = Version;
+        assert_eq!(Ascending.rest(v(3), Some(v(9)), None), Some((v(3), Some(v(9)))));
+        assert_eq!(Ascending.rest(v(3), Some(v(9)), Some(v(5))), Some((v(6), Some(v(9)))));
+        assert_eq!(Ascending.rest(v(3), None, Some(v(5))), Some((v(6), None)));
+        assert_eq!(Ascending.rest(v(3), Some(v(9)), Some(v(9))), None);
+        assert_eq!(Descending.rest(v(3), None, Some(v(5))), Some((v(3), Some(v(4)))));
+        assert_eq!(Descending.rest(v(3), Some(v(9)), Some(v(3))), None);
+        assert_eq!(Descending.rest(v(1), None, Some(v(1))), None);
     }
 }

@@ -4,8 +4,8 @@
 //! others go on. *What may leak*: ids of aggregates stand in paths, so logs and metrics carry the
 //! route's template, never the path.
 
-use super::Shared;
 use super::problem::Problem;
+use super::{Shared, batch_get, body};
 use crate::telemetry::metrics::{HTTP_PANICS, HTTP_REQUEST_SECONDS, HTTP_REQUESTS};
 use crate::telemetry::stopwatch::Stopwatch;
 use axum::body::Body;
@@ -18,8 +18,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes that the body of a request may have.
+/// Bytes that the body of a request may have; a route may allow more.
 pub(super) const BODY_BYTES_MAX: usize = 64 << 10;
+/// Routes whose bodies may be longer.
+const LONG_BODIES: [(&str, usize); 1] = [(batch_get::ROUTE, batch_get::BODY_BYTES_MAX)];
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// Longest request id that is taken over.
@@ -56,8 +58,10 @@ pub(super) async fn edge(State(shared): State<Shared>, request: Request, next: N
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     let method = method(request.method());
     let instance = request.uri().path().to_owned();
-    let mut response = if is_too_long(request.headers()) {
-        too_long().into_response()
+    let body_max =
+        LONG_BODIES.iter().find(|(long, _)| *long == route).map_or(BODY_BYTES_MAX, |(_, max)| *max);
+    let mut response = if is_longer(request.headers(), body_max) {
+        body::too_long(body_max).into_response()
     } else {
         AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
             metrics::counter!(HTTP_PANICS.name).increment(1);
@@ -97,13 +101,7 @@ fn method(method: &Method) -> &'static str {
     }
 }
 
-/// The problem with a body that is too long.
-pub(super) fn too_long() -> Problem {
-    let kib = BODY_BYTES_MAX >> 10;
-    Problem::new("bad-body", format!("the body of the request is longer than {kib} KiB"))
-}
-
-fn is_too_long(headers: &HeaderMap) -> bool {
+fn is_longer(headers: &HeaderMap, max: usize) -> bool {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-    length.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > BODY_BYTES_MAX as u64)
+    length.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > max as u64)
 }

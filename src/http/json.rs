@@ -32,6 +32,28 @@ pub(super) fn list<T>(
     })
 }
 
+/// The text of an array of objects.
+pub(super) fn array<T>(items: impl IntoIterator<Item = T>, write: impl FnMut(&mut Object<'_>, T)) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_array(&mut out, items, write);
+    out
+}
+
+fn write_array<T>(
+    out: &mut Vec<u8>,
+    items: impl IntoIterator<Item = T>,
+    mut write: impl FnMut(&mut Object<'_>, T),
+) {
+    out.push(b'[');
+    for (nth, item) in items.into_iter().enumerate() {
+        if nth > 0 {
+            out.push(b',');
+        }
+        write_object(out, |object| write(object, item));
+    }
+    out.push(b']');
+}
+
 fn write_object(out: &mut Vec<u8>, write: impl FnOnce(&mut Object<'_>)) {
     out.push(b'{');
     write(&mut Object { out, is_empty: true });
@@ -102,21 +124,23 @@ impl Object<'_> {
         self
     }
 
+    /// An array of texts that are JSON already.
+    pub(super) fn raws(&mut self, name: &str, items: &[Vec<u8>]) -> &mut Self {
+        let array = items.join(&b',');
+        let out = self.name(name);
+        out.push(b'[');
+        out.extend_from_slice(&array);
+        out.push(b']');
+        self
+    }
+
     pub(super) fn objects<T>(
         &mut self,
         name: &str,
         items: impl IntoIterator<Item = T>,
-        mut write: impl FnMut(&mut Object<'_>, T),
+        write: impl FnMut(&mut Object<'_>, T),
     ) -> &mut Self {
-        let out = self.name(name);
-        out.push(b'[');
-        for (nth, item) in items.into_iter().enumerate() {
-            if nth > 0 {
-                out.push(b',');
-            }
-            write_object(out, |object| write(object, item));
-        }
-        out.push(b']');
+        write_array(self.name(name), items, write);
         self
     }
 }

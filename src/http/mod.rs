@@ -11,7 +11,9 @@
 //! | `codes.rs` | every code, its status and its page |
 //! | `json.rs` | writes JSON |
 //! | `encode.rs` | the bodies of answers |
-//! | `aggregates.rs` `state.rs` `events.rs` `diff.rs` | aggregates, their states and how they came to be |
+//! | `body.rs` | the bodies of requests |
+//! | `aggregates.rs` `state.rs` `batch_get.rs` | aggregates and their states |
+//! | `events.rs` `diff.rs` `blame.rs` `watch.rs` | how they came to be |
 //! | `snapshots.rs` `verify.rs` `dead_letters.rs` | what is stored |
 //! | `owned.rs` | what other workers ask about this one's partitions |
 //! | `health.rs` | liveness, start-up, readiness |
@@ -21,6 +23,9 @@
 //! *If cancelled*: a client that goes away drops its question; reads have no effects.
 
 mod aggregates;
+mod batch_get;
+mod blame;
+mod body;
 pub mod codes;
 mod cursor;
 mod dead_letters;
@@ -38,6 +43,7 @@ mod query;
 mod snapshots;
 mod state;
 mod verify;
+mod watch;
 
 pub use health::Readiness;
 
@@ -52,6 +58,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use tokio::sync::Semaphore;
 
 /// What the API needs of the process it runs in.
 #[derive(Clone)]
@@ -68,6 +75,8 @@ pub struct App {
     pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
     /// Whether the process should go on, with the reasons why not.
     pub liveness: Arc<dyn Fn() -> Readiness + Send + Sync>,
+    /// True once the process is to end: streams of changes end then.
+    pub stopping: tokio::sync::watch::Receiver<bool>,
 }
 
 struct Inner {
@@ -75,9 +84,22 @@ struct Inner {
     ids: edge::RequestIds,
     /// It has been ready once.
     is_started: AtomicBool,
+    /// Streams of changes that may still be opened.
+    watchers: Arc<Semaphore>,
 }
 
 type Shared = Arc<Inner>;
+
+impl Inner {
+    fn new(app: App) -> Self {
+        Self {
+            app,
+            ids: edge::RequestIds::default(),
+            is_started: AtomicBool::new(false),
+            watchers: Arc::new(Semaphore::new(watch::WATCHERS_MAX)),
+        }
+    }
+}
 
 /// All routes.
 pub fn router(app: App) -> Router {
@@ -86,8 +108,7 @@ pub fn router(app: App) -> Router {
 
 /// All routes, and those of the admin port, which are among them.
 pub fn routers(app: App) -> (Router, Router) {
-    let shared =
-        Arc::new(Inner { app, ids: edge::RequestIds::default(), is_started: AtomicBool::new(false) });
+    let shared = Arc::new(Inner::new(app));
     (finish(routes(), Arc::clone(&shared)), finish(admin_routes(), shared))
 }
 
@@ -103,6 +124,10 @@ fn routes() -> Router<Shared> {
         .route("/v1/aggregates/{type}/{id}/snapshots/{version}", get(snapshots::one))
         .route("/v1/aggregates/{type}/{id}/snapshots/{version}/blob", get(snapshots::blob))
         .route("/v1/aggregates/{type}/{id}/diff", get(diff::get))
+        .route("/v1/aggregates/{type}/{id}/blame", get(blame::blame))
+        .route("/v1/aggregates/{type}/{id}/history", get(blame::history))
+        .route("/v1/aggregates/{type}/{id}/watch", get(watch::get))
+        .route(batch_get::ROUTE, post(batch_get::post).get(path::unknown))
         .route("/v1/aggregates/{type}/{id}/verify", post(verify::post))
         .route("/v1/snapshots/{snapshotId}", get(snapshots::by_id))
         .route("/v1/dead-letters", get(dead_letters::list))

@@ -50,7 +50,7 @@ impl Path {
     /// The aggregate; it need not exist, but its stream must.
     pub(super) fn target(&self, shared: &Shared) -> Result<Target, Problem> {
         let id = self.get("id").to_owned();
-        if id.is_empty() || id.len() > ID_BYTES_MAX {
+        if !is_id(&id) {
             let detail = format!("an aggregate id has 1 to 1,024 bytes, this one has {}", id.len());
             return Err(Problem::selector(detail, "check the id"));
         }
@@ -63,6 +63,11 @@ impl Path {
         let text = self.get("version");
         version(text).ok_or_else(|| unreadable("version", text, "versions are whole numbers from 1 on"))
     }
+}
+
+/// Whether an aggregate can have this id.
+pub(super) fn is_id(id: &str) -> bool {
+    (1..=ID_BYTES_MAX).contains(&id.len())
 }
 
 /// The stream of a type.
@@ -92,7 +97,7 @@ pub(super) async fn unknown(uri: Uri) -> Problem {
     match inside.split('/').count() {
         ..=2 => problem.hint("an aggregate is at `/v1/aggregates/TYPE/ID`, a list at `/v1/aggregates?type=TYPE`"),
         _ => problem.hint(
-            "an aggregate has `state`, `events`, `snapshots`, `diff` and `verify`; if its id holds `/`, write that `%2F`",
+            "an aggregate has `state`, `events`, `snapshots`, `diff`, `blame`, `history`, `watch` and `verify`; if its id holds `/`, write that `%2F`",
         ),
     }
 }

@@ -66,6 +66,11 @@ impl Problem {
         codes::find(self.code).unwrap_or_else(|| codes::find("internal").expect("it is in the table"))
     }
 
+    /// The same question may be answered later.
+    pub(super) fn is_retryable(&self) -> bool {
+        self.known().is_retryable()
+    }
+
     /// The body.
     pub(super) fn body(&self, instance: &str) -> Vec<u8> {
         let known = self.known();

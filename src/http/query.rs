@@ -7,7 +7,8 @@ use super::cursor::{Cursor, Order};
 use super::problem::Problem;
 use crate::domain::ids::{Offset, PartitionNo, Timestamp, Version};
 use crate::domain::moment;
-use crate::lookup::{Freshness, Selector};
+use crate::domain::value::Pointer;
+use crate::lookup::{Basis, Freshness, Selector};
 use axum::http::Uri;
 
 /// Items of a page, where `limit` does not say.
@@ -97,12 +98,33 @@ impl Query {
         self.read(name, version, "versions are whole numbers from 1 on")
     }
 
+    /// The range of versions asked for: all of them where nothing is said.
+    pub(super) fn versions(&self) -> Result<(Version, Option<Version>), Problem> {
+        let from = self.version("fromVersion")?.unwrap_or(Version(1));
+        let to = self.version("toVersion")?;
+        if to.is_some_and(|to| from > to) {
+            return Err(Problem::selector("`fromVersion` is after `toVersion`", "exchange them"));
+        }
+        Ok((from, to))
+    }
+
     pub(super) fn time(&self, name: &str) -> Result<Option<Timestamp>, Problem> {
         self.read(name, time, TIME)
     }
 
     fn place(&self, name: &str) -> Result<Option<(PartitionNo, Offset)>, Problem> {
         self.read(name, place, "write PARTITION:OFFSET, as in `4:18231`")
+    }
+
+    /// How much of the log counts; all of it where the parameter is missing.
+    pub(super) fn basis(&self) -> Result<Option<Basis>, Problem> {
+        self.read("basis", |text| text.parse().ok(), "write the `basis` of an answer as it was given")
+    }
+
+    /// The place in a document that `path` names.
+    pub(super) fn pointer(&self) -> Result<Option<Pointer>, Problem> {
+        let how = "write a JSON pointer: empty, or `/` before each name, as in `/items/0/price`";
+        self.read("path", |text| text.parse().ok(), how)
     }
 
     pub(super) fn limit(&self) -> Result<usize, Problem> {
@@ -137,7 +159,7 @@ impl Query {
     }
 }
 
-const TIME: &str = "write RFC 3339 with a zone (`2026-11-24T10:00:00Z`, `…+02:00` with `+` as `%2B`), a date, or epoch \
+pub(super) const TIME: &str = "write RFC 3339 with a zone (`2026-11-24T10:00:00Z`, `…+02:00` with `+` as `%2B`), a date, or epoch \
     milliseconds";
 
 /// One side of a difference: a version, so many versions before the head, or a time.
@@ -226,7 +248,7 @@ fn duration_ms(text: &str) -> Option<u64> {
 }
 
 /// RFC 3339 with a zone, a date, or epoch milliseconds.
-fn time(text: &str) -> Option<Timestamp> {
+pub(super) fn time(text: &str) -> Option<Timestamp> {
     let unsigned = text.strip_prefix('-').unwrap_or(text);
     if !unsigned.is_empty() && unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().ok().filter(|ms| *ms != i64::MIN).map(Timestamp);

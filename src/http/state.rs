@@ -1,12 +1,12 @@
 //! `GET …/state`: the state at a version, a time or an offset, or the newest.
 
 use super::edge::append_timing;
-use super::encode::{self, About, Shown, shown};
+use super::encode::{self, About, Shown, StateView, shown};
 use super::path::Path;
 use super::problem::Problem;
 use super::query::Query;
-use super::{Shared, answer};
-use crate::lookup::{Answer, Source};
+use super::{Shared, answer, json};
+use crate::lookup::{Answer, Freshness, Source};
 use crate::telemetry::metrics::{RECONSTRUCTION_EVENTS, RECONSTRUCTION_SECONDS};
 use crate::telemetry::stopwatch::Stopwatch;
 use axum::extract::State;
@@ -19,21 +19,29 @@ pub(super) async fn get(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let known = ["version", "at", "offset", "minVersion", "minOffset", "wait"];
+    let known = ["version", "at", "offset", "minVersion", "minOffset", "wait", "basis", "explain"];
     let query = Query::parse(&uri, &known)?;
-    let (selector, freshness) = (query.selector()?, query.freshness()?);
+    let (selector, freshness, basis) = (query.selector()?, query.freshness()?, query.basis()?);
+    let view = StateView { is_settled: basis.is_some(), is_explained: query.flag("explain")? };
+    if basis.is_some() && freshness != Freshness::default() {
+        let hint = "leave `minVersion`, `minOffset` and `wait` out: what a basis has seen does not grow";
+        return Err(Problem::selector("`basis` and a demand for freshness contradict each other", hint));
+    }
     let target = path.target(&shared)?;
     let watch = Stopwatch::start();
-    let found = target.lookup.state(&target.id, selector, freshness).await?;
+    let found = match &basis {
+        Some(_) => target.lookup.state_in(&target.id, selector, basis.as_ref()).await?,
+        None => target.lookup.state(&target.id, selector, freshness).await?,
+    };
     let took_ms = watch.ms();
     measure(&target.kind, &found, took_ms);
     let state = shown(&found.aggregate)?;
     let tag = tag(&found, &state);
-    let mut response = if is_known(&headers, &tag) {
+    let mut response = if is_known(&headers, &tag) && !view.is_explained {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let about = About { kind: &target.kind, id: &target.id, topic: &target.topic };
-        answer(encode::state(&about, &found, &state, took_ms))
+        answer(json::object(|body| encode::state(body, &about, &found, &state, took_ms, view)))
     };
     let tag = HeaderValue::from_str(&tag).expect("digits and letters are visible");
     response.headers_mut().insert(header::ETAG, tag);

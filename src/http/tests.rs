@@ -18,6 +18,7 @@ fn app(readiness: Readiness) -> App {
         metrics: Arc::new(|| "snapfold_x 1\n".to_owned()),
         readiness: Arc::new(move || readiness.clone()),
         liveness: Arc::new(ready),
+        stopping: tokio::sync::watch::channel(false).1,
     }
 }
 
@@ -249,11 +250,7 @@ fn panicking() -> Router {
     async fn panics() -> Response {
         panic!("a handler's own mistake")
     }
-    let shared = Arc::new(Inner {
-        app: app(ready()),
-        ids: edge::RequestIds::default(),
-        is_started: AtomicBool::new(false),
-    });
+    let shared = Arc::new(Inner::new(app(ready())));
     finish(routes().route("/panic", get(panics)), shared)
 }
 

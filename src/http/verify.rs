@@ -1,11 +1,11 @@
 //! `POST …/verify`: stored records against checksums, chain and fold, and against the topic on demand.
 
-use super::edge::{BODY_BYTES_MAX, too_long};
-use super::encode;
+use super::edge::BODY_BYTES_MAX;
 use super::path::Path;
 use super::problem::Problem;
 use super::query::Query;
 use super::{Shared, answer};
+use super::{body, encode};
 use crate::lookup::{Verified, VerifyMode};
 use crate::telemetry::metrics::{VERIFIED_RECORDS, VERIFY_FINDINGS};
 use axum::body::Body;
@@ -17,11 +17,11 @@ pub(super) async fn post(
     State(shared): State<Shared>,
     path: Path,
     uri: Uri,
-    body: Body,
+    sent: Body,
 ) -> Result<Response, Problem> {
     let query = Query::parse(&uri, &["version", "mode"])?;
     let (version, mode) = (query.version("version")?, query.choice("mode", &["checksum", "pack", "replay"])?);
-    let bytes = axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| too_long())?;
+    let bytes = body::bytes(sent, BODY_BYTES_MAX).await?;
     if !bytes.trim_ascii().is_empty() && bytes.trim_ascii() != b"{}" {
         let problem = Problem::new("bad-body", "the route takes no body");
         return Err(problem.hint("write `version` and `mode` into the query"));

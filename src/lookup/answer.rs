@@ -7,7 +7,7 @@ use crate::domain::event::Decoded;
 use crate::domain::ids::{Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
 use crate::domain::row::SnapshotRow;
 use crate::domain::value::Value;
-use crate::reconstruct::Provenance;
+use crate::reconstruct::{Provenance, Step};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -109,6 +109,8 @@ pub struct Answer {
     pub source: Source,
     /// What it was folded from; nothing for answers from memory.
     pub provenance: Provenance,
+    /// What was read for it, in order.
+    pub steps: Vec<Step>,
 }
 
 /// What keeps the head of an aggregate.
@@ -223,15 +225,17 @@ pub struct ListItem {
     pub deleted: bool,
 }
 
-/// Two versions and what leads from one to the other.
+/// Two moments of an aggregate and their states; a deleted one counts as null.
 #[derive(Clone, Debug)]
 pub struct Diff {
     /// The first.
     pub from: Answer,
     /// The second.
     pub to: Answer,
-    /// RFC 6902; a deleted state counts as null.
-    pub patch: Value,
+    /// The state at the first.
+    pub before: Value,
+    /// The state at the second.
+    pub after: Value,
 }
 
 /// How thoroughly history is verified.

@@ -6,7 +6,9 @@
 //! | `answer.rs` | what may be asked and what is answered |
 //! | `state.rs` | states, heads, freshness: which source answers |
 //! | `locate.rs` | the partition in which an aggregate lives |
-//! | `history.rs` | events, the difference between two versions |
+//! | `basis.rs` | how much of the log an answer is based on, and the same question within it |
+//! | `history.rs` | events, blame, the history of a field, the difference between two moments |
+//! | `walk.rs` | each event of a stretch with the states around it |
 //! | `snapshots.rs` | stored snapshots: metadata, states, raw blobs, public ids |
 //! | `lists.rs` | aggregates of a type, dead letters |
 //! | `verify.rs` | stored records against checksums, chain, fold and topic |
@@ -20,6 +22,7 @@
 //! *If cancelled*: nothing is lost; a reconstruction that others wait for goes on.
 
 mod answer;
+mod basis;
 mod cache;
 mod gate;
 mod history;
@@ -32,13 +35,16 @@ pub mod owners;
 mod snapshots;
 mod state;
 mod verify;
+mod walk;
 
-pub use crate::reconstruct::Provenance;
+pub use crate::reconstruct::{Provenance, Step, StepKind};
 pub use answer::{
     Answer, Asked, Diff, Durable, EventView, Finding, Freshness, HeadView, ListItem, Refusal, Selector,
     SnapshotFilter, SnapshotMeta, Source, StoredBlob, Verified, VerifyMode, Which,
 };
+pub use basis::{BadBasis, Basis};
 pub use cache::{Cache, CacheKey, CacheStats, NoCache};
+pub use history::{Blame, Changed, FieldChange, FieldHistory, Over, Writer};
 #[cfg(feature = "runtime")]
 pub use kept::KeptStates;
 pub use locate::Partitioner;

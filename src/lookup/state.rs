@@ -9,7 +9,7 @@ use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::Residence;
 use crate::domain::record::QuarantineMark;
 use crate::domain::row::PartitionKey;
-use crate::reconstruct::{AsOf, Ask, Found, Provenance, Read, Wanted};
+use crate::reconstruct::{AsOf, Ask, Found, Provenance, Read, Step, Wanted};
 use crate::store::unavailable;
 use std::sync::Arc;
 
@@ -83,7 +83,8 @@ impl Lookup {
                 let (head_version, source) = (Some(head.version), Source::Memory);
                 let lineage = log.lineage;
                 let provenance = Provenance::default();
-                Ok(Answer { aggregate: *head, head_version, partition, lineage, source, provenance })
+                let (aggregate, steps) = (*head, Vec::new());
+                Ok(Answer { aggregate, head_version, partition, lineage, source, provenance, steps })
             }
             owner => self.state_from_rest(&log, key, selector, &owner, freshness).await,
         }
@@ -99,9 +100,11 @@ impl Lookup {
     ) -> Asked<Answer> {
         let base = self.cached(key, selector).await;
         let kept = base.as_ref().filter(|kept| selector == Selector::Version(kept.version));
+        let mut steps = Vec::new();
         let (mut aggregate, provenance, log_end, is_head, settled) = match kept {
             Some(kept) => {
                 let provenance = Provenance { cached: kept.version, ..Provenance::default() };
+                steps.push(Step::cached(kept));
                 ((**kept).clone(), provenance, None, false, Some(Arc::clone(kept)))
             }
             None => {
@@ -114,6 +117,7 @@ impl Lookup {
                     self.0.parts.cache.keep(self.cache_key(key), Arc::clone(settled)).await;
                 }
                 let is_head = read.log_end.is_some() && !read.marked_later;
+                steps.clone_from(&read.steps);
                 ((**aggregate).clone(), *provenance, read.log_end, is_head, settled)
             }
         };
@@ -141,7 +145,7 @@ impl Lookup {
         }
         let source = if provenance.cached > Version(0) { Source::Cache } else { Source::Rest };
         let (partition, lineage) = (log.partition, log.lineage);
-        Ok(Answer { aggregate, head_version, partition, lineage, source, provenance })
+        Ok(Answer { aggregate, head_version, partition, lineage, source, provenance, steps })
     }
 
     /// The same; none where damage, or a log that has forgotten too much, keeps anyone from knowing it. A
@@ -320,7 +324,7 @@ impl Lookup {
         }
     }
 
-    async fn log_end(&self, partition: PartitionNo) -> Asked<Offset> {
+    pub(super) async fn log_end(&self, partition: PartitionNo) -> Asked<Offset> {
         let bounds = self.reader().log.bounds(partition).await;
         Ok(bounds.map_err(|error| unavailable("read the log's bounds", &error))?.end)
     }

@@ -14,7 +14,7 @@ use crate::subject::{Active, Subject};
 use crate::world::Parts;
 use snapfold::domain::aggregate::Aggregate;
 use snapfold::domain::error::{Error, ErrorKind};
-use snapfold::domain::ids::{AggregateKey, Offset, PartitionNo, Timestamp, Version};
+use snapfold::domain::ids::{AggregateKey, Lineage, Offset, PartitionNo, Timestamp, Version};
 use snapfold::domain::partition::Strategy;
 use snapfold::domain::record::{Bytes, QuarantineMark};
 use snapfold::domain::row::{PartitionKey, SnapshotRow};
@@ -141,6 +141,19 @@ impl Judge {
     /// All that the ledger says of an aggregate, by version.
     pub(crate) fn facts(&self, id: &str) -> &[ledger::VersionFact] {
         self.ledger.versions(id)
+    }
+
+    /// The text of a state; none where there is no such version.
+    pub(crate) fn state_text(&self, id: &str, version: u64) -> Option<String> {
+        match self.ledger.expect(id, ledger::Selector::Version(version)) {
+            ledger::Expected::State(answer) => Some(answer.state_text),
+            _ => None,
+        }
+    }
+
+    /// The lineage that is judged.
+    pub(crate) fn lineage(&self) -> Lineage {
+        self.of.lineage
     }
 
     /// The largest acknowledged low watermark of a partition under the lineage that is judged.

@@ -14,6 +14,7 @@
 //! | `store` | directed scenarios of the write side |
 //! | `spacing` | scenarios of a hot aggregate whose flushes are slow |
 //! | `surface` | events, lists, snapshots, head versions, and whether they are right |
+//! | `origins` | who wrote what, changes, answers by a basis, and whether they are right |
 //! | `runner` | many seeds on two threads |
 //! | `mutants` | the test that every wrong protocol is caught, and its table |
 //! | `directed` | scenarios for the mutants that seeds meet too rarely |
@@ -47,6 +48,7 @@ mod marks;
 #[cfg(not(feature = "runtime"))]
 mod mutants;
 mod nemesis;
+mod origins;
 mod plan;
 mod ports;
 mod protocol;

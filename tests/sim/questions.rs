@@ -2,6 +2,7 @@
 
 use crate::executor::lock;
 use crate::judge::{Judge, Question, family};
+use crate::origins;
 use crate::ports::broker::JournalEntry;
 use crate::stats::Count;
 use crate::subject::{Active, Fleet, NoOwners, Subject, topic_id};
@@ -58,7 +59,7 @@ pub(crate) fn ask_one(world: &Parts, fleet: &Fleet, judge: &Arc<Mutex<Judge>>) {
     world.sim.spawn(*process, async move {
         let outcome = match wants_state {
             true => Ok(surface::state(&lookup, &told.asked).await),
-            false => Err(surface::ask(&lookup, &told.asked.id, told.wish).await),
+            false => Err(surface::ask(&lookup, &told).await),
         };
         let now = *lock(&fleet.active);
         let mut judge = lock(&judge);
@@ -95,7 +96,11 @@ fn wish(world: &Parts, asked: &Question) -> Wish {
         let (low, high) = (rng.between(1, head), rng.between(1, head + 1));
         let (from, to) = (low.min(high), rng.percent(70).then_some(low.max(high)));
         let (descending, limit) = (rng.percent(40), rng.index(9) + 1);
-        match rng.below(10) {
+        match rng.below(14) {
+            10 => Wish::Blame(rng.percent(50).then_some(low)),
+            11 => Wish::History { path: rng.index(origins::PATHS.len()), from: low, descending, limit },
+            12 => Wish::Changes { after: low.min(head) - u64::from(rng.percent(50)) },
+            13 => Wish::Within { version: low },
             0 => Wish::Latest,
             1 | 2 => Wish::Aggregates(rng.index(8) + 2),
             3 | 4 => Wish::Snapshots(SnapshotFilter {
@@ -195,7 +200,7 @@ fn everything(
     ];
     wishes.extend((0..3).map(|_| wish(world, &any)));
     let first = Told::new(world, &lock(judge), wishes[0], any.clone());
-    let told: Vec<Told> = wishes.into_iter().map(|wish| Told { wish, ..first.clone() }).collect();
+    let told: Vec<Told> = wishes.into_iter().map(|wish| first.with(&lock(judge), wish)).collect();
     let (subject, id, asked, wishes) = (subject.clone(), any.id, questions.clone(), told.clone());
     let answers = world.ask(600_000, move |ports| async move {
         let reader = subject.reader(&ports, active);
@@ -205,7 +210,7 @@ fn everything(
             states.push(surface::state(&lookup, asked).await);
         }
         for told in &wishes {
-            others.push(surface::ask(&lookup, &told.asked.id, told.wish).await);
+            others.push(surface::ask(&lookup, told).await);
         }
         (states, others)
     });

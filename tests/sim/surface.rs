@@ -6,14 +6,16 @@
 //! ledger.
 
 use crate::judge::{Judge, Question, Then};
+use crate::origins;
 use crate::stats::Count;
 use crate::world::Parts;
 use snapfold::domain::error::{Error, ErrorKind};
-use snapfold::domain::ids::Version;
+use snapfold::domain::ids::{Offset, Version};
 use snapfold::domain::partition::Strategy;
+use snapfold::domain::value::Pointer;
 use snapfold::lookup::{
-    Answer, Asked, EventView, Freshness, ListItem, Lookup, Refusal, Selector, SnapshotFilter, SnapshotMeta,
-    Verified, VerifyMode, Which,
+    Answer, Asked, Basis, Blame, Changed, EventView, FieldHistory, Freshness, ListItem, Lookup, Over,
+    Refusal, Selector, SnapshotFilter, SnapshotMeta, Verified, VerifyMode, Which,
 };
 use snapfold::reconstruct::{AsOf, Found};
 use std::collections::BTreeMap;
@@ -24,6 +26,14 @@ use std::sync::Arc;
 pub(crate) enum Wish {
     /// Events.
     Events { from: u64, to: Option<u64>, descending: bool, limit: usize },
+    /// Who wrote each field, at a version or the head.
+    Blame(Option<u64>),
+    /// Changes of one of [`origins::PATHS`].
+    History { path: usize, from: u64, descending: bool, limit: usize },
+    /// What the events after a version did.
+    Changes { after: u64 },
+    /// The head as it was when only this version's event had been read.
+    Within { version: u64 },
     /// Stored snapshots.
     Snapshots(SnapshotFilter),
     /// The newest snapshot.
@@ -37,6 +47,10 @@ pub(crate) enum Wish {
 /// What it got.
 pub(crate) enum Got {
     Events(Asked<Vec<EventView>>),
+    Blame(Asked<Box<Blame>>),
+    History(Asked<FieldHistory>),
+    Changes(Asked<Vec<Changed>>),
+    Within(Asked<Box<Answer>>),
     Snapshots(Asked<Vec<SnapshotMeta>>),
     Latest(Asked<Box<(SnapshotMeta, Answer)>>),
     Aggregates(Asked<Vec<ListItem>>),
@@ -50,20 +64,39 @@ pub(crate) struct Told {
     pub(crate) asked: Question,
     /// Of every aggregate, the versions below an acknowledged low watermark.
     pub(crate) durable: Arc<BTreeMap<String, u64>>,
+    /// Of the version that the wish is within.
+    pub(crate) basis: Option<Basis>,
 }
 
 impl Told {
     pub(crate) fn new(world: &Parts, judge: &Judge, wish: Wish, asked: Question) -> Self {
-        Self { wish, asked, durable: Arc::new(durable_heads(world, judge)) }
+        Self {
+            basis: basis(judge, wish, &asked),
+            wish,
+            asked,
+            durable: Arc::new(durable_heads(world, judge)),
+        }
+    }
+
+    /// Another wish about the same.
+    pub(crate) fn with(&self, judge: &Judge, wish: Wish) -> Self {
+        Self { basis: basis(judge, wish, &self.asked), wish, ..self.clone() }
     }
 
     fn wish_is(&self, mode: VerifyMode) -> bool {
         matches!(self.wish, Wish::Verify(wished) if wished == mode)
     }
 
-    fn durable(&self) -> u64 {
+    pub(crate) fn durable(&self) -> u64 {
         self.durable.get(&self.asked.id).copied().unwrap_or(0)
     }
+}
+
+/// What whoever has read up to the event of the wish's version has read.
+fn basis(judge: &Judge, wish: Wish, asked: &Question) -> Option<Basis> {
+    let Wish::Within { version } = wish else { return None };
+    let fact = judge.facts(&asked.id).get(usize::try_from(version).ok()?.checked_sub(1)?)?;
+    Some(Basis::of(judge.lineage(), asked.partition, Offset(fact.record.offset)))
 }
 
 /// The versions of every aggregate that lie below an acknowledged low watermark.
@@ -110,8 +143,23 @@ fn error_of(refusal: &Refusal) -> Error {
 }
 
 /// Asks, whatever it is.
-pub(crate) async fn ask(lookup: &Lookup, id: &str, wish: Wish) -> Got {
-    match wish {
+pub(crate) async fn ask(lookup: &Lookup, told: &Told) -> Got {
+    let id = &*told.asked.id;
+    match told.wish {
+        Wish::Blame(version) => {
+            let at = version.map_or(Selector::Head, |version| Selector::Version(Version(version)));
+            Got::Blame(lookup.blame(id, at, None, &Pointer::default()).await.map(Box::new))
+        }
+        Wish::History { path, from, descending, limit } => {
+            let path: Pointer = origins::PATHS[path].parse().expect("a pointer");
+            let over = Over { from: Version(from), to: None, descending, limit, basis: None };
+            Got::History(lookup.field_history(id, &path, over).await)
+        }
+        Wish::Changes { after } => Got::Changes(lookup.changes_after(id, Version(after), 5).await),
+        Wish::Within { .. } => match &told.basis {
+            Some(basis) => Got::Within(lookup.state_in(id, Selector::Head, Some(basis)).await.map(Box::new)),
+            None => Got::Within(Err(Refusal::UnknownAggregate)),
+        },
         Wish::Events { from, to, descending, limit } => {
             let (from, to) = (Version(from), to.map(Version));
             Got::Events(lookup.events(id, from, to, descending, limit).await)
@@ -158,11 +206,19 @@ pub(crate) fn judge(judge: &mut Judge, world: &Parts, told: &Told, got: &Got) ->
     let excused = judge.may_be_unreadable(world, &told.asked);
     let verdict = match got {
         Got::Events(Ok(events)) => events_fit(judge, told, events, excused),
+        Got::Blame(Ok(blame)) => origins::blame_fits(judge, world, told, blame),
+        Got::History(Ok(history)) => origins::history_fits(judge, told, history),
+        Got::Changes(Ok(changes)) => origins::changes_fit(judge, told, changes),
+        Got::Within(Ok(answer)) => origins::within_fits(judge, world, told, answer),
         Got::Snapshots(Ok(snapshots)) => snapshots_fit(judge, told, snapshots),
         Got::Latest(Ok(latest)) => latest_fits(judge, world, told, &latest.0, &latest.1),
         Got::Aggregates(Ok(items)) => aggregates_fit(judge, told, items, world.bucket.is_damaged()),
         Got::Verify(Ok(verified)) => verified_fits(world, told, verified),
         Got::Events(Err(refusal))
+        | Got::Blame(Err(refusal))
+        | Got::History(Err(refusal))
+        | Got::Changes(Err(refusal))
+        | Got::Within(Err(refusal))
         | Got::Snapshots(Err(refusal))
         | Got::Latest(Err(refusal))
         | Got::Aggregates(Err(refusal))
@@ -315,6 +371,16 @@ fn verified_fits(world: &Parts, told: &Told, verified: &Verified) -> Result<(), 
     }
 }
 
+/// The first version that a wish names, if it does.
+fn first_wanted(told: &Told) -> Option<u64> {
+    match told.wish {
+        Wish::Events { from, .. } | Wish::History { from, .. } => Some(from),
+        Wish::Changes { after } => Some(after),
+        Wish::Blame(version) => version,
+        _ => None,
+    }
+}
+
 fn refusal_fits(
     judge: &Judge,
     world: &Parts,
@@ -326,17 +392,15 @@ fn refusal_fits(
     let fits = match refusal {
         Refusal::UnknownAggregate => *head == 0,
         Refusal::NoSnapshot => fulls.iter().all(|row| row.version == Version(0)),
-        Refusal::VersionBeyondHead { head } => match told.wish {
-            Wish::Events { from, .. } => {
-                head.0 < from && (excused || head.0 >= told.durable()) && head.0 <= judge.head(&told.asked.id)
-            }
-            _ => false,
-        },
+        Refusal::VersionBeyondHead { head } => first_wanted(told).is_some_and(|first| {
+            head.0 < first && (excused || head.0 >= told.durable()) && head.0 <= judge.head(&told.asked.id)
+        }),
         Refusal::HistoryGone { earliest } => {
             // Without increments the events between snapshots are the topic's to keep.
             let fact = match told.wish {
-                Wish::Events { from, .. } => from.max(1),
-                _ => 1,
+                // Whoever wrote a field may be any version before.
+                Wish::Blame(_) => 1,
+                _ => first_wanted(told).unwrap_or(1).max(1),
             };
             let later = earliest
                 .is_none_or(|earliest| earliest.0 >= fact && earliest.0 <= judge.head(&told.asked.id) + 1);

@@ -3,6 +3,10 @@
 //! INVARIANT: states, data and patches are the text that was folded; digests and lengths are those of their
 //! canonical form. Nothing passes through a floating-point number.
 
+mod history;
+
+pub(super) use history::{blame, changed, diff, field_change, leaf_changes};
+
 use super::json::{self, Object};
 use super::problem::Problem;
 use crate::codec::compress::Algorithm;
@@ -14,7 +18,9 @@ use crate::domain::moment;
 use crate::domain::record::{Bytes, QuarantineMark, RawRecord};
 use crate::domain::row::{DeadLetter, RecordKind, Trigger};
 use crate::domain::value::{Limits, Value};
-use crate::lookup::{Answer, Diff, Durable, EventView, HeadView, ListItem, SnapshotMeta, Source, Verified};
+use crate::lookup::{
+    Answer, Durable, EventView, HeadView, ListItem, SnapshotMeta, Source, Step, StepKind, Verified,
+};
 use data_encoding::BASE64;
 use sha2::{Digest as _, Sha256};
 
@@ -103,25 +109,91 @@ fn source(answer: &Answer) -> &'static str {
     }
 }
 
+fn basis(body: &mut Object<'_>, answer: &Answer) {
+    body.text_or_null("basis", answer.basis().map(|basis| basis.to_string()).as_deref());
+}
+
+/// How a state is shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct StateView {
+    /// Only what is true of it whenever it is asked for: it was asked for by its basis.
+    pub(super) is_settled: bool,
+    /// With what was read for it.
+    pub(super) is_explained: bool,
+}
+
 /// A state; `took_ms` is how long it took to have it, in milliseconds.
-pub(super) fn state(about: &About<'_>, answer: &Answer, shown: &Shown, took_ms: f64) -> Vec<u8> {
+pub(super) fn state(
+    body: &mut Object<'_>,
+    about: &About<'_>,
+    answer: &Answer,
+    shown: &Shown,
+    took_ms: f64,
+    view: StateView,
+) {
     let (aggregate, from) = (&answer.aggregate, answer.provenance);
     let base = Some(from.base).filter(|base| *base > Version(0));
-    json::object(|body| {
-        about.write(body);
-        body.number("version", aggregate.version).number_or_null("headVersion", answer.head_version);
-        body.flag("deleted", aggregate.is_deleted()).time("timestamp", aggregate.effective_time);
-        position(body, about.topic, answer.partition, aggregate.offset);
+    about.write(body);
+    body.number("version", aggregate.version);
+    if !view.is_settled {
+        body.number_or_null("headVersion", answer.head_version);
+    }
+    body.flag("deleted", aggregate.is_deleted()).time("timestamp", aggregate.effective_time);
+    position(body, about.topic, answer.partition, aggregate.offset);
+    basis(body, answer);
+    if !view.is_settled {
         body.flag("fromSnapshot", base.is_some()).number_or_null("snapshotVersion", base);
         body.number("eventsReplayed", from.events)
             .number("reconstructionTimeMs", format_args!("{took_ms:.3}"));
         body.text("source", source(answer));
-        last_event(body, aggregate);
-        body.number("lineage", answer.lineage).digest("stateDigest", shown.digest);
-        body.digest("chain", Some(aggregate.chain));
+    }
+    last_event(body, aggregate);
+    body.number("lineage", answer.lineage).digest("stateDigest", shown.digest);
+    body.digest("chain", Some(aggregate.chain));
+    if !view.is_settled {
         quarantined(body, aggregate.quarantine.as_deref());
-        body.raw("state", shown.json());
-    })
+    }
+    if view.is_explained {
+        plan(body, answer);
+    }
+    body.raw("state", shown.json());
+}
+
+/// What was read for an answer, in order.
+fn plan(body: &mut Object<'_>, answer: &Answer) {
+    let kind = |step: &Step| match step.kind {
+        StepKind::Cache => "cache",
+        StepKind::Snapshot => "snapshot",
+        StepKind::Increment => "increment",
+        StepKind::Checkpoint => "checkpoint",
+        StepKind::Log => "log",
+        StepKind::Trail => "trail",
+    };
+    let bytes: u64 = answer.steps.iter().filter_map(|step| step.bytes).sum();
+    body.object("plan", |body| {
+        body.text("source", source(answer)).number("events", answer.provenance.events);
+        body.number(
+            "logRecords",
+            answer.steps.iter().filter(|step| step.pack.is_none()).map(|step| step.records).sum::<u64>(),
+        );
+        body.number("storedBytes", bytes).number("damaged", answer.provenance.damaged);
+        body.objects("steps", &answer.steps, |body, step| {
+            body.text("read", kind(step)).number("fromVersion", step.from).number("toVersion", step.upto);
+            if let Some(pack) = step.pack {
+                body.text("pack", &pack.to_string());
+            }
+            if let Some(bytes) = step.bytes {
+                body.number("storedBytes", bytes);
+            }
+            if let Some((first, end)) = step.offsets {
+                body.number("firstOffset", first).number("endOffset", end);
+            }
+            body.number("records", step.records);
+            if step.failed {
+                body.flag("failed", true);
+            }
+        });
+    });
 }
 
 /// The head.
@@ -132,6 +204,7 @@ pub(super) fn head(about: &About<'_>, head: &HeadView) -> Vec<u8> {
         body.number("version", aggregate.version).flag("deleted", aggregate.is_deleted());
         body.time("timestamp", aggregate.effective_time).time("firstTime", aggregate.first_time);
         position(body, about.topic, answer.partition, aggregate.offset);
+        basis(body, answer);
         body.number("lineage", answer.lineage);
         last_event(body, aggregate);
         body.object("snapshots", |body| {
@@ -243,18 +316,6 @@ pub(super) fn snapshot(body: &mut Object<'_>, meta: &SnapshotMeta, state: Option
     if let Some((aggregate, _)) = state {
         quarantined(body, aggregate.quarantine.as_deref());
     }
-}
-
-/// A difference.
-pub(super) fn diff(diff: &Diff) -> Vec<u8> {
-    let side = |body: &mut Object<'_>, answer: &Answer| {
-        body.number("version", answer.aggregate.version).time("timestamp", answer.aggregate.effective_time);
-        quarantined(body, answer.aggregate.quarantine.as_deref());
-    };
-    json::object(|body| {
-        body.object("from", |body| side(body, &diff.from)).object("to", |body| side(body, &diff.to));
-        body.text("format", "json-patch").raw("patch", diff.patch.to_json().as_bytes());
-    })
 }
 
 /// What verifying found.

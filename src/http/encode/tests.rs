@@ -6,7 +6,7 @@ use crate::domain::event::{Decoded, Event, Undecoded};
 use crate::domain::ids::{AggregateKey, Lineage, PackId, Timestamp};
 use crate::domain::poison::Poison;
 use crate::domain::row::{PartitionKey, SnapshotRow};
-use crate::lookup::{Finding, Provenance};
+use crate::lookup::{Diff, Finding, Provenance};
 use std::sync::Arc;
 
 const STATE: &str = r#"{"total":12.50,"big":123456789012345678901234567890.10,"status":"pläced"}"#;
@@ -32,6 +32,7 @@ fn an_answer() -> Answer {
         lineage: Lineage(1),
         source: Source::Rest,
         provenance: Provenance { base: Version(20), events: 17, ..Provenance::default() },
+        steps: Vec::new(),
     }
 }
 
@@ -39,6 +40,10 @@ fn text(body: Vec<u8>) -> String {
     let text = String::from_utf8(body).expect("a body is UTF-8");
     serde_json::from_str::<serde_json::Value>(&text).expect("a body is JSON");
     text
+}
+
+fn json(text: &str) -> Value {
+    Value::parse(text.as_bytes(), &Limits::default()).expect("JSON")
 }
 
 fn members(body: impl FnOnce(&mut Object<'_>)) -> String {
@@ -49,13 +54,13 @@ fn members(body: impl FnOnce(&mut Object<'_>)) -> String {
 fn a_state_has_the_shape_of_the_contract_and_its_numbers_as_folded() {
     let answer = an_answer();
     let state_shown = shown(&answer.aggregate).unwrap();
-    let body = text(state(&ABOUT, &answer, &state_shown, 1.8));
+    let body = members(|body| state(body, &ABOUT, &answer, &state_shown, 1.8, StateView::default()));
     let digest = Value::parse(STATE.as_bytes(), &Limits::default()).unwrap().digest();
     let wanted = format!(
         concat!(
             r#"{{"aggregateType":"order","aggregateId":"o/42","version":37,"headVersion":41,"deleted":false,"#,
             r#""timestamp":"2023-11-14T22:13:20.123Z","position":{{"topic":"orders","partition":4,"offset":18231}},"#,
-            r#""fromSnapshot":true,"snapshotVersion":20,"eventsReplayed":17,"reconstructionTimeMs":1.800,"#,
+            r#""basis":"1@4:18231","fromSnapshot":true,"snapshotVersion":20,"eventsReplayed":17,"reconstructionTimeMs":1.800,"#,
             r#""source":"snapshot+events","lastEvent":{{"type":"ItemAdded","id":"e-881"}},"lineage":1,"#,
             r#""stateDigest":"sha256:{}","chain":"sha256:{}","state":{}}}"#
         ),
@@ -91,7 +96,8 @@ fn deleted_quarantined_and_not_yet_born_are_answers_too() {
         since: Timestamp(0),
     };
     answer.aggregate.quarantine = Some(Box::new(mark.clone()));
-    let body = text(state(&ABOUT, &answer, &shown(&answer.aggregate).unwrap(), 0.0));
+    let state_shown = shown(&answer.aggregate).unwrap();
+    let body = members(|body| state(body, &ABOUT, &answer, &state_shown, 0.0, StateView::default()));
     for part in [
         r#""deleted":true"#,
         r#""stateDigest":null"#,
@@ -233,13 +239,21 @@ fn a_snapshot_shows_digest_and_length_of_its_state_and_a_list_only_what_it_knows
 
 #[test]
 fn differences_findings_and_dead_letters_have_their_shapes() {
-    let patch = Value::parse(br#"[{"op":"add","path":"/n","value":1.0}]"#, &Limits::default()).unwrap();
-    let body = text(diff(&Diff { from: an_answer(), to: an_answer(), patch }));
+    let (before, after) = (json(r#"{"n":0,"gone":[1],"list":[1]}"#), json(r#"{"n":1.0,"list":[1,{}]}"#));
+    let between = Diff { from: an_answer(), to: an_answer(), before, after };
+    let patch = br#"[{"op":"add","path":"/n","value":1.0}]"#;
+    let body = text(diff(&between, "json-patch", patch));
     assert!(
         body.contains(r#""format":"json-patch","patch":[{"op":"add","path":"/n","value":1.0}]}"#),
         "{body}"
     );
     assert!(body.starts_with(r#"{"from":{"version":37,"timestamp":"2023"#), "{body}");
+    let tree = String::from_utf8(leaf_changes(&between.before, &between.after)).unwrap();
+    let wanted = concat!(
+        r#"[{"path":"/n","before":0,"after":1.0},{"path":"/list/1","after":{}},"#,
+        r#"{"path":"/gone/0","before":1}]"#
+    );
+    assert_eq!(tree, wanted);
     let finding =
         Finding { code: "corrupt", version: Version(3), detail: "a `b` failed".into(), healed: true };
     let body = text(verified("replay", &Verified { ok: false, checked: 9, problems: vec![finding] }));

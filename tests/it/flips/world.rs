@@ -329,6 +329,7 @@ impl World {
             metrics: Arc::new(String::new),
             readiness: Arc::new(|| Readiness { ready: true, reasons: Vec::new() }),
             liveness: Arc::new(|| Readiness { ready: true, reasons: Vec::new() }),
+            stopping: tokio::sync::watch::channel(false).1,
         };
         Copy { router: router(app), lookup }
     }

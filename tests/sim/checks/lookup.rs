@@ -9,7 +9,7 @@ use crate::ports::producer::{StreamSpec, VersionMode};
 use crate::subject::{Active, Fleet, NoOwners, Subject};
 use crate::world::{Setup, World};
 use snapfold::domain::ids::{Offset, PartitionNo, Timestamp, Version};
-use snapfold::domain::patch::{Budget, JsonPatch};
+use snapfold::domain::patch::{Budget, diff as diff_of};
 use snapfold::domain::value::{Limits, Value};
 use snapfold::lookup::{
     Freshness, Lookup, LookupSettings, Refusal, Selector, SnapshotFilter, Source, Streams, VerifyMode, Which,
@@ -187,7 +187,7 @@ fn snapshots_have_ids_and_differences_lead_from_one_to_the_next() {
         let all = SnapshotFilter { limit: 10, ..SnapshotFilter::default() };
         let snapshots = lookup.snapshots("a", all).await.expect("they are there");
         let (from, to) = (Selector::Version(Version(2)), Selector::Head);
-        let diff = lookup.diff("a", from, to).await.expect("both are there");
+        let diff = lookup.diff("a", from, to, None).await.expect("both are there");
         let blob = lookup.blob("a", Version(3)).await.expect("it is there");
         let streams = Streams { by_type: BTreeMap::from([("order".into(), Arc::new(lookup))]) };
         let by_id = streams.snapshot_by_id(&snapshots[0].id).await.expect("it is there");
@@ -198,8 +198,7 @@ fn snapshots_have_ids_and_differences_lead_from_one_to_the_next() {
     let text = |answer: &snapfold::lookup::Answer| answer.aggregate.state.to_json().expect("not deleted");
     let tree = |answer| Value::parse(&text(answer), &Limits::default()).expect("a state is JSON");
     let mut state = tree(&diff.from);
-    let patch = JsonPatch::parse(&diff.patch).expect("a patch");
-    patch.apply(&mut state, &Budget::default()).expect("it applies");
+    diff_of(&diff.before, &diff.after).apply(&mut state, &Budget::default()).expect("it applies");
     assert_eq!(state, tree(&diff.to));
     assert_eq!((diff.from.aggregate.version, diff.to.aggregate.version), (Version(2), Version(6)));
     let body = usize::try_from(blob.body.end).expect("small");
