@@ -4,7 +4,9 @@
 //! last `@` only if an integer or a date or time follows, at the last `~` only if an integer follows.
 
 use super::failure::{Done, Failure};
+use super::screen::printable;
 use crate::domain::moment;
+use crate::domain::value::Pointer;
 
 /// One aggregate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +79,14 @@ pub(super) fn range(text: &str) -> Done<(String, Option<String>)> {
         _ => Err(wrong()),
     };
     Ok((side(from)?, if to.is_empty() { None } else { Some(side(to)?) }))
+}
+
+/// A place in a document; people may leave the first `/` out.
+pub(super) fn place(text: &str) -> Done<Pointer> {
+    let whole = if text.is_empty() || text.starts_with('/') { text.to_owned() } else { format!("/{text}") };
+    whole.parse().map_err(|error| {
+        Failure::usage(format!("`{}` is no path: {error}", printable(text)), "write `/items/0/price`")
+    })
 }
 
 fn is_integer(text: &str) -> bool {

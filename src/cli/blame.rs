@@ -1,10 +1,10 @@
 //! `blame`: who wrote each field of a state last, with its value; and `log --path`: all that ever happened to
 //! one.
 
-use super::address::Address;
+use super::address::{self, Address};
 use super::args::{BlameArgs, Format, LogArgs};
 use super::client::{Client, Query};
-use super::failure::{Done, Failure};
+use super::failure::Done;
 use super::get;
 use super::print::{self, cell};
 use super::screen::{Align, Ink, Screen, columns, printable};
@@ -18,7 +18,7 @@ pub(super) fn run(args: &BlameArgs, screen: &mut Screen<'_>) -> Done {
     let client = Client::new(&args.asking.server)?;
     let mut query = get::selector(&client, &address, &moment, &Query::new())?;
     if let Some(path) = &args.path {
-        query.push(("path", pointer(path)?));
+        query.push(("path", address::place(path)?.to_string()));
     }
     let body = client.get(&address, "/blame", &query)?;
     let fields = body.value.get("fields").and_then(Value::as_array);
@@ -53,7 +53,7 @@ fn row(field: &Value, state: &Value) -> Vec<String> {
 pub(super) fn history(args: &LogArgs, path: &str, screen: &mut Screen<'_>) -> Done {
     let address = Address::whole(&args.address)?;
     let client = Client::new(&args.asking.server)?;
-    let query: Query = vec![("order", "desc".to_owned()), ("path", pointer(path)?)];
+    let query: Query = vec![("order", "desc".to_owned()), ("path", address::place(path)?.to_string())];
     let list = client.list(&address, "/history", &query, args.limit)?;
     if print::list(screen, args.asking.output, &list)? {
         return Ok(());
@@ -81,18 +81,6 @@ fn change(item: &Value) -> Vec<String> {
         (before, after) => format!("{} -> {}", short(before), short(after)),
     };
     vec![text("version"), text("timestamp"), text("eventType"), what]
-}
-
-/// A pointer as the API takes it; people may leave the first `/` out.
-fn pointer(path: &str) -> Done<String> {
-    let text = if path.is_empty() || path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    match text.parse::<Pointer>() {
-        Ok(_) => Ok(text),
-        Err(error) => Err(Failure::usage(
-            format!("`{}` is no path: {error}", printable(path)),
-            "write `/items/0/price`",
-        )),
-    }
 }
 
 fn shown_path(path: &str) -> String {

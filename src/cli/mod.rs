@@ -25,6 +25,7 @@
 //! | `migrate.rs` | `migrate` |
 //! | `stores.rs` | which index, blobs and cache a configuration means |
 //! | `dev.rs` | `dev`: broker, stores, worker, API and sample in one process |
+//! | `import/` | `import`: history from elsewhere as records |
 //! | `feed.rs` | events from files and pipes into the broker of `dev` |
 
 mod address;
@@ -41,6 +42,7 @@ pub mod failure;
 mod feed;
 mod get;
 mod health;
+mod import;
 mod log;
 mod migrate;
 mod print;
@@ -101,9 +103,11 @@ fn run(command: Command, screen: &mut Screen<'_>) -> Done {
         Command::Blame(args) => blame::run(&args, screen),
         Command::Watch(args) => watch::run(&args, screen),
         Command::Snapshot(command) => snapshot::run(&command, screen),
+        Command::Import(command) => import::run(&command, screen),
         Command::Config(command) => config::run(&command, screen),
         Command::Reducer(args::ReducerCommand::Test(source)) => reducer::test(&source, screen),
         Command::Explain(args) => explain::run(&args, screen),
+        Command::Openapi => Ok(screen.out.write_all(crate::http::openapi_document().as_bytes())?),
         Command::Version => screen.line(concat!("snapfold ", env!("CARGO_PKG_VERSION"))),
         Command::Completions(args) => {
             // Written to memory first: clap_complete panics where a pipe is closed.

@@ -16,6 +16,7 @@
 //! | `events.rs` `diff.rs` `blame.rs` `watch.rs` | how they came to be |
 //! | `snapshots.rs` `verify.rs` `dead_letters.rs` | what is stored |
 //! | `owned.rs` | what other workers ask about this one's partitions |
+//! | `spec/` | the OpenAPI document, out of the table of routes |
 //! | `health.rs` | liveness, start-up, readiness |
 //! | `metrics.rs` | figures of workers, the scrape |
 //!
@@ -41,6 +42,7 @@ mod path;
 mod problem;
 mod query;
 mod snapshots;
+mod spec;
 mod state;
 mod verify;
 mod watch;
@@ -50,10 +52,12 @@ pub use health::Readiness;
 use crate::lookup::{Streams, owners};
 use crate::worker::Handle;
 use axum::Router;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::serve::ListenerExt;
+use problem::Problem;
+use spec::{Gives, Route};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -109,39 +113,123 @@ pub fn router(app: App) -> Router {
 /// All routes, and those of the admin port, which are among them.
 pub fn routers(app: App) -> (Router, Router) {
     let shared = Arc::new(Inner::new(app));
-    (finish(routes(), Arc::clone(&shared)), finish(admin_routes(), shared))
+    (finish(routes(), Arc::clone(&shared)), finish(spec::router(admin_routes()), shared))
 }
 
+const AGGREGATE: &str = "/v1/aggregates/{type}/{id}";
+
+/// A path below that of an aggregate.
+macro_rules! of_aggregate {
+    ($rest:literal) => {
+        concat!("/v1/aggregates/{type}/{id}", $rest)
+    };
+}
+
+/// All routes but those that workers ask each other.
+fn all_routes() -> Vec<Route> {
+    let mut all = question_routes();
+    all.extend(snapshot_routes());
+    all.extend(admin_routes());
+    all.push(Route::get("/v1/openapi.json", "This document", get(openapi)).gives(Gives::Json("Document")));
+    all
+}
+
+fn question_routes() -> Vec<Route> {
+    vec![
+        Route::get("/v1/aggregates", "The aggregates of a type, by id", get(aggregates::list))
+            .takes(&["ofType", "prefix", "limit", "cursor", "deleted"])
+            .gives(Gives::Json("AggregateList")),
+        Route::get(AGGREGATE, "The head of an aggregate and what is stored of it", get(aggregates::head))
+            .gives(Gives::Json("Head")),
+        Route::get(
+            of_aggregate!("/state"),
+            "The state at the head, a version, a time or an offset",
+            get(state::get),
+        )
+        .takes(&["atVersion", "at", "offset", "minVersion", "minOffset", "wait", "basis", "explain"])
+        .gives(Gives::Json("State")),
+        Route::get(of_aggregate!("/events"), "The events, by version", get(events::list))
+            .takes(&["fromVersion", "toVersion", "order", "limit", "cursor"])
+            .gives(Gives::Json("EventList")),
+        Route::get(of_aggregate!("/events/{version}"), "One event", get(events::one))
+            .gives(Gives::Json("Event")),
+        Route::get(of_aggregate!("/diff"), "What leads from one moment to another", get(diff::get))
+            .takes(&["fromMoment", "toMoment", "format", "basis"])
+            .gives(Gives::Json("Diff")),
+        Route::get(of_aggregate!("/blame"), "Which event wrote each field last", get(blame::blame))
+            .takes(&["atVersion", "at", "offset", "path", "basis"])
+            .gives(Gives::Json("Blame")),
+        Route::get(of_aggregate!("/history"), "The changes of one field", get(blame::history))
+            .takes(&["fieldPath", "fromVersion", "toVersion", "order", "limit", "cursor", "basis"])
+            .gives(Gives::Json("FieldHistory")),
+        Route::get(of_aggregate!("/watch"), "Changes as they happen", get(watch::get))
+            .takes(&["fromVersion"])
+            .gives(Gives::Events),
+        Route::post("/v1/aggregates/{type}:batchGet", "Many aggregates at one instant", batch_get())
+            .at(batch_get::ROUTE)
+            .body("BatchGetRequest")
+            .gives(Gives::Json("BatchGet")),
+        Route::get("/v1/dead-letters", "Events that could not be folded", get(dead_letters::list))
+            .takes(&["onlyType", "limit", "cursor", "payload"])
+            .gives(Gives::Json("DeadLetterList")),
+    ]
+}
+
+fn batch_get() -> MethodRouter<Shared> {
+    post(batch_get::post).get(path::unknown)
+}
+
+fn snapshot_routes() -> Vec<Route> {
+    vec![
+        Route::get(of_aggregate!("/snapshots"), "Stored snapshots, by version", get(snapshots::list))
+            .takes(&["fromVersion", "toVersion", "fromTime", "toTime", "limit", "cursor", "order"])
+            .gives(Gives::Json("SnapshotList")),
+        Route::get(of_aggregate!("/snapshots/latest"), "The newest stored snapshot", get(snapshots::latest))
+            .gives(Gives::Json("Snapshot")),
+        Route::get(of_aggregate!("/snapshots/{version}"), "One stored snapshot", get(snapshots::one))
+            .gives(Gives::Json("Snapshot")),
+        Route::get(of_aggregate!("/snapshots/{version}/blob"), "Its stored bytes", get(snapshots::blob))
+            .gives(Gives::Bytes),
+        Route::get("/v1/snapshots/{snapshotId}", "A stored snapshot by its id", get(snapshots::by_id))
+            .gives(Gives::Json("Snapshot")),
+        Route::post(of_aggregate!("/verify"), "Check what is stored", post(verify::post))
+            .takes(&["upToVersion", "mode"])
+            .gives(Gives::Json("Verified")),
+    ]
+}
+
+fn admin_routes() -> Vec<Route> {
+    let health = |path, summary, handler| {
+        Route::get(path, summary, handler).takes(&["verbose"]).gives(Gives::Json("Health"))
+    };
+    vec![
+        health("/livez", "Whether the process should go on", get(health::live)),
+        health("/readyz", "Whether questions should come here", get(health::ready)),
+        health("/startupz", "Whether it has been ready once", get(health::started)),
+        Route::get("/metrics", "Figures for Prometheus", get(metrics::scrape)),
+    ]
+}
+
+/// What workers ask each other besides.
 fn routes() -> Router<Shared> {
-    Router::new()
-        .route("/v1/aggregates", get(aggregates::list))
-        .route("/v1/aggregates/{type}/{id}", get(aggregates::head))
-        .route("/v1/aggregates/{type}/{id}/state", get(state::get))
-        .route("/v1/aggregates/{type}/{id}/events", get(events::list))
-        .route("/v1/aggregates/{type}/{id}/events/{version}", get(events::one))
-        .route("/v1/aggregates/{type}/{id}/snapshots", get(snapshots::list))
-        .route("/v1/aggregates/{type}/{id}/snapshots/latest", get(snapshots::latest))
-        .route("/v1/aggregates/{type}/{id}/snapshots/{version}", get(snapshots::one))
-        .route("/v1/aggregates/{type}/{id}/snapshots/{version}/blob", get(snapshots::blob))
-        .route("/v1/aggregates/{type}/{id}/diff", get(diff::get))
-        .route("/v1/aggregates/{type}/{id}/blame", get(blame::blame))
-        .route("/v1/aggregates/{type}/{id}/history", get(blame::history))
-        .route("/v1/aggregates/{type}/{id}/watch", get(watch::get))
-        .route(batch_get::ROUTE, post(batch_get::post).get(path::unknown))
-        .route("/v1/aggregates/{type}/{id}/verify", post(verify::post))
-        .route("/v1/snapshots/{snapshotId}", get(snapshots::by_id))
-        .route("/v1/dead-letters", get(dead_letters::list))
+    spec::router(all_routes())
         .route(owners::HEAD_ROUTE, get(owned::head))
         .route(owners::LIST_ROUTE, get(owned::list))
-        .merge(admin_routes())
 }
 
-fn admin_routes() -> Router<Shared> {
-    Router::new()
-        .route("/livez", get(health::live))
-        .route("/readyz", get(health::ready))
-        .route("/startupz", get(health::started))
-        .route("/metrics", get(metrics::scrape))
+async fn openapi(uri: Uri) -> Result<Response, Problem> {
+    query::Query::parse(&uri, &[])?;
+    Ok(answer(openapi_document().into_bytes()))
+}
+
+/// The OpenAPI document of the API.
+pub fn openapi_document() -> String {
+    spec::text(&all_routes())
+}
+
+#[cfg(test)]
+fn router_for_tests() -> Router {
+    router(tests::app(tests::ready()))
 }
 
 /// The routes with what is around them.

@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 use tower::ServiceExt;
 
-fn app(readiness: Readiness) -> App {
+pub(super) fn app(readiness: Readiness) -> App {
     App {
         streams: Arc::default(),
         topics: BTreeMap::new(),
@@ -22,7 +22,7 @@ fn app(readiness: Readiness) -> App {
     }
 }
 
-fn ready() -> Readiness {
+pub(super) fn ready() -> Readiness {
     Readiness { ready: true, reasons: Vec::new() }
 }
 

@@ -11,6 +11,7 @@ use crate::domain::record::QuarantineMark;
 use crate::domain::row::PartitionKey;
 use crate::reconstruct::{AsOf, Ask, Found, Provenance, Read, Step, Wanted};
 use crate::store::unavailable;
+use futures_util::future::join;
 use std::sync::Arc;
 
 /// Longest wait for freshness.
@@ -100,7 +101,7 @@ impl Lookup {
     ) -> Asked<Answer> {
         let base = self.cached(key, selector).await;
         let kept = base.as_ref().filter(|kept| selector == Selector::Version(kept.version));
-        let mut steps = Vec::new();
+        let (mut steps, mut early_head) = (Vec::new(), None);
         let (mut aggregate, provenance, log_end, is_head, settled) = match kept {
             Some(kept) => {
                 let provenance = Provenance { cached: kept.version, ..Provenance::default() };
@@ -108,7 +109,17 @@ impl Lookup {
                 ((**kept).clone(), provenance, None, false, Some(Arc::clone(kept)))
             }
             None => {
-                let read = self.read_moment(log, key, selector, base).await?;
+                // Two questions that need not wait for each other. Where the second fails it is asked again
+                // below, which tells why.
+                let reading = self.read_moment(log, key, selector, base.clone());
+                let read = match owner {
+                    Owner::Absent(_) if selector != Selector::Head => {
+                        let (read, head) = join(reading, self.head_at_rest(log, key, freshness)).await;
+                        early_head = head.unwrap_or_default();
+                        read?
+                    }
+                    _ => reading.await?,
+                };
                 let Found::State(aggregate, provenance) = &read.found else {
                     return Err(self.no_state(&read.found));
                 };
@@ -127,9 +138,10 @@ impl Lookup {
             let head = Some(aggregate.version).filter(|version| *version > Version(0));
             return Err(Refusal::NotCaughtUp { head, position: Some((partition, end)) });
         }
-        let head = match is_head {
-            true => Some(Head { version: aggregate.version, mark: aggregate.quarantine.clone() }),
-            false => self.head_if_readable(log, key, owner, settled, freshness).await?,
+        let head = match (is_head, early_head) {
+            (true, _) => Some(Head { version: aggregate.version, mark: aggregate.quarantine.clone() }),
+            (false, Some(head)) => Some(head),
+            (false, None) => self.head_if_readable(log, key, owner, settled, freshness).await?,
         };
         if let Selector::Version(version) = selector
             && aggregate.version < version
@@ -181,14 +193,8 @@ impl Lookup {
                 return Ok(Head { version: head.version, mark: head.quarantine.clone() });
             }
             Owner::Absent(_) => {
-                let _turn = self.admit().await?;
-                let newest = self.reader().newest(log, key).await?;
-                let version = newest.version();
-                let is_short = freshness.min_version.is_some_and(|min| version < min);
-                // Rule 12: an entry may be of events that the log has lost; only reading them would tell.
-                let is_row = newest.row.is_some_and(|row| row == version);
-                if is_row && version > Version(0) && newest.is_whole && !newest.marked && !is_short {
-                    return Ok(Head { version, mark: None });
+                if let Some(head) = self.head_at_rest(log, key, freshness).await? {
+                    return Ok(head);
                 }
             }
             Owner::Silent => {}
@@ -199,6 +205,23 @@ impl Lookup {
             Found::State(head, _) => Ok(Head { version: head.version, mark: head.quarantine.clone() }),
             other => Err(self.no_state(other)),
         }
+    }
+
+    /// The newest version of an aggregate that its owner does not hold; none where rows do not tell.
+    async fn head_at_rest(
+        &self,
+        log: &PartitionKey,
+        key: &AggregateKey,
+        freshness: Freshness,
+    ) -> Asked<Option<Head>> {
+        let _turn = self.admit().await?;
+        let newest = self.reader().newest(log, key).await?;
+        let version = newest.version();
+        let is_short = freshness.min_version.is_some_and(|min| version < min);
+        // Rule 12: an entry may be of events that the log has lost; only reading them would tell.
+        let is_row = newest.row.is_some_and(|row| row == version);
+        let is_told = is_row && version > Version(0) && newest.is_whole && !newest.marked && !is_short;
+        Ok(is_told.then_some(Head { version, mark: None }))
     }
 
     /// The owner, unless what it knows is older than the question allows.

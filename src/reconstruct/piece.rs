@@ -1,9 +1,12 @@
 //! A stored stretch of events of one aggregate: the increment of a row, or what a live checkpoint holds.
 
-use crate::domain::ids::{Offset, Version};
+use super::Reconstructor;
+use super::step::{Step, StepKind};
+use crate::domain::error::Result;
+use crate::domain::ids::{AggregateKey, Offset, Version};
 use crate::domain::partition::EntryRef;
-use crate::domain::row::{RecordKind, SnapshotRow};
-use crate::reconstruct::step::{Step, StepKind};
+use crate::domain::record::IncrementBody;
+use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
 
 /// A stored stretch of events of one aggregate.
 #[derive(Clone, Debug)]
@@ -30,6 +33,19 @@ impl Piece {
         };
         let offsets = Some((self.first_offset, self.last_offset.next()));
         Step { pack: Some(pack), bytes, offsets, records: 1, ..Step::new(kind, at) }
+    }
+
+    /// The events it holds.
+    pub(super) async fn read(
+        &self,
+        reader: &Reconstructor,
+        partition: &PartitionKey,
+        key: &AggregateKey,
+    ) -> Result<IncrementBody> {
+        match &self.source {
+            Source::Row(row) => reader.packs.increment(row).await,
+            Source::Entry(entry) => reader.packs.entry(partition, key, entry).await,
+        }
     }
 
     /// All increments and entries, those that start first come first.

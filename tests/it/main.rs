@@ -30,5 +30,6 @@ mod real;
 mod servers;
 mod site;
 mod speed;
+mod travel;
 mod truth;
 mod versions;

@@ -246,6 +246,12 @@ impl Api {
         Self::read(self.agent.post(format!("{}{path}", self.url)).send_empty())
     }
 
+    /// Posts a body of JSON.
+    pub(crate) fn send(&self, path: &str, body: &str) -> Result<Reply, String> {
+        let request = self.agent.post(format!("{}{path}", self.url)).content_type("application/json");
+        Self::read(request.send(body))
+    }
+
     fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Reply, String> {
         let mut answer = answer.map_err(|error| error.to_string())?;
         let body = answer.body_mut().with_config().limit(1 << 30).read_to_string();

@@ -47,5 +47,5 @@ fn the_readme_shows_what_its_commands_print() {
         assert_eq!(printed, expected, "`{command}` prints something else now");
         commands += 1;
     }
-    assert_eq!(commands, 3);
+    assert_eq!(commands, 5);
 }

@@ -10,9 +10,11 @@
 //! | file | owns |
 //! |---|---|
 //! | `mod.rs` | `Assembly`: base, pieces, what became of it |
+//! | `ahead.rs` | pieces that are fetched while those before them are folded |
 //! | `log.rs` | what the log adds |
 //! | `trail.rs` | single events of the log, by the trail of the snapshot after them |
 
+mod ahead;
 mod log;
 mod trail;
 
@@ -27,6 +29,7 @@ use crate::domain::partition::{Epochs, TRAIL_MAX, reach};
 use crate::domain::record::{IncrementBody, QuarantineMark};
 use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
 use crate::reconstruct::step::Step;
+use ahead::Ahead;
 use std::collections::VecDeque;
 
 /// An aggregate being put together.
@@ -178,7 +181,8 @@ impl<'a> Assembly<'a> {
         let mut more = self.choose_base(rows).await?;
         pieces.append(&mut more);
         pieces.sort_by_key(|piece| (piece.from, std::cmp::Reverse(piece.upto)));
-        for piece in &pieces {
+        let mut ahead = Ahead::new(self, &pieces);
+        for (nth, piece) in pieces.iter().enumerate() {
             if self.is_done() {
                 return Ok(());
             }
@@ -204,7 +208,7 @@ impl<'a> Assembly<'a> {
                 }
             }
             let at = self.aggregate.version;
-            match self.read(piece).await {
+            match ahead.read(nth, piece).await {
                 Ok(body) => self.fold_body(body, piece).await?,
                 Err(error) if is_damage(&error) => {
                     self.damaged(&error)?;
@@ -324,10 +328,17 @@ impl<'a> Assembly<'a> {
     }
 
     async fn read(&self, piece: &Piece) -> Result<IncrementBody> {
-        match &piece.source {
-            Source::Row(row) => self.reader.packs.increment(row).await,
-            Source::Entry(entry) => self.reader.packs.entry(self.partition, self.key, entry).await,
-        }
+        piece.read(self.reader, self.partition, self.key).await
+    }
+
+    /// Whether a piece will be folded, as far as that can be told before those in front of it are.
+    fn will_need(&self, piece: &Piece) -> bool {
+        let is_after = match self.ask.as_of {
+            AsOf::Version(wanted) => piece.from >= wanted,
+            AsOf::Offset(wanted) => piece.first_offset > wanted,
+            AsOf::Head | AsOf::Time(_) => false,
+        };
+        piece.upto > self.aggregate.version && !is_after && !self.is_beyond_limit(piece)
     }
 
     /// A piece whose events are folded already may still tell of a quarantine after them.
