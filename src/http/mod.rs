@@ -63,6 +63,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tokio::sync::Semaphore;
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
+
+/// Bytes from which an answer is compressed, for those who take that.
+const COMPRESSED_MIN: u16 = 1_024;
 
 /// What the API needs of the process it runs in.
 #[derive(Clone)]
@@ -238,7 +244,16 @@ fn finish(routes: Router<Shared>, shared: Shared) -> Router {
         .fallback(path::unknown)
         .method_not_allowed_fallback(path::wrong_method)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), edge::edge))
+        // Around the edge, which still writes bodies. Stored bytes are compressed already, and streams go out
+        // as they come.
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_it()))
         .with_state(shared)
+}
+
+fn worth_it() -> impl Predicate {
+    SizeAbove::new(COMPRESSED_MIN)
+        .and(NotForContentType::const_new("application/octet-stream"))
+        .and(NotForContentType::SSE)
 }
 
 /// Serves until `shutdown` completes, then finishes the requests that are running.

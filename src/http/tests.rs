@@ -283,3 +283,28 @@ proptest! {
         }
     }
 }
+
+/// Goal: long answers come in the coding that was asked for, and say what they say without one.
+#[tokio::test]
+async fn long_answers_are_compressed_for_those_who_take_that() {
+    use std::io::Read;
+    let ask = |coding: &'static str| async move {
+        let request = Request::builder().uri("/v1/openapi.json").header("accept-encoding", coding);
+        let response = router(app(ready())).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let told = response.headers().get("content-encoding").map(|coding| coding.to_str().unwrap().to_owned());
+        (told, axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap())
+    };
+    let (coding, plain) = ask("identity").await;
+    assert_eq!(coding, None);
+    for name in ["gzip", "br", "zstd"] {
+        let (coding, bytes) = ask(name).await;
+        assert_eq!(coding.as_deref(), Some(name));
+        let mut text = Vec::new();
+        match name {
+            "gzip" => drop(flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut text).unwrap()),
+            "br" => drop(brotli::Decompressor::new(&bytes[..], 4_096).read_to_end(&mut text).unwrap()),
+            _ => text = zstd::decode_all(&bytes[..]).unwrap(),
+        }
+        assert!(bytes.len() * 2 < plain.len() && text == plain, "{name}: {} bytes", bytes.len());
+    }
+}

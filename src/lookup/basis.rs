@@ -6,10 +6,13 @@
 use super::{Answer, Asked, Freshness, Lookup, Refusal, Selector};
 use crate::domain::error::{Error, ErrorKind};
 use crate::domain::ids::{Lineage, Offset, PartitionNo, Version};
+use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+/// Partitions whose ends are asked for at the same time.
+const ENDS_AT_ONCE: usize = 16;
 /// Partitions that the text of a basis may name.
 const PARTITIONS_MAX: usize = 100_000;
 
@@ -125,11 +128,12 @@ impl Lookup {
     /// # Errors
     /// A fault.
     pub async fn basis_now(&self) -> Asked<Basis> {
-        let mut upto = BTreeMap::new();
-        for partition in 0..i32::try_from(self.partition_count().await?).unwrap_or(i32::MAX) {
-            let partition = PartitionNo(partition);
-            upto.insert(partition, Offset(self.log_end(partition).await?.0 - 1));
-        }
+        let all = (0..i32::try_from(self.partition_count().await?).unwrap_or(i32::MAX)).map(PartitionNo);
+        let end = |partition| {
+            let lookup = self.clone();
+            async move { Ok::<_, Refusal>((partition, Offset(lookup.log_end(partition).await?.0 - 1))) }
+        };
+        let upto = iter(all).map(end).buffered(ENDS_AT_ONCE).try_collect().await?;
         Ok(Basis { lineage: self.0.parts.lineage, upto })
     }
 }
