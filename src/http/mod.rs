@@ -15,6 +15,9 @@
 //! | `aggregates.rs` `state.rs` `batch_get.rs` | aggregates and their states |
 //! | `events.rs` `diff.rs` `blame.rs` `watch.rs` | how they came to be |
 //! | `snapshots.rs` `verify.rs` `dead_letters.rs` | what is stored |
+//! | `create.rs` `batch.rs` | snapshots on demand, one and many |
+//! | `notes.rs` | labels and pins |
+//! | `jobs.rs` | work that outlives its request |
 //! | `owned.rs` | what other workers ask about this one's partitions |
 //! | `health.rs` | liveness, start-up, readiness |
 //! | `metrics.rs` | figures of workers, the scrape |
@@ -23,10 +26,12 @@
 //! *If cancelled*: a client that goes away drops its question; reads have no effects.
 
 mod aggregates;
+mod batch;
 mod batch_get;
 mod blame;
 mod body;
 pub mod codes;
+mod create;
 mod cursor;
 mod dead_letters;
 mod diff;
@@ -34,8 +39,10 @@ mod edge;
 mod encode;
 mod events;
 mod health;
+mod jobs;
 mod json;
 pub mod metrics;
+mod notes;
 mod owned;
 mod path;
 mod problem;
@@ -47,7 +54,9 @@ mod watch;
 
 pub use health::Readiness;
 
-use crate::lookup::{Streams, owners};
+use crate::lookup::Streams;
+use crate::lookup::owners::{self, Owners};
+use crate::store::ledger::Ledger;
 use crate::worker::Handle;
 use axum::Router;
 use axum::http::{HeaderValue, header};
@@ -69,6 +78,10 @@ pub struct App {
     pub topics: BTreeMap<Arc<str>, Arc<str>>,
     /// The workers, by aggregate type.
     pub workers: BTreeMap<Arc<str>, Handle>,
+    /// Who folds the partitions that they do not, by aggregate type.
+    pub owners: BTreeMap<Arc<str>, Arc<Owners>>,
+    /// Where labels and pins are kept.
+    pub ledger: Option<Arc<Ledger>>,
     /// The text of the scrape; see [`metrics::source`].
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Whether requests should come here.
@@ -86,6 +99,7 @@ struct Inner {
     is_started: AtomicBool,
     /// Streams of changes that may still be opened.
     watchers: Arc<Semaphore>,
+    jobs: jobs::Jobs,
 }
 
 type Shared = Arc<Inner>;
@@ -97,6 +111,7 @@ impl Inner {
             ids: edge::RequestIds::default(),
             is_started: AtomicBool::new(false),
             watchers: Arc::new(Semaphore::new(watch::WATCHERS_MAX)),
+            jobs: jobs::Jobs::default(),
         }
     }
 }
@@ -119,9 +134,9 @@ fn routes() -> Router<Shared> {
         .route("/v1/aggregates/{type}/{id}/state", get(state::get))
         .route("/v1/aggregates/{type}/{id}/events", get(events::list))
         .route("/v1/aggregates/{type}/{id}/events/{version}", get(events::one))
-        .route("/v1/aggregates/{type}/{id}/snapshots", get(snapshots::list))
+        .route(create::ROUTE, get(snapshots::list).post(create::post))
         .route("/v1/aggregates/{type}/{id}/snapshots/latest", get(snapshots::latest))
-        .route("/v1/aggregates/{type}/{id}/snapshots/{version}", get(snapshots::one))
+        .route("/v1/aggregates/{type}/{id}/snapshots/{version}", get(snapshots::one).patch(notes::patch))
         .route("/v1/aggregates/{type}/{id}/snapshots/{version}/blob", get(snapshots::blob))
         .route("/v1/aggregates/{type}/{id}/diff", get(diff::get))
         .route("/v1/aggregates/{type}/{id}/blame", get(blame::blame))
@@ -130,6 +145,9 @@ fn routes() -> Router<Shared> {
         .route(batch_get::ROUTE, post(batch_get::post).get(path::unknown))
         .route("/v1/aggregates/{type}/{id}/verify", post(verify::post))
         .route("/v1/snapshots/{snapshotId}", get(snapshots::by_id))
+        .route(batch::ROUTE, post(batch::post))
+        .route(jobs::ROUTE, get(jobs::get).delete(jobs::delete))
+        .route(owners::TAKE_ROUTE, post(owned::take))
         .route("/v1/dead-letters", get(dead_letters::list))
         .route(owners::HEAD_ROUTE, get(owned::head))
         .route(owners::LIST_ROUTE, get(owned::list))

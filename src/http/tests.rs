@@ -15,6 +15,8 @@ fn app(readiness: Readiness) -> App {
         streams: Arc::default(),
         topics: BTreeMap::new(),
         workers: BTreeMap::new(),
+        owners: BTreeMap::new(),
+        ledger: None,
         metrics: Arc::new(|| "snapfold_x 1\n".to_owned()),
         readiness: Arc::new(move || readiness.clone()),
         liveness: Arc::new(ready),
