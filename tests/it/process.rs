@@ -246,6 +246,18 @@ impl Api {
         Self::read(self.agent.post(format!("{}{path}", self.url)).send_empty())
     }
 
+    /// `POST`, `PATCH` or `DELETE`, the first two with a body.
+    pub(crate) fn send(&self, method: &str, path: &str, body: &str) -> Reply {
+        let url = format!("{}{path}", self.url);
+        let answer = match method {
+            "POST" => self.agent.post(url).send(body),
+            "PATCH" => self.agent.patch(url).send(body),
+            "DELETE" => self.agent.delete(url).call(),
+            other => panic!("{other}"),
+        };
+        Self::read(answer).unwrap()
+    }
+
     fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Reply, String> {
         let mut answer = answer.map_err(|error| error.to_string())?;
         let body = answer.body_mut().with_config().limit(1 << 30).read_to_string();
