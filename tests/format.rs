@@ -13,11 +13,15 @@ use snapfold::codec::pack::{
 };
 use snapfold::codec::row::Row;
 use snapfold::domain::chain::{event_digest, genesis, link};
-use snapfold::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
+use snapfold::domain::ids::{
+    AggregateKey, Digest, LedgerId, Lineage, Offset, PackId, PartitionNo, Timestamp, Version,
+};
 use snapfold::domain::record::{
     FullBody, IncrementBody, QuarantineMark, RawRecord, RecordId, RecordKind, RecordMeta, StoredEvent,
 };
-use snapfold::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, Trigger, WatermarkRow};
+use snapfold::domain::row::{
+    CheckpointRow, DeadLetter, NoteRow, PartitionKey, SnapshotRow, Trigger, WatermarkRow,
+};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -151,7 +155,7 @@ fn log() -> PartitionKey {
 }
 
 /// The rows that say where the full record, its checkpoint and a dead letter are.
-fn rows() -> [(&'static str, Vec<u8>); 4] {
+fn rows() -> [(&'static str, Vec<u8>); 5] {
     let full_pack = pack(Class::Full);
     let snapshot = SnapshotRow {
         key: key(),
@@ -200,11 +204,21 @@ fn rows() -> [(&'static str, Vec<u8>); 4] {
         detail: "the value is not JSON".to_owned(),
         record: event().record,
     };
+    let note = NoteRow {
+        key: key(),
+        lineage: Lineage(1),
+        version: Version(2),
+        at: LedgerId::mint(Timestamp(1_700_000_000_000), [4; 10]),
+        label: Some("launch".into()),
+        pinned: Some(true),
+        reason: Some("asked for".into()),
+    };
     [
         ("row: snapshot", snapshot.encode()),
         ("row: checkpoint", checkpoint.encode()),
         ("row: low watermark", watermark.encode()),
         ("row: dead letter", letter.encode()),
+        ("row: note", note.encode()),
     ]
 }
 

@@ -104,7 +104,10 @@ impl Path {
             }
             if let Some(id) = aggregate {
                 let (sender, answer) = futures_channel::oneshot::channel();
-                assert!(all.send(PartitionNo(0), Command::Snapshot(id.into(), sender)), "it is assigned");
+                assert!(
+                    all.send(PartitionNo(0), Command::Snapshot(id.into(), None, sender)),
+                    "it is assigned"
+                );
                 answer.await.expect("a partition answers").expect("good events become a snapshot");
             }
             threads = usage::threads();

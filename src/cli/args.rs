@@ -34,7 +34,7 @@ pub enum Command {
     Blame(BlameArgs),
     /// Follow the changes of an aggregate as they happen
     Watch(WatchArgs),
-    /// List, show and verify stored snapshots
+    /// Take, list, show, label and verify stored snapshots
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
     /// Turn history that exists elsewhere into events, one record a line on stdout
@@ -186,6 +186,68 @@ pub enum SnapshotCommand {
     Show(SnapshotShowArgs),
     /// Check what is stored against checksums, hash chain and fold; exit 4 if anything is wrong
     Verify(SnapshotVerifyArgs),
+    /// Take a snapshot of an aggregate now, or of all whose ids start with a prefix
+    Create(SnapshotCreateArgs),
+    /// Keep a snapshot, whatever retention says
+    Pin(SnapshotNoteArgs),
+    /// Leave a snapshot to retention again
+    Unpin(SnapshotNoteArgs),
+    /// Give a snapshot a name, or take it away
+    Label(SnapshotLabelArgs),
+}
+
+/// `snapshot create`.
+#[derive(Args, Clone, Debug)]
+pub struct SnapshotCreateArgs {
+    /// The aggregate; left out, all of `--type`
+    #[arg(value_name = "TYPE/ID", required_unless_present = "kind", conflicts_with = "kind")]
+    pub address: Option<String>,
+    /// Take snapshots of all aggregates of this type
+    #[arg(long = "type", id = "kind", value_name = "TYPE")]
+    pub kind: Option<String>,
+    /// Only of those whose ids start with this
+    #[arg(long, value_name = "TEXT", requires = "kind")]
+    pub prefix: Option<String>,
+    /// Of this version instead of the head
+    #[arg(long, value_name = "N", conflicts_with = "kind", value_parser = clap::value_parser!(u64).range(1..))]
+    pub version: Option<u64>,
+    /// What to call the snapshot
+    #[arg(long, value_name = "TEXT", conflicts_with = "kind")]
+    pub label: Option<String>,
+    /// Only if the state is that of this JSON file, `-` for stdin; exit 7 if it is another one
+    #[arg(long, value_name = "FILE", conflicts_with = "kind")]
+    pub state: Option<String>,
+    /// Why it is taken
+    #[arg(long, value_name = "TEXT", conflicts_with = "kind")]
+    pub reason: Option<String>,
+    /// Server and format.
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+/// `snapshot pin` and `snapshot unpin`.
+#[derive(Args, Clone, Debug)]
+pub struct SnapshotNoteArgs {
+    /// The aggregate, and the snapshot's version
+    #[arg(value_name = "TYPE/ID@VERSION")]
+    pub address: String,
+    /// The snapshot's version; the address is then TYPE/ID alone
+    #[arg(long, value_name = "N")]
+    pub version: Option<u64>,
+    /// Server and format.
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+/// `snapshot label`.
+#[derive(Args, Clone, Debug)]
+pub struct SnapshotLabelArgs {
+    /// The snapshot.
+    #[command(flatten)]
+    pub note: SnapshotNoteArgs,
+    /// The name; left out, it has none afterwards
+    #[arg(value_name = "LABEL")]
+    pub label: Option<String>,
 }
 
 /// `snapshot ls`.

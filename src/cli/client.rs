@@ -132,6 +132,33 @@ impl Client {
         Ok(Told::Broken("the server ended it".to_owned()))
     }
 
+    /// The path of something of one aggregate.
+    pub(super) fn path(address: &Address, route: &str) -> String {
+        let encoded = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
+        format!("/v1/aggregates/{}/{}{route}", encoded(&address.kind), encoded(&address.id))
+    }
+
+    /// Asks for what is at a path.
+    pub(super) fn get_at(&self, path: &str) -> Done<Body> {
+        let url = format!("{}{path}", self.server);
+        let answer = self.agent.get(&url).call().map_err(|error| self.unanswered(&error))?;
+        self.read(answer)
+    }
+
+    /// Has the server do what a body says.
+    pub(super) fn post_at(&self, path: &str, body: &str) -> Done<Body> {
+        let url = format!("{}{path}", self.server);
+        let answer = self.agent.post(&url).send(body).map_err(|error| self.unanswered(&error))?;
+        self.read(answer)
+    }
+
+    /// Has the server change what a body names.
+    pub(super) fn patch_at(&self, path: &str, body: &str) -> Done<Body> {
+        let url = format!("{}{path}", self.server);
+        let answer = self.agent.patch(&url).send(body).map_err(|error| self.unanswered(&error))?;
+        self.read(answer)
+    }
+
     /// Has the server do something with one aggregate.
     pub(super) fn post(&self, address: &Address, route: &str, query: &Query) -> Done<Body> {
         let url = self.url(address, route, query);
@@ -161,8 +188,7 @@ impl Client {
 
     fn url(&self, address: &Address, route: &str, query: &Query) -> String {
         let encoded = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
-        let (kind, id) = (encoded(&address.kind), encoded(&address.id));
-        let mut url = format!("{}/v1/aggregates/{kind}/{id}{route}", self.server);
+        let mut url = format!("{}{}", self.server, Self::path(address, route));
         for (nth, (name, value)) in query.iter().enumerate() {
             url.push(if nth == 0 { '?' } else { '&' });
             url.push_str(&format!("{name}={}", encoded(value)));

@@ -12,6 +12,7 @@
 //! | `print.rs` | answers of the API in the format asked for |
 //! | `changes.rs` | a JSON patch as lines for people |
 //! | `get.rs`, `log.rs`, `diff.rs`, `blame.rs`, `watch.rs`, `snapshot.rs` | the commands that ask a server |
+//! | `create.rs` | `snapshot create`, `pin`, `unpin`, `label` |
 //! | `source.rs` | reading the configuration: file, environment, arguments, secrets |
 //! | `config.rs` | `config check`, `show` and `schema` |
 //! | `reducer.rs` | `reducer test` |
@@ -35,6 +36,7 @@ mod changes;
 mod client;
 mod compaction;
 mod config;
+mod create;
 mod dev;
 mod diff;
 mod explain;

@@ -27,6 +27,7 @@ use crate::lookup::{self, Lookup, LookupSettings, Streams};
 use crate::reconstruct::Reconstructor;
 use crate::store::SnapshotStore;
 use crate::store::flush::{FlushLimits, Written};
+use crate::store::ledger::Ledger;
 use crate::store::lineages::{self, Activated};
 use crate::store::packs::Packs;
 use crate::telemetry::logging;
@@ -64,6 +65,9 @@ pub(super) struct Stack {
     pub(super) streams: Arc<Streams>,
     /// Who folds, by aggregate type.
     pub(super) workers: BTreeMap<Arc<str>, Handle>,
+    /// Whom to ask about partitions of others, by aggregate type.
+    owners: BTreeMap<Arc<str>, Arc<Owners>>,
+    ledger: Arc<Ledger>,
     /// What was written since the start.
     pub(super) written: Arc<Written>,
     /// Where the API listens.
@@ -185,6 +189,8 @@ impl Stack {
         let mut stack = Self {
             streams: Arc::default(),
             workers: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            ledger: Arc::new(stores.ledger()),
             written,
             address,
             admin: admin.as_ref().map(TcpListener::local_addr).transpose()?,
@@ -338,15 +344,8 @@ impl Stack {
         };
         let threads = Threads::start().map_err(no_threads)?;
         let folding = TokioSpawn::apart("fold").map_err(no_threads)?;
-        let store = SnapshotStore {
-            index: Arc::clone(&stores.index),
-            packs: Arc::clone(&reader.packs),
-            clock: Arc::clone(&stores.clock) as Arc<dyn Clock>,
-            compute: Arc::new(threads),
-            limits: FlushLimits { deadline_ms: FLUSH_DEADLINE_MS, retry_ms: RETRY_MS },
-            written: Arc::clone(&self.written),
-        };
-        Ok((store, folding))
+        let limits = FlushLimits { deadline_ms: FLUSH_DEADLINE_MS, retry_ms: RETRY_MS };
+        Ok((stores.snapshots(&reader.packs, threads, limits, &self.written), folding))
     }
 
     /// Who answers for the newest states of a stream: this process, and whoever says so in the index. Others
@@ -373,7 +372,9 @@ impl Stack {
             lineage,
             address: self.advertised.clone(),
         };
-        Arc::new(Owners::new(parts, self.peers.clone()))
+        let owners = Arc::new(Owners::new(parts, self.peers.clone()));
+        self.owners.insert(Arc::clone(&stream.kind), Arc::clone(&owners));
+        owners
     }
 
     fn serve(
@@ -389,6 +390,8 @@ impl Stack {
             streams: Arc::clone(&self.streams),
             topics: topics.into_iter().collect(),
             workers: self.workers.clone(),
+            owners: self.owners.clone(),
+            ledger: Some(Arc::clone(&self.ledger)),
             metrics,
             readiness: Arc::new(move || health.ready()),
             liveness: Arc::new(move || alive.live()),

@@ -1,8 +1,9 @@
-//! `snapshot ls|show|verify`: what is stored of an aggregate.
+//! `snapshot ls|show|verify`: what is stored of an aggregate. The commands that change it are in `create`.
 
 use super::address::{Address, Moment};
 use super::args::{SnapshotCommand, SnapshotLsArgs, SnapshotShowArgs, SnapshotVerifyArgs, VerifyMode};
 use super::client::{Client, Query};
+use super::create;
 use super::failure::{Done, Exit, Failure};
 use super::print::{self, cell};
 use super::screen::{Align, Screen, columns};
@@ -13,6 +14,13 @@ pub(super) fn run(command: &SnapshotCommand, screen: &mut Screen<'_>) -> Done {
         SnapshotCommand::Ls(args) => ls(args, screen),
         SnapshotCommand::Show(args) => show(args, screen),
         SnapshotCommand::Verify(args) => verify(args, screen),
+        SnapshotCommand::Create(args) => create::run(args, screen),
+        SnapshotCommand::Pin(args) => create::note(args, &[("pinned", Value::Bool(true))], screen),
+        SnapshotCommand::Unpin(args) => create::note(args, &[("pinned", Value::Bool(false))], screen),
+        SnapshotCommand::Label(args) => {
+            let label = args.label.as_deref().map_or(Value::Null, create::text);
+            create::note(&args.note, &[("label", label)], screen)
+        }
     }
 }
 
@@ -107,7 +115,7 @@ fn verify(args: &SnapshotVerifyArgs, screen: &mut Screen<'_>) -> Done {
 }
 
 /// An address that may end with a version, which is all that a stored snapshot goes by.
-fn at_version(text: &str, version: Option<u64>) -> Done<(Address, Option<u64>)> {
+pub(super) fn at_version(text: &str, version: Option<u64>) -> Done<(Address, Option<u64>)> {
     if version.is_some() {
         return Ok((Address::whole(text)?, version));
     }

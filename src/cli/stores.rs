@@ -3,12 +3,17 @@
 use super::failure::Done;
 use super::run::{fault, first_answer};
 use crate::clock::{Clock, SystemClock};
+use crate::compute::Threads;
 use crate::config::{self, Config};
 use crate::lookup::{Cache, KeptStates, NoCache};
+use crate::store::SnapshotStore;
 use crate::store::blobs::s3::{Bounds, S3Blobs};
 use crate::store::blobs::{Blobs, LocalBlobs};
+use crate::store::flush::{FlushLimits, Written};
 use crate::store::index::{EmbeddedIndex, Index, ScyllaIndex};
+use crate::store::ledger::Ledger;
 use crate::store::metered::{MeteredBlobs, MeteredIndex};
+use crate::store::packs::Packs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -48,6 +53,33 @@ impl Stores {
         };
         let (index, blobs) = (Arc::clone(&meters.index), Arc::clone(&meters.blobs));
         Ok(Self { index, blobs, clock, cache, meters })
+    }
+
+    /// What a worker writes snapshots with.
+    pub(super) fn snapshots(
+        &self,
+        packs: &Arc<Packs>,
+        threads: Threads,
+        limits: FlushLimits,
+        written: &Arc<Written>,
+    ) -> SnapshotStore {
+        SnapshotStore {
+            index: Arc::clone(&self.index),
+            packs: Arc::clone(packs),
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+            compute: Arc::new(threads),
+            limits,
+            written: Arc::clone(written),
+        }
+    }
+
+    /// Where labels and pins are kept.
+    pub(super) fn ledger(&self) -> Ledger {
+        Ledger {
+            index: Arc::clone(&self.index),
+            blobs: Arc::clone(&self.blobs),
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+        }
     }
 }
 

@@ -83,6 +83,6 @@ fn show(event: &Value, format: Format, seen: &mut u64, state: &mut Value, screen
 }
 
 #[expect(clippy::disallowed_methods, reason = "a command waits in real time, there is no task")]
-fn pause(time: Duration) {
+pub(super) fn pause(time: Duration) {
     std::thread::sleep(time);
 }

@@ -32,6 +32,10 @@ pub struct Digest(pub [u8; 32]);
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PackId(pub [u8; 16]);
 
+/// Names one object of the ledger: a UUIDv7 like [`PackId`]. Of two about one thing, the larger is the later.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LedgerId(pub [u8; 16]);
+
 /// The aggregate an event belongs to: the stream's type and an opaque id of 1 to 1,024 bytes of UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AggregateKey {
@@ -79,6 +83,20 @@ impl PackId {
     }
 }
 
+impl LedgerId {
+    /// As [`PackId::mint`].
+    #[must_use]
+    pub fn mint(now: Timestamp, random: [u8; 10]) -> Self {
+        Self(PackId::mint(now, random).0)
+    }
+
+    /// As [`PackId::minted_at`].
+    #[must_use]
+    pub fn minted_at(self) -> Timestamp {
+        PackId(self.0).minted_at()
+    }
+}
+
 fn hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     // COST: every access to a pack writes its name; a word at a time takes a fifth of a byte at a time.
     let (words, rest) = bytes.as_chunks::<8>();
@@ -99,6 +117,18 @@ impl fmt::Debug for Digest {
 }
 
 impl fmt::Display for PackId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(&self.0, f)
+    }
+}
+
+impl fmt::Display for LedgerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(&self.0, f)
+    }
+}
+
+impl fmt::Debug for LedgerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         hex(&self.0, f)
     }

@@ -141,6 +141,8 @@ mutants! {
     UnreadTakenForEmpty,
     /// Events are folded by a trail, whosever they are and whatever they lead to.
     TrailUnproved,
+    /// A snapshot of an older version is written though no acknowledged row holds its events.
+    PastRowUncovered,
 }
 
 #[cfg(not(feature = "runtime"))]

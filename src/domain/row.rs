@@ -3,7 +3,7 @@
 //! opaque locator. What may change later (a label, a pin, a hold) is no fact about a snapshot and has its own
 //! place, the ledger.
 
-use super::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
+use super::ids::{AggregateKey, Digest, LedgerId, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
 pub use super::record::RecordKind;
 use std::sync::Arc;
 
@@ -132,6 +132,52 @@ pub struct OwnerRow {
     pub position: Offset,
     /// When it was written, by its writer's clock.
     pub heartbeat: Timestamp,
+}
+
+/// Something noted on a snapshot that is no fact about it (`notes`): what is given replaces what was noted
+/// before. Each is kept; it is also the object of its name in the ledger, which is written first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoteRow {
+    /// On a snapshot of which aggregate.
+    pub key: AggregateKey,
+    /// Of which lineage.
+    pub lineage: Lineage,
+    /// Of which version.
+    pub version: Version,
+    /// Its name; of several notes the later counts.
+    pub at: LedgerId,
+    /// What people call the snapshot; empty takes the name away.
+    pub label: Option<Box<str>>,
+    /// Whether it must be kept.
+    pub pinned: Option<bool>,
+    /// Why it was taken.
+    pub reason: Option<Box<str>>,
+}
+
+/// What is noted on one snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// What people call it.
+    pub label: Option<Box<str>>,
+    /// It must be kept.
+    pub pinned: bool,
+    /// Why it was taken.
+    pub reason: Option<Box<str>>,
+}
+
+impl Notes {
+    /// Takes one more note; notes come in the order of their names.
+    pub fn take(&mut self, row: &NoteRow) {
+        if let Some(label) = &row.label {
+            self.label = Some(label.clone()).filter(|label| !label.is_empty());
+        }
+        if let Some(pinned) = row.pinned {
+            self.pinned = pinned;
+        }
+        if let Some(reason) = &row.reason {
+            self.reason = Some(reason.clone()).filter(|reason| !reason.is_empty());
+        }
+    }
 }
 
 /// An event that could not be folded, as it is kept (`dead_letters`).

@@ -5,7 +5,8 @@
 //! route's template, never the path.
 
 use super::problem::Problem;
-use super::{Shared, batch_get, body};
+use super::{Shared, batch, batch_get, body, create, owned};
+use crate::lookup::owners;
 use crate::telemetry::metrics::{HTTP_PANICS, HTTP_REQUEST_SECONDS, HTTP_REQUESTS};
 use crate::telemetry::stopwatch::Stopwatch;
 use axum::body::Body;
@@ -21,7 +22,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Bytes that the body of a request may have; a route may allow more.
 pub(super) const BODY_BYTES_MAX: usize = 64 << 10;
 /// Routes whose bodies may be longer.
-const LONG_BODIES: [(&str, usize); 1] = [(batch_get::ROUTE, batch_get::BODY_BYTES_MAX)];
+const LONG_BODIES: [(&str, usize); 4] = [
+    (batch_get::ROUTE, batch_get::BODY_BYTES_MAX),
+    (create::ROUTE, create::BODY_BYTES_MAX),
+    (batch::ROUTE, batch::BODY_BYTES_MAX),
+    (owners::TAKE_ROUTE, owned::WANTED_BYTES_MAX),
+];
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// Longest request id that is taken over.
@@ -97,6 +103,9 @@ fn method(method: &Method) -> &'static str {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
         Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
         _ => "other",
     }
 }

@@ -15,6 +15,9 @@
 //! | `aggregates.rs` `state.rs` `batch_get.rs` | aggregates and their states |
 //! | `events.rs` `diff.rs` `blame.rs` `watch.rs` | how they came to be |
 //! | `snapshots.rs` `verify.rs` `dead_letters.rs` | what is stored |
+//! | `create.rs` `batch.rs` | snapshots on demand, one and many |
+//! | `notes.rs` | labels and pins |
+//! | `jobs.rs` | work that outlives its request |
 //! | `owned.rs` | what other workers ask about this one's partitions |
 //! | `spec/` | the OpenAPI document, out of the table of routes |
 //! | `health.rs` | liveness, start-up, readiness |
@@ -24,10 +27,12 @@
 //! *If cancelled*: a client that goes away drops its question; reads have no effects.
 
 mod aggregates;
+mod batch;
 mod batch_get;
 mod blame;
 mod body;
 pub mod codes;
+mod create;
 mod cursor;
 mod dead_letters;
 mod diff;
@@ -35,8 +40,10 @@ mod edge;
 mod encode;
 mod events;
 mod health;
+mod jobs;
 mod json;
 pub mod metrics;
+mod notes;
 mod owned;
 mod path;
 mod problem;
@@ -49,12 +56,14 @@ mod watch;
 
 pub use health::Readiness;
 
-use crate::lookup::{Streams, owners};
+use crate::lookup::Streams;
+use crate::lookup::owners::{self, Owners};
+use crate::store::ledger::Ledger;
 use crate::worker::Handle;
 use axum::Router;
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, patch, post};
 use axum::serve::ListenerExt;
 use problem::Problem;
 use spec::{Gives, Route};
@@ -79,6 +88,10 @@ pub struct App {
     pub topics: BTreeMap<Arc<str>, Arc<str>>,
     /// The workers, by aggregate type.
     pub workers: BTreeMap<Arc<str>, Handle>,
+    /// Who folds the partitions that they do not, by aggregate type.
+    pub owners: BTreeMap<Arc<str>, Arc<Owners>>,
+    /// Where labels and pins are kept.
+    pub ledger: Option<Arc<Ledger>>,
     /// The text of the scrape; see [`metrics::source`].
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Whether requests should come here.
@@ -96,6 +109,7 @@ struct Inner {
     is_started: AtomicBool,
     /// Streams of changes that may still be opened.
     watchers: Arc<Semaphore>,
+    jobs: jobs::Jobs,
 }
 
 type Shared = Arc<Inner>;
@@ -107,6 +121,7 @@ impl Inner {
             ids: edge::RequestIds::default(),
             is_started: AtomicBool::new(false),
             watchers: Arc::new(Semaphore::new(watch::WATCHERS_MAX)),
+            jobs: jobs::Jobs::default(),
         }
     }
 }
@@ -135,6 +150,7 @@ macro_rules! of_aggregate {
 fn all_routes() -> Vec<Route> {
     let mut all = question_routes();
     all.extend(snapshot_routes());
+    all.extend(creation_routes());
     all.extend(admin_routes());
     all.push(Route::get("/v1/openapi.json", "This document", get(openapi)).gives(Gives::Json("Document")));
     all
@@ -204,6 +220,22 @@ fn snapshot_routes() -> Vec<Route> {
     ]
 }
 
+fn creation_routes() -> Vec<Route> {
+    vec![
+        Route::post(create::ROUTE, "Take a snapshot, of the head or of a version", post(create::post))
+            .body("SnapshotRequest")
+            .gives(Gives::Made("Snapshot")),
+        Route::patch(of_aggregate!("/snapshots/{version}"), "Label or pin a snapshot", patch(notes::patch))
+            .body("NoteRequest")
+            .gives(Gives::Json("Snapshot")),
+        Route::post(batch::ROUTE, "Take many snapshots, at once or as a job", post(batch::post))
+            .body("BatchRequest")
+            .gives(Gives::JsonOrJob("Batch")),
+        Route::get(jobs::ROUTE, "How far a job is", get(jobs::get)).gives(Gives::Json("Job")),
+        Route::delete(jobs::ROUTE, "End a job", delete(jobs::delete)).gives(Gives::Json("Job")),
+    ]
+}
+
 fn admin_routes() -> Vec<Route> {
     let health = |path, summary, handler| {
         Route::get(path, summary, handler).takes(&["verbose"]).gives(Gives::Json("Health"))
@@ -221,6 +253,7 @@ fn routes() -> Router<Shared> {
     spec::router(all_routes())
         .route(owners::HEAD_ROUTE, get(owned::head))
         .route(owners::LIST_ROUTE, get(owned::list))
+        .route(owners::TAKE_ROUTE, post(owned::take))
 }
 
 async fn openapi(uri: Uri) -> Result<Response, Problem> {

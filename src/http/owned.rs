@@ -1,15 +1,16 @@
 //! What other workers ask this one about the partitions that it folds. Not part of the interface: its bytes
 //! may change from version to version (`lookup::owners`).
 
-use super::Shared;
 use super::path::{Path, stream};
 use super::problem::Problem;
 use super::query::Query;
+use super::{Shared, body};
 use crate::domain::ids::{Lineage, PartitionNo};
 use crate::domain::partition::Listing;
 use crate::domain::row::PartitionKey;
 use crate::lookup::owners;
 use crate::worker::Handle;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -34,6 +35,16 @@ pub(super) async fn head(State(shared): State<Shared>, path: Path, uri: Uri) -> 
     let query = Query::parse(&uri, &["id"])?;
     let Some((worker, log)) = owned(&shared, &path) else { return Ok(answer(None)) };
     Ok(answer(owners::tell_head(&worker, &log, query.get("id").unwrap_or_default()).await))
+}
+
+/// Bytes of the longest request for snapshots between workers.
+pub(super) const WANTED_BYTES_MAX: usize = 2 << 20;
+
+pub(super) async fn take(State(shared): State<Shared>, path: Path, sent: Body) -> Result<Response, Problem> {
+    let Some((worker, log)) = owned(&shared, &path) else { return Ok(answer(None)) };
+    let wanted: Vec<owners::Wanted> = body::json(sent, WANTED_BYTES_MAX).await?;
+    let (_, lookup) = stream(&shared, path.get("type"))?;
+    Ok(answer(owners::tell_made(&worker, &lookup, log.partition, wanted).await))
 }
 
 pub(super) async fn list(State(shared): State<Shared>, path: Path, uri: Uri) -> Result<Response, Problem> {

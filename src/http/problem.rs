@@ -22,6 +22,8 @@ struct Extras {
     first_time: Option<Timestamp>,
     position: Option<(PartitionNo, Offset)>,
     events: Option<(u64, u64)>,
+    /// A JSON patch from the state that is to the one that was given.
+    difference: Option<Vec<u8>>,
 }
 
 /// Why a request has no answer.
@@ -51,6 +53,13 @@ impl Problem {
     #[must_use]
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same problem with a JSON patch that tells how a state that was given differs.
+    #[must_use]
+    pub(super) fn difference(mut self, patch: Vec<u8>) -> Self {
+        self.extras.difference = Some(patch);
         self
     }
 
@@ -102,6 +111,9 @@ impl Extras {
         }
         if let Some((events, max)) = self.events {
             body.number("events", events).number("max", max);
+        }
+        if let Some(difference) = &self.difference {
+            body.raw("difference", difference);
         }
     }
 }

@@ -15,6 +15,8 @@ pub(super) fn app(readiness: Readiness) -> App {
         streams: Arc::default(),
         topics: BTreeMap::new(),
         workers: BTreeMap::new(),
+        owners: BTreeMap::new(),
+        ledger: None,
         metrics: Arc::new(|| "snapfold_x 1\n".to_owned()),
         readiness: Arc::new(move || readiness.clone()),
         liveness: Arc::new(ready),
@@ -117,7 +119,7 @@ fn what_cannot_be_understood_is_422_and_named() {
         ("/v1/aggregates/order/a/snapshots?from=2026-01-02&to=2026-01-01", "`from` is after"),
         ("/v1/aggregates/order/a/snapshots/0", "`version`"),
         ("/v1/aggregates/order/a/diff", "`from` is missing"),
-        ("/v1/aggregates/order/a/diff?from=1&format=tree", "`format`"),
+        ("/v1/aggregates/order/a/diff?from=1&format=xml", "`format`"),
         ("/v1/dead-letters?payload=perhaps", "`payload`"),
         ("/metrics?x=1", "`x`"),
     ] {
@@ -291,7 +293,8 @@ async fn long_answers_are_compressed_for_those_who_take_that() {
     let ask = |coding: &'static str| async move {
         let request = Request::builder().uri("/v1/openapi.json").header("accept-encoding", coding);
         let response = router(app(ready())).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
-        let told = response.headers().get("content-encoding").map(|coding| coding.to_str().unwrap().to_owned());
+        let told =
+            response.headers().get("content-encoding").map(|coding| coding.to_str().unwrap().to_owned());
         (told, axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap())
     };
     let (coding, plain) = ask("identity").await;

@@ -5,7 +5,7 @@ use crate::domain::aggregate::Aggregate;
 use crate::domain::error::{Error, ErrorKind};
 use crate::domain::event::Decoded;
 use crate::domain::ids::{Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
-use crate::domain::row::SnapshotRow;
+use crate::domain::row::{Notes, SnapshotRow};
 use crate::domain::value::Value;
 use crate::reconstruct::{Provenance, Step};
 use std::ops::Range;
@@ -180,6 +180,8 @@ pub struct SnapshotMeta {
     pub id: String,
     /// The snapshot it was folded from, 0 for none.
     pub created_from: Version,
+    /// What is noted on it.
+    pub notes: Notes,
 }
 
 /// One snapshot of an aggregate.

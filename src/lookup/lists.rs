@@ -18,6 +18,17 @@ use std::sync::Arc;
 
 type Views = BTreeMap<PartitionNo, (PartitionKey, View<LiveCheckpoint>)>;
 
+/// A page of ids.
+struct Gathered {
+    ids: Vec<Arc<str>>,
+    /// Where the next page starts, if there may be one.
+    last: Option<Arc<str>>,
+    residents: BTreeMap<Arc<str>, Resident>,
+    /// Where the ids were found that owners and checkpoints know.
+    places: BTreeMap<Arc<str>, PartitionNo>,
+    views: Views,
+}
+
 /// Aggregates whose newest version is read at the same time.
 const READS: usize = 8;
 
@@ -39,17 +50,57 @@ impl Lookup {
         Ok(items)
     }
 
+    /// Up to `limit` ids of aggregates, deleted ones too, that start with `prefix` and come after `after`, in
+    /// order; and the id to go on from if there may be more.
+    ///
+    /// # Errors
+    /// A fault.
+    pub async fn ids(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Asked<(Vec<Arc<str>>, Option<Arc<str>>)> {
+        let listing = Listing { prefix: prefix.into(), after: after.map(Arc::from), limit };
+        let Gathered { ids, last, places, .. } = self.gather(&listing).await?;
+        // COST: whoever asks about these next would look for each of them in every partition.
+        for id in &ids {
+            if let Some(partition) = places.get(id) {
+                self.0.memo.keep_new(id, *partition);
+            }
+        }
+        Ok((ids, last))
+    }
+
     /// One page, and the id it ends at if there may be more. It can be short: an aggregate that was
     /// quarantined before its first event has no version to be listed with.
     async fn page(&self, listing: &Listing) -> Asked<(Vec<ListItem>, Option<Arc<str>>)> {
+        let Gathered { ids, last, mut residents, views } = self.gather(listing).await?;
+        let items = iter(ids).map(|id| {
+            let (resident, views) = (residents.remove(&id), &views);
+            async move {
+                match resident {
+                    Some(resident) => Ok(Some(item(resident))),
+                    None => self.at_rest(views, &id).await,
+                }
+            }
+        });
+        let items: Vec<Option<ListItem>> = items.buffered(READS).try_collect().await?;
+        Ok((items.into_iter().flatten().collect(), last))
+    }
+
+    /// Which ids are listed, and what is known of them.
+    async fn gather(&self, listing: &Listing) -> Asked<Gathered> {
         let (prefix, after) = (&*listing.prefix, listing.after.as_deref());
         let mut residents: BTreeMap<Arc<str>, Resident> = BTreeMap::new();
         let mut views = Views::new();
         let mut ids: BTreeSet<Arc<str>> = BTreeSet::new();
+        let mut places = BTreeMap::new();
         for partition in 0..i32::try_from(self.partition_count().await?).unwrap_or(i32::MAX) {
             let log = self.log_of(PartitionNo(partition));
             for resident in self.residents(&log, listing).await? {
                 ids.insert(Arc::clone(&resident.id));
+                places.insert(Arc::clone(&resident.id), log.partition);
                 residents.insert(Arc::clone(&resident.id), resident);
             }
             let _turn = self.admit().await?;
@@ -63,24 +114,18 @@ impl Lookup {
                 let wanted = from
                     .take_while(|entry| entry.id.starts_with(prefix))
                     .filter(|entry| after.is_none_or(|after| *entry.id > *after));
-                ids.extend(wanted.take(listing.limit).map(|entry| Arc::<str>::from(&*entry.id)));
+                for entry in wanted.take(listing.limit) {
+                    let id = Arc::<str>::from(&*entry.id);
+                    places.insert(Arc::clone(&id), log.partition);
+                    ids.insert(id);
+                }
             }
             views.insert(log.partition, (log, view));
         }
         self.listed_rows(listing, &mut ids).await?;
         let ids: Vec<Arc<str>> = ids.into_iter().take(listing.limit).collect();
         let last = ids.last().filter(|_| ids.len() == listing.limit).cloned();
-        let items = iter(ids).map(|id| {
-            let (resident, views) = (residents.remove(&id), &views);
-            async move {
-                match resident {
-                    Some(resident) => Ok(Some(item(resident))),
-                    None => self.at_rest(views, &id).await,
-                }
-            }
-        });
-        let items: Vec<Option<ListItem>> = items.buffered(READS).try_collect().await?;
-        Ok((items.into_iter().flatten().collect(), last))
+        Ok(Gathered { ids, last, residents, places, views })
     }
 
     /// What the owner holds. O1, as for heads: nothing from an owner that is none any more.

@@ -99,6 +99,13 @@ impl Memo {
         self.places.lock().expect("no panic while the memo is held").known.get(id).copied()
     }
 
+    /// The same, unless another place is known.
+    pub(super) fn keep_new(&self, id: &Arc<str>, partition: PartitionNo) {
+        if self.get(id).is_none() {
+            self.keep(id, partition);
+        }
+    }
+
     fn keep(&self, id: &Arc<str>, partition: PartitionNo) {
         let mut places = self.places.lock().expect("no panic while the memo is held");
         if self.places_max == 0 || places.known.insert(Arc::clone(id), partition).is_some() {

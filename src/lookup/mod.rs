@@ -9,6 +9,7 @@
 //! | `basis.rs` | how much of the log an answer is based on, and the same question within it |
 //! | `history.rs` | events, blame, the history of a field, the difference between two moments |
 //! | `walk.rs` | each event of a stretch with the states around it |
+//! | `create.rs` | snapshots on demand |
 //! | `snapshots.rs` | stored snapshots: metadata, states, raw blobs, public ids |
 //! | `lists.rs` | aggregates of a type, dead letters |
 //! | `verify.rs` | stored records against checksums, chain, fold and topic |
@@ -24,6 +25,7 @@
 mod answer;
 mod basis;
 mod cache;
+mod create;
 mod gate;
 mod history;
 #[cfg(feature = "runtime")]
@@ -44,6 +46,7 @@ pub use answer::{
 };
 pub use basis::{BadBasis, Basis};
 pub use cache::{Cache, CacheKey, CacheStats, NoCache};
+pub use create::Made;
 pub use history::{Blame, Changed, FieldChange, FieldHistory, Over, Writer};
 #[cfg(feature = "runtime")]
 pub use kept::KeptStates;

@@ -10,9 +10,10 @@ use super::{
 use crate::codec::pack::pack_name;
 use crate::domain::chain::snapshot_id;
 use crate::domain::ids::{AggregateKey, Timestamp, Version};
-use crate::domain::row::{RecordKind, SnapshotRow};
+use crate::domain::row::{Notes, RecordKind, SnapshotRow};
 use crate::store::index::{From, Index};
 use crate::store::unavailable;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Rows fetched in one go.
@@ -131,7 +132,7 @@ impl Lookup {
         while found.len() < filter.limit {
             let Some(row) = versions.next().await? else { break };
             match place(&row, filter) {
-                Place::Inside => found.push(meta(row)),
+                Place::Inside => found.push(row),
                 Place::Before => {}
                 Place::Past => break,
             }
@@ -139,7 +140,29 @@ impl Lookup {
         if found.is_empty() && self.locate(&key).await?.is_none() {
             return Err(Refusal::UnknownAggregate);
         }
-        Ok(found)
+        let mut notes = self.notes(&key, &found).await?;
+        Ok(found.into_iter().map(|row| meta(&mut notes, row)).collect())
+    }
+
+    /// What is noted on the snapshots of these rows.
+    async fn notes(&self, key: &AggregateKey, rows: &[SnapshotRow]) -> Asked<BTreeMap<Version, Notes>> {
+        let versions = rows.iter().map(|row| row.version);
+        let mut notes: BTreeMap<Version, Notes> = BTreeMap::new();
+        let Some(within) = versions.clone().min().zip(versions.max()) else { return Ok(notes) };
+        let noted = self.reader().index.notes(key, self.0.parts.lineage, within).await;
+        let noted = noted.map_err(|error| unavailable("read the notes on snapshots", &error))?;
+        noted.iter().for_each(|row| notes.entry(row.version).or_default().take(row));
+        Ok(notes)
+    }
+
+    /// A stored snapshot without its state.
+    ///
+    /// # Errors
+    /// `NoSnapshot` if there is none, or a fault.
+    pub async fn snapshot_meta(&self, id: &str, which: Which) -> Asked<SnapshotMeta> {
+        let row = self.row(id, which).await?;
+        let mut notes = self.notes(&self.key(id), std::slice::from_ref(&row)).await?;
+        Ok(meta(&mut notes, row))
     }
 
     /// Where the walk may start without missing anything. Times grow with versions.
@@ -187,9 +210,9 @@ impl Lookup {
     /// # Errors
     /// `NoSnapshot` if there is none; as for `state`.
     pub async fn snapshot(&self, id: &str, which: Which) -> Asked<(SnapshotMeta, Answer)> {
-        let row = self.row(id, which).await?;
-        let answer = self.state(id, Selector::Version(row.version), Freshness::default()).await?;
-        Ok((meta(row), answer))
+        let meta = self.snapshot_meta(id, which).await?;
+        let answer = self.state(id, Selector::Version(meta.row.version), Freshness::default()).await?;
+        Ok((meta, answer))
     }
 
     /// The stored bytes of one snapshot's record, in which it was found sound.
@@ -243,9 +266,10 @@ impl Streams {
     }
 }
 
-fn meta(row: SnapshotRow) -> SnapshotMeta {
+fn meta(notes: &mut BTreeMap<Version, Notes>, row: SnapshotRow) -> SnapshotMeta {
     let id = snapshot_id_text(snapshot_id(&row.key, row.lineage, row.version));
-    SnapshotMeta { id, created_from: row.from_version, row }
+    let notes = notes.remove(&row.version).unwrap_or_default();
+    SnapshotMeta { id, created_from: row.from_version, row, notes }
 }
 
 enum Place {

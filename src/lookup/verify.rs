@@ -125,10 +125,45 @@ impl Check<'_> {
                 {
                     continue;
                 }
+                if let Some(around) = self.around(row, &rows) {
+                    self.fold_into(around, row.version).await?;
+                }
                 self.row(row).await?;
             }
             if rows.last().is_some_and(|row| row.version > self.target) {
                 break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The increment in the middle of which a full record lies that somebody asked for: its events up to
+    /// there are what the record is compared with.
+    fn around<'r>(&self, full: &SnapshotRow, rows: &'r [SnapshotRow]) -> Option<&'r SnapshotRow> {
+        let is_around = |row: &&SnapshotRow| {
+            row.kind == RecordKind::Increment
+                && row.from_version <= self.folded.version
+                && row.version > full.version
+        };
+        let is_ahead = full.kind == RecordKind::Full && full.version > self.folded.version;
+        rows.iter().filter(|_| is_ahead).find(is_around)
+    }
+
+    /// Folds the first events of an increment, which is looked at as a whole when its turn comes.
+    async fn fold_into(&mut self, row: &SnapshotRow, upto: Version) -> Asked<()> {
+        let turn = self.lookup.admit().await?;
+        let body = self.lookup.reader().packs.increment(row).await;
+        drop(turn);
+        let Ok(body) = body else { return Ok(()) };
+        self.lookup.reader().prepare(&body.events).await?;
+        for event in body.events {
+            if event.version != self.folded.version.next() || event.version > upto {
+                continue;
+            }
+            let decoded = self.lookup.reader().decoder.decode(event.record);
+            let folded = &mut self.folded;
+            if self.lookup.reader().rules.refold(folded, event.version, event.skipped, &decoded).is_err() {
+                return Ok(());
             }
         }
         Ok(())

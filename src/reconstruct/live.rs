@@ -1,7 +1,9 @@
-//! What a reader may ask of whoever owns a partition: the port through which lookups see workers.
+//! What may be asked of whoever owns a partition: the ports through which lookups see workers.
 
-use crate::domain::ids::{Offset, PartitionNo};
-use crate::domain::partition::{Listing, Residence, Resident};
+use crate::domain::error::Result;
+use crate::domain::ids::{Offset, PartitionNo, Version};
+use crate::domain::partition::{Listing, Residence, Resident, Taken};
+use crate::store::flush::{Flush, Stored};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
@@ -31,4 +33,22 @@ pub trait LiveHeads: Send + Sync {
     fn head(&self, partition: PartitionNo, id: Arc<str>) -> BoxFuture<'_, Option<HeadAnswer>>;
     /// Aggregates in the owner's memory, in id order; none if nobody who could be reached owns the partition.
     fn list(&self, partition: PartitionNo, listing: Listing) -> BoxFuture<'_, Option<ListAnswer>>;
+}
+
+/// The partitions of this process, as those who want snapshots see them: the owner of a partition alone
+/// writes its snapshots.
+pub trait LiveSnapshots: Send + Sync {
+    /// Whether this process folds a partition.
+    fn owns(&self, partition: PartitionNo) -> bool;
+    /// Makes the head durable as a snapshot, unless a snapshot of `upto` or a later version is; none if this
+    /// process does not fold the partition (any more).
+    fn take(
+        &self,
+        partition: PartitionNo,
+        id: Arc<str>,
+        upto: Option<Version>,
+    ) -> BoxFuture<'_, Option<std::result::Result<Taken, String>>>;
+    /// Writes a snapshot beside the partition's machine, together with those of the machine; none if the
+    /// worker has stopped.
+    fn write(&self, flush: Flush) -> BoxFuture<'_, Option<Result<Stored>>>;
 }

@@ -23,7 +23,7 @@ mod piece;
 mod read;
 mod step;
 
-pub use live::{HeadAnswer, ListAnswer, LiveHeads};
+pub use live::{HeadAnswer, ListAnswer, LiveHeads, LiveSnapshots};
 pub use read::{Ask, FoldedEvent, Newest, Read, Wanted};
 pub use step::{Step, StepKind};
 

@@ -8,6 +8,7 @@ use super::assemble::{Assembled, Assembly};
 use super::piece::Piece;
 use super::step::Step;
 use super::{AsOf, Found, ROWS_PAGE, Reconstructor, View, epochs_of};
+use crate::codec::pack::Locator;
 use crate::domain::aggregate::Aggregate;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Decoded;
@@ -23,6 +24,8 @@ use std::sync::atomic::Ordering;
 
 /// How often a read starts again because the log's start followed a low watermark that moved meanwhile.
 const MOVED_RETRIES: usize = 3;
+/// Rows above a moment among which the piece that leads up to it is looked for.
+const ROWS_UP_MAX: usize = 1_024;
 /// Rows looked at for the start of what can be had.
 const EARLIEST_ROWS_MAX: usize = 1_024;
 
@@ -196,8 +199,8 @@ impl Reconstructor {
         Ok(rows)
     }
 
-    /// The rows above those that are there: one page, which holds the piece that leads up to a moment; for
-    /// events all up to the moment.
+    /// The rows above those that are there, up to a page that holds the piece that leads up to a moment (full
+    /// records that somebody asked for may lie before it); for events all up to the moment.
     async fn rows_up(
         &self,
         key: &AggregateKey,
@@ -206,10 +209,14 @@ impl Reconstructor {
         rows: &mut Vec<SnapshotRow>,
     ) -> Result<()> {
         let mut known = rows.iter().map(|row| row.version).max().unwrap_or_default();
+        let mut read = 0;
         loop {
             let above = self.index.snapshots(key, partition.lineage, From::Above(known), ROWS_PAGE).await;
             let above = above.map_err(|error| unavailable("read snapshot rows", &error))?;
-            let is_last = above.len() < ROWS_PAGE || ask.events_from.is_none();
+            let leads_up = ask.events_from.is_none() && above.iter().any(leads_up);
+            read += above.len();
+            let is_last =
+                above.len() < ROWS_PAGE || leads_up || (ask.events_from.is_none() && read >= ROWS_UP_MAX);
             // A page may end inside a version: what is left of it comes with the next page.
             let ends = above.last().map_or(known, |row| row.version);
             let is_split = above.first().is_some_and(|row| row.version < ends);
@@ -323,6 +330,12 @@ impl Reconstructor {
         }
         Ok(None)
     }
+}
+
+/// Whether a row brings the events before it: an increment, or a full one with a trail.
+fn leads_up(row: &SnapshotRow) -> bool {
+    let has_trail = || Locator::decode(&row.locator).is_ok_and(|locator| locator.trail.is_some());
+    row.kind == RecordKind::Increment || has_trail()
 }
 
 /// What is to be had at the earliest.

@@ -13,7 +13,9 @@ use super::index::{From, Index};
 use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::record::Bytes;
-use crate::domain::row::{CheckpointRow, DeadLetter, OwnerRow, PartitionKey, SnapshotRow, WatermarkRow};
+use crate::domain::row::{
+    CheckpointRow, DeadLetter, NoteRow, OwnerRow, PartitionKey, SnapshotRow, WatermarkRow,
+};
 use futures_util::future::BoxFuture;
 use std::sync::{Arc, Mutex};
 
@@ -68,6 +70,7 @@ enum Write {
     Aggregate(AggregateKey, PartitionNo),
     DeadLetter(DeadLetter),
     Dictionary(Digest, Bytes),
+    Note(NoteRow),
 }
 
 /// The dice and the writes that are on their way.
@@ -246,6 +249,7 @@ impl FaultyIndex {
                 Write::Aggregate(key, partition) => self.inner.put_aggregate(&key, partition).await,
                 Write::DeadLetter(letter) => self.inner.put_dead_letter(letter).await,
                 Write::Dictionary(id, bytes) => self.inner.put_dictionary(id, bytes).await,
+                Write::Note(row) => self.inner.put_note(row).await,
                 Write::Object(..) | Write::DeletedObject(_) => Ok(()),
             };
         }
@@ -337,6 +341,19 @@ impl Index for FaultyIndex {
         limit: usize,
     ) -> BoxFuture<'a, PortResult<Vec<(AggregateKey, PartitionNo)>>> {
         self.call(None, self.inner.aggregates(kind, after, limit))
+    }
+
+    fn put_note(&self, row: NoteRow) -> BoxFuture<'_, PortResult<()>> {
+        self.call(Some(Write::Note(row.clone())), self.inner.put_note(row))
+    }
+
+    fn notes<'a>(
+        &'a self,
+        key: &'a AggregateKey,
+        lineage: Lineage,
+        versions: (Version, Version),
+    ) -> BoxFuture<'a, PortResult<Vec<NoteRow>>> {
+        self.call(None, self.inner.notes(key, lineage, versions))
     }
 
     fn put_dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, PortResult<()>> {

@@ -86,7 +86,7 @@ fn first_offset(item: &SnapshotItem, from: Version, cut: &Cut) -> Offset {
     let trail = cut.trail.as_ref().and_then(|trail| trail.first().copied());
     let pending = item.pending.iter().filter(|entry| entry.upto > from).map(|entry| entry.first_offset);
     let tail = item.tail.iter().find(|event| event.version > from).map(|event| event.record.offset);
-    trail.or_else(|| pending.chain(tail).min()).unwrap_or(cut.aggregate.offset)
+    trail.or_else(|| pending.chain(tail).min()).or(item.first_offset).unwrap_or(cut.aggregate.offset)
 }
 
 /// Rows in the order in which they are written: what is inside one list, one after the other; the lists of

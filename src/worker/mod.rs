@@ -28,13 +28,14 @@ pub use spawn::TokioSpawn;
 use crate::clock::Clock;
 use crate::domain::aggregate::Rules;
 use crate::domain::event::Decode;
-use crate::domain::ids::{Lineage, PartitionNo};
+use crate::domain::ids::{Lineage, PartitionNo, Version};
 use crate::domain::mutant::{Mutant, mutant};
-use crate::domain::partition::{Listing, Partition, Settings};
+use crate::domain::partition::{Listing, Partition, Settings, Taken};
 use crate::domain::poison::Poison;
 use crate::kafka::{Group, GroupEvent, Log};
-use crate::reconstruct::{HeadAnswer, ListAnswer, LiveHeads, Reconstructor};
+use crate::reconstruct::{HeadAnswer, ListAnswer, LiveHeads, LiveSnapshots, Reconstructor};
 use crate::store::SnapshotStore;
+use crate::store::flush::{Flush, Stored};
 use futures_channel::mpsc;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -179,6 +180,33 @@ impl LiveHeads for Handle {
     fn list(&self, partition: PartitionNo, listing: Listing) -> BoxFuture<'_, Option<ListAnswer>> {
         let (sender, answer) = futures_channel::oneshot::channel();
         let asked = self.send(partition, Command::List(listing, sender));
+        Box::pin(async move { if asked { answer.await.ok() } else { None } })
+    }
+}
+
+impl LiveSnapshots for Handle {
+    fn owns(&self, partition: PartitionNo) -> bool {
+        self.tasks().contains_key(&partition)
+    }
+
+    fn take(
+        &self,
+        partition: PartitionNo,
+        id: Arc<str>,
+        upto: Option<Version>,
+    ) -> BoxFuture<'_, Option<Result<Taken, String>>> {
+        let (sender, answer) = futures_channel::oneshot::channel();
+        let asked = self.send(partition, Command::Snapshot(id, upto, sender));
+        Box::pin(async move { if asked { answer.await.ok() } else { None } })
+    }
+
+    fn write(&self, flush: Flush) -> BoxFuture<'_, Option<crate::domain::error::Result<Stored>>> {
+        let (sender, answer) = futures_channel::oneshot::channel();
+        let request = flusher::Request::Snapshot(Box::new((flush, sender)));
+        let asked = match &*self.flusher.lock().expect("no panic while it is held") {
+            Some(flusher) => flusher.unbounded_send(request).is_ok(),
+            None => false,
+        };
         Box::pin(async move { if asked { answer.await.ok() } else { None } })
     }
 }

@@ -14,6 +14,7 @@
 mod avro;
 mod bad_input;
 mod bench;
+mod creation;
 mod dev;
 mod faults;
 mod flips;

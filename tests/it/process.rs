@@ -246,10 +246,16 @@ impl Api {
         Self::read(self.agent.post(format!("{}{path}", self.url)).send_empty())
     }
 
-    /// Posts a body of JSON.
-    pub(crate) fn send(&self, path: &str, body: &str) -> Result<Reply, String> {
-        let request = self.agent.post(format!("{}{path}", self.url)).content_type("application/json");
-        Self::read(request.send(body))
+    /// `POST`, `PATCH` or `DELETE`, the first two with a body.
+    pub(crate) fn send(&self, method: &str, path: &str, body: &str) -> Reply {
+        let url = format!("{}{path}", self.url);
+        let answer = match method {
+            "POST" => self.agent.post(url).send(body),
+            "PATCH" => self.agent.patch(url).send(body),
+            "DELETE" => self.agent.delete(url).call(),
+            other => panic!("{other}"),
+        };
+        Self::read(answer).unwrap()
     }
 
     fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Reply, String> {

@@ -1,6 +1,7 @@
 //! Directed scenarios: for mutants that random seeds meet too rarely. Each is clean without its mutant and
 //! fails with it. What they are played on is in `stage`.
 
+use crate::creation::old_version_that_no_row_covers;
 use crate::drains::drain_while_many_aggregates_load;
 use crate::halts::halt_while_another_loads;
 use crate::losses::{
@@ -82,6 +83,7 @@ scenarios! {
     EntriesAheadKept by entry_that_is_folded_again,
     LaterIncrementFirst by death_between_two_increments,
     CutEntriesKept by entries_of_histories_that_were_cut_off,
+    PastRowUncovered by old_version_that_no_row_covers,
 }
 
 /// The scenario of a mutant that seeds are too rare for.

@@ -13,6 +13,7 @@
 //! | `judge`, `questions` | what is asked, and whether the answer is right |
 //! | `store` | directed scenarios of the write side |
 //! | `spacing` | scenarios of a hot aggregate whose flushes are slow |
+//! | `creation` | snapshots that somebody asks for |
 //! | `surface` | events, lists, snapshots, head versions, and whether they are right |
 //! | `origins` | who wrote what, changes, answers by a basis, and whether they are right |
 //! | `runner` | many seeds on two threads |
@@ -30,6 +31,7 @@
 
 mod cache;
 mod checks;
+mod creation;
 #[cfg(not(feature = "runtime"))]
 mod directed;
 #[cfg(not(feature = "runtime"))]

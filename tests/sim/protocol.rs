@@ -1,5 +1,6 @@
 //! Seeds of the protocol: chaos with questions, then everything heals, settles, and every answer is compared.
 
+use crate::creation::create_one;
 use crate::executor::lock;
 use crate::judge::Judge;
 use crate::plan::FaultPlan;
@@ -20,6 +21,8 @@ use std::sync::{Arc, Mutex};
 const CHAOS_MS: u64 = 12_000;
 /// Virtual milliseconds between two questions.
 const ASK_EVERY_MS: u64 = 40;
+/// Virtual milliseconds between two snapshots that are asked for.
+const CREATE_EVERY_MS: u64 = 130;
 /// Virtual milliseconds in which everything must settle, or at least have come further.
 const SETTLE_MS: u64 = 60_000;
 /// How often that is waited for. Where an aggregate takes more than the memory of its partition, each of its
@@ -166,6 +169,8 @@ pub(crate) fn play(case: Case) -> Outcome {
     every(&world, 300, Arc::new(move |world| operator.operate(world)));
     let (asker, asked) = (fleet.clone(), Arc::clone(&judge));
     every(&world, ASK_EVERY_MS, Arc::new(move |world| ask_one(world, &asker, &asked)));
+    let (asker, asked) = (fleet.clone(), Arc::clone(&judge));
+    every(&world, CREATE_EVERY_MS, Arc::new(move |world| create_one(world, &asker, &asked)));
     let violated =
         |world: &World| if world.sim.violations().is_empty() { Ok(()) } else { Err("stop".to_owned()) };
     world.chaos(CHAOS_MS, &mut |world| violated(world));

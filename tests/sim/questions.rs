@@ -5,7 +5,7 @@ use crate::judge::{Judge, Question, family};
 use crate::origins;
 use crate::ports::broker::JournalEntry;
 use crate::stats::Count;
-use crate::subject::{Active, Fleet, NoOwners, Subject, topic_id};
+use crate::subject::{Active, Fleet, NoOwners, Running, Subject, topic_id};
 use crate::surface::{self, Told, Wish};
 use crate::world::{Parts, World};
 use snapfold::domain::aggregate::OnPoison;
@@ -41,18 +41,23 @@ impl Moments {
     }
 }
 
-/// One random question from one random live worker, judged when it is answered.
-pub(crate) fn ask_one(world: &Parts, fleet: &Fleet, judge: &Arc<Mutex<Judge>>) {
+/// Live workers of the active lineage; none if there are none, or if the ledger cannot follow.
+pub(crate) fn able(world: &Parts, fleet: &Fleet, judge: &Arc<Mutex<Judge>>) -> Option<Vec<Running>> {
     fleet.gather(world);
     let active = *lock(&fleet.active);
     let workers = lock(&fleet.workers);
-    let able: Vec<_> =
-        workers.iter().filter(|(process, of, ..)| *of == active && world.sim.is_alive(*process)).collect();
-    if able.is_empty() || !lock(judge).follow(world, active) {
-        return;
-    }
+    let is_able = |(process, of, ..): &&Running| *of == active && world.sim.is_alive(*process);
+    let able: Vec<Running> = workers.iter().filter(is_able).cloned().collect();
+    drop(workers);
+    (!able.is_empty() && lock(judge).follow(world, active)).then_some(able)
+}
+
+/// One random question from one random live worker, judged when it is answered.
+pub(crate) fn ask_one(world: &Parts, fleet: &Fleet, judge: &Arc<Mutex<Judge>>) {
+    let Some(able) = able(world, fleet, judge) else { return };
+    let active = *lock(&fleet.active);
     let Some(asked) = drawn(world, &lock(judge)) else { return };
-    let (process, _, _, lookup) = able[world.sim.draw(|rng| rng.index(able.len()))];
+    let (process, _, _, lookup) = &able[world.sim.draw(|rng| rng.index(able.len()))];
     let told = Told::new(world, &lock(judge), wish(world, &asked), asked);
     let wants_state = world.sim.draw(|rng| rng.percent(65));
     let (lookup, world_too, fleet, judge) = (lookup.clone(), world.clone(), fleet.clone(), Arc::clone(judge));

@@ -18,7 +18,7 @@ use snapfold::domain::ids::{AggregateKey, Offset, PackId, PartitionNo, Version};
 use snapfold::domain::row::{PartitionKey, WatermarkRow};
 use snapfold::lookup::{Answer, Asked, EventView, Freshness, Lookup, Selector};
 use snapfold::reconstruct::{AsOf, Found};
-use snapfold::worker::{Command, Status};
+use snapfold::worker::{Command, Handle, Status};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -137,7 +137,7 @@ impl Stage {
     /// The same of any aggregate.
     pub(crate) fn snapshot_of(&self, worker: ProcessId, id: &str) {
         let (sender, _) = oneshot::channel();
-        self.command(worker, Command::Snapshot(id.into(), sender));
+        self.command(worker, Command::Snapshot(id.into(), None, sender));
         self.world.idle(500);
     }
 
@@ -267,6 +267,19 @@ impl Stage {
         self.world.index.spare(DEAF_TO_RUMOURS);
         final_check(&self.world, &self.subject, &self.fleet, &self.judge, Moments::All);
         self.world.finish()
+    }
+
+    /// A worker, and its questions.
+    pub(crate) fn asked_of(&self, worker: ProcessId) -> (Handle, Lookup) {
+        let workers = lock(&self.fleet.workers);
+        let (_, _, handle, lookup) =
+            workers.iter().find(|(process, ..)| *process == worker).expect("it runs");
+        (handle.clone(), lookup.clone())
+    }
+
+    /// Full rows of `a`.
+    pub(crate) fn full_rows(&self) -> usize {
+        self.world.index.acked_fulls(&self.key(), self.active().lineage).len()
     }
 
     /// The head of `a` as a worker answers it, where an error counts as no answer.

@@ -82,6 +82,7 @@ fn flush(partition: i32, id: &str, offset: i64) -> Flush {
             tail: vec![event(partition, offset - 1, 1), event(partition, offset, 2)].into(),
             increment: true,
             cuts: vec![Arc::new(Cut::of(&aggregate, Trigger::Events, None, true, 0))],
+            first_offset: None,
         },
     }
 }

@@ -5,7 +5,7 @@ use super::FORMAT;
 use crate::codec::compress::Algorithm;
 use crate::codec::wire::{Cursor, put_bytes, put_varint};
 use crate::domain::error::{Error, Result};
-use crate::domain::ids::{Digest, PackId, Timestamp};
+use crate::domain::ids::{Digest, LedgerId, PackId, Timestamp};
 
 const MAGIC: [u8; 8] = *b"SFPACK\0\x01";
 const END_MAGIC: [u8; 8] = *b"SFEND\0\0\x01";
@@ -223,6 +223,12 @@ pub fn pack_name(class: Class, pack: PackId) -> String {
 #[must_use]
 pub fn dictionary_name(id: Digest) -> String {
     format!("v1/dict/{id}")
+}
+
+/// `v1/ledger/<id>`.
+#[must_use]
+pub fn ledger_name(id: LedgerId) -> String {
+    format!("v1/ledger/{id}")
 }
 
 /// Year and month in UTC, by the usual calendar arithmetic on years that start in March.

@@ -45,7 +45,7 @@ mod writer;
 
 pub use blocks::{BLOCK_LEN, Block, BlockBody, BlockPack, BlockWriter, FramePlace};
 pub use footer::{Footer, Stretch};
-pub use header::{Class, Header, TRAILER_LEN, Trailer, dictionary_name, pack_name};
+pub use header::{Class, Header, TRAILER_LEN, Trailer, dictionary_name, ledger_name, pack_name};
 pub use locator::Locator;
 pub use reader::{
     Fault, Frames, OpenTail, PackReport, body_in, open_tail, read_entry, read_frame, verify_pack,

@@ -8,9 +8,13 @@
 use crate::codec::pack::{kind_code, kind_from_code};
 use crate::codec::wire::{Cursor, put_bytes, put_optional, put_varint, put_zigzag};
 use crate::domain::error::{Error, Result};
-use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
+use crate::domain::ids::{
+    AggregateKey, Digest, LedgerId, Lineage, Offset, PackId, PartitionNo, Timestamp, Version,
+};
 use crate::domain::record::RawRecord;
-use crate::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, Trigger, WatermarkRow};
+use crate::domain::row::{
+    CheckpointRow, DeadLetter, NoteRow, PartitionKey, SnapshotRow, Trigger, WatermarkRow,
+};
 use std::sync::Arc;
 
 const FORMAT: u8 = 1;
@@ -321,6 +325,51 @@ impl Row for DeadLetter {
             record.headers.push((name, body.0.optional()?.map(Arc::from)));
         }
         Ok(Self { key, offset, aggregate, code, detail, record })
+    }
+}
+
+const LABEL: u8 = 1;
+const REASON: u8 = 2;
+const PIN: u8 = 4;
+const PINNED: u8 = 8;
+
+impl Row for NoteRow {
+    const TYPE: u8 = 5;
+    const NAME: &'static str = "note";
+
+    fn put(&self, out: &mut Body) {
+        let flag = |flag, set: bool| if set { flag } else { 0 };
+        let pinned = flag(PIN, self.pinned.is_some()) | flag(PINNED, self.pinned == Some(true));
+        out.0.push(flag(LABEL, self.label.is_some()) | flag(REASON, self.reason.is_some()) | pinned);
+        out.0.extend_from_slice(&self.at.0);
+        out.text(&self.key.kind);
+        out.text(&self.key.id);
+        out.number(u64::from(self.lineage.0));
+        out.number(self.version.0);
+        self.label.iter().chain(&self.reason).for_each(|text| out.text(text));
+    }
+
+    fn take(body: &mut Rest<'_>) -> Result<Self> {
+        let flags = body.flags(LABEL | REASON | PIN | PINNED)?;
+        if flags & (PIN | PINNED) == PINNED {
+            return Err(Error::corrupt("it pins and says nothing about a pin"));
+        }
+        let mut row = Self {
+            at: LedgerId(body.0.array()?),
+            key: AggregateKey { kind: body.text()?, id: body.text()? },
+            lineage: Lineage(body.u32()?),
+            version: Version(body.0.varint()?),
+            label: None,
+            pinned: (flags & PIN != 0).then_some(flags & PINNED != 0),
+            reason: None,
+        };
+        if flags & LABEL != 0 {
+            row.label = Some(body.0.text()?.into());
+        }
+        if flags & REASON != 0 {
+            row.reason = Some(body.0.text()?.into());
+        }
+        Ok(row)
     }
 }
 

@@ -61,6 +61,18 @@ fn letter(seed: u64, text: &str, flags: u8) -> DeadLetter {
     }
 }
 
+fn note(seed: u64, text: &str, flags: u8) -> NoteRow {
+    NoteRow {
+        key: AggregateKey { kind: "order".into(), id: text.into() },
+        lineage: Lineage(seed as u32),
+        version: Version(seed),
+        at: LedgerId([seed as u8; 16]),
+        label: (flags & 1 != 0).then(|| text.into()),
+        pinned: (flags & 2 != 0).then_some(flags & 4 != 0),
+        reason: (flags & 8 != 0).then(|| text.into()),
+    }
+}
+
 fn comes_back<R: Row + PartialEq + Debug>(row: &R) {
     let bytes = row.encode();
     assert_eq!(&R::decode(&bytes).unwrap(), row);
@@ -95,6 +107,7 @@ proptest! {
     fn rows_come_back_as_they_were(seed: u64, text in ".{0,40}", flags in 0_u8..16) {
         comes_back(&snapshot(seed, &text, flags));
         comes_back(&letter(seed, &text, flags));
+        comes_back(&note(seed, &text, flags));
         comes_back(&CheckpointRow {
             key: log(seed, &text),
             pack: PackId([flags; 16]),
@@ -120,6 +133,7 @@ proptest! {
         garbage_is_a_row_or_refused::<CheckpointRow>(&body, whole);
         garbage_is_a_row_or_refused::<WatermarkRow>(&body, whole);
         garbage_is_a_row_or_refused::<DeadLetter>(&body, whole);
+        garbage_is_a_row_or_refused::<NoteRow>(&body, whole);
     }
 }
 
@@ -127,6 +141,7 @@ proptest! {
 fn every_flipped_bit_and_every_cut_is_found() {
     damage_is_found(&snapshot(1_700_000_000_000, "o-1", 15));
     damage_is_found(&letter(77, "o-1", 15));
+    damage_is_found(&note(77, "o-1", 15));
     damage_is_found(&CheckpointRow {
         key: log(5, "orders"),
         pack: PackId([1; 16]),

@@ -243,15 +243,22 @@ pub(super) fn cut_at_head(
     now_ms: u64,
 ) {
     let is_whole_due = is_whole_due(live);
+    // Whoever asks for a snapshot gets the state itself.
+    let is_asked = !live.busy.manual.is_empty() && live.aggregate.version > Version(0);
+    let may_be_full = is_asked || is_full_due(live, settings);
     let is_here = |cut: &Cut| cut.version() == live.aggregate.version;
     let marked = live.aggregate.quarantine.is_some();
     match live.busy.cuts.back().map(|frozen| &frozen.cut) {
         _ if is_whole_due => while live.thaw().is_some() {},
-        Some(cut) if is_here(cut) && cut.aggregate.quarantine.is_some() == marked => return,
+        Some(cut)
+            if is_here(cut) && cut.aggregate.quarantine.is_some() == marked && (cut.full || !is_asked) =>
+        {
+            return;
+        }
         Some(cut) if is_here(cut) => drop(live.thaw()),
-        Some(_) if !live.has_room_for_cut(is_full_due(live, settings), bytes_max) => drop(live.thaw()),
+        Some(_) if !live.has_room_for_cut(may_be_full, bytes_max) => drop(live.thaw()),
         Some(_) | None => {}
     }
-    let full = is_whole_due || is_full_due(live, settings);
+    let full = is_whole_due || is_asked || is_full_due(live, settings);
     live.freeze(trigger, full, settings.strategy == Strategy::Full, now_ms);
 }

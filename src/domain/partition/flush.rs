@@ -4,9 +4,10 @@ use super::cuts::{
     CUT_BYTES_MAX, CUTS_AFTER_FAILURE, CUTS_ENOUGH, Cut, cut_at_head, is_full_due, is_whole_due,
 };
 use super::live::{Flight, Live};
+use super::manual::{Taken, tell};
 use super::slot::{Body, SlotId};
 use super::{CheckpointItem, Draining, Effect, FlightId, LiveCheckpoint, Now, Partition};
-use super::{Reply, SnapshotItem, Strategy};
+use super::{SnapshotItem, Strategy};
 use crate::domain::ids::Version;
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::row::Trigger;
@@ -66,23 +67,6 @@ impl Partition {
         CUT_BYTES_MAX.min(self.settings.memory_bytes_max / 8)
     }
 
-    pub(super) fn snapshot_now(&mut self, id: &Arc<str>, reply: Reply, effects: &mut Vec<Effect>) {
-        let slot = self.slots.find(id).unwrap_or_else(|| self.slots.insert(id));
-        if let Body::Loading(loading) = &mut self.slots.get_mut(slot).body {
-            loading.replies.push(reply);
-            self.touch(slot);
-            self.ask_load(slot, effects);
-        } else {
-            self.want_manual(slot, reply, effects);
-        }
-    }
-
-    pub(super) fn want_manual(&mut self, slot: SlotId, reply: Reply, effects: &mut Vec<Effect>) {
-        let live = self.slots.get_mut(slot).live_mut().expect("asked of a live aggregate");
-        live.busy.manual.push(reply);
-        self.want_snapshot(slot, Trigger::Manual, effects);
-    }
-
     pub(super) fn want_snapshot(&mut self, slot: SlotId, trigger: Trigger, effects: &mut Vec<Effect>) {
         let live = self.slots.get_mut(slot).live_mut().expect("asked of a live aggregate");
         live.busy.trip.get_or_insert(trigger);
@@ -123,20 +107,23 @@ impl Partition {
         if live.busy.flight.is_some() || unadopted {
             return;
         }
+        self.tell_covered(slot, effects);
+        let Some(live) = self.slots.live_or_gone(slot) else { return };
+        if live.busy.trip.is_none() && live.cuts_waiting() == 0 {
+            return self.touch(slot);
+        }
         let version = live.aggregate.version;
         let nothing_new =
             live.row == version && !live.mark_uncovered && (live.has_row || version == Version(0));
         let unmarked_row = live.aggregate.quarantine.is_some() && !live.row_marked;
         if live.busy.unreadable || (live.busy.cuts.is_empty() && nothing_new && !unmarked_row) {
             live.busy.trip = None;
-            let replies = std::mem::take(&mut live.busy.manual);
             let answer = match live.busy.unreadable {
                 true => Err("the aggregate cannot be read".to_owned()),
-                false => Ok(version),
+                false => Ok(Taken::Durable { version, created: false }),
             };
-            effects.extend(replies.into_iter().map(|reply| Effect::SnapshotTaken(reply, answer.clone())));
-            self.touch(slot);
-            return;
+            tell(std::mem::take(&mut live.busy.manual), &answer, effects);
+            return self.touch(slot);
         }
         let bytes_max = self.cut_bytes_max();
         let live = self.slots.get_mut(slot).live_mut().expect("it was live above");
@@ -161,21 +148,21 @@ impl Partition {
         let (row, has_row) = (live.row, live.has_row);
         // Whoever asked for a snapshot waits for that of the last cut.
         let is_all = cuts.len() == live.busy.cuts.len();
-        let replies = if is_all { std::mem::take(&mut live.busy.manual) } else { Vec::new() };
+        let waiters = if is_all { std::mem::take(&mut live.busy.manual) } else { Vec::new() };
         let id = Arc::clone(&self.slots.get(slot).id);
         let pending = self.pending_entries(&id, has_row.then_some(row));
         let flight = self.mint_flight();
         self.flights.insert(flight, Arc::clone(&id));
         self.snapshots_in_flight += 1;
         let live = self.slots.get_mut(slot).live_mut().expect("it was live above");
-        let airborne = Flight { id: flight, version, with_mark, cuts: cuts.len(), replies };
+        let airborne = Flight { id: flight, version, with_mark, cuts: cuts.len(), waiters };
         live.busy.flight = Some(Box::new(airborne));
         if mutant(Mutant::RetiredBeforeAck) {
             self.supersede(&id, version, with_mark);
         }
         effects.push(Effect::Snapshot(
             flight,
-            Box::new(SnapshotItem { id, row, pending, tail, increment, cuts }),
+            Box::new(SnapshotItem { id, row, pending, tail, increment, cuts, first_offset: None }),
         ));
         self.touch(slot);
     }
@@ -208,8 +195,7 @@ impl Partition {
         if let Some(bytes) = full_bytes {
             live.full_row_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         }
-        effects
-            .extend(stored.replies.into_iter().map(|reply| Effect::SnapshotTaken(reply, Ok(stored.version))));
+        tell(stored.waiters, &Ok(Taken::Durable { version: stored.version, created: true }), effects);
         self.supersede(&id, stored.version, stored.with_mark);
         if let Some(trigger) = self.due(slot) {
             self.cut(slot, trigger, effects);
@@ -238,7 +224,7 @@ impl Partition {
         self.counts.snapshots_abandoned += 1;
         let live = self.slots.get_mut(slot).live_mut().expect("what is in flight is not evicted");
         let lost = *live.busy.flight.take().expect("the flight of this slot");
-        live.busy.manual.extend(lost.replies);
+        live.busy.manual.extend(lost.waiters);
         live.busy.given_up = true;
         if live.busy.whole {
             // A full record alone, at the head: increments up to the cuts cannot be written.

@@ -2,8 +2,10 @@
 
 use super::tail::Tail;
 use super::{BodyAt, Cut, Entry, EntryRef};
-use crate::domain::ids::{Timestamp, Version};
+use crate::domain::aggregate::Aggregate;
+use crate::domain::ids::{Offset, Timestamp, Version};
 use crate::domain::record::QuarantineMark;
+use crate::domain::row::Trigger;
 use std::sync::Arc;
 
 /// What is written of one aggregate by one flush: at each cut an increment, a full record, or both.
@@ -22,9 +24,33 @@ pub struct SnapshotItem {
     pub increment: bool,
     /// In version order, at least one.
     pub cuts: Vec<Arc<Cut>>,
+    /// Offset of the first event after `row`, exact or from below, where neither events nor a trail tell.
+    pub first_offset: Option<Offset>,
 }
 
 impl SnapshotItem {
+    /// A full record of a version whose events are kept already, by the row of version `row` and others that
+    /// reach beyond it; `first_offset` lies at or before the first event after `row`.
+    #[must_use]
+    pub fn past(
+        id: Arc<str>,
+        row: Version,
+        first_offset: Offset,
+        aggregate: &Aggregate,
+        now_ms: u64,
+    ) -> Self {
+        let cut = Cut::of(aggregate, Trigger::Manual, None, true, now_ms);
+        Self {
+            id,
+            row,
+            pending: Vec::new(),
+            tail: Tail::NONE,
+            increment: false,
+            cuts: vec![Arc::new(cut)],
+            first_offset: Some(first_offset),
+        }
+    }
+
     /// The last cut: what the snapshot covers.
     ///
     /// # Panics

@@ -3,10 +3,11 @@
 //! COST: a worker holds as many aggregates as its memory has room for, and most of them are idle most of the
 //! time. What an idle one does not need lies in boxes that it does not have.
 
+use super::FlightId;
 use super::cuts::{Baseline, CUTS_ENOUGH, Frozen};
+use super::manual::Waiter;
 use super::tail::Tail;
 use super::trail::Trail;
-use super::{FlightId, Reply};
 use crate::domain::aggregate::Aggregate;
 use crate::domain::event::Decoded;
 use crate::domain::ids::{Offset, Version};
@@ -70,8 +71,8 @@ pub(super) struct Busy {
     pub(super) cut_bytes: usize,
     /// Offsets of the events since the newest cut or row; absent unless the strategy is `full`.
     pub(super) trail: Trail,
-    /// Asked for while another snapshot was in flight.
-    pub(super) manual: Vec<Reply>,
+    /// Who waits for a snapshot that is not in flight.
+    pub(super) manual: Vec<Waiter>,
     /// A snapshot is due for this reason as soon as it can be taken.
     pub(super) trip: Option<Trigger>,
     /// Waits in the partition's queue of snapshots.
@@ -97,7 +98,7 @@ pub(super) struct Flight {
     pub(super) with_mark: bool,
     /// How many of the aggregate's cuts it carries: the first ones.
     pub(super) cuts: usize,
-    pub(super) replies: Vec<Reply>,
+    pub(super) waiters: Vec<Waiter>,
 }
 
 /// Provisional rows of one aggregate.

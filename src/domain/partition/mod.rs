@@ -12,6 +12,7 @@
 //! | `residency.rs` | loads, adoption, eviction, idle states as bytes |
 //! | `cuts.rs` | the versions at which snapshot records end, while they wait and fly |
 //! | `flush.rs` | triggers, snapshots and checkpoints in flight |
+//! | `manual.rs` | snapshots that somebody asks for |
 //! | `items.rs` | what is handed over to be written |
 //! | `sweep.rs` | making snapshots of what live checkpoints hold |
 //! | `checkpoints.rs` | live checkpoints: what is pending, what is superseded, what can be retired |
@@ -29,6 +30,7 @@ mod flush;
 mod intake;
 mod items;
 mod live;
+mod manual;
 mod residency;
 mod slot;
 mod sweep;
@@ -41,6 +43,7 @@ pub use cuts::{CUTS_MAX, Cut};
 pub use entries::{BodyAt, Entries, Entry, Epochs, FrameAt, TableWriter, reach};
 pub use intake::Counts;
 pub use items::{CheckpointItem, SnapshotItem};
+pub use manual::Taken;
 pub use residency::{Listing, Load, Loaded, Residence, Resident};
 pub use tail::Tail;
 pub use trail::TRAIL_MAX;
@@ -161,8 +164,8 @@ pub enum Input {
     Tick,
     /// Write a checkpoint of all that is dirty.
     TakeCheckpoint,
-    /// Take a snapshot of one aggregate now.
-    SnapshotNow(Arc<str>, Reply),
+    /// Take a snapshot of one aggregate now, unless one of the version named, or of a later one, is durable.
+    SnapshotNow(Arc<str>, Option<Version>, Reply),
     /// What is the head of this aggregate?
     Head(Arc<str>, Reply),
     /// Which aggregates are in memory?
@@ -197,8 +200,8 @@ pub enum Effect {
     DeadLetter(Box<Decoded>, Poison),
     /// Write the low watermark to the index, then commit it; answer `Committed`.
     Commit(Offset),
-    /// The answer to `SnapshotNow`: the version that is now durable as a snapshot, or why not.
-    SnapshotTaken(Reply, Result<Version, String>),
+    /// The answer to `SnapshotNow`: what is durable as a snapshot now, or why nothing is.
+    SnapshotTaken(Reply, Result<Taken, String>),
     /// The answer to `Head`, and the position it is true for.
     HeadIs(Reply, Residence, Offset),
     /// The answer to `List`, in id order, and the position it is true for.
@@ -325,7 +328,7 @@ impl Partition {
             Input::Empty { from, to, start } => self.pass_empty(from, to, start),
             Input::Tick => self.trip_by_age(now, effects),
             Input::TakeCheckpoint => self.take_checkpoint(now, effects),
-            Input::SnapshotNow(id, reply) => self.snapshot_now(&id, reply, effects),
+            Input::SnapshotNow(id, upto, reply) => self.snapshot_now(&id, upto, reply, effects),
             Input::Head(id, reply) => self.tell_head(&id, reply, effects),
             Input::List(listing, reply) => {
                 effects.push(Effect::Listed(reply, self.list(&listing), self.position))

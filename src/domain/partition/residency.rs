@@ -3,7 +3,7 @@
 use super::live::{Adoption, Live, Noted};
 use super::slot::{Body, Loading, SlotId};
 use super::trail::Trail;
-use super::{Effect, EntryRef, FlightId, Now, Partition, Reply, Strategy, TAILS_SHARE};
+use super::{Effect, EntryRef, FlightId, Now, Partition, Reply, Strategy, TAILS_SHARE, manual};
 use crate::domain::aggregate::{Aggregate, State};
 use crate::domain::event::Decoded;
 use crate::domain::ids::{Offset, Timestamp, Version};
@@ -123,8 +123,8 @@ impl Partition {
         self.slots.get_mut(slot).body = Body::Live(live);
         self.fold_parked(slot, loading.parked, now, effects);
         if self.slots.get(slot).live().is_some() {
-            for reply in loading.replies {
-                self.want_manual(slot, reply, effects);
+            for waiter in loading.waiters {
+                self.want_manual(slot, waiter, effects);
             }
             let entries = self.slots.get(slot).live().map_or(0, |live| usize::from(live.entries));
             let scattered = entries >= super::sweep::LIVE_MAX && self.draining == super::Draining::No;
@@ -219,9 +219,7 @@ impl Partition {
     /// Nothing can be read of an aggregate that no event waits for: so nothing needs to be decided yet. What
     /// checkpoints hold of it stays live.
     fn leave_unread(&mut self, slot: SlotId, loading: Loading, effects: &mut Vec<Effect>) {
-        let refusal = Err("the aggregate cannot be read".to_owned());
-        effects
-            .extend(loading.replies.into_iter().map(|reply| Effect::SnapshotTaken(reply, refusal.clone())));
+        manual::tell(loading.waiters, &Err("the aggregate cannot be read".to_owned()), effects);
         let listed = self.slots.get(slot).listed();
         self.watermark.relist(slot, listed, None);
         self.slots.remove(slot);

@@ -1,7 +1,7 @@
 //! One resident aggregate: waiting for its load, or live; and all of them.
 
-use super::Reply;
 use super::live::{Live, Noted};
+use super::manual::Waiter;
 use crate::domain::event::Decoded;
 use crate::domain::ids::Offset;
 use crate::domain::mutant::{Mutant, mutant};
@@ -59,7 +59,7 @@ pub(super) struct Loading {
     /// A snapshot is due as soon as it is there.
     pub(super) trip: Option<Trigger>,
     /// Who asked for a snapshot.
-    pub(super) replies: Vec<Reply>,
+    pub(super) waiters: Vec<Waiter>,
 }
 
 impl Slot {

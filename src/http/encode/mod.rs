@@ -309,7 +309,10 @@ pub(super) fn snapshot(body: &mut Object<'_>, meta: &SnapshotMeta, state: Option
         body.text("kind", if row.kind == RecordKind::Full { "full" } else { "incremental" });
         body.text_or_null("algorithm", algorithm.map(Algorithm::name)).text("trigger", trigger(row.trigger));
         body.time("createdAt", row.created_at).number("creationTimeMs", row.creation_ms);
-        body.null("label").flag("archived", false).flag("deleted", row.deleted);
+        let notes = &meta.notes;
+        body.text_or_null("label", notes.label.as_deref()).flag("pinned", notes.pinned);
+        body.text_or_null("reason", notes.reason.as_deref());
+        body.flag("archived", false).flag("deleted", row.deleted);
         body.number("partition", row.partition).number("offset", row.last_offset);
         body.number("lineage", row.lineage).digest("chain", Some(row.chain));
     });

@@ -5,7 +5,7 @@ use crate::domain::aggregate::State;
 use crate::domain::event::{Decoded, Event, Undecoded};
 use crate::domain::ids::{AggregateKey, Lineage, PackId, Timestamp};
 use crate::domain::poison::Poison;
-use crate::domain::row::{PartitionKey, SnapshotRow};
+use crate::domain::row::{Notes, PartitionKey, SnapshotRow};
 use crate::lookup::{Diff, Finding, Provenance};
 use std::sync::Arc;
 
@@ -212,7 +212,8 @@ fn meta() -> SnapshotMeta {
         quarantined: false,
         locator: Vec::new(),
     };
-    SnapshotMeta { row, id: "abc".into(), created_from: Version(20) }
+    let notes = Notes { label: Some("launch".into()), pinned: true, reason: None };
+    SnapshotMeta { row, id: "abc".into(), created_from: Version(20), notes }
 }
 
 #[test]
@@ -227,6 +228,7 @@ fn a_snapshot_shows_digest_and_length_of_its_state_and_a_list_only_what_it_knows
         format!(r#""size":412,"rawSize":{}"#, canonical.len()),
         format!(r#""checksum":"sha256:{}""#, state_shown.digest.unwrap()),
         r#""createdFromVersion":20,"kind":"incremental","algorithm":null,"trigger":"events""#.to_owned(),
+        r#""label":"launch","pinned":true,"reason":null"#.to_owned(),
     ] {
         assert!(body.contains(&part), "{part}: {body}");
     }

@@ -17,6 +17,10 @@ const SHAPES: &str = include_str!("shapes.json");
 pub(super) enum Gives {
     /// A shape of `shapes.json`.
     Json(&'static str),
+    /// The same, with 201 where it was made for whoever asks.
+    Made(&'static str),
+    /// The same, or a job that goes on, with 202.
+    JsonOrJob(&'static str),
     /// Text.
     Text(&'static str),
     /// The bytes of a record.
@@ -51,6 +55,16 @@ impl Route {
         Self { method: "post", ..Self::get(path, summary, handler) }
     }
 
+    /// Something to be changed.
+    pub(super) fn patch(path: &'static str, summary: &'static str, handler: MethodRouter<Shared>) -> Self {
+        Self { method: "patch", ..Self::get(path, summary, handler) }
+    }
+
+    /// Something to be ended.
+    pub(super) fn delete(path: &'static str, summary: &'static str, handler: MethodRouter<Shared>) -> Self {
+        Self { method: "delete", ..Self::get(path, summary, handler) }
+    }
+
     /// How the router writes the path.
     pub(super) fn at(self, template: &'static str) -> Self {
         Self { template, ..self }
@@ -74,7 +88,9 @@ impl Route {
         let parameters: Vec<Value> =
             in_path.chain(self.takes.iter().copied()).map(|name| reference("parameters", name)).collect();
         let content = match self.gives {
-            Gives::Json(shape) => json!({ "application/json": { "schema": reference("schemas", shape) } }),
+            Gives::Json(shape) | Gives::Made(shape) | Gives::JsonOrJob(shape) => {
+                json!({ "application/json": { "schema": reference("schemas", shape) } })
+            }
             Gives::Text(kind) => json!({ kind: { "schema": { "type": "string" } } }),
             Gives::Bytes => json!({ "application/octet-stream": {} }),
             Gives::Events => json!({ "text/event-stream": { "schema": { "type": "string" } } }),
@@ -84,6 +100,14 @@ impl Route {
             "200": { "description": "It", "content": content },
             "default": { "description": "Why not", "content": problem },
         });
+        match self.gives {
+            Gives::Made(_) => answers["201"] = answers["200"].clone(),
+            Gives::JsonOrJob(_) => {
+                let job = json!({ "application/json": { "schema": reference("schemas", "JobStarted") } });
+                answers["202"] = json!({ "description": "A job that goes on", "content": job });
+            }
+            _ => {}
+        }
         if self.path.ends_with("/state") {
             answers["304"] = json!({ "description": "The state that `If-None-Match` names" });
         }

@@ -6,7 +6,10 @@
 //! goes on with rest and log. *What may leak*: nothing; an owner's answer carries its position, and the asker
 //! judges it (O1).
 
+mod made;
 mod wire;
+
+pub use made::{Wanted, tell_made};
 
 use crate::clock::Clock;
 use crate::domain::ids::{Lineage, PartitionNo};
@@ -33,6 +36,8 @@ const ANSWER_BYTES_MAX: usize = 1 << 30;
 pub const HEAD_ROUTE: &str = "/internal/v1/owned/{type}/{lineage}/{partition}/head";
 /// The same for lists.
 pub const LIST_ROUTE: &str = "/internal/v1/owned/{type}/{lineage}/{partition}/list";
+/// The same for snapshots that are to be taken.
+pub const TAKE_ROUTE: &str = "/internal/v1/owned/{type}/{lineage}/{partition}/snapshots";
 
 /// The owners of one stream's partitions.
 pub struct Owners {
@@ -109,15 +114,25 @@ impl Owners {
 
     /// Asks whoever else owns a partition; `None` where that is nobody who can be reached.
     async fn ask(&self, partition: PartitionNo, route: &str, query: &[(&str, &str)]) -> Option<Vec<u8>> {
+        let pairs: Vec<String> =
+            query.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+        self.send(partition, route, |url| self.client.get(format!("{url}?{}", pairs.join("&")))).await
+    }
+
+    /// Sends what `request` makes of an address; `None` where nobody who owns the partition can be reached.
+    async fn send(
+        &self,
+        partition: PartitionNo,
+        route: &str,
+        request: impl FnOnce(String) -> reqwest::RequestBuilder,
+    ) -> Option<Vec<u8>> {
         let address = self.other(partition).await?;
         let path = route
             .replace("{type}", &encoded(&self.parts.kind))
             .replace("{lineage}", &self.parts.lineage.0.to_string())
             .replace("{partition}", &partition.0.to_string());
-        let pairs: Vec<String> =
-            query.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
-        let url = format!("{}{path}?{}", address.trim_end_matches('/'), pairs.join("&"));
-        let fetched = fetch(&self.client, url).await;
+        let url = format!("{}{path}", address.trim_end_matches('/'));
+        let fetched = fetch(request(url)).await;
         let outcome = match &fetched {
             Ok(Some(_)) => "answered",
             Ok(None) => "not_owner",
@@ -173,8 +188,8 @@ fn encoded(text: &str) -> String {
 }
 
 /// The body of an answer 200; none for any other status, which means that it does not own the partition.
-async fn fetch(client: &reqwest::Client, url: String) -> reqwest::Result<Option<Vec<u8>>> {
-    let mut answer = client.get(url).send().await?;
+async fn fetch(request: reqwest::RequestBuilder) -> reqwest::Result<Option<Vec<u8>>> {
+    let mut answer = request.send().await?;
     if answer.status() != reqwest::StatusCode::OK {
         return Ok(None);
     }

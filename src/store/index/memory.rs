@@ -7,10 +7,12 @@
 
 use super::{From, Index};
 use crate::domain::chain::snapshot_id;
-use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};
+use crate::domain::ids::{AggregateKey, Digest, LedgerId, Lineage, Offset, PackId, PartitionNo, Version};
 use crate::domain::outcome::PortResult;
 use crate::domain::record::Bytes;
-use crate::domain::row::{CheckpointRow, DeadLetter, OwnerRow, PartitionKey, SnapshotRow, WatermarkRow};
+use crate::domain::row::{
+    CheckpointRow, DeadLetter, NoteRow, OwnerRow, PartitionKey, SnapshotRow, WatermarkRow,
+};
 use futures_util::future::{BoxFuture, FutureExt, lazy};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +33,7 @@ struct Tables {
     aggregates: BTreeMap<Arc<str>, BTreeSet<(Arc<str>, PartitionNo)>>,
     dead_letters: BTreeMap<PartitionKey, BTreeMap<Offset, DeadLetter>>,
     dictionaries: BTreeMap<Digest, Bytes>,
+    notes: BTreeMap<(AggregateKey, Lineage), BTreeMap<(Version, LedgerId), NoteRow>>,
 }
 
 /// An index in memory.
@@ -201,6 +204,27 @@ impl Index for MemoryIndex {
         limit: usize,
     ) -> BoxFuture<'a, PortResult<Vec<(AggregateKey, PartitionNo)>>> {
         self.call(move |tables| tables.aggregates(kind, after, limit))
+    }
+
+    fn put_note(&self, row: NoteRow) -> BoxFuture<'_, PortResult<()>> {
+        self.call(|tables| {
+            let notes = tables.notes.entry((row.key.clone(), row.lineage)).or_default();
+            notes.entry((row.version, row.at)).or_insert(row);
+        })
+    }
+
+    fn notes<'a>(
+        &'a self,
+        key: &'a AggregateKey,
+        lineage: Lineage,
+        versions: (Version, Version),
+    ) -> BoxFuture<'a, PortResult<Vec<NoteRow>>> {
+        self.call(move |tables| {
+            let notes = tables.notes.get(&(key.clone(), lineage)).filter(|_| versions.0 <= versions.1);
+            let Some(notes) = notes else { return Vec::new() };
+            let within = (versions.0, LedgerId([0; 16]))..=(versions.1, LedgerId([0xff; 16]));
+            notes.range(within).map(|(_, row)| row.clone()).collect()
+        })
     }
 
     fn put_dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, PortResult<()>> {

@@ -27,9 +27,11 @@ pub use memory::MemoryIndex;
 pub use scylla::ScyllaIndex;
 
 use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
-use crate::domain::outcome::PortResult;
+use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::record::Bytes;
-use crate::domain::row::{CheckpointRow, DeadLetter, OwnerRow, PartitionKey, SnapshotRow, WatermarkRow};
+use crate::domain::row::{
+    CheckpointRow, DeadLetter, NoteRow, OwnerRow, PartitionKey, SnapshotRow, WatermarkRow,
+};
 use futures_util::future::BoxFuture;
 
 /// Where a walk over the snapshot rows of one aggregate starts, and in which direction it goes.
@@ -113,6 +115,20 @@ pub trait Index: Send + Sync {
         after: Option<&'a str>,
         limit: usize,
     ) -> BoxFuture<'a, PortResult<Vec<(AggregateKey, PartitionNo)>>>;
+    /// Writes a note on a snapshot; repeating it is harmless. An index that nobody notes anything in keeps
+    /// none.
+    fn put_note(&self, _row: NoteRow) -> BoxFuture<'_, PortResult<()>> {
+        Box::pin(std::future::ready(Err(PortError::Permanent("this index keeps no notes".to_owned()))))
+    }
+    /// The notes on an aggregate's snapshots of these versions, by version, then by name.
+    fn notes<'a>(
+        &'a self,
+        _key: &'a AggregateKey,
+        _lineage: Lineage,
+        _versions: (Version, Version),
+    ) -> BoxFuture<'a, PortResult<Vec<NoteRow>>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
     /// Records a dead letter; repeating it is harmless.
     fn put_dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, PortResult<()>>;
     /// Up to `limit` dead letters of one partition from an offset on.

@@ -3,6 +3,8 @@
 //!
 //! Keys are prefixed per promise, so that a subject may keep rows of earlier runs of other promises.
 
+mod notes;
+
 use super::memory::MemoryIndex;
 use super::{From, Index};
 use crate::domain::chain::snapshot_id;
@@ -43,6 +45,7 @@ pub(crate) async fn all(index: &dyn Index) {
     aggregates_are_listed_in_byte_order_page_by_page(index).await;
     dead_letters_are_paged_and_of_two_the_later_epoch_is_kept(index).await;
     dictionaries_come_back_under_their_digest(index).await;
+    notes::come_back_by_version_and_name(index).await;
     a_call_that_is_never_polled_does_nothing(index).await;
     concurrent_writes_all_count(index).await;
     for seed in 1..=6 {

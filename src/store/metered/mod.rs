@@ -11,7 +11,9 @@ use crate::clock::Clock;
 use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::record::Bytes;
-use crate::domain::row::{CheckpointRow, DeadLetter, OwnerRow, PartitionKey, SnapshotRow, WatermarkRow};
+use crate::domain::row::{
+    CheckpointRow, DeadLetter, NoteRow, OwnerRow, PartitionKey, SnapshotRow, WatermarkRow,
+};
 use crate::telemetry::metrics as table;
 use crate::telemetry::stopwatch::Stopwatch;
 use futures_util::future::BoxFuture;
@@ -201,6 +203,19 @@ impl Index for MeteredIndex {
         limit: usize,
     ) -> BoxFuture<'a, PortResult<Vec<(AggregateKey, PartitionNo)>>> {
         self.meter.call("aggregates", self.inner.aggregates(kind, after, limit))
+    }
+
+    fn put_note(&self, row: NoteRow) -> BoxFuture<'_, PortResult<()>> {
+        self.meter.write("put_note", 1, self.inner.put_note(row))
+    }
+
+    fn notes<'a>(
+        &'a self,
+        key: &'a AggregateKey,
+        lineage: Lineage,
+        versions: (Version, Version),
+    ) -> BoxFuture<'a, PortResult<Vec<NoteRow>>> {
+        self.meter.call("notes", self.inner.notes(key, lineage, versions))
     }
 
     fn put_dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, PortResult<()>> {

@@ -15,7 +15,7 @@ use super::{Components, Handle};
 use crate::domain::event::Decoded;
 use crate::domain::ids::{Offset, PartitionNo, Version};
 use crate::domain::mutant::{Mutant, mutant};
-use crate::domain::partition::{Counts, Input, Listing, Now, Partition, Reply};
+use crate::domain::partition::{Counts, Input, Listing, Now, Partition, Reply, Taken};
 use crate::domain::poison::Poison;
 use crate::domain::record::RawRecord;
 use crate::kafka::{LogBounds, Records};
@@ -41,8 +41,8 @@ pub enum Command {
     Head(Arc<str>, oneshot::Sender<HeadAnswer>),
     /// The aggregates in memory, in id order.
     List(Listing, oneshot::Sender<ListAnswer>),
-    /// Take a snapshot now; answers the version that is durable as one.
-    Snapshot(Arc<str>, oneshot::Sender<Result<Version, String>>),
+    /// Take a snapshot now, unless one of the version named, or of a later one, is durable.
+    Snapshot(Arc<str>, Option<Version>, oneshot::Sender<Result<Taken, String>>),
     /// The topic must not be folded on: stand still.
     Halt(Poison),
     /// Cover what is dirty, commit, stop.
@@ -92,7 +92,7 @@ struct Task {
     handle: Handle,
     heads: BTreeMap<Reply, oneshot::Sender<HeadAnswer>>,
     lists: BTreeMap<Reply, oneshot::Sender<ListAnswer>>,
-    snapshots: BTreeMap<Reply, oneshot::Sender<Result<Version, String>>>,
+    snapshots: BTreeMap<Reply, oneshot::Sender<Result<Taken, String>>>,
     checkpoint: Option<oneshot::Sender<Option<CheckpointOffer>>>,
     drained: Vec<oneshot::Sender<()>>,
     next_reply: u64,
@@ -404,9 +404,9 @@ impl Task {
                 self.lists.insert(reply, sender);
                 self.step(Input::List(listing, reply));
             }
-            Command::Snapshot(id, sender) => {
+            Command::Snapshot(id, upto, sender) => {
                 self.snapshots.insert(reply, sender);
-                self.step(Input::SnapshotNow(id, reply));
+                self.step(Input::SnapshotNow(id, upto, reply));
             }
             Command::Halt(poison) => self.step(Input::Halt(poison)),
             Command::Drain(sender) => {

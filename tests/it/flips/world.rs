@@ -326,6 +326,8 @@ impl World {
             streams: Arc::new(Streams { by_type: BTreeMap::from([(kind(), Arc::clone(&lookup))]) }),
             topics: BTreeMap::from([(kind(), Arc::clone(&self.stream.topic))]),
             workers: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            ledger: None,
             metrics: Arc::new(String::new),
             readiness: Arc::new(|| Readiness { ready: true, reasons: Vec::new() }),
             liveness: Arc::new(|| Readiness { ready: true, reasons: Vec::new() }),

@@ -60,7 +60,7 @@ impl Hall {
         let (sender, _) = futures_channel::oneshot::channel();
         let workers = lock(&self.fleet.workers);
         let (_, _, handle, _) = workers.first().expect("one worker");
-        assert!(handle.send(HERE, Command::Snapshot("a".into(), sender)), "it owns the partition");
+        assert!(handle.send(HERE, Command::Snapshot("a".into(), None, sender)), "it owns the partition");
         drop(workers);
         self.world.idle(500);
     }

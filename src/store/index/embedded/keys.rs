@@ -8,7 +8,7 @@
 //! Invariant: no key of one text is a prefix of the key of another, whatever bytes the texts hold.
 
 use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};
-use crate::domain::row::{DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
+use crate::domain::row::{DeadLetter, NoteRow, PartitionKey, SnapshotRow, WatermarkRow};
 
 /// A key, or the prefix of keys, under construction.
 #[derive(Clone, Debug)]
@@ -27,6 +27,7 @@ pub(super) enum Table {
     Aggregates = 6,
     DeadLetters = 7,
     Dictionaries = 8,
+    Notes = 9,
 }
 
 impl Key {
@@ -158,6 +159,15 @@ pub(super) fn dead_letter(letter: &DeadLetter) -> Key {
 
 pub(super) fn dictionary(id: Digest) -> Key {
     Key::of(Table::Dictionaries).raw(&id.0)
+}
+
+/// Notes on the snapshot of one version, and the start of those on later ones.
+pub(super) fn notes(key: &AggregateKey, lineage: Lineage, version: Version) -> Key {
+    Key::of(Table::Notes).text(&key.kind).text(&key.id).newest_lineage(lineage).raw(&version.0.to_be_bytes())
+}
+
+pub(super) fn note(row: &NoteRow) -> Key {
+    notes(&row.key, row.lineage, row.version).raw(&row.at.0)
 }
 
 /// The parts of a stored key; every method says none for bytes that no key has.

@@ -25,7 +25,7 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::record::Bytes;
-use crate::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
+use crate::domain::row::{CheckpointRow, DeadLetter, NoteRow, PartitionKey, SnapshotRow, WatermarkRow};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, UserValue};
 use futures_util::future::BoxFuture;
 use keys::{Key, Parts};
@@ -416,6 +416,24 @@ impl Index for EmbeddedIndex {
         limit: usize,
     ) -> BoxFuture<'a, PortResult<Vec<(AggregateKey, PartitionNo)>>> {
         self.read(move |rows| rows.aggregates(kind, after, limit))
+    }
+
+    fn put_note(&self, row: NoteRow) -> BoxFuture<'_, PortResult<()>> {
+        self.write(Write::Facts(vec![(keys::note(&row), row.encode())]))
+    }
+
+    fn notes<'a>(
+        &'a self,
+        key: &'a AggregateKey,
+        lineage: Lineage,
+        versions: (Version, Version),
+    ) -> BoxFuture<'a, PortResult<Vec<NoteRow>>> {
+        let start = keys::notes(key, lineage, versions.0);
+        let end = keys::notes(key, lineage, versions.1).after();
+        self.read(move |rows| match versions.0 <= versions.1 {
+            true => rows.list(&start, &end, usize::MAX, keys::note),
+            false => Ok(Vec::new()),
+        })
     }
 
     fn put_dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, PortResult<()>> {

@@ -22,14 +22,17 @@ struct Schema {
     text: &'static str,
 }
 
-const SCHEMAS: &[Schema] = &[Schema {
-    version: LATEST,
-    file: "0001-index.cql",
-    text: include_str!("../../../../schemas/0001-index.cql"),
-}];
+const SCHEMAS: &[Schema] = &[
+    Schema { version: 1, file: "0001-index.cql", text: include_str!("../../../../schemas/0001-index.cql") },
+    Schema {
+        version: LATEST,
+        file: "0002-notes.cql",
+        text: include_str!("../../../../schemas/0002-notes.cql"),
+    },
+];
 
 /// The version that this program needs.
-pub(super) const LATEST: i32 = 1;
+pub(super) const LATEST: i32 = 2;
 
 /// Whether a migration changes anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

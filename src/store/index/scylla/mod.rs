@@ -35,11 +35,15 @@ use crate::codec::row::Row;
 use crate::config;
 use crate::domain::chain::snapshot_id;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
+use crate::domain::ids::{
+    AggregateKey, Digest, LedgerId, Lineage, Offset, PackId, PartitionNo, Timestamp, Version,
+};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::record::Bytes;
-use crate::domain::row::{CheckpointRow, DeadLetter, OwnerRow, PartitionKey, SnapshotRow, WatermarkRow};
-use columns::{NewSnapshot, crc, differs, number, proven, varint};
+use crate::domain::row::{
+    CheckpointRow, DeadLetter, NoteRow, OwnerRow, PartitionKey, SnapshotRow, WatermarkRow,
+};
+use columns::{NewSnapshot, Perhaps, crc, differs, number, proven, varint};
 use connect::Timeouts;
 use futures_util::future::{BoxFuture, try_join_all};
 use listing::Buckets;
@@ -329,6 +333,36 @@ impl Index for ScyllaIndex {
         limit: usize,
     ) -> BoxFuture<'a, PortResult<Vec<(AggregateKey, PartitionNo)>>> {
         Box::pin(self.listed(kind, after, limit))
+    }
+
+    fn put_note(&self, row: NoteRow) -> BoxFuture<'_, PortResult<()>> {
+        Box::pin(async move {
+            let (kind, id, lineage) = (&*row.key.kind, &*row.key.id, i64::from(row.lineage.0));
+            let (version, note) = (varint(row.version.0), &row.at.0[..]);
+            let (label, reason) = (Perhaps(row.label.as_deref()), Perhaps(row.reason.as_deref()));
+            let pinned = Perhaps(row.pinned);
+            let values = (kind, id, lineage, version, note, label, pinned, reason, crc(&row));
+            self.write(&self.statements.put_note, values).await
+        })
+    }
+
+    fn notes<'a>(
+        &'a self,
+        key: &'a AggregateKey,
+        lineage: Lineage,
+        versions: (Version, Version),
+    ) -> BoxFuture<'a, PortResult<Vec<NoteRow>>> {
+        type Columns = (CqlVarint, Vec<u8>, Option<String>, Option<bool>, Option<String>, i32);
+        let make = move |(version, note, label, pinned, reason, crc): Columns| {
+            let named = number(&version).zip(note.try_into().ok().map(LedgerId));
+            let (version, at) = named.ok_or_else(|| differs(NoteRow::NAME))?;
+            let (label, reason) = (label.map(Into::into), reason.map(Into::into));
+            let (key, version) = (key.clone(), Version(version));
+            proven(NoteRow { key, lineage, version, at, label, pinned, reason }, crc)
+        };
+        let (from, to) = (varint(versions.0.0), varint(versions.1.0));
+        let values = (&*key.kind, &*key.id, i64::from(lineage.0), from, to);
+        Box::pin(self.all(&self.statements.notes, values, make))
     }
 
     fn put_dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, PortResult<()>> {

@@ -58,6 +58,12 @@ const BUCKETS: &str = "\
 const PUT_DEAD_LETTER: &str = "\
      INSERT INTO KS.dead_letters (topic, partition_no, lineage, bucket, record_offset, leader_epoch, \
      code, detail, aggregate_type, aggregate_id, letter) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const PUT_NOTE: &str = "\
+     INSERT INTO KS.notes (aggregate_type, aggregate_id, lineage, version, note, label, pinned, reason, crc) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const NOTES: &str = "\
+     SELECT version, note, label, pinned, reason, crc FROM KS.notes WHERE aggregate_type = ? AND \
+     aggregate_id = ? AND lineage = ? AND version >= ? AND version <= ?";
 const PUT_DICTIONARY: &str = "INSERT INTO KS.dictionaries (id, bytes) VALUES (?, ?)";
 const DICTIONARY: &str = "SELECT bytes FROM KS.dictionaries WHERE id = ?";
 const SCHEMA_VERSION: &str = "SELECT version FROM KS.schema_versions WHERE version = ?";
@@ -85,6 +91,8 @@ pub(super) struct Statements {
     pub(super) buckets: PreparedStatement,
     pub(super) put_dead_letter: PreparedStatement,
     pub(super) dead_letters: PreparedStatement,
+    pub(super) put_note: PreparedStatement,
+    pub(super) notes: PreparedStatement,
     pub(super) put_dictionary: PreparedStatement,
     pub(super) dictionary: PreparedStatement,
     pub(super) schema_version: PreparedStatement,
@@ -163,6 +171,8 @@ impl Statements {
             put_bucket: write(PUT_BUCKET).await?,
             buckets: read(BUCKETS).await?,
             put_dead_letter: write(PUT_DEAD_LETTER).await?,
+            put_note: write(PUT_NOTE).await?,
+            notes: read(NOTES).await?,
             put_dictionary: write(PUT_DICTIONARY).await?,
             dictionary: read(DICTIONARY).await?,
         })

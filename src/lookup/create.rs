@@ -1,0 +1,118 @@
+//! Snapshots on demand: the head's by its partition's machine, an older version's beside it.
+//!
+//! *Order*: an older version is written only once a snapshot at or above it is acknowledged. The next owner's
+//!   increments start after the newest row that it sees: a row above all acknowledged ones would let it take
+//!   events for covered that nothing holds.
+//! *If it fails*: whether the snapshot was written is unknown; asking again is harmless, a second copy is the
+//!   same fact.
+//! *If cancelled*: the machine's snapshot is taken all the same.
+
+use super::{Asked, Freshness, Lookup, Refusal, Selector, snapshot_id_text};
+use crate::domain::chain::snapshot_id;
+use crate::domain::error::{Error, ErrorKind};
+use crate::domain::ids::{Offset, PartitionNo, Version};
+use crate::domain::partition::{SnapshotItem, Taken};
+use crate::reconstruct::LiveSnapshots;
+use crate::store::flush::Flush;
+use crate::store::index::From;
+use crate::store::unavailable;
+use std::sync::Arc;
+
+/// A snapshot that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// Its version.
+    pub version: Version,
+    /// It was written for whoever asked; else it was there.
+    pub created: bool,
+}
+
+impl Lookup {
+    /// The partition of an aggregate; none if nobody knows it.
+    ///
+    /// # Errors
+    /// A fault.
+    pub async fn place(&self, id: &str) -> Asked<Option<PartitionNo>> {
+        self.locate(&self.key(id)).await
+    }
+
+    /// The public id of the snapshot of a version, whether there is one or not.
+    #[must_use]
+    pub fn snapshot_name(&self, id: &str, version: Version) -> String {
+        snapshot_id_text(snapshot_id(&self.key(id), self.0.parts.lineage, version))
+    }
+
+    /// Makes a version of an aggregate durable as a snapshot, or its head; none if this process does not own
+    /// the partition.
+    ///
+    /// # Errors
+    /// As for `state`.
+    pub async fn create(
+        &self,
+        own: &dyn LiveSnapshots,
+        partition: PartitionNo,
+        id: &str,
+        version: Option<Version>,
+    ) -> Asked<Option<Made>> {
+        let Some(taken) = own.take(partition, id.into(), version).await else { return Ok(None) };
+        match (taken, version) {
+            (Err(detail), _) => {
+                // What keeps it from being read tells more than the machine does.
+                self.state(id, Selector::Head, Freshness::default()).await?;
+                Err(Refusal::Failed(Error::corrupt(detail)))
+            }
+            (Ok(Taken::Durable { version: Version(0), .. } | Taken::Beyond { head: Version(0) }), _) => {
+                let answer = self.state(id, Selector::Head, Freshness::default()).await?;
+                let head = answer.aggregate.version;
+                Err(match head {
+                    Version(0) => Refusal::VersionBeyondHead { head },
+                    _ => Refusal::NotCaughtUp { head: None, position: None },
+                })
+            }
+            (Ok(Taken::Beyond { head }), version) => {
+                // The log may have it; its owner has not folded it yet.
+                let selector = version.map_or(Selector::Head, Selector::Version);
+                self.state(id, selector, Freshness::default()).await?;
+                Err(Refusal::NotCaughtUp { head: Some(head), position: None })
+            }
+            (Ok(Taken::Durable { version: durable, .. }), Some(wanted)) if durable != wanted => {
+                self.create_past(own, partition, id, wanted).await
+            }
+            (Ok(Taken::Durable { version, created }), _) => Ok(Some(Made { version, created })),
+        }
+    }
+
+    /// Writes a version below one that is durable as a snapshot.
+    async fn create_past(
+        &self,
+        own: &dyn LiveSnapshots,
+        partition: PartitionNo,
+        id: &str,
+        version: Version,
+    ) -> Asked<Option<Made>> {
+        let (key, log) = (self.key(id), self.log_of(partition));
+        let rows = self.reader().index.snapshots(&key, log.lineage, From::AtOrBelow(version), 1).await;
+        let rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
+        let before = rows.first().filter(|row| row.version > Version(0));
+        if before.is_some_and(|row| row.version == version) {
+            return Ok(Some(Made { version, created: false }));
+        }
+        let answer = self.state(id, Selector::Version(version), Freshness::default()).await?;
+        let mut aggregate = answer.aggregate;
+        // A later version is durable, so no mark can stand at this one.
+        aggregate.quarantine = None;
+        let (from, first) =
+            before.map_or((Version(0), Offset(0)), |row| (row.version, row.last_offset.next()));
+        let first = first.min(aggregate.offset);
+        let now_ms = self.0.parts.clock.monotonic_ms();
+        let item = SnapshotItem::past(Arc::clone(&key.id), from, first, &aggregate, now_ms);
+        match own.write(Flush { partition: log, kind: key.kind, item }).await {
+            Some(Ok(_)) => Ok(Some(Made { version, created: true })),
+            Some(Err(error)) => Err(error.into()),
+            None => {
+                let detail = "the worker stops, whether the snapshot was written is unknown";
+                Err(Refusal::Failed(Error::new(ErrorKind::Unavailable, "dependency-down", detail)))
+            }
+        }
+    }
+}

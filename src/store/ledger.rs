@@ -1,0 +1,152 @@
+//! The ledger: what is no fold result and must survive the loss of the index. It alone writes notes.
+//!
+//! *Order*: the object in the blob store, then its row, so that an index can be rebuilt from objects alone.
+//! *If it fails*: a write that may have happened is repeated, byte for byte, until it is acknowledged or ten
+//!   seconds are over; then nothing is certain, and noting the same again is harmless.
+//! *What may leak*: objects whose rows were never written; they count once the index is rebuilt.
+
+use super::blobs::Blobs;
+use super::index::Index;
+use super::unavailable;
+use crate::clock::Clock;
+use crate::codec::pack::ledger_name;
+use crate::codec::row::Row;
+use crate::domain::error::Result;
+use crate::domain::ids::{LedgerId, Timestamp};
+use crate::domain::outcome::{PortError, PortResult};
+use crate::domain::row::NoteRow;
+use futures_util::future::BoxFuture;
+use std::sync::Arc;
+
+/// How long a note may take.
+const DEADLINE_MS: u64 = 10_000;
+/// Pause before a failed write is repeated.
+const RETRY_MS: u64 = 100;
+
+/// Writes the ledger.
+pub struct Ledger {
+    /// Rows.
+    pub index: Arc<dyn Index>,
+    /// Objects.
+    pub blobs: Arc<dyn Blobs>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Ledger {
+    /// Keeps a note under a name of its own, later than those of all notes on the snapshot that were
+    /// acknowledged before.
+    ///
+    /// # Errors
+    /// `Unavailable`: whether it counts is unknown.
+    pub async fn note(&self, note: NoteRow) -> Result<NoteRow> {
+        let started = self.clock.monotonic_ms();
+        let versions = (note.version, note.version);
+        let notes = self.index.notes(&note.key, note.lineage, versions).await;
+        let notes = notes.map_err(|error| unavailable("read the notes on a snapshot", &error))?;
+        // Clocks of processes differ, and whoever notes later means it.
+        let after = notes.last().map_or(Timestamp(0), |row| Timestamp(row.at.minted_at().0 + 1));
+        let at = LedgerId::mint(self.clock.now().max(after), self.clock.random());
+        let row = NoteRow { at, ..note };
+        let (name, bytes) = (ledger_name(at), row.encode());
+        let put = || -> BoxFuture<'_, _> { Box::pin(self.put_object(&name, &bytes)) };
+        let kept = self.until_acked(started, put).await;
+        kept.map_err(|error| unavailable("write to the ledger", &error))?;
+        let kept = self.until_acked(started, || self.index.put_note(row.clone())).await;
+        kept.map_err(|error| unavailable("write a note", &error))?;
+        Ok(row)
+    }
+
+    async fn put_object(&self, name: &str, bytes: &[u8]) -> PortResult<()> {
+        match self.blobs.put_new(name, bytes).await {
+            Err(PortError::Exists) => {
+                let there = self.blobs.get_range(name, 0, bytes.len() as u64 + 1).await?;
+                if there == bytes {
+                    return Ok(());
+                }
+                Err(PortError::Permanent(format!("`{name}` holds other bytes")))
+            }
+            other => other,
+        }
+    }
+
+    /// Repeats a write until it is acknowledged, refused for good, or late.
+    async fn until_acked<'a>(
+        &'a self,
+        started: u64,
+        mut write: impl FnMut() -> BoxFuture<'a, PortResult<()>>,
+    ) -> PortResult<()> {
+        loop {
+            let outcome = write().await;
+            let late = self.clock.monotonic_ms().saturating_sub(started) > DEADLINE_MS;
+            match outcome {
+                Ok(()) | Err(PortError::Permanent(_)) => return outcome,
+                Err(_) if late => return outcome,
+                Err(_) => self.clock.sleep(RETRY_MS).await,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::{AggregateKey, Lineage, Version};
+    use crate::domain::row::Notes;
+    use crate::store::blobs::MemoryBlobs;
+    use crate::store::index::MemoryIndex;
+    use futures_util::FutureExt;
+
+    /// A clock that stands still: each note must be later than the one before all the same.
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> Timestamp {
+            Timestamp(1_700_000_000_000)
+        }
+        fn monotonic_ms(&self) -> u64 {
+            0
+        }
+        fn sleep(&self, _: u64) -> BoxFuture<'static, ()> {
+            Box::pin(std::future::ready(()))
+        }
+        fn random(&self) -> [u8; 10] {
+            [7; 10]
+        }
+    }
+
+    #[test]
+    fn later_notes_count_and_each_is_an_object_that_says_the_same() {
+        let (index, blobs) = (Arc::new(MemoryIndex::new()), Arc::new(MemoryBlobs::new()));
+        let ledger = Ledger { index: index.clone(), blobs: blobs.clone(), clock: Arc::new(Still) };
+        let key = AggregateKey { kind: "order".into(), id: "a".into() };
+        let note = |label: Option<&str>, pinned| NoteRow {
+            key: key.clone(),
+            lineage: Lineage(1),
+            version: Version(3),
+            at: LedgerId::default(),
+            label: label.map(Into::into),
+            pinned,
+            reason: None,
+        };
+        let mut kept = Vec::new();
+        for note in [note(Some("first"), None), note(None, Some(true)), note(Some("second"), None)] {
+            kept.push(ledger.note(note).now_or_never().expect("memory answers at once").unwrap());
+        }
+        let versions = (Version(3), Version(3));
+        let rows = index.notes(&key, Lineage(1), versions).now_or_never().unwrap().unwrap();
+        assert_eq!(rows, kept);
+        let mut notes = Notes::default();
+        rows.iter().for_each(|row| notes.take(row));
+        assert_eq!((notes.label.as_deref(), notes.pinned), (Some("second"), true));
+        for row in &rows {
+            let object = blobs.get_range(&ledger_name(row.at), 0, 1 << 20).now_or_never().unwrap().unwrap();
+            assert_eq!(NoteRow::decode(&object).as_ref(), Ok(row));
+        }
+        ledger.note(note(Some(""), Some(false))).now_or_never().unwrap().unwrap();
+        let rows = index.notes(&key, Lineage(1), versions).now_or_never().unwrap().unwrap();
+        let mut notes = Notes::default();
+        rows.iter().for_each(|row| notes.take(row));
+        assert_eq!(notes, Notes::default(), "both were taken away");
+    }
+}
