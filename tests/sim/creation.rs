@@ -1,7 +1,7 @@
 //! Snapshots that somebody asks for: of random aggregates at random versions, from whichever worker may own
 //! them, while everything else goes on. What was written is judged by all the questions that others ask.
 
-use crate::executor::{ProcessId, lock};
+use crate::executor::lock;
 use crate::judge::Judge;
 use crate::questions::able;
 use crate::stats::Count;
