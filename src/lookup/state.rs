@@ -63,6 +63,11 @@ impl Lookup {
         freshness: Freshness,
     ) -> Asked<Answer> {
         if let Some((partition, offset)) = freshness.min_offset {
+            let count = self.partition_count().await?;
+            if u32::try_from(partition.0).map_or(true, |partition| partition >= count) {
+                let detail = format!("the topic has {count} partitions, `minOffset` names {partition}");
+                return Err(Refusal::Failed(Error::new(ErrorKind::Invalid, "bad-selector", detail)));
+            }
             // What is in the log now is in every answer that is read from it later.
             let end = self.log_end(partition).await?;
             if offset >= end {
