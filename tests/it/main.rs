@@ -14,6 +14,7 @@
 mod avro;
 mod bad_input;
 mod bench;
+mod broker_errors;
 mod dev;
 mod faults;
 mod flips;
