@@ -15,6 +15,7 @@ mod avro;
 mod bad_input;
 mod bench;
 mod broker_errors;
+mod clock;
 mod dev;
 mod faults;
 mod flips;
