@@ -16,6 +16,9 @@ mod bad_input;
 mod bench;
 mod broker_errors;
 mod clock;
+#[path = "../proxy/cql.rs"]
+#[expect(dead_code, reason = "errors of the driver are forged in tests of the library")]
+mod cql_proxy;
 mod dev;
 mod faults;
 mod flips;
@@ -27,6 +30,9 @@ mod kill;
 mod ledger;
 mod log;
 mod process;
+#[path = "../proxy/mod.rs"]
+#[expect(dead_code, reason = "most faults are for the tests of the library")]
+mod proxy;
 mod readme;
 mod real;
 mod servers;

@@ -4,6 +4,7 @@ mod cluster;
 mod dependencies;
 mod log;
 mod odd;
+mod points;
 mod secure;
 
 use crate::servers::{self, Admin};
