@@ -1,7 +1,7 @@
 //! A broker that outlives workers: the test holds it, `run` children come and go on one folder.
 
 use crate::ledger::{OnPoison, Spec, Versions};
-use crate::process::{Api, LONG, Program, until};
+use crate::process::{Api, LONG, Program, command, until};
 use crate::truth::{places, reducer};
 use snapfold::domain::ids::{PartitionNo, Timestamp};
 use snapfold::kafka::{MockBroker, Outgoing, Producer, ProducerSettings};
@@ -197,6 +197,13 @@ impl Site {
     /// A worker on the site's folder; the one before must be gone.
     pub(crate) fn worker(&self) -> Program {
         self.worker_with(&[])
+    }
+
+    /// A worker that does not hear of Ctrl-C, although this process does.
+    pub(crate) fn worker_apart(&self) -> Program {
+        let mut command = command(&["run", "--config", &self.config().display().to_string()]);
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        Program::spawn(command)
     }
 
     /// The configuration of its workers.

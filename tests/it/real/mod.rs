@@ -6,6 +6,7 @@ mod log;
 mod odd;
 mod points;
 mod secure;
+mod soak;
 
 use crate::servers::{self, Admin};
 
