@@ -39,8 +39,9 @@ impl ProducerContext for Logs {
 }
 
 type Cluster<'a> = MockCluster<'a, Logs>;
-type Call = Box<dyn FnOnce(&Cluster<'_>, &Client<Logs>) -> std::result::Result<(), KafkaError> + Send>;
-type Job = (Call, mpsc::Sender<std::result::Result<(), KafkaError>>);
+type Called = std::result::Result<(), KafkaError>;
+type Call = Box<dyn FnOnce(&Cluster<'_>, &Client<Logs>) -> Called + Send>;
+type Job = (Call, mpsc::Sender<Called>);
 
 /// Kinds of requests that can be made to fail. The mock cluster has no errors for requests for metadata: see
 /// [`MockBroker::fail_topic`].
@@ -228,16 +229,13 @@ impl MockBroker {
         &self.bootstrap
     }
 
-    fn call(
-        &self,
-        call: impl FnOnce(&Cluster<'_>) -> std::result::Result<(), KafkaError> + Send + 'static,
-    ) -> Result<()> {
+    fn call(&self, call: impl FnOnce(&Cluster<'_>) -> Called + Send + 'static) -> Result<()> {
         self.call_client(move |cluster, _| call(cluster))
     }
 
     fn call_client(
         &self,
-        call: impl FnOnce(&Cluster<'_>, &Client<Logs>) -> std::result::Result<(), KafkaError> + Send + 'static,
+        call: impl FnOnce(&Cluster<'_>, &Client<Logs>) -> Called + Send + 'static,
     ) -> Result<()> {
         let (sender, answer) = mpsc::channel();
         let jobs = self.jobs.as_ref().expect("taken only when it is dropped");

@@ -4,6 +4,7 @@
 //! `SNAPFOLD_DATA` names the folder with real data, and `SNAPFOLD_TEST_FULL=1` asks about all of it
 //! (`versions`). `SNAPFOLD_FLIPS` is the number of damages of each field at rest (`flips`): 20 without it,
 //! 100 in closing runs; `SNAPFOLD_KILLS` that of killed workers (`kill`): 12 without it, 200 in closing runs.
+//! `SNAPFOLD_SOAK_MINUTES` is how long everything dies at random (`real::soak`, `make soak`).
 #![expect(
     clippy::unwrap_used,
     clippy::panic,

