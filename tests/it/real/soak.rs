@@ -10,13 +10,12 @@
 //! `SNAPFOLD_SOAK_MINUTES` says how long; without it, a sample of half a minute.
 
 use super::Topic;
-use super::cluster::ask_each;
 use crate::kill::{Dice, story, while_asking};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Selector};
 use crate::process::{Api, Program, until};
 use crate::servers::{self, Own};
 use crate::site::{ORDERS, Sending, Site, all_settled};
-use crate::truth::questions;
+use crate::truth::{Question, ask_settled, questions};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -38,6 +37,8 @@ struct Tally {
     right: u64,
     refused: u64,
     unreachable: u64,
+    /// When all was left alone.
+    asked: u64,
     wrong: Vec<String>,
     events: u64,
     behind_max: u64,
@@ -57,7 +58,8 @@ impl Tally {
             ("answers meanwhile: right", self.right),
             ("answers meanwhile: refused", self.refused),
             ("answers meanwhile: nobody there", self.unreachable),
-            ("answers meanwhile: wrong", self.wrong.len() as u64),
+            ("answers at the ends of rounds", self.asked),
+            ("answers: wrong", self.wrong.len() as u64),
             ("low watermark behind, at most", self.behind_max),
             ("takeovers", self.takeovers),
         ] {
@@ -198,8 +200,14 @@ fn round(own: &Own, nth: u64, time: Duration, is_over: &AtomicBool, tally: &mut 
     tally.wrong.extend(meanwhile.wrong);
     // What was not sent any more never happened.
     let (_, ledger): (_, Ledger) = story(seed, usize::try_from(sent).unwrap(), PARTITIONS, 0);
-    let ids: Vec<&str> = ledger.aggregates().step_by(10).collect();
-    ask_each(&apis, || questions(&ledger, &ids, 2).collect(), "at the end of a round");
+    let ids: Vec<&str> = ledger.aggregates().step_by(30).collect();
+    let heads = ledger.aggregates().map(|id| Question::of(&ledger, id, Selector::Head));
+    let mut outcomes = vec![ask_settled(&apis[0].url, "order", heads)];
+    outcomes.extend(apis.iter().map(|api| ask_settled(&api.url, "order", questions(&ledger, &ids, 2))));
+    for outcome in outcomes {
+        tally.asked += outcome.asked;
+        tally.wrong.extend(outcome.wrong);
+    }
     workers.into_iter().for_each(|worker| {
         worker.stop();
     });
