@@ -20,7 +20,10 @@ fuzz: ## fuzz every parser of foreign bytes; SNAPFOLD_FUZZ_SECONDS sets how long
 peers: ## benchmark against a raw consumer and Kafka Streams; needs Java 17, Maven and a quiet machine
 	benches/peers/run
 
+soak: ## kill workers and servers at random; SNAPFOLD_SOAK_MINUTES sets for how long; prints a table
+	tests/soak
+
 fmt: ## format the code
 	cargo fmt
 
-.PHONY: help check test sim fuzz peers fmt
+.PHONY: help check test sim fuzz peers soak fmt

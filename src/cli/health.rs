@@ -56,10 +56,11 @@ impl Health {
         Readiness { ready: reasons.is_empty(), reasons }
     }
 
-    /// Whether the process should go on: no task is stuck. (Nothing here waits, so that the runtime answers
-    /// at all is told by the answer.)
+    /// Whether the process should go on: no task is stuck, and the group's client can go on. (Nothing here
+    /// waits, so that the runtime answers at all is told by the answer.)
     pub(super) fn live(&self) -> Readiness {
-        let reasons = self.watchdog.lock().expect("no panic while it is held").reasons();
+        let mut reasons = self.watchdog.lock().expect("no panic while it is held").reasons();
+        reasons.extend(self.consumer.failure());
         Readiness { ready: reasons.is_empty(), reasons }
     }
 

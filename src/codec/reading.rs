@@ -138,6 +138,8 @@ enum Answer<'a, C> {
     Value(C),
     /// Of a key or an envelope.
     Other(&'a Value),
+    /// Bytes that are no text. No other place is asked: what they were to say may be something else.
+    NoText,
 }
 
 /// What every event has besides its data.
@@ -262,11 +264,11 @@ impl Reading<'_> {
         self.record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok())
     }
 
-    /// The first place that answers with anything but null.
+    /// The first place that answers with anything but null; bytes that are no text are an answer.
     fn first<'b, C: Content<'b>>(&'b self, places: &'b [Place], value: Option<C>) -> Option<Answer<'b, C>> {
         places.iter().find_map(|place| match place {
             Place::Key => match self.key_is {
-                KeyIs::Text => self.raw_key().map(|key| Answer::Text(key.into())),
+                KeyIs::Text => self.record.key.as_deref().map(Answer::of_bytes),
                 KeyIs::Content => match self.key() {
                     Some(key) => key_text(key).map(Answer::Text),
                     None => self.raw_key().map(|key| Answer::Text(key.into())),
@@ -289,8 +291,7 @@ impl Reading<'_> {
         {
             return attributes.get(attribute).filter(|found| !found.is_null()).map(Answer::Other);
         }
-        let text = std::str::from_utf8(header(self.record, name)?).ok()?;
-        Some(Answer::Text(text.into()))
+        header(self.record, name).map(Answer::of_bytes)
     }
 
     /// The first answer as text: strings, and numbers by their exact text.
@@ -299,6 +300,7 @@ impl Reading<'_> {
             Answer::Text(text) => Some(text),
             Answer::Value(value) => text_of(value),
             Answer::Other(value) => text_of(value),
+            Answer::NoText => None,
         }
     }
 
@@ -335,12 +337,19 @@ impl Reading<'_> {
     }
 }
 
+impl<'a, C> Answer<'a, C> {
+    fn of_bytes(bytes: &'a [u8]) -> Self {
+        std::str::from_utf8(bytes).map_or(Self::NoText, |text| Self::Text(text.into()))
+    }
+}
+
 impl<'a, C: Content<'a>> Answer<'a, C> {
     fn into_value(self) -> Value {
         match self {
             Self::Text(text) => Value::from(&*text),
             Self::Value(value) => value.to_value(),
             Self::Other(value) => value.clone(),
+            Self::NoText => Value::Null,
         }
     }
 
@@ -355,6 +364,7 @@ impl<'a, C: Content<'a>> Answer<'a, C> {
             Self::Text(text) => whole(text),
             Self::Value(value) => of(*value),
             Self::Other(value) => of(*value),
+            Self::NoText => None,
         }
     }
 
@@ -369,6 +379,7 @@ impl<'a, C: Content<'a>> Answer<'a, C> {
             Self::Text(text) => text_time(text),
             Self::Value(value) => of(*value),
             Self::Other(value) => of(*value),
+            Self::NoText => None,
         }
     }
 }

@@ -196,3 +196,64 @@ pub struct DeadLetter {
     /// The record itself.
     pub record: super::record::RawRecord,
 }
+
+/// Bytes of a record that a row may hold: CQL servers refuse 16 MiB and more.
+const LETTER_BYTES_MAX: usize = 8 << 20;
+/// What is kept of the key and of the value of a larger one.
+const LETTER_START_BYTES: usize = 64 << 10;
+
+impl DeadLetter {
+    /// With as much of its record as a row may hold. The whole of a larger one is in the log, at the offset.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        let bytes = self.record.bytes();
+        if bytes <= LETTER_BYTES_MAX {
+            return self;
+        }
+        for part in [&mut self.record.key, &mut self.record.value] {
+            if let Some(start) = part.as_deref().and_then(|part| part.get(..LETTER_START_BYTES)) {
+                *part = Some(start.into());
+            }
+        }
+        if self.record.bytes() > LETTER_BYTES_MAX {
+            self.record.headers.clear();
+        }
+        let kept = "only where its key and its value begin is kept here";
+        self.detail = format!("{}; the record has {bytes} bytes, {kept}", self.detail);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::record::{Bytes, RawRecord};
+
+    fn letter(value: usize, headers: usize) -> DeadLetter {
+        let bytes = |len: usize| -> Bytes { vec![b'x'; len].into() };
+        let record = RawRecord {
+            key: Some(bytes(100)),
+            value: Some(bytes(value)),
+            headers: vec![("h".into(), Some(bytes(headers)))],
+            ..RawRecord::default()
+        };
+        let key = PartitionKey { topic: "t".into(), partition: PartitionNo(0), lineage: Lineage(1) };
+        let detail = "too long".to_owned();
+        DeadLetter { key, offset: Offset(3), aggregate: None, code: "bad-json".into(), detail, record }
+    }
+
+    #[test]
+    fn a_letter_keeps_what_a_row_may_hold_and_says_what_it_leaves_out() {
+        let small = letter(LETTER_BYTES_MAX - 111, 10);
+        assert_eq!(small.clone().bounded(), small);
+        let large = letter(100_000_000, 10).bounded();
+        assert_eq!(large.record.value.as_ref().map(|value| value.len()), Some(LETTER_START_BYTES));
+        assert_eq!(
+            (large.record.key.as_ref().map(|key| key.len()), large.record.headers.len()),
+            (Some(100), 1)
+        );
+        assert_eq!(large.clone().bounded(), large, "once is enough");
+        assert!(large.detail.starts_with("too long; the record has 100000111 bytes"), "{}", large.detail);
+        assert!(letter(5, LETTER_BYTES_MAX).bounded().record.bytes() < 1_000);
+    }
+}

@@ -8,6 +8,7 @@
 use super::failure::{log, log_error};
 use super::ffi;
 use crate::domain::error::{Error, ErrorKind, Result};
+use rdkafka::client::Client;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::mocking::MockCluster;
@@ -37,10 +38,13 @@ impl ProducerContext for Logs {
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
-type Call = Box<dyn FnOnce(&MockCluster<'_, Logs>) -> std::result::Result<(), KafkaError> + Send>;
-type Job = (Call, mpsc::Sender<std::result::Result<(), KafkaError>>);
+type Cluster<'a> = MockCluster<'a, Logs>;
+type Called = std::result::Result<(), KafkaError>;
+type Call = Box<dyn FnOnce(&Cluster<'_>, &Client<Logs>) -> Called + Send>;
+type Job = (Call, mpsc::Sender<Called>);
 
-/// Kinds of requests that can be made to fail.
+/// Kinds of requests that can be made to fail. The mock cluster has no errors for requests for metadata: see
+/// [`MockBroker::fail_topic`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MockRequest {
     /// Writing records.
@@ -49,8 +53,6 @@ pub enum MockRequest {
     Fetch,
     /// First and last offsets.
     ListOffsets,
-    /// Topics, partitions, leaders.
-    Metadata,
     /// Committing.
     OffsetCommit,
     /// Asking for what is committed.
@@ -67,15 +69,18 @@ pub enum MockRequest {
     SyncGroup,
     /// The end of a leader epoch.
     OffsetForLeaderEpoch,
+    /// What a broker can do: the first request of each connection.
+    ApiVersions,
+    /// Becoming a producer that repeats nothing.
+    InitProducerId,
 }
 
 impl MockRequest {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Produce,
         Self::Fetch,
         Self::ListOffsets,
-        Self::Metadata,
         Self::OffsetCommit,
         Self::OffsetFetch,
         Self::FindCoordinator,
@@ -84,6 +89,8 @@ impl MockRequest {
         Self::LeaveGroup,
         Self::SyncGroup,
         Self::OffsetForLeaderEpoch,
+        Self::ApiVersions,
+        Self::InitProducerId,
     ];
 
     fn key(self) -> RDKafkaApiKey {
@@ -91,7 +98,6 @@ impl MockRequest {
             Self::Produce => RDKafkaApiKey::Produce,
             Self::Fetch => RDKafkaApiKey::Fetch,
             Self::ListOffsets => RDKafkaApiKey::ListOffsets,
-            Self::Metadata => RDKafkaApiKey::Metadata,
             Self::OffsetCommit => RDKafkaApiKey::OffsetCommit,
             Self::OffsetFetch => RDKafkaApiKey::OffsetFetch,
             Self::FindCoordinator => RDKafkaApiKey::FindCoordinator,
@@ -100,6 +106,8 @@ impl MockRequest {
             Self::LeaveGroup => RDKafkaApiKey::LeaveGroup,
             Self::SyncGroup => RDKafkaApiKey::SyncGroup,
             Self::OffsetForLeaderEpoch => RDKafkaApiKey::OffsetForLeaderEpoch,
+            Self::ApiVersions => RDKafkaApiKey::ApiVersion,
+            Self::InitProducerId => RDKafkaApiKey::InitProducerId,
         }
     }
 }
@@ -119,6 +127,40 @@ pub enum MockFailure {
     UnknownMember,
     /// The user may not.
     TopicDenied,
+    /// Nobody leads the partition at the moment.
+    LeaderMissing,
+    /// The broker does not know the topic.
+    TopicUnknown,
+    /// The offset is not in the log.
+    OutOfRange,
+    /// The broker found a checksum to be wrong.
+    Corrupt,
+    /// The broker cannot read its disk.
+    Storage,
+    /// The client's leader epoch is an old one.
+    FencedEpoch,
+    /// The broker has not heard of the client's leader epoch yet.
+    UnknownEpoch,
+    /// Nobody coordinates the group at the moment.
+    CoordinatorMissing,
+    /// The coordinator has just begun.
+    CoordinatorLoading,
+    /// The group is being formed again.
+    Rebalancing,
+    /// The group was formed again meanwhile.
+    IllegalGeneration,
+    /// The group has as many members as it may have.
+    GroupFull,
+    /// The other members share partitions in another way.
+    OtherProtocol,
+    /// Another process has the member's name.
+    FencedInstance,
+    /// What is committed beside the offset is too large.
+    MetadataTooLarge,
+    /// The user may not use the group.
+    GroupDenied,
+    /// The broker does not know this version of the request.
+    Unsupported,
     /// An error without a reason.
     Unknown,
 }
@@ -132,6 +174,23 @@ impl MockFailure {
             Self::NotCoordinator => RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
             Self::UnknownMember => RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID,
             Self::TopicDenied => RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+            Self::LeaderMissing => RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE,
+            Self::TopicUnknown => RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+            Self::OutOfRange => RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE,
+            Self::Corrupt => RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_MSG,
+            Self::Storage => RDKafkaRespErr::RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR,
+            Self::FencedEpoch => RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH,
+            Self::UnknownEpoch => RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH,
+            Self::CoordinatorMissing => RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE,
+            Self::CoordinatorLoading => RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
+            Self::Rebalancing => RDKafkaRespErr::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS,
+            Self::IllegalGeneration => RDKafkaRespErr::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION,
+            Self::GroupFull => RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_MAX_SIZE_REACHED,
+            Self::OtherProtocol => RDKafkaRespErr::RD_KAFKA_RESP_ERR_INCONSISTENT_GROUP_PROTOCOL,
+            Self::FencedInstance => RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID,
+            Self::MetadataTooLarge => RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE,
+            Self::GroupDenied => RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED,
+            Self::Unsupported => RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION,
             Self::Unknown => RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN,
         }
     }
@@ -170,9 +229,13 @@ impl MockBroker {
         &self.bootstrap
     }
 
-    fn call(
+    fn call(&self, call: impl FnOnce(&Cluster<'_>) -> Called + Send + 'static) -> Result<()> {
+        self.call_client(move |cluster, _| call(cluster))
+    }
+
+    fn call_client(
         &self,
-        call: impl FnOnce(&MockCluster<'_, Logs>) -> std::result::Result<(), KafkaError> + Send + 'static,
+        call: impl FnOnce(&Cluster<'_>, &Client<Logs>) -> Called + Send + 'static,
     ) -> Result<()> {
         let (sender, answer) = mpsc::channel();
         let jobs = self.jobs.as_ref().expect("taken only when it is dropped");
@@ -201,6 +264,34 @@ impl MockBroker {
             cluster.clear_request_errors(request.key());
             Ok(())
         })
+    }
+
+    /// Requests for metadata of the topic fail until `None` heals it.
+    pub fn fail_topic(&self, topic: &str, failure: Option<MockFailure>) -> Result<()> {
+        let topic = topic.to_owned();
+        let code = failure.map_or(RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR, MockFailure::code);
+        self.call(move |cluster| cluster.topic_error(&topic, code))
+    }
+
+    /// Counts requests from now on. It keeps each until [`Self::requests`] has counted it.
+    pub fn count_requests(&self) -> Result<()> {
+        self.call_client(|_, client| {
+            ffi::track_requests(client);
+            Ok(())
+        })
+    }
+
+    /// How many requests of each kind came since they were counted last.
+    pub fn requests(&self) -> Result<Vec<(MockRequest, usize)>> {
+        let (sender, counts) = mpsc::channel();
+        self.call_client(move |_, client| {
+            let keys = ffi::take_requests(client);
+            let count = |kind: MockRequest| keys.iter().filter(|key| **key == i16::from(kind.key())).count();
+            // Whoever asked waits for it.
+            let _ = sender.send(MockRequest::ALL.map(|kind| (kind, count(kind))).to_vec());
+            Ok(())
+        })?;
+        counts.recv().map_err(failed)
     }
 
     /// Makes a broker (numbered from 1) the leader of a partition, under a new epoch; none leaves it without.
@@ -260,7 +351,7 @@ fn serve(
         return;
     }
     while let Ok((call, answer)) = jobs.recv() {
-        let _ = answer.send(call(&cluster));
+        let _ = answer.send(call(&cluster, client.client()));
         // Serves the client's log lines.
         client.poll(Duration::ZERO);
     }

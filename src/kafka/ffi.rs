@@ -172,3 +172,35 @@ pub(super) fn set_group_delay<C: ClientContext>(client: &Client<C>, delay: Durat
         }
     }
 }
+
+/// Makes the mock cluster of a client keep what it is asked from now on.
+pub(super) fn track_requests<C: ClientContext>(client: &Client<C>) {
+    // SAFETY: the client owns its mock cluster, and outlives the call.
+    unsafe {
+        let cluster = sys::rd_kafka_handle_mock_cluster(client.native_ptr());
+        if !cluster.is_null() {
+            sys::rd_kafka_mock_start_request_tracking(cluster);
+        }
+    }
+}
+
+/// The kinds of all requests that the mock cluster of a client has kept, which it then forgets.
+pub(super) fn take_requests<C: ClientContext>(client: &Client<C>) -> Vec<i16> {
+    // SAFETY: the client owns its mock cluster, and outlives the call; the list is a copy that has as many
+    // entries as it says, and is freed here with all of them.
+    unsafe {
+        let cluster = sys::rd_kafka_handle_mock_cluster(client.native_ptr());
+        if cluster.is_null() {
+            return Vec::new();
+        }
+        let mut count = 0;
+        let requests = sys::rd_kafka_mock_get_requests(cluster, &raw mut count);
+        sys::rd_kafka_mock_clear_requests(cluster);
+        if requests.is_null() {
+            return Vec::new();
+        }
+        let keys = (0..count).map(|nth| sys::rd_kafka_mock_request_api_key(*requests.add(nth))).collect();
+        sys::rd_kafka_mock_request_destroy_array(requests, count);
+        keys
+    }
+}

@@ -86,6 +86,12 @@ const READING: &[Row] = &[
     ("enable.auto.offset.store", "false", Us, "the same"),
     ("auto.offset.reset", "error", Us, "a position that is not in the log is a finding, never a jump"),
     ("isolation.level", "read_committed", Us, "events of aborted transactions never happened"),
+    (
+        "receive.message.max.bytes",
+        "2147483647",
+        User,
+        "a broker sends one record whatever its size; 100 MB, the default, would stop its partition for good",
+    ),
     ("check.crcs", "true", User, "what is kept for audits is checked; crc32c is cheap"),
     ("statistics.interval.ms", "0", User, "the bounds are asked for anyway, nobody reads the rest"),
 ];

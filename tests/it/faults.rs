@@ -22,7 +22,9 @@ async fn records_keep_coming_in_order_whatever_request_fails() {
             MockRequest::Fetch | MockRequest::Produce | MockRequest::ListOffsets => {
                 [NotLeader, Disconnect, TimedOut]
             }
-            MockRequest::Metadata | MockRequest::OffsetForLeaderEpoch => [Disconnect, TimedOut, Unknown],
+            MockRequest::OffsetForLeaderEpoch | MockRequest::ApiVersions | MockRequest::InitProducerId => {
+                [Disconnect, TimedOut, Unknown]
+            }
             _ => [NotCoordinator, Disconnect, TimedOut],
         };
         broker.fail(request, &failures).unwrap();

@@ -104,12 +104,22 @@ fn judge_meanwhile(ledger: &Ledger, question: &Question, reply: &Reply) -> Resul
     }
 }
 
+/// What was asked while something happened.
 #[derive(Default, Debug)]
-struct Meanwhile {
-    right: u64,
-    refused: u64,
-    unreachable: u64,
-    wrong: Vec<String>,
+pub(crate) struct Meanwhile {
+    pub(crate) right: u64,
+    pub(crate) refused: u64,
+    pub(crate) unreachable: u64,
+    pub(crate) wrong: Vec<String>,
+}
+
+impl Meanwhile {
+    /// No answer was wrong, and hardly nothing was answered.
+    pub(crate) fn must_be_right(&self) {
+        println!("meanwhile: {self:?}");
+        assert!(self.wrong.is_empty(), "{:#?}", &self.wrong[..self.wrong.len().min(10)]);
+        assert!(self.right > 100, "hardly anything was answered: {self:?}");
+    }
 }
 
 /// Ends the asking, also where something panics.
@@ -159,6 +169,18 @@ fn ask_meanwhile(ledger: &Ledger, url: &Mutex<String>, is_over: &AtomicBool) -> 
     seen
 }
 
+/// What `deeds` returns, and what was asked while they lasted, at the address that they write down.
+pub(crate) fn while_asking<T>(ledger: &Ledger, deeds: impl FnOnce(&Mutex<String>) -> T) -> (T, Meanwhile) {
+    let (url, is_over) = (Mutex::new(String::new()), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let ends = Ends(&is_over);
+        let asking = scope.spawn(|| ask_meanwhile(ledger, &url, &is_over));
+        let done = deeds(&url);
+        drop(ends);
+        (done, asking.join().unwrap())
+    })
+}
+
 /// Events that flow while something happens to those who fold them: `chunk` at once, then a pause.
 pub(crate) struct Flow<'a> {
     pub(crate) site: &'a Site,
@@ -176,32 +198,28 @@ impl Flow<'_> {
         &self,
         deeds: impl FnOnce(&Mutex<String>) -> Vec<Program>,
     ) -> (Vec<Program>, Vec<Api>) {
-        let (url, is_over, is_calm) =
-            (Mutex::new(String::new()), AtomicBool::new(false), AtomicBool::new(false));
-        std::thread::scope(|scope| {
-            let ends = Ends(&is_over);
-            let asking = scope.spawn(|| ask_meanwhile(self.ledger, &url, &is_over));
-            let feeding = scope.spawn(|| {
-                for chunk in self.sendings.chunks(self.chunk) {
-                    self.site.send(chunk);
-                    if !is_calm.load(Ordering::Relaxed) {
-                        std::thread::sleep(Duration::from_millis(self.pause_ms));
+        let is_calm = AtomicBool::new(false);
+        let (left, meanwhile) = while_asking(self.ledger, |url| {
+            std::thread::scope(|scope| {
+                let feeding = scope.spawn(|| {
+                    for chunk in self.sendings.chunks(self.chunk) {
+                        self.site.send(chunk);
+                        if !is_calm.load(Ordering::Relaxed) {
+                            std::thread::sleep(Duration::from_millis(self.pause_ms));
+                        }
                     }
-                }
-            });
-            let mut workers = deeds(&url);
-            is_calm.store(true, Ordering::Relaxed);
-            feeding.join().unwrap();
-            workers[0].url().clone_into(&mut url.lock().unwrap());
-            let apis: Vec<Api> = workers.iter_mut().map(Program::ready).collect();
-            all_settled(&apis, self.sendings.len() as u64, true);
-            drop(ends);
-            let meanwhile = asking.join().unwrap();
-            println!("meanwhile: {meanwhile:?}");
-            assert!(meanwhile.wrong.is_empty(), "{:#?}", &meanwhile.wrong[..meanwhile.wrong.len().min(10)]);
-            assert!(meanwhile.right > 100, "hardly anything was answered: {meanwhile:?}");
-            (workers, apis)
-        })
+                });
+                let mut workers = deeds(url);
+                is_calm.store(true, Ordering::Relaxed);
+                feeding.join().unwrap();
+                workers[0].url().clone_into(&mut url.lock().unwrap());
+                let apis: Vec<Api> = workers.iter_mut().map(Program::ready).collect();
+                all_settled(&apis, self.sendings.len() as u64, true);
+                (workers, apis)
+            })
+        });
+        meanwhile.must_be_right();
+        left
     }
 }
 

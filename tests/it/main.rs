@@ -4,6 +4,7 @@
 //! `SNAPFOLD_DATA` names the folder with real data, and `SNAPFOLD_TEST_FULL=1` asks about all of it
 //! (`versions`). `SNAPFOLD_FLIPS` is the number of damages of each field at rest (`flips`): 20 without it,
 //! 100 in closing runs; `SNAPFOLD_KILLS` that of killed workers (`kill`): 12 without it, 200 in closing runs.
+//! `SNAPFOLD_SOAK_MINUTES` is how long everything dies at random (`real::soak`, `make soak`).
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -15,6 +16,11 @@ mod avro;
 mod bad_input;
 mod bench;
 mod creation;
+mod broker_errors;
+mod clock;
+#[path = "../proxy/cql.rs"]
+#[expect(dead_code, reason = "errors of the driver are forged in tests of the library")]
+mod cql_proxy;
 mod dev;
 mod faults;
 mod flips;
@@ -26,6 +32,9 @@ mod kill;
 mod ledger;
 mod log;
 mod process;
+#[path = "../proxy/mod.rs"]
+#[expect(dead_code, reason = "most faults are for the tests of the library")]
+mod proxy;
 mod readme;
 mod real;
 mod servers;

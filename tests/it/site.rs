@@ -1,7 +1,7 @@
 //! A broker that outlives workers: the test holds it, `run` children come and go on one folder.
 
 use crate::ledger::{OnPoison, Spec, Versions};
-use crate::process::{Api, LONG, Program, until};
+use crate::process::{Api, LONG, Program, command, until};
 use crate::truth::{places, reducer};
 use snapfold::domain::ids::{PartitionNo, Timestamp};
 use snapfold::kafka::{MockBroker, Outgoing, Producer, ProducerSettings};
@@ -95,12 +95,22 @@ impl Stores {
 impl Site {
     /// `streams` is the configuration without brokers and stores; `more` is added to it.
     pub(crate) fn new(streams: &str, more: &str, topic: &str, partitions: i32) -> Self {
+        Self::mocked(streams, more, (topic, partitions), &[])
+    }
+
+    /// The same, where workers have these properties of Kafka.
+    pub(crate) fn mocked(
+        streams: &str,
+        more: &str,
+        (topic, partitions): (&str, i32),
+        properties: &[(&str, &str)],
+    ) -> Self {
         let broker = MockBroker::start(&[(topic, partitions)]).unwrap();
         let brokers = broker.bootstrap().to_owned();
         Self::on(
             Some(broker),
             &brokers,
-            (&brokers, &[]),
+            (&brokers, properties),
             &format!("{streams}\n{more}"),
             topic,
             Stores::Embedded,
@@ -189,9 +199,21 @@ impl Site {
         self.worker_with(&[])
     }
 
+    /// A worker that does not hear of Ctrl-C, although this process does.
+    pub(crate) fn worker_apart(&self) -> Program {
+        let mut command = command(&["run", "--config", &self.config().display().to_string()]);
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        Program::spawn(command)
+    }
+
+    /// The configuration of its workers.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.folder.path().join("config.yaml")
+    }
+
     /// The same, with more arguments.
     pub(crate) fn worker_with(&self, more: &[&str]) -> Program {
-        let config = self.folder.path().join("config.yaml").display().to_string();
+        let config = self.config().display().to_string();
         Program::start(&[&["run", "--config", &config], more].concat())
     }
 

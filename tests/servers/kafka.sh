@@ -66,8 +66,9 @@ P
       -c "$dir/server.properties" --add-scram 'SCRAM-SHA-256=[name=snapfold,password=secret]' >"$dir/format.log" 2>&1 || die "format: $(cat "$dir/format.log")"
     echo "127.0.0.1:$plain 127.0.0.1:$secure" >"$dir/address"
   fi
-  launch kafka java -Xmx768m -XX:+UseSerialGC -Dorg.slf4j.simpleLogger.defaultLogLevel=warn \
-    -cp "$installed/kafka/libs/*" kafka.Kafka "$dir/server.properties"
+  # Buffers outside the heap are kept for each thread otherwise: eight records of 100 MB, and the broker stands still.
+  launch kafka java -Xmx768m -XX:+UseSerialGC -Djdk.nio.maxCachedBufferSize=1048576 \
+    -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$installed/kafka/libs/*" kafka.Kafka "$dir/server.properties"
   await kafka 60 kafka_answers
 }
 

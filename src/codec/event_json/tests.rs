@@ -128,3 +128,23 @@ fn keys_may_be_json_and_headers_may_answer() {
     assert_ne!(decoded.digest, plain.digest, "named headers are part of the digest");
     assert_eq!(&*decoded.content.expect("an event").event_type, "New");
 }
+
+/// API.md 4.1: invalid UTF-8 is poison. Another place would fold the event into another aggregate.
+#[test]
+fn bytes_that_are_no_text_are_an_answer_and_no_other_place_is_asked() {
+    let value = r#"{"aggregateId":"other","type":"Placed","version":3,"data":1}"#;
+    let mut bad_key = record(None, Some(value));
+    bad_key.key = Some(b"o-\xff".as_slice().into());
+    assert_eq!(code(decode(mapping(), bad_key)), ("no-aggregate-id", None));
+
+    let by_header = Mapping { event_type: places(&["header:type", "/type"]), ..mapping() };
+    let with = |name: &str, value_of: Option<&[u8]>| {
+        let mut record = record(Some("o-1"), Some(value));
+        record.headers = vec![(name.into(), value_of.map(Into::into))];
+        decode(by_header.clone(), record)
+    };
+    assert_eq!(code(with("type", Some(b"\xed\xa0\x80"))), ("no-event-type", Some("o-1".to_owned())));
+    for (name, value_of) in [("type", None), ("other", Some(b"\xff".as_slice()))] {
+        assert_eq!(&*with(name, value_of).expect("an event").event_type, "Placed", "{name}");
+    }
+}

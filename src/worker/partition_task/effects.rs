@@ -157,7 +157,8 @@ impl Task {
             code: poison.code.into(),
             detail: poison.detail,
             record: decoded.record,
-        };
+        }
+        .bounded();
         let components = self.components.clone();
         self.io.push(Box::pin(async move {
             let offset = letter.offset;

@@ -7,7 +7,7 @@ use super::Topic;
 use crate::kill::{Dice, Flow, story};
 use crate::ledger::Selector;
 use crate::process::{Api, Program, until};
-use crate::site::{ORDERS, Site, all_settled};
+use crate::site::{ORDERS, Site, all_settled, settled};
 use crate::truth::{Question, ask_settled, is_full, questions};
 use std::time::Duration;
 
@@ -102,4 +102,66 @@ fn workers_that_crash_and_freeze_lose_nothing_and_are_never_wrong() {
     workers.into_iter().for_each(|worker| {
         worker.stop();
     });
+}
+
+#[test]
+fn of_two_workers_with_different_reducers_the_second_is_refused() {
+    let topic = Topic::new(2, &[]);
+    let site = Site::cluster(&topic.named(ORDERS), "checkpoint: { interval: 300ms }", &topic.name);
+    let config = std::fs::read_to_string(site.config()).unwrap();
+    let other = site.config().with_file_name("other.yaml");
+    assert!(config.contains(".qty * .price"));
+    std::fs::write(&other, config.replace(".qty * .price", ".qty")).unwrap();
+    let other = || Program::start(&["run", "--config", &other.display().to_string()]);
+    let (sendings, ledger) = story(35, 400, 2, 0);
+    site.send(&sendings[..200]);
+    let mut worker = site.worker();
+    settled(&worker.ready(), 200, true);
+    let refused = || {
+        let ended = other().end();
+        assert_eq!(ended.code, Some(6), "{ended:?}");
+        for told in ["lineage-changed", "reducer", "--new-lineage"] {
+            assert!(ended.err.contains(told), "`{told}` in {ended:?}");
+        }
+    };
+    refused();
+    // The first has not noticed.
+    site.send(&sendings[200..]);
+    let api = worker.ready();
+    settled(&api, 400, true);
+    let ids: Vec<&str> = ledger.aggregates().collect();
+    ask_settled(&api.url, "order", questions(&ledger, &ids, 2)).must_be_right("beside a refused one");
+    worker.stop();
+    // Nor does it matter whether anybody runs.
+    refused();
+}
+
+#[test]
+fn of_two_workers_with_different_reducers_that_start_at_once_one_folds() {
+    let topic = Topic::new(2, &[]);
+    let site = Site::cluster(&topic.named(ORDERS), "checkpoint: { interval: 300ms }", &topic.name);
+    let config = std::fs::read_to_string(site.config()).unwrap();
+    let other = site.config().with_file_name("other.yaml");
+    std::fs::write(&other, config.replace("{ status: new,", "{ status: fresh,")).unwrap();
+    let mut both = [site.worker(), Program::start(&["run", "--config", &other.display().to_string()])];
+    until("one of them to end", || both.iter_mut().any(|one| one.has_ended()));
+    let [first, second] = both;
+    let (mut stays, ended, is_first) = {
+        let mut first = first;
+        if first.has_ended() { (second, first.end(), false) } else { (first, second.end(), true) }
+    };
+    assert_eq!(ended.code, Some(6), "{ended:?}");
+    assert!(ended.err.contains("lineage-changed"), "{ended:?}");
+    let (sendings, ledger) = story(36, 200, 2, 0);
+    site.send(&sendings);
+    let api = stays.ready();
+    settled(&api, 200, true);
+    let ids: Vec<&str> = ledger.aggregates().collect();
+    if is_first {
+        ask_settled(&api.url, "order", questions(&ledger, &ids, 2)).must_be_right("the first stays");
+    } else {
+        let states = ids.iter().map(|id| Question::of(&ledger, id, Selector::Version(1)).path("order"));
+        assert!(states.into_iter().any(|path| api.get(&path).unwrap().body.contains("fresh")));
+    }
+    stays.stop();
 }

@@ -3,18 +3,21 @@
 mod cluster;
 mod dependencies;
 mod log;
+mod odd;
+mod points;
 mod secure;
+mod soak;
 
 use crate::servers::{self, Admin};
 
 /// A topic of its own on the real broker.
-struct Topic {
-    name: String,
+pub(crate) struct Topic {
+    pub(crate) name: String,
     admin: Admin,
 }
 
 impl Topic {
-    fn new(partitions: i32, settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(partitions: i32, settings: &[(&str, &str)]) -> Self {
         Self::on(&servers::kafka().0, partitions, settings)
     }
 
@@ -26,7 +29,7 @@ impl Topic {
     }
 
     /// A configuration that names `orders`, with this topic instead.
-    fn named(&self, streams: &str) -> String {
+    pub(crate) fn named(&self, streams: &str) -> String {
         streams.replace("topic: orders", &format!("topic: {}", self.name))
     }
 }

@@ -3,7 +3,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `cluster` | the server, keyspaces, settings |
-//! | `proxy` | frames of the native protocol between driver and server, and what may happen to them |
+//! | `tests/proxy/cql.rs` | frames between driver and server, and what may happen to them |
 //! | `matrix` | every statement with every error of the protocol |
 //! | `outages` | a server that is killed or stands still |
 //! | `starts` | configurations and schemas that are wrong, migrations |
@@ -12,6 +12,8 @@
 pub(crate) mod cluster;
 mod matrix;
 mod outages;
+#[path = "../../../../../tests/proxy/cql.rs"]
+#[expect(dead_code, reason = "statements are held by `tests/it`")]
 mod proxy;
 mod speed;
 mod starts;
