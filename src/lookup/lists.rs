@@ -75,7 +75,7 @@ impl Lookup {
     /// One page, and the id it ends at if there may be more. It can be short: an aggregate that was
     /// quarantined before its first event has no version to be listed with.
     async fn page(&self, listing: &Listing) -> Asked<(Vec<ListItem>, Option<Arc<str>>)> {
-        let Gathered { ids, last, mut residents, views } = self.gather(listing).await?;
+        let Gathered { ids, last, mut residents, views, .. } = self.gather(listing).await?;
         let items = iter(ids).map(|id| {
             let (resident, views) = (residents.remove(&id), &views);
             async move {
