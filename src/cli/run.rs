@@ -27,7 +27,6 @@ use crate::lookup::{self, Lookup, LookupSettings, Streams};
 use crate::reconstruct::Reconstructor;
 use crate::store::SnapshotStore;
 use crate::store::flush::{FlushLimits, Written};
-use crate::store::ledger::Ledger;
 use crate::store::lineages::{self, Activated};
 use crate::store::packs::Packs;
 use crate::telemetry::logging;
@@ -67,7 +66,6 @@ pub(super) struct Stack {
     pub(super) workers: BTreeMap<Arc<str>, Handle>,
     /// Whom to ask about partitions of others, by aggregate type.
     owners: BTreeMap<Arc<str>, Arc<Owners>>,
-    ledger: Arc<Ledger>,
     /// What was written since the start.
     pub(super) written: Arc<Written>,
     /// Where the API listens.
@@ -190,7 +188,6 @@ impl Stack {
             streams: Arc::default(),
             workers: BTreeMap::new(),
             owners: BTreeMap::new(),
-            ledger: Arc::new(stores.ledger()),
             written,
             address,
             admin: admin.as_ref().map(TcpListener::local_addr).transpose()?,
@@ -391,7 +388,6 @@ impl Stack {
             topics: topics.into_iter().collect(),
             workers: self.workers.clone(),
             owners: self.owners.clone(),
-            ledger: Some(Arc::clone(&self.ledger)),
             metrics,
             readiness: Arc::new(move || health.ready()),
             liveness: Arc::new(move || alive.live()),

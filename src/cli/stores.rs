@@ -11,7 +11,6 @@ use crate::store::blobs::s3::{Bounds, S3Blobs};
 use crate::store::blobs::{Blobs, LocalBlobs};
 use crate::store::flush::{FlushLimits, Written};
 use crate::store::index::{EmbeddedIndex, Index, ScyllaIndex};
-use crate::store::ledger::Ledger;
 use crate::store::metered::{MeteredBlobs, MeteredIndex};
 use crate::store::packs::Packs;
 use std::path::Path;
@@ -70,15 +69,6 @@ impl Stores {
             compute: Arc::new(threads),
             limits,
             written: Arc::clone(written),
-        }
-    }
-
-    /// Where labels and pins are kept.
-    pub(super) fn ledger(&self) -> Ledger {
-        Ledger {
-            index: Arc::clone(&self.index),
-            blobs: Arc::clone(&self.blobs),
-            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
         }
     }
 }

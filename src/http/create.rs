@@ -100,7 +100,7 @@ pub(super) async fn post(
     let maker = Maker::of(&shared, &target.kind, &target.lookup)?;
     let made = maker.one(&target.id, version).await?;
     let (mut meta, found) = target.lookup.snapshot(&target.id, Which::Version(made.version)).await?;
-    request.note.keep(&shared, &mut meta).await?;
+    request.note.keep(&target.lookup, &mut meta).await?;
     let state = encode::shown(&found.aggregate)?;
     let body = json::object(|body| encode::snapshot(body, &meta, Some((&found.aggregate, &state))));
     let status = if made.created { StatusCode::CREATED } else { StatusCode::OK };

@@ -58,7 +58,6 @@ pub use health::Readiness;
 
 use crate::lookup::Streams;
 use crate::lookup::owners::{self, Owners};
-use crate::store::ledger::Ledger;
 use crate::worker::Handle;
 use axum::Router;
 use axum::http::{HeaderValue, Uri, header};
@@ -90,8 +89,6 @@ pub struct App {
     pub workers: BTreeMap<Arc<str>, Handle>,
     /// Who folds the partitions that they do not, by aggregate type.
     pub owners: BTreeMap<Arc<str>, Arc<Owners>>,
-    /// Where labels and pins are kept.
-    pub ledger: Option<Arc<Ledger>>,
     /// The text of the scrape; see [`metrics::source`].
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Whether requests should come here.

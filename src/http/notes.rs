@@ -9,7 +9,7 @@ use super::{Shared, answer, body, encode, json};
 use crate::domain::ids::{LedgerId, Version};
 use crate::domain::row::NoteRow;
 use crate::domain::value::Value;
-use crate::lookup::{SnapshotMeta, Which};
+use crate::lookup::{Lookup, SnapshotMeta, Which};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Uri;
@@ -49,18 +49,14 @@ impl Note {
     }
 
     /// Keeps it on a snapshot that is there.
-    pub(super) async fn keep(self, shared: &Shared, meta: &mut SnapshotMeta) -> Result<(), Problem> {
+    pub(super) async fn keep(self, lookup: &Lookup, meta: &mut SnapshotMeta) -> Result<(), Problem> {
         if self.is_empty() {
             return Ok(());
         }
         let row = &meta.row;
         let (key, lineage, version) = (row.key.clone(), row.lineage, row.version);
-        let Self { label, pinned, reason } = self;
-        let Some(ledger) = &shared.app.ledger else {
-            return Err(Problem::new("internal", "there is no ledger"));
-        };
-        let at = LedgerId::default();
-        let kept = ledger.note(NoteRow { key, lineage, version, at, label, pinned, reason }).await?;
+        let (Self { label, pinned, reason }, at) = (self, LedgerId::default());
+        let kept = lookup.note(NoteRow { key, lineage, version, at, label, pinned, reason }).await?;
         meta.notes.take(&kept);
         Ok(())
     }
@@ -103,7 +99,7 @@ pub(super) async fn patch(
         );
     }
     let mut meta = lookup.snapshot_meta(&id, Which::Version(version)).await?;
-    note.keep(&shared, &mut meta).await?;
+    note.keep(&lookup, &mut meta).await?;
     Ok(answer(json::object(|body| encode::snapshot(body, &meta, None))))
 }
 

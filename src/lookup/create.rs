@@ -12,9 +12,11 @@ use crate::domain::chain::snapshot_id;
 use crate::domain::error::{Error, ErrorKind};
 use crate::domain::ids::{Offset, PartitionNo, Version};
 use crate::domain::partition::{SnapshotItem, Taken};
+use crate::domain::row::NoteRow;
 use crate::reconstruct::LiveSnapshots;
 use crate::store::flush::Flush;
 use crate::store::index::From;
+use crate::store::ledger::Ledger;
 use crate::store::unavailable;
 use std::sync::Arc;
 
@@ -80,6 +82,20 @@ impl Lookup {
             }
             (Ok(Taken::Durable { version, created }), _) => Ok(Some(Made { version, created })),
         }
+    }
+
+    /// Keeps a note on a snapshot that is there; its name is made here.
+    ///
+    /// # Errors
+    /// A fault: whether the note counts is unknown, and to note the same again is harmless.
+    pub async fn note(&self, note: NoteRow) -> Asked<NoteRow> {
+        let reader = self.reader();
+        let ledger = Ledger {
+            index: Arc::clone(&reader.index),
+            blobs: Arc::clone(&reader.packs.blobs),
+            clock: Arc::clone(&self.0.parts.clock),
+        };
+        Ok(ledger.note(note).await?)
     }
 
     /// Writes a version below one that is durable as a snapshot.

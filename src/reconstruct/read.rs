@@ -209,20 +209,23 @@ impl Reconstructor {
         rows: &mut Vec<SnapshotRow>,
     ) -> Result<()> {
         let mut known = rows.iter().map(|row| row.version).max().unwrap_or_default();
-        let mut read = 0;
+        let wanted = if let AsOf::Version(version) = ask.as_of { Some(version) } else { None };
+        let is_beyond = |row: &&SnapshotRow| wanted.is_none_or(|wanted| row.version >= wanted);
+        // Events are wanted up to a version, or all of them.
+        let may_stop = ask.events_from.is_none() || wanted.is_some();
+        let mut beyond = 0;
         loop {
             let above = self.index.snapshots(key, partition.lineage, From::Above(known), ROWS_PAGE).await;
             let above = above.map_err(|error| unavailable("read snapshot rows", &error))?;
-            let leads_up = ask.events_from.is_none() && above.iter().any(leads_up);
-            read += above.len();
-            let is_last =
-                above.len() < ROWS_PAGE || leads_up || (ask.events_from.is_none() && read >= ROWS_UP_MAX);
+            beyond += above.iter().filter(is_beyond).count();
+            let is_led = above.iter().filter(is_beyond).any(leads_up);
+            let is_last = above.len() < ROWS_PAGE || (may_stop && (is_led || beyond >= ROWS_UP_MAX));
             // A page may end inside a version: what is left of it comes with the next page.
             let ends = above.last().map_or(known, |row| row.version);
             let is_split = above.first().is_some_and(|row| row.version < ends);
             known = if is_split { Version(ends.0 - 1) } else { ends };
             rows.extend(above);
-            if is_last || matches!(ask.as_of, AsOf::Version(wanted) if known > wanted) {
+            if is_last {
                 return Ok(());
             }
         }

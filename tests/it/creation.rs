@@ -7,6 +7,11 @@ use std::time::Instant;
 
 const QUICK: &str = "checkpoint: { interval: 300ms }";
 
+/// No snapshot is taken by itself while a test runs.
+fn late() -> String {
+    ORDERS.replace("timeThreshold: 10s", "timeThreshold: 1h")
+}
+
 /// The `n`-th event of an order.
 fn added(id: &str, n: u64) -> Sending {
     let value = format!(
@@ -165,7 +170,7 @@ fn job(api: &Api, reply: &Reply) -> Value {
 
 #[test]
 fn many_are_taken_at_once_or_by_a_job_that_can_be_cancelled() {
-    let site = Site::new(ORDERS, QUICK, "orders", 1);
+    let site = Site::new(&late(), QUICK, "orders", 1);
     let events: Vec<Sending> = (0..1_500).map(|n| added(&format!("o-{n:05}"), 1)).collect();
     site.send(&events);
     site.send(&[added("x", 1), added("x", 2)]);
@@ -263,8 +268,7 @@ fn the_command_line_takes_labels_and_pins_snapshots() {
 #[ignore = "a figure, on a machine that does nothing else: `--ignored --nocapture`"]
 fn a_hundred_thousand_snapshots_in_one_call() {
     const COUNT: usize = 100_000;
-    let late = ORDERS.replace("timeThreshold: 10s", "timeThreshold: 1h");
-    let site = Site::new(&late, QUICK, "orders", 4);
+    let site = Site::new(&late(), QUICK, "orders", 4);
     let mut worker = site.worker();
     let api = worker.ready();
     for from in (0..COUNT).step_by(10_000) {

@@ -70,7 +70,7 @@ fn judged(
 
 /// Asks one worker on a stage for a snapshot of a version of `a`, and gives it time.
 #[cfg(not(feature = "runtime"))]
-pub(crate) fn create(stage: &crate::stage::Stage, worker: ProcessId, version: u64) {
+pub(crate) fn create(stage: &crate::stage::Stage, worker: crate::executor::ProcessId, version: u64) {
     let (handle, lookup) = stage.asked_of(worker);
     stage.world.sim.spawn(worker, async move {
         // Whatever it is told: what it wrote is judged.

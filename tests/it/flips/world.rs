@@ -327,7 +327,6 @@ impl World {
             topics: BTreeMap::from([(kind(), Arc::clone(&self.stream.topic))]),
             workers: BTreeMap::new(),
             owners: BTreeMap::new(),
-            ledger: None,
             metrics: Arc::new(String::new),
             readiness: Arc::new(|| Readiness { ready: true, reasons: Vec::new() }),
             liveness: Arc::new(|| Readiness { ready: true, reasons: Vec::new() }),
