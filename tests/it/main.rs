@@ -15,12 +15,12 @@
 mod avro;
 mod bad_input;
 mod bench;
-mod creation;
 mod broker_errors;
 mod clock;
 #[path = "../proxy/cql.rs"]
 #[expect(dead_code, reason = "errors of the driver are forged in tests of the library")]
 mod cql_proxy;
+mod creation;
 mod dev;
 mod faults;
 mod flips;
