@@ -10,7 +10,7 @@ use super::jobs::{Job, Outcome};
 use super::json::{self, Object};
 use super::path::{self, is_id};
 use super::problem::Problem;
-use super::query::Query;
+use super::query::{self, Query};
 use super::{Shared, answer, body};
 use crate::lookup::owners::Wanted;
 use crate::lookup::{Asked, Lookup, Made};
@@ -28,6 +28,8 @@ use std::sync::Arc;
 pub(super) const ROUTE: &str = "/v1/snapshots:batch";
 /// Bytes of the longest body: a hundred thousand targets with ids of some 200 bytes.
 pub(super) const BODY_BYTES_MAX: usize = 32 << 20;
+/// Targets of the largest job.
+const TARGETS_MAX: usize = 100_000;
 /// Targets that are answered at once; more are a job.
 const AT_ONCE_MAX: usize = 1_000;
 /// Targets of one step of a job.
@@ -84,14 +86,19 @@ pub(super) async fn post(State(shared): State<Shared>, uri: Uri, sent: Body) -> 
 }
 
 fn check(targets: &[Target]) -> Result<(), Problem> {
+    if targets.len() > TARGETS_MAX {
+        let detail = format!("there are {} targets, {TARGETS_MAX} may be named at once", targets.len());
+        return Err(Problem::new("bad-body", detail).hint("name them by a `selector`, or in several calls"));
+    }
     for (at, target) in targets.iter().enumerate() {
         if !is_id(&target.id) {
             let detail =
                 format!("an aggregate id has 1 to 1,024 bytes, that of target {at} has {}", target.id.len());
             return Err(Problem::new("bad-body", detail));
         }
-        if target.version == Some(0) {
-            return Err(Problem::new("bad-body", format!("target {at} has version 0, versions start at 1")));
+        if target.version.is_some_and(|version| query::version(&version.to_string()).is_none()) {
+            let detail = format!("the version of target {at} is no whole number from 1 on");
+            return Err(Problem::new("bad-body", detail));
         }
     }
     Ok(())

@@ -17,7 +17,7 @@ pub(super) async fn blame(State(shared): State<Shared>, path: Path, uri: Uri) ->
     let place = query.pointer()?.unwrap_or_default();
     let target = path.target(&shared)?;
     let blame = target.lookup.blame(&target.id, selector, basis.as_ref(), &place).await?;
-    Ok(answer(encode::blame(&blame)))
+    Ok(answer(encode::blame(&blame, basis.is_some())))
 }
 
 pub(super) async fn history(State(shared): State<Shared>, path: Path, uri: Uri) -> Result<Response, Problem> {

@@ -21,6 +21,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::{StreamExt, iter};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The route, also of the list of snapshots.
 pub(super) const ROUTE: &str = "/v1/aggregates/{type}/{id}/snapshots";
@@ -30,6 +31,8 @@ pub(super) const BODY_BYTES_MAX: usize = 17 << 20;
 const DIFFERENCE_BYTES_MAX: usize = 64 << 10;
 /// Snapshots that one request of the API has in work at the same time.
 pub(super) const AT_ONCE: usize = 512;
+/// How long one snapshot may take, the same as where another worker is asked for it.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Snapshots that are asked of another worker at once.
 const ELSEWHERE_MAX: usize = 256;
 
@@ -218,7 +221,12 @@ impl Maker {
             Err(refusal) => return Step::Done(Err(refusal)),
         };
         let version = wanted.version.map(Version);
-        match self.lookup.create(&self.own, partition, &wanted.id, version).await {
+        let creating = self.lookup.create(&self.own, partition, &wanted.id, version);
+        let created = tokio::time::timeout(TAKE_TIMEOUT, creating).await.unwrap_or_else(|_| {
+            let detail = "the snapshot was not acknowledged in time; it may still be written";
+            Err(Refusal::Failed(Error::new(ErrorKind::Unavailable, "dependency-down", detail)))
+        });
+        match created {
             Ok(Some(made)) => Step::Done(Ok(made)),
             Ok(None) => Step::Elsewhere(partition),
             Err(refusal) => Step::Done(Err(refusal)),

@@ -26,7 +26,7 @@ pub(super) async fn get(State(shared): State<Shared>, path: Path, uri: Uri) -> R
     let (from, to) =
         (moment(&target, from, basis.as_ref()).await?, moment(&target, to, basis.as_ref()).await?);
     let diff = target.lookup.diff(&target.id, from, to, basis.as_ref()).await?;
-    Ok(answer(encode::diff(&diff, format, &patch(&diff, format)?)))
+    Ok(answer(encode::diff(&diff, format, &patch(&diff, format)?, basis.is_some())))
 }
 
 /// The text of the patch.

@@ -13,9 +13,11 @@ use super::{Shared, answer, json};
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
+use futures_util::FutureExt;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -165,7 +167,9 @@ impl Jobs {
             let standing = tokio::select! {
                 _ = cancelled.wait_for(|cancel| *cancel) => Standing::Cancelled,
                 _ = stopping.wait_for(|stop| *stop) => Standing::Cancelled,
-                outcome = work => Standing::Ended(outcome),
+                outcome = AssertUnwindSafe(work).catch_unwind() => {
+                    Standing::Ended(outcome.unwrap_or_else(|_| panicked()))
+                }
             };
             own.end(standing);
             tokio::select! {
@@ -210,6 +214,11 @@ pub(super) async fn delete(State(shared): State<Shared>, path: Path, uri: Uri) -
     // Its task may have ended meanwhile.
     let _ = job.cancel.send(true);
     Ok(answer(job.body()))
+}
+
+/// A job's own mistake ends the job alone.
+fn panicked() -> Outcome {
+    Outcome::Failed(b"{}".to_vec(), Problem::new("internal", "the job panicked"))
 }
 
 #[cfg(test)]

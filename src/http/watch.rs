@@ -32,7 +32,7 @@ const LOOK_MAX: Duration = Duration::from_secs(1);
 /// Between two comments, which tell both sides that the other is there.
 const COMMENT: Duration = Duration::from_secs(15);
 /// Changes that are read at once.
-const CHANGES: u64 = 32;
+const CHANGES: u64 = 16;
 
 struct Watcher {
     shared: Shared,
@@ -40,6 +40,8 @@ struct Watcher {
     /// The last version that was sent.
     seen: Version,
     found: VecDeque<Changed>,
+    /// The last look found all that there was.
+    is_drained: bool,
     /// How long the next look waits.
     wait: Duration,
     is_over: bool,
@@ -64,19 +66,29 @@ pub(super) async fn get(
     let head = target.lookup.state(&target.id, Selector::Head, Freshness::default()).await?;
     let head = head.head_version.unwrap_or(head.aggregate.version);
     // What the client has seen counts more than where it once began.
-    let seen = match (resumed.transpose()?, from) {
+    let resumed = resumed.transpose()?;
+    let seen = match (resumed, from) {
         (Some(seen), _) => seen,
         (None, Some(from)) => Version(from.0 - 1),
         (None, None) => head,
     };
-    if seen > head {
+    // Who goes on has seen it: the owner is a new one, which has not come so far yet.
+    if seen > head && resumed.is_none() {
         return Err(Refusal::VersionBeyondHead { head }.into());
     }
     let Ok(permit) = Arc::clone(&shared.watchers).try_acquire_owned() else {
         return Err(Problem::new("overloaded", format!("{WATCHERS_MAX} streams are open already")));
     };
-    let watcher =
-        Watcher { shared, target, seen, found: VecDeque::new(), wait: LOOK, is_over: false, _permit: permit };
+    let watcher = Watcher {
+        shared,
+        target,
+        seen,
+        found: VecDeque::new(),
+        is_drained: false,
+        wait: LOOK,
+        is_over: false,
+        _permit: permit,
+    };
     Ok(Sse::new(events(watcher)).keep_alive(KeepAlive::new().interval(COMMENT)).into_response())
 }
 
@@ -96,9 +108,18 @@ impl Watcher {
                 let data = String::from_utf8(encode::changed(&change)).expect("JSON is UTF-8");
                 return Some(Event::default().id(self.seen.to_string()).event("change").data(data));
             }
+            // A hot aggregate is not read back to back either.
+            let wait = if std::mem::take(&mut self.is_drained) { self.wait } else { Duration::ZERO };
+            if self.stops_within(wait).await {
+                return None;
+            }
             match self.target.lookup.changes_after(&self.target.id, self.seen, CHANGES).await {
-                Ok(changes) => self.found.extend(changes),
+                Ok(changes) => {
+                    self.is_drained = (changes.len() as u64) < CHANGES;
+                    self.found.extend(changes);
+                }
                 Err(refusal) => {
+                    self.is_drained = true;
                     let problem = Problem::from(refusal);
                     if !problem.is_retryable() {
                         self.is_over = true;
@@ -107,13 +128,7 @@ impl Watcher {
                     }
                 }
             }
-            if !self.found.is_empty() {
-                self.wait = LOOK;
-            } else if self.stops_within(self.wait).await {
-                return None;
-            } else {
-                self.wait = (self.wait * 3 / 2).min(LOOK_MAX);
-            }
+            self.wait = if self.found.is_empty() { (self.wait * 3 / 2).min(LOOK_MAX) } else { LOOK };
         }
         None
     }

@@ -88,9 +88,9 @@ const READING: &[Row] = &[
     ("isolation.level", "read_committed", Us, "events of aborted transactions never happened"),
     (
         "receive.message.max.bytes",
-        "2147483647",
+        "300000000",
         User,
-        "a broker sends one record whatever its size; 100 MB, the default, would stop its partition for good",
+        "a broker sends one record whatever its size: 100 MB, the default, would stop its partition for good",
     ),
     ("check.crcs", "true", User, "what is kept for audits is checked; crc32c is cheap"),
     ("statistics.interval.ms", "0", User, "the bounds are asked for anyway, nobody reads the rest"),

@@ -113,6 +113,7 @@ impl Lookup {
         if before.is_some_and(|row| row.version == version) {
             return Ok(Some(Made { version, created: false }));
         }
+        let _room = self.0.past.turn().await;
         let answer = self.state(id, Selector::Version(version), Freshness::default()).await?;
         let mut aggregate = answer.aggregate;
         // A later version is durable, so no mark can stand at this one.

@@ -1,7 +1,7 @@
 //! How an aggregate came to be: its events, who wrote which field, what changed a field, and the difference
 //! between two moments.
 
-use super::walk::{STRETCH_MAX, tree};
+use super::walk::{STRETCH_MAX, Step, tree};
 use super::{Answer, Asked, Basis, Diff, EventView, Freshness, Lookup, Refusal, Selector};
 use crate::domain::error::{Error, ErrorKind};
 use crate::domain::ids::{PartitionNo, Timestamp, Version};
@@ -13,8 +13,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Versions of the first stretch that blame looks at.
 const STRETCH_FIRST: u64 = 32;
+/// The same for the history of a field, which keeps values.
+const STRETCH_LEAST: u64 = 8;
 /// Versions that one question for the history of a field looks at.
 const LOOKED_AT_MAX: u64 = 8_192;
+/// Bytes of the values of a page after which it ends.
+const PAGE_BYTES: usize = 16 << 20;
 
 /// Which event wrote something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,7 +189,7 @@ impl Lookup {
             self.check_work(at.aggregate.version.0 - last.0)?;
             let stretch = self.stretch(&log, &key, first, last).await?;
             let mut found: BTreeMap<&Pointer, Writer> = BTreeMap::new();
-            stretch.walk(rules, |step| {
+            let see = |step: &Step<'_>| {
                 let Some(after) = step.after.pointer(path) else { return };
                 let before = step.before.pointer(path).filter(|_| step.event.version > Version(1));
                 for (leaf, _) in new_leaves(before, after, path) {
@@ -193,7 +197,8 @@ impl Lookup {
                         found.insert(leaf, step.writer());
                     }
                 }
-            })?;
+            };
+            stretch.walk(rules, see).await?;
             open.retain(|leaf| !found.contains_key(leaf));
             writers.append(&mut found);
             (last, length) = (Version(first.0 - 1), (length * 2).min(STRETCH_MAX));
@@ -213,28 +218,34 @@ impl Lookup {
     /// # Errors
     /// As for `events`.
     pub async fn field_history(&self, id: &str, path: &Pointer, over: Over) -> Asked<FieldHistory> {
-        let mut items = Vec::new();
-        let mut looked_at = 0;
+        let mut items: Vec<FieldChange> = Vec::new();
+        let (mut looked_at, mut bytes, mut length) = (0, 0, STRETCH_LEAST);
         let Some((log, range)) = self.range(id, &over).await? else {
             return Ok(FieldHistory { items, next: None });
         };
         let key = self.key(id);
         let mut rest = Some(range);
         while let Some((first, last)) = rest {
-            if looked_at >= LOOKED_AT_MAX || items.len() >= over.limit {
+            if looked_at >= LOOKED_AT_MAX || items.len() >= over.limit || bytes >= PAGE_BYTES {
                 break;
             }
-            let stretch = (last.0 - first.0 + 1).min(STRETCH_MAX);
+            // Short at first: how large the values are is not known yet.
+            let stretch = (last.0 - first.0 + 1).min(length);
+            length = (length * 2).min(STRETCH_MAX);
             let (from, to) = match over.descending {
                 true => (Version(last.0 + 1 - stretch), last),
                 false => (first, Version(first.0 + stretch - 1)),
             };
             let mut found = Vec::new();
-            self.stretch(&log, &key, from, to).await?.walk(&self.reader().rules, |step| {
+            let stretch_read = self.stretch(&log, &key, from, to).await?;
+            let see = |step: &Step<'_>| {
                 if let Some((before, after)) = step.at(path) {
                     found.push(FieldChange { by: step.writer(), before, after });
                 }
-            })?;
+            };
+            stretch_read.walk(&self.reader().rules, see).await?;
+            let values = found.iter().flat_map(|change| [&change.before, &change.after]).flatten();
+            bytes += values.map(Value::json_len).sum::<usize>();
             if over.descending {
                 found.reverse();
             }
@@ -255,24 +266,22 @@ impl Lookup {
         Ok(FieldHistory { items, next })
     }
 
-    /// What each event after `after` did, at most `limit` of them; none if there is nothing newer.
+    /// What each event after `after` did, at most `limit` of them; none if nothing newer is known. (A new
+    /// owner that still folds what the last one had folded knows less for a while.)
     ///
     /// # Errors
-    /// As for `events`; `VersionBeyondHead` if `after` is.
+    /// As for `events`.
     pub async fn changes_after(&self, id: &str, after: Version, limit: u64) -> Asked<Vec<Changed>> {
         let head = self.state(id, Selector::Head, Freshness::default()).await?;
         let version = head.head_version.unwrap_or(head.aggregate.version);
-        if after > version {
-            return Err(Refusal::VersionBeyondHead { head: version });
-        }
-        if after == version {
+        if after >= version {
             return Ok(Vec::new());
         }
         let last = Version(version.0.min(after.0 + limit.clamp(1, STRETCH_MAX)));
         let log = self.log_of(head.partition);
         let mut changes = Vec::new();
         let stretch = self.stretch(&log, &self.key(id), after.next(), last).await?;
-        stretch.walk(&self.reader().rules, |step| changes.push(step.changed()))?;
+        stretch.walk(&self.reader().rules, |step| changes.push(step.changed())).await?;
         Ok(changes)
     }
 

@@ -65,6 +65,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// Older versions that are written as snapshots at the same time.
+const PAST_MAX: usize = 16;
+
 /// How much questions may cost.
 #[derive(Clone, Copy, Debug)]
 pub struct LookupSettings {
@@ -119,6 +122,8 @@ struct Shared {
     memo: Memo,
     flights: Flights,
     gate: Gate,
+    /// States of older versions that are written as snapshots: each is held whole until it is.
+    past: Gate,
 }
 
 /// Answers questions about aggregates of one stream.
@@ -137,8 +142,9 @@ impl Lookup {
     #[must_use]
     pub fn new(parts: Components) -> Self {
         let gate = Gate::new(parts.settings.reads_max, parts.settings.waiting_max);
+        let past = Gate::new(PAST_MAX, usize::MAX);
         let memo = Memo::new(parts.settings.places_max);
-        Self(Arc::new(Shared { parts, memo, flights: Flights::default(), gate }))
+        Self(Arc::new(Shared { parts, memo, flights: Flights::default(), gate, past }))
     }
 
     /// What the cache has done so far.

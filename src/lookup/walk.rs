@@ -15,9 +15,14 @@ use crate::domain::row::PartitionKey;
 use crate::domain::state::State;
 use crate::domain::value::{Limits, Pointer, Value};
 use crate::reconstruct::{AsOf, Ask, FoldedEvent, Found};
+use std::future::poll_fn;
+use std::task::Poll;
 
 /// Versions of the longest stretch that is held at once.
 pub(super) const STRETCH_MAX: u64 = 256;
+
+/// Events that are folded before others get their turn.
+const EVENTS_A_TURN: usize = 8;
 
 /// A state before some events, and the events.
 pub(super) struct Stretch {
@@ -59,11 +64,15 @@ impl Step<'_> {
 }
 
 impl Stretch {
-    /// Folds the events one after the other and shows each.
-    pub(super) fn walk(self, rules: &Rules, mut see: impl FnMut(&Step<'_>)) -> Asked<()> {
+    /// Folds the events one after the other and shows each. Others get their turn in between: large states
+    /// take milliseconds each.
+    pub(super) async fn walk(self, rules: &Rules, mut see: impl FnMut(&Step<'_>) + Send) -> Asked<()> {
         let Self { before: mut aggregate, events } = self;
         let mut before = tree(&aggregate.state, &rules.limits)?;
-        for event in &events {
+        for (nth, event) in events.iter().enumerate() {
+            if nth % EVENTS_A_TURN == EVENTS_A_TURN - 1 {
+                let_others().await;
+            }
             let refolded = rules.refold(&mut aggregate, event.version, event.skipped, &event.event);
             refolded.map_err(Refusal::Failed)?;
             let after = tree(&aggregate.state, &rules.limits)?;
@@ -72,6 +81,19 @@ impl Stretch {
         }
         Ok(())
     }
+}
+
+/// Comes back when whoever else waits on this thread had a turn.
+async fn let_others() {
+    let mut had_it = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut had_it, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// A state as a tree; null where there is none.

@@ -1,6 +1,6 @@
-//! Time travel through the public surface: who wrote what, differences, histories, streams of changes, answers
-//! by their basis, many at one instant, and history out of git. The truth is an independent walk over states
-//! that were asked for one by one, on values of `serde_json`; of git, what `git show` says.
+//! Time travel through the public surface: who wrote what, differences, histories, streams of changes,
+//! answers by their basis, many at one instant, and history out of git. The truth is an independent walk over
+//! states that were asked for one by one, on values of `serde_json`; of git, what `git show` says.
 
 use crate::process::{Api, Program, command, until};
 use crate::site::{ORDERS, Sending, Site, settled};
@@ -183,8 +183,8 @@ fn order(nth: usize) -> Sending {
     }
 }
 
-/// Goal: what was answered by a basis is answered again, byte for byte, after many more events (late ones among
-/// them: their times go round) and by another process. Method: saved answers of all kinds.
+/// Goal: what was answered by a basis is answered again, byte for byte, after many more events (late ones
+/// among them: their times go round) and by another process. Method: saved answers of all kinds.
 #[test]
 fn an_answer_by_its_basis_is_the_same_for_ever() {
     let site = Site::new(ORDERS, "checkpoint: { interval: 300ms }", "orders", 2);

@@ -1,8 +1,8 @@
-//! `import git`: each JSON document of a repository is an aggregate, each commit that touched it an event. The
-//! state after an event is the document as that commit left it.
+//! `import git`: each JSON document of a repository is an aggregate, each commit that touched it an event.
+//! The state after an event is the document as that commit left it.
 //!
-//! History is followed along first parents, so each document has one line of versions: what a merge brought is
-//! one event. A rename is a deletion and a creation.
+//! History is followed along first parents, so each document has one line of versions: what a merge brought
+//! is one event. A rename is a deletion and a creation.
 
 use super::{Record, Records};
 use crate::cli::args::ImportGitArgs;

@@ -1,4 +1,5 @@
-//! `import`: history that exists elsewhere as records, one a line, for `dev --events - --records` or any producer.
+//! `import`: history that exists elsewhere as records, one a line, for `dev --events - --records` or any
+//! producer.
 //!
 //! | file | owns |
 //! |---|---|
@@ -7,7 +8,8 @@
 //! | `table.rs` | rows of a CSV file, lines of an NDJSON file |
 //!
 //! INVARIANT: documents and rows keep the text of their numbers.
-//! *If it fails*: what cannot be an event is left out, counted, and the first of it named; nothing is guessed.
+//! *If it fails*: what cannot be an event is left out, counted, and the first of it named; nothing is
+//! guessed.
 
 mod git;
 mod table;

@@ -7,12 +7,13 @@ use crate::domain::value::{Pointer, Value};
 use crate::http::json::{self, Object};
 use crate::lookup::{Answer, Blame, Changed, Diff, FieldChange, Writer};
 
-/// A difference; `patch` is its text in the format of that name.
-pub(in crate::http) fn diff(diff: &Diff, format: &str, patch: &[u8]) -> Vec<u8> {
+/// A difference; `patch` is its text in the format of that name. `is_settled`: it was asked for by a basis,
+/// and leaves out what may change.
+pub(in crate::http) fn diff(diff: &Diff, format: &str, patch: &[u8], is_settled: bool) -> Vec<u8> {
     let side = |body: &mut Object<'_>, answer: &Answer| {
         body.number("version", answer.aggregate.version).time("timestamp", answer.aggregate.effective_time);
         basis(body, answer);
-        quarantined(body, answer.aggregate.quarantine.as_deref());
+        quarantined(body, answer.aggregate.quarantine.as_deref().filter(|_| !is_settled));
     };
     json::object(|body| {
         body.object("from", |body| side(body, &diff.from)).object("to", |body| side(body, &diff.to));
@@ -48,13 +49,13 @@ fn writer(body: &mut Object<'_>, by: &Writer) {
     body.text_or_null("eventId", by.event_id.as_deref()).time("timestamp", by.timestamp);
 }
 
-/// Who wrote each leaf last.
-pub(in crate::http) fn blame(blame: &Blame) -> Vec<u8> {
+/// Who wrote each leaf last; `is_settled` as for a difference.
+pub(in crate::http) fn blame(blame: &Blame, is_settled: bool) -> Vec<u8> {
     json::object(|body| {
         body.number("version", blame.at.aggregate.version);
         body.time("timestamp", blame.at.aggregate.effective_time);
         basis(body, &blame.at);
-        quarantined(body, blame.at.aggregate.quarantine.as_deref());
+        quarantined(body, blame.at.aggregate.quarantine.as_deref().filter(|_| !is_settled));
         body.objects("fields", &blame.fields, |body, (path, by)| {
             body.text("path", &path.to_string());
             writer(body, by);

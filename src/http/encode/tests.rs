@@ -244,7 +244,7 @@ fn differences_findings_and_dead_letters_have_their_shapes() {
     let (before, after) = (json(r#"{"n":0,"gone":[1],"list":[1]}"#), json(r#"{"n":1.0,"list":[1,{}]}"#));
     let between = Diff { from: an_answer(), to: an_answer(), before, after };
     let patch = br#"[{"op":"add","path":"/n","value":1.0}]"#;
-    let body = text(diff(&between, "json-patch", patch));
+    let body = text(diff(&between, "json-patch", patch, false));
     assert!(
         body.contains(r#""format":"json-patch","patch":[{"op":"add","path":"/n","value":1.0}]}"#),
         "{body}"

@@ -1,8 +1,9 @@
-//! The OpenAPI document: made from the same table that the routes are made of, with the shapes of `shapes.json`.
+//! The OpenAPI document: made from the same table that the routes are made of, with the shapes of
+//! `shapes.json`.
 //!
-//! INVARIANT: what has no entry in the table is no route (but for what workers ask each other); `schemas/` keeps
-//! the document, and a test compares. Another asks each route for a parameter that cannot be, and compares what
-//! the handler says it takes.
+//! INVARIANT: what has no entry in the table is no route (but for what workers ask each other); `schemas/`
+//! keeps the document, and a test compares. Another asks each route for a parameter that cannot be, and
+//! compares what the handler says it takes.
 
 use super::Shared;
 use axum::Router;

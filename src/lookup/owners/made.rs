@@ -116,7 +116,8 @@ pub async fn tell_made(
         return None;
     }
     let make = |wanted: Wanted| async move {
-        let made = lookup.create(own, partition, &wanted.id, wanted.version.map(Version)).await;
+        let version = wanted.version.map(|version| Version(version.min(i64::MAX as u64)));
+        let made = lookup.create(own, partition, &wanted.id, version).await;
         made.transpose().unwrap_or_else(|| {
             let detail = "the partition has got another owner meanwhile";
             Err(Refusal::Failed(Error::new(ErrorKind::Unavailable, "dependency-down", detail)))

@@ -220,7 +220,7 @@ impl<'a> Assembly<'a> {
             let step = piece.step(at);
             self.steps.push(Step {
                 upto: self.aggregate.version,
-                failed: self.aggregate.version == at,
+                failed: self.aggregate.version == at && piece.upto > at,
                 ..step
             });
         }
@@ -440,7 +440,7 @@ impl<'a> Assembly<'a> {
                 AsOf::Version(version) => version.0.saturating_sub(self.aggregate.version.0),
                 AsOf::Head | AsOf::Time(_) | AsOf::Offset(_) => 0,
             };
-            self.too_much = Some(self.work + wanted.max(ahead));
+            self.too_much = Some(self.work.saturating_add(wanted.max(ahead)));
         }
         self.too_much.is_some()
     }

@@ -26,16 +26,17 @@ impl Assembly<'_> {
             |row: &&SnapshotRow| row.kind == RecordKind::Full && row.version > self.aggregate.version;
         let mut ahead: Vec<&SnapshotRow> = rows.iter().filter(is_ahead).collect();
         ahead.sort_by_key(|row| row.version);
+        let before = self.aggregate.version;
         for row in ahead {
             if self.is_done() || self.aggregate.quarantine.is_some() {
-                return Ok(());
+                break;
             }
             let Some(trail) = self.trail_to(row) else { continue };
             let (saved, at) = (self.save(), self.aggregate.version);
             let records = self.provenance.log_events;
             let fits = self.follow(&trail, row).await?;
             let step = Step {
-                upto: self.aggregate.version,
+                upto: if fits { self.aggregate.version } else { at },
                 offsets: trail.first().zip(trail.last()).map(|(first, last)| (*first, last.next())),
                 records: self.provenance.log_events - records,
                 failed: !fits,
@@ -44,8 +45,15 @@ impl Assembly<'_> {
             self.steps.push(step);
             if !fits {
                 self.undo(saved);
-                return Ok(());
+                break;
             }
+        }
+        if self.aggregate.version > before {
+            // Rule 12: what was read is of the topic that the rows are about, also where the moment lies
+            // within a trail, whose end would prove it.
+            let bounds = self.reader.log.bounds(self.partition.partition).await;
+            let bounds = bounds.map_err(|error| unavailable("read the log's bounds", &error))?;
+            self.reader.check_topic(bounds.topic_id)?;
         }
         Ok(())
     }
