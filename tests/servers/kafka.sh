@@ -25,7 +25,7 @@ kafka_tls() { # a key store for the broker, signed by an authority of its own
 
 kafka_start() {
   local dir=$servers/kafka
-  if [[ ! -e $dir/server.properties ]]; then
+  if [[ ! -e $dir/address ]]; then
     mkdir -p "$dir"
     kafka_tls "$dir/tls" 2>"$dir/tls.log" || die "openssl: $(cat "$dir/tls.log")"
     local plain secure controller
@@ -61,7 +61,7 @@ auto.create.topics.enable=false
 log.retention.ms=-1
 message.max.bytes=10485760
 P
-    java -Xmx256m -cp "$installed/kafka/libs/*" kafka.tools.StorageTool format -t "$(python3 -c \
+    java -Xmx256m -cp "$installed/kafka/libs/*" kafka.tools.StorageTool format --cluster-id="$(python3 -c \
       'import base64, os; print(base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("="))')" \
       -c "$dir/server.properties" --add-scram 'SCRAM-SHA-256=[name=snapfold,password=secret]' >"$dir/format.log" 2>&1 || die "format: $(cat "$dir/format.log")"
     echo "127.0.0.1:$plain 127.0.0.1:$secure" >"$dir/address"
