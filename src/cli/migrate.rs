@@ -126,7 +126,8 @@ mod tests {
                 if keyspace == "there already" { "" } else { " (1 replicas in data centre `datacenter1`)" };
             format!(
                 "index: keyspace `snapfold_test_cli`: {keyspace}{note}\n\
-                 index: tables of `0001-index.cql`: {tables}\n{blobs}"
+                 index: tables of `0001-index.cql`: {tables}\n\
+                 index: tables of `0002-notes.cql`: {tables}\n{blobs}"
             )
         };
         let refusal = open().expect_err("there is no keyspace");

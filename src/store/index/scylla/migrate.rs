@@ -14,6 +14,7 @@ use scylla::client::session::Session;
 use scylla::errors::ExecutionError;
 use scylla::statement::unprepared::Statement;
 use scylla::value::CqlTimestamp;
+use std::time::Duration;
 
 /// One file of `schemas/`.
 struct Schema {
@@ -30,6 +31,10 @@ const SCHEMAS: &[Schema] = &[
         text: include_str!("../../../../schemas/0002-notes.cql"),
     },
 ];
+
+/// How often a keyspace is tried again, and after how long.
+const USE_TRIES: u32 = 20;
+const USE_AGAIN: Duration = Duration::from_millis(100);
 
 /// The version that this program needs.
 pub(super) const LATEST: i32 = 2;
@@ -82,8 +87,7 @@ pub async fn migrate(settings: &config::Scylla, mode: Mode) -> Result<Vec<Change
         false => Vec::new(),
     };
     if mode == Mode::Apply {
-        let used = session.use_keyspace(keyspace.clone(), true).await;
-        used.map_err(|error| failed(PortError::NotDone(format!("the index: {error}")), "use it"))?;
+        use_keyspace(&session, keyspace).await.map_err(|error| failed(error, "use it"))?;
     }
     for schema in SCHEMAS {
         let was_there = versions.contains(&schema.version);
@@ -93,6 +97,20 @@ pub async fn migrate(settings: &config::Scylla, mode: Mode) -> Result<Vec<Change
         changes.push(Change { what: format!("tables of `{}`", schema.file), was_there, note: None });
     }
     Ok(changes)
+}
+
+/// Goes into the keyspace. One that another migration creates at this moment is listed before a server lets
+/// anyone in.
+async fn use_keyspace(session: &Session, keyspace: &str) -> PortResult<()> {
+    let mut tries = 0;
+    loop {
+        match session.use_keyspace(keyspace.to_owned(), true).await {
+            Ok(()) => return Ok(()),
+            Err(_) if tries < USE_TRIES => tries += 1,
+            Err(error) => return Err(PortError::NotDone(format!("the index: {error}"))),
+        }
+        tokio::time::sleep(USE_AGAIN).await;
+    }
 }
 
 /// What to know about a keyspace that is created.
