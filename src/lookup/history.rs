@@ -262,7 +262,7 @@ impl Lookup {
             true => last.next(),
             false => Version(first.0 - 1),
         });
-        let next = if is_cut { items.last().map(|item: &FieldChange| item.by.version) } else { reached };
+        let next = if is_cut { items.last().map(|item| item.by.version) } else { reached };
         Ok(FieldHistory { items, next })
     }
 

@@ -4,19 +4,17 @@
 //! History is followed along first parents, so each document has one line of versions: what a merge brought
 //! is one event. A rename is a deletion and a creation.
 
-use super::{Record, Records};
+use super::{LIMITS, Record, Records};
 use crate::cli::args::ImportGitArgs;
 use crate::cli::failure::{Done, Exit, Failure};
 use crate::domain::ids::Timestamp;
-use crate::domain::value::{Limits, Value};
+use crate::domain::value::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 /// A configuration that folds what this imports.
 pub(super) const CONFIG: &str = include_str!("../../../config/git.yaml");
 
-/// Bytes of the largest document.
-const LIMITS: Limits = Limits { max_bytes: 64 << 20, max_depth: Limits::DEPTH_MAX, max_members: 5_000_000 };
 /// Before a commit, between its parts: neither is in any name, and git takes both out of subjects.
 const COMMIT: char = '\u{1e}';
 const PART: char = '\u{1f}';

@@ -18,8 +18,10 @@ use super::args::{ImportCommand, ImportSource};
 use super::failure::{Done, Exit, Failure};
 use super::screen::{Screen, printable};
 use crate::domain::ids::Timestamp;
-use crate::domain::value::{Object, Value};
+use crate::domain::value::{Limits, Object, Value};
 
+/// Bounds of one document or line.
+const LIMITS: Limits = Limits { max_bytes: 64 << 20, max_depth: Limits::DEPTH_MAX, max_members: 5_000_000 };
 /// What was left out and is named.
 const NAMED_MAX: u64 = 5;
 

@@ -1,21 +1,19 @@
 //! `import csv` and `import ndjson`: each row or line an event, its columns or members the data.
 
-use super::{Record, Records};
+use super::{LIMITS, Record, Records};
 use crate::cli::address::place;
 use crate::cli::args::{ImportCsvArgs, ImportNdjsonArgs, ImportRows};
 use crate::cli::failure::{Done, Exit, Failure};
 use crate::domain::ids::Timestamp;
 use crate::domain::moment;
 use crate::domain::number::Number;
-use crate::domain::value::{Limits, Object, Pointer, Value};
+use crate::domain::value::{Object, Pointer, Value};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 /// A configuration that folds what this imports.
 pub(super) const CONFIG: &str = include_str!("../../../config/rows.yaml");
-
-const LIMITS: Limits = Limits { max_bytes: 64 << 20, max_depth: Limits::DEPTH_MAX, max_members: 5_000_000 };
 
 fn open(path: &Path) -> Done<Box<dyn Read>> {
     if path == Path::new("-") {
