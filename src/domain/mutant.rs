@@ -143,6 +143,8 @@ mutants! {
     TrailUnproved,
     /// A snapshot of an older version is written though no acknowledged row holds its events.
     PastRowUncovered,
+    /// After an election only the position is looked for in the log, not what was loaded from beyond it.
+    StatesAheadUnchecked,
 }
 
 #[cfg(not(feature = "runtime"))]

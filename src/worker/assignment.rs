@@ -8,7 +8,7 @@ use super::Components;
 use crate::domain::error::{ErrorKind, Result};
 use crate::domain::ids::{Offset, PackId, PartitionNo};
 use crate::domain::mutant::{Mutant, mutant};
-use crate::domain::partition::Partition;
+use crate::domain::partition::{Epochs, Partition};
 use crate::domain::poison::Poison;
 use crate::domain::row::PartitionKey;
 use crate::kafka::LogBounds;
@@ -140,14 +140,16 @@ pub(super) async fn start(components: &Components, partition: PartitionNo) -> Re
     Ok(Start::Fold(Box::new(partition), bounds))
 }
 
-/// Whether the log is still the one that was folded up to `position`, last seen under `epoch`: if not, why
-/// not, else the epoch it is under now. Asked after records were read and before they are folded, so that a
-/// log that was cut or created again in between is never taken for the old one.
+/// Whether the log is still the one that was folded up to `position`, last seen under `epoch`, and that
+/// states in memory beyond it come from (`ahead`): if not, why not, else the epoch it is under now. Asked
+/// after records were read and before they are folded, so that a log that was cut or created again in between
+/// is never taken for the old one.
 pub(super) async fn verify(
     components: &Components,
     partition: PartitionNo,
     position: Offset,
     epoch: i32,
+    ahead: &Epochs,
 ) -> Result<std::result::Result<i32, Refusal>> {
     let bounds = components.log.bounds(partition).await;
     let bounds = bounds.map_err(|error| unavailable("read the log's bounds", &error))?;
@@ -165,6 +167,14 @@ pub(super) async fn verify(
         let end = end.map_err(|error| unavailable("read the end of a leader epoch", &error))?;
         if end < position {
             return Ok(Err(Refusal::Truncated { position, end }));
+        }
+        let ended = ahead.iter().filter(|(epoch, _)| **epoch < bounds.leader_epoch);
+        for (epoch, last) in ended.filter(|_| !mutant(Mutant::StatesAheadUnchecked)) {
+            let end = components.log.epoch_end(partition, *epoch).await;
+            let end = end.map_err(|error| unavailable("read the end of a leader epoch", &error))?;
+            if end <= *last {
+                return Ok(Err(Refusal::Truncated { position: last.next(), end }));
+            }
         }
     }
     Ok(Ok(bounds.leader_epoch))

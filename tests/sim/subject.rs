@@ -289,6 +289,12 @@ impl Subject {
         }
     }
 
+    /// The same, and records come one by one.
+    pub(crate) fn reading_one_by_one(mut self) -> Self {
+        self.settings.records_max = 1;
+        self
+    }
+
     /// The same with an `eventThreshold` and a strategy, and flushes that are given up after so long.
     pub(crate) fn spaced(events_max: u64, strategy: Strategy, deadline_ms: u64) -> Self {
         let mut subject = Self::staged(VersionMode::Given);

@@ -6,16 +6,18 @@
 //! *If cancelled*: everything in memory is gone; the next owner folds it again from the low watermark.
 
 mod ages;
+mod ahead;
 mod effects;
 
 use self::ages::Ages;
+use self::ahead::Ahead;
 use super::assignment::{Refusal, Start, start_when_possible, verify};
 use super::flusher::{CheckpointOffer, Request};
 use super::{Components, Handle};
 use crate::domain::event::Decoded;
 use crate::domain::ids::{Offset, PartitionNo, Version};
 use crate::domain::mutant::{Mutant, mutant};
-use crate::domain::partition::{Counts, Input, Listing, Now, Partition, Reply, Taken};
+use crate::domain::partition::{Counts, Epochs, Input, Listing, Now, Partition, Reply, Taken};
 use crate::domain::poison::Poison;
 use crate::domain::record::RawRecord;
 use crate::kafka::{LogBounds, Records};
@@ -97,6 +99,7 @@ struct Task {
     drained: Vec<oneshot::Sender<()>>,
     next_reply: u64,
     leader_epoch: i32,
+    ahead: Ahead,
     replay_until: Offset,
     /// Milliseconds of ticks since a record came.
     idle_ms: u64,
@@ -189,6 +192,7 @@ impl Task {
             drained: Vec::new(),
             next_reply: 0,
             leader_epoch: bounds.leader_epoch,
+            ahead: Ahead::default(),
             replay_until: bounds.end,
             idle_ms: 0,
             is_looking: false,
@@ -281,7 +285,7 @@ impl Task {
                     drop(next);
                     if let Some(input) = input {
                         self.is_looking &= !matches!(input, Input::Empty { .. });
-                        self.step(input);
+                        self.complete(input).await;
                     }
                 }
                 command = commands.next() => {
@@ -310,6 +314,32 @@ impl Task {
                 }
             }
         }
+    }
+
+    /// Takes a completion in. An election may have come since a load looked whether the log still has what it
+    /// found, and records of the new epoch may wait for it.
+    async fn complete(&mut self, input: Input) {
+        let number = self.partition.key().partition;
+        let reached = Ahead::of(&input, self.partition.low_watermark());
+        for (epoch, last) in reached.range(..self.leader_epoch) {
+            if mutant(Mutant::StatesAheadUnchecked) {
+                break;
+            }
+            match self.components.log.epoch_end(number, *epoch).await {
+                Ok(end) if end > *last => {}
+                Ok(end) => {
+                    let refusal = Refusal::Truncated { position: last.next(), end };
+                    return self.step(Input::Halt(refusal.poison()));
+                }
+                Err(_) => {
+                    let pause = self.components.clock.sleep(self.components.settings.retry_ms);
+                    self.io.push(Box::pin(pause.map(|()| Some(input))));
+                    return;
+                }
+            }
+        }
+        self.ahead.note(&reached);
+        self.step(input);
     }
 
     /// What is to be done while no records come; false if they have to be read from the position again.
@@ -356,7 +386,7 @@ impl Task {
         // yet: then it is read again, and nothing was folded of it.
         let number = self.partition.key().partition;
         let still_there = mutant(Mutant::BatchNotVerified)
-            || matches!(verify(&self.components, number, end, epoch).await, Ok(Ok(_)));
+            || matches!(verify(&self.components, number, end, epoch, &Epochs::new()).await, Ok(Ok(_)));
         if !still_there {
             return false;
         }
@@ -374,7 +404,8 @@ impl Task {
     /// an election records are read from the position again.
     async fn verify(&mut self) -> bool {
         let (number, position) = (self.partition.key().partition, self.partition.position());
-        match verify(&self.components, number, position, self.leader_epoch).await {
+        let ahead = self.ahead.beyond(position);
+        match verify(&self.components, number, position, self.leader_epoch, ahead).await {
             Ok(Ok(epoch)) => {
                 let before = std::mem::replace(&mut self.leader_epoch, epoch);
                 epoch <= before || mutant(Mutant::ReadOnAfterElection)
