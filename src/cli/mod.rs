@@ -17,7 +17,8 @@
 //! | `config.rs` | `config check`, `show` and `schema` |
 //! | `reducer.rs` | `reducer test` |
 //! | `explain.rs` | `explain` |
-//! | `run.rs` | `run`, and the composition root of every worker process |
+//! | `run.rs` | `run`, and what every process shares: its runtime, its signals, first answers of its servers |
+//! | `stack.rs` | the composition root of every worker process |
 //! | `settings.rs` | what a configuration means for the parts of a process |
 //! | `compaction.rs` | whether a topic is compacted |
 //! | `health.rs` | what the process knows of its own health: readiness, liveness |
@@ -58,6 +59,7 @@ mod serve;
 mod settings;
 mod snapshot;
 pub mod source;
+mod stack;
 mod stores;
 mod watch;
 mod yaml;

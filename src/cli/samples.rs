@@ -3,7 +3,7 @@
 
 use super::schemas::SchemaSource;
 use crate::config::Stream;
-use crate::kafka::Consumer;
+use crate::kafka::{Consumer, DeadLetterTopic};
 use crate::lookup::{Cache, Streams};
 use crate::store::flush::Written;
 use crate::telemetry::metrics::{self as table, Sample};
@@ -28,6 +28,15 @@ pub(super) fn of_written(written: &Written) -> Vec<Sample> {
         samples.push(Sample::total(&table::SNAPSHOT_STORED_BYTES, &[kind], 0, count(&sizes.stored_bytes)));
     }
     samples
+}
+
+/// What became of dead letters that go to a topic as well.
+pub(super) fn of_dead_letters(topic: &DeadLetterTopic) -> Vec<Sample> {
+    let outcomes = [("written", &topic.written), ("refused", &topic.refused)];
+    let sample = |(outcome, count): (&str, &AtomicU64)| {
+        Sample::total(&table::DEAD_LETTER_TOPIC, &[outcome], 0, count.load(Ordering::Relaxed))
+    };
+    outcomes.map(sample).into()
 }
 
 /// What questions met at rest, and what the cache of all streams has done.

@@ -1,28 +1,38 @@
 //! A topic of dead letters: records that could not be folded, as they came, with headers that say why.
 //!
-//! *Order*: per source partition, if the topic has as many partitions; else by key.
-//! *If it fails*: the caller repeats; a letter may then be there twice, with the same source offset.
+//! *Order*: letters with the same key keep theirs.
+//! *If it fails*: the caller repeats; a letter may then be there twice, with the same source offset. One that
+//!   the brokers refuse for good (too large for the topic, no right to write) is counted and told: the index
+//!   has it in any case, and a partition must not stop for a copy.
 
+use super::DeadLetters;
 use super::producer::{Outgoing, Producer, headers};
-use crate::domain::outcome::PortResult;
+use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::row::DeadLetter;
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Writes dead letters to a topic.
 pub struct DeadLetterTopic {
     producer: Producer,
     topic: Arc<str>,
+    /// Letters that are in the topic.
+    pub written: AtomicU64,
+    /// Letters that the brokers do not take.
+    pub refused: AtomicU64,
 }
 
 impl DeadLetterTopic {
     /// Dead letters go to `topic`, which must exist.
     #[must_use]
     pub fn new(producer: Producer, topic: &str) -> Self {
-        Self { producer, topic: topic.into() }
+        let (written, refused) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { producer, topic: topic.into(), written, refused }
     }
 
-    /// Writes one, and waits until it is written. Key, value, headers and timestamp are those of the record.
-    pub async fn put(&self, letter: &DeadLetter) -> PortResult<()> {
+    /// Key, value, headers and timestamp are those of the record.
+    async fn write(&self, letter: &DeadLetter) -> PortResult<()> {
         let (source, record) = (&letter.key, &letter.record);
         let mut all = record.headers.clone();
         all.extend(headers([
@@ -42,5 +52,22 @@ impl DeadLetterTopic {
             timestamp: Some(record.record_time),
         };
         self.producer.send(out).await?.await.map(drop)
+    }
+}
+
+impl DeadLetters for DeadLetterTopic {
+    fn put<'a>(&'a self, letter: &'a DeadLetter) -> BoxFuture<'a, PortResult<()>> {
+        Box::pin(async move {
+            match self.write(letter).await {
+                Ok(()) => self.written.fetch_add(1, Ordering::Relaxed),
+                Err(PortError::Permanent(why)) => {
+                    let (topic, offset) = (&*self.topic, letter.offset.0);
+                    tracing::warn!(topic, offset, why, "a dead letter is in the index alone");
+                    self.refused.fetch_add(1, Ordering::Relaxed)
+                }
+                Err(error) => return Err(error),
+            };
+            Ok(())
+        })
     }
 }

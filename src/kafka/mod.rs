@@ -75,6 +75,7 @@ pub use topics::Topics;
 use crate::domain::ids::{Offset, PartitionNo};
 use crate::domain::outcome::PortResult;
 use crate::domain::record::RawRecord;
+use crate::domain::row::DeadLetter;
 use futures_util::future::BoxFuture;
 
 /// Where a partition begins and ends.
@@ -111,6 +112,12 @@ pub trait Log: Send + Sync {
     fn committed(&self, partition: PartitionNo) -> BoxFuture<'_, PortResult<Option<Offset>>>;
     /// Commits the low watermark for the group.
     fn commit(&self, partition: PartitionNo, low_watermark: Offset) -> BoxFuture<'_, PortResult<()>>;
+}
+
+/// Where dead letters go beside the index.
+pub trait DeadLetters: Send + Sync {
+    /// Writes one, and waits until it is durable, or refused for good.
+    fn put<'a>(&'a self, letter: &'a DeadLetter) -> BoxFuture<'a, PortResult<()>>;
 }
 
 /// What the consumer group tells a worker.

@@ -75,6 +75,7 @@ metrics! {
     EVENTS_DUPLICATE Total "snapfold_duplicate_events_total" ["stream"] "Events whose version or id was folded before"
     EVENTS_CONFLICTING Total "snapfold_conflicting_events_total" ["stream"] "Duplicates with other bytes than the event that was folded"
     DEAD_LETTERS Total "snapfold_dead_letters_total" ["stream"] "Events recorded as dead letters"
+    DEAD_LETTER_TOPIC Total "snapfold_dead_letter_topic_total" ["outcome"] "Dead letters that `deadLetters.topic` got as well (`written`), or that the brokers do not take (`refused`): those are in the index alone"
     AGGREGATES_QUARANTINED Total "snapfold_quarantined_aggregates_total" ["stream"] "Aggregates that were quarantined"
     AGGREGATE_LOADS Total "snapfold_aggregate_loads_total" ["stream"] "Aggregates loaded from rest before their next event"
     AGGREGATE_EVICTIONS Total "snapfold_aggregate_evictions_total" ["stream"] "Aggregates removed from memory to keep within the limit"

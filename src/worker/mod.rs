@@ -32,7 +32,7 @@ use crate::domain::ids::{Lineage, PartitionNo, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::{Listing, Partition, Settings, Taken};
 use crate::domain::poison::Poison;
-use crate::kafka::{Group, GroupEvent, Log};
+use crate::kafka::{DeadLetters, Group, GroupEvent, Log};
 use crate::reconstruct::{HeadAnswer, ListAnswer, LiveHeads, LiveSnapshots, Reconstructor};
 use crate::store::SnapshotStore;
 use crate::store::flush::{Flush, Stored};
@@ -84,6 +84,8 @@ pub struct Components {
     pub group: Arc<dyn Group>,
     /// The log.
     pub log: Arc<dyn Log>,
+    /// Where dead letters go beside the index, if anywhere.
+    pub dead_letters: Option<Arc<dyn DeadLetters>>,
     /// Writes.
     pub store: Arc<SnapshotStore>,
     /// Reads.

@@ -6,7 +6,8 @@ use snapfold::domain::outcome::PortError;
 use snapfold::domain::record::RawRecord;
 use snapfold::domain::row::{DeadLetter, PartitionKey};
 use snapfold::kafka::{
-    Consumer, ConsumerSettings, DeadLetterTopic, Log, MockBroker, Outgoing, Producer, ProducerSettings,
+    Consumer, ConsumerSettings, DeadLetterTopic, DeadLetters, Log, MockBroker, Outgoing, Producer,
+    ProducerSettings,
 };
 use std::sync::Arc;
 use std::time::Duration;

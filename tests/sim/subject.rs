@@ -407,6 +407,7 @@ impl Subject {
             written: Arc::default(),
         };
         Components {
+            dead_letters: None,
             group: Arc::clone(&stream.group),
             log: Arc::clone(&stream.log),
             store: Arc::new(store),

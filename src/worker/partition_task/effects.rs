@@ -162,6 +162,11 @@ impl Task {
         let components = self.components.clone();
         self.io.push(Box::pin(async move {
             let offset = letter.offset;
+            if let Some(topic) = &components.dead_letters {
+                while topic.put(&letter).await.is_err() {
+                    components.clock.sleep(components.settings.retry_ms).await;
+                }
+            }
             while components.store.index.put_dead_letter(letter.clone()).await.is_err() {
                 components.clock.sleep(components.settings.retry_ms).await;
             }

@@ -226,6 +226,7 @@ impl World {
             written: Arc::clone(&written),
         };
         let (worker, handle) = Worker::new(Components {
+            dead_letters: None,
             group: Arc::new(log.clone()) as Arc<dyn Group>,
             log: Arc::new(log) as Arc<dyn Log>,
             store: Arc::new(store),

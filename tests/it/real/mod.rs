@@ -2,6 +2,7 @@
 
 mod cluster;
 mod dependencies;
+mod letters;
 mod log;
 mod odd;
 mod points;

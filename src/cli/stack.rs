@@ -1,0 +1,445 @@
+//! The composition root of every worker process: configuration in, a running stack out. No decisions about
+//! events are made here; this file only knows who needs whom.
+//!
+//! *Order*: stores, then Kafka, then the lineage of each stream, then workers, then the API. Stopping goes
+//!   backwards: readiness off, workers cover what is dirty, the group is left, the API ends last.
+
+use super::compaction;
+use super::failure::{Done, Exit, Failure};
+use super::health::{Health, Watchdog};
+use super::run::{RETRY_MS, fault, first_answer};
+use super::samples;
+use super::schemas::SchemaSource;
+use super::settings::{compression, consumer_settings, partitioner, session, worker_settings};
+use super::stores::{Meters, Stores};
+use crate::clock::Clock;
+use crate::compute::Threads;
+use crate::config::{Config, Stream};
+use crate::domain::ids::Lineage;
+use crate::http::{self, App, Readiness};
+use crate::kafka::{Consumer, DeadLetterTopic, DeadLetters, Producer, ProducerSettings, Topics};
+use crate::lookup::owners::{self, Owners};
+use crate::lookup::{self, Lookup, LookupSettings, Streams};
+use crate::reconstruct::Reconstructor;
+use crate::store::SnapshotStore;
+use crate::store::flush::{FlushLimits, Written};
+use crate::store::lineages::{self, Activated};
+use crate::store::packs::Packs;
+use crate::telemetry::metrics::Metrics;
+use crate::worker::{Components, Handle, TokioSpawn, Worker, announce};
+use futures_util::FutureExt;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// From minting a pack id to the last acknowledgement (rule 1).
+const FLUSH_DEADLINE_MS: u64 = 600_000;
+/// Dead letters that are on their way to their topic.
+const DEAD_LETTERS_MAX: u32 = 1_000;
+/// Their bytes; one alone may be larger.
+const DEAD_LETTER_BYTES_MAX: u32 = 4 << 20;
+/// Between two times at which histograms are folded into their buckets.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+/// What to do where brokers do not.
+const BROKERS: &str = "check `kafka.brokers` and that the brokers are up; a topic that is missing is made by \
+                       `kafka-topics.sh --create --topic NAME`";
+
+/// The text of the scrape.
+type Scrape = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// A running worker process.
+pub(super) struct Stack {
+    /// Who answers, by aggregate type.
+    pub(super) streams: Arc<Streams>,
+    /// Who folds, by aggregate type.
+    pub(super) workers: BTreeMap<Arc<str>, Handle>,
+    /// Whom to ask about partitions of others, by aggregate type.
+    owners: BTreeMap<Arc<str>, Arc<Owners>>,
+    /// What was written since the start.
+    pub(super) written: Arc<Written>,
+    /// Where the API listens.
+    pub(super) address: SocketAddr,
+    /// Where health and metrics are served beside the API, if that is another port.
+    pub(super) admin: Option<SocketAddr>,
+    /// May readiness say yes? `dev` says so once everything is fed.
+    pub(super) open: Arc<AtomicBool>,
+    consumer: Arc<Consumer>,
+    meters: Meters,
+    watchdog: Arc<Mutex<Watchdog>>,
+    /// URL under which other workers reach this one.
+    advertised: Option<Arc<str>>,
+    /// How other workers are asked.
+    peers: reqwest::Client,
+    schemas: SchemaSource,
+    /// Where dead letters go beside the index.
+    dead_letters: Option<Arc<DeadLetterTopic>>,
+    stop: watch::Sender<bool>,
+    folding: JoinSet<()>,
+    serving: JoinSet<()>,
+}
+
+/// How many partitions there are.
+#[derive(Clone, Copy, Debug)]
+struct Partitions {
+    /// Of the stream's topic.
+    own: u32,
+    /// Of all topics, at least one.
+    all: u32,
+}
+
+/// What may differ from the configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Options {
+    /// Starts a new lineage where the fold has changed.
+    pub(super) new_lineage: bool,
+    /// Folds partitions that were added.
+    pub(super) more_partitions: bool,
+    /// The broker is this process's own, which compacts nothing and does not know the question.
+    pub(super) own_broker: bool,
+}
+
+impl Stack {
+    /// Starts everything and returns once the API listens; workers join their group meanwhile.
+    pub(super) async fn start(config: &Config, options: Options) -> Done<Self> {
+        let metrics = Metrics::install().map_err(|why| Failure::new(Exit::Failure, why))?;
+        let listener = listen(&config.http.listen, "http.listen").await?;
+        let address = listener.local_addr()?;
+        // One address, one port for both; but port 0 is another one each time.
+        let is_one = config.http.admin == config.http.listen && !config.http.listen.ends_with(":0");
+        let admin = match is_one {
+            true => None,
+            false => Some(listen(&config.http.admin, "http.admin").await?),
+        };
+        let stores = Stores::open(config).await?;
+        let topics = Topics::new(&consumer_settings(config, address)).map_err(fault)?;
+        let consumer = Arc::new(Consumer::start(consumer_settings(config, address)).map_err(fault)?);
+        let schemas = SchemaSource::open(config, &stores)?;
+        let (metrics, (stop, _)) = (Arc::new(metrics), watch::channel(false));
+        let written = Arc::new(Written::default());
+        let mut stack = Self {
+            streams: Arc::default(),
+            workers: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            written,
+            address,
+            admin: admin.as_ref().map(TcpListener::local_addr).transpose()?,
+            open: Arc::new(AtomicBool::new(true)),
+            meters: stores.meters.clone(),
+            watchdog: Arc::default(),
+            consumer,
+            advertised: advertised(config, address),
+            peers: owners::client().map_err(|why| Failure::new(Exit::Failure, why))?,
+            schemas,
+            dead_letters: dead_letter_topic(config, address)?,
+            stop,
+            folding: JoinSet::new(),
+            serving: JoinSet::new(),
+        };
+        stack.start_streams(config, &stores, topics, options).await?;
+        let health = Arc::new(stack.health());
+        if let Some(first) = config.streams.first() {
+            let (health, topic) = (Arc::clone(&health), Arc::clone(&first.topic));
+            stack.serving.spawn(async move { health.watch(topic).await });
+        }
+        let upkeep = Arc::clone(&metrics);
+        stack.serving.spawn(async move {
+            loop {
+                tokio::time::sleep(METRICS_UPKEEP).await;
+                upkeep.upkeep();
+            }
+        });
+        let source = {
+            let (streams, cache, names) =
+                (Arc::clone(&stack.streams), stores.cache, samples::names(&config.streams));
+            let (written, health) = (Arc::clone(&stack.written), Arc::clone(&health));
+            let dead_letters = stack.dead_letters.clone();
+            http::metrics::source(metrics, stack.workers.clone(), move || {
+                let mut all = health.samples();
+                all.extend(samples::of_log(&names, &health.workers, &health.consumer));
+                all.extend(samples::of_written(&written));
+                all.extend(samples::of_questions(&streams, &*cache, &health.schemas));
+                all.extend(dead_letters.as_deref().map(samples::of_dead_letters).unwrap_or_default());
+                all.extend(samples::of_process());
+                all
+            })
+        };
+        stack.serve(listener, admin, samples::names(&config.streams), health, source);
+        Ok(stack)
+    }
+
+    /// All streams, and who looks after their topics.
+    async fn start_streams(
+        &mut self,
+        config: &Config,
+        stores: &Stores,
+        topics: Topics,
+        options: Options,
+    ) -> Done {
+        let mut counts = Vec::with_capacity(config.streams.len());
+        for stream in &config.streams {
+            let (_, log) = self.consumer.stream(&stream.topic);
+            let doing = format!("ask for the partitions of topic `{}`", stream.topic);
+            counts.push(first_answer(&doing, BROKERS, || log.partition_count()).await?);
+            if !options.own_broker {
+                compaction::refuse(&topics, &stream.topic).await?;
+            }
+        }
+        if let Some(topic) = &config.dead_letter_topic {
+            let (_, log) = self.consumer.stream(topic);
+            let doing = format!("ask for the partitions of topic `{topic}` (`deadLetters.topic`)");
+            first_answer(&doing, BROKERS, || log.partition_count()).await?;
+        }
+        let all = counts.iter().sum::<u32>().max(1);
+        let mut by_type = BTreeMap::new();
+        for (stream, own) in config.streams.iter().zip(counts) {
+            let lookup = self.start_stream(config, stream, stores, Partitions { own, all }, options).await?;
+            by_type.insert(Arc::clone(&stream.kind), Arc::new(lookup));
+        }
+        self.streams = Arc::new(Streams { by_type });
+        let watched = config.streams.iter().map(|stream| Arc::clone(&stream.topic));
+        let watched = watched.zip(config.streams.iter().map(|stream| self.workers[&stream.kind].clone()));
+        if !options.own_broker {
+            self.serving.spawn(compaction::watch(topics, watched.collect()));
+        }
+        Ok(())
+    }
+
+    /// One stream: its lineage, its worker, and who answers for it.
+    async fn start_stream(
+        &mut self,
+        config: &Config,
+        stream: &Stream,
+        stores: &Stores,
+        partitions: Partitions,
+        options: Options,
+    ) -> Done<Lookup> {
+        let decoder = self.schemas.decoder(stream);
+        let clock = Arc::clone(&stores.clock) as Arc<dyn Clock>;
+        let ports = self.consumer.stream(&stream.topic);
+        let (group, log) = self.schemas.prepared(stream, &decoder, clock, ports);
+        let doing = format!("ask for the id of topic `{}`", stream.topic);
+        let topic_id =
+            first_answer(&doing, BROKERS, || self.consumer.topic_id(&stream.topic).boxed()).await?;
+        let lineage = active_lineage(stream, stores, topic_id, partitions.own, options).await?;
+        let packs = Packs::new(
+            Arc::clone(&stores.index),
+            Arc::clone(&stores.blobs),
+            compression(stream),
+            session(&stores.clock),
+        );
+        let reader = Reconstructor {
+            index: Arc::clone(&stores.index),
+            packs: Arc::new(packs),
+            log: Arc::clone(&log),
+            decoder: Arc::clone(&decoder),
+            rules: stream.rules(),
+            topic_id,
+            health: Arc::default(),
+        };
+        let (store, folding) = self.store(stores, &reader)?;
+        let (worker, handle) = Worker::new(Components {
+            group,
+            log,
+            dead_letters: self.dead_letters.clone().map(|topic| topic as Arc<dyn DeadLetters>),
+            store: Arc::new(store),
+            reader: reader.clone(),
+            clock: Arc::clone(&stores.clock) as Arc<dyn Clock>,
+            folding: Arc::new(folding),
+            spawn: Arc::new(TokioSpawn::new(tokio::runtime::Handle::current())),
+            decoder,
+            rules: stream.rules(),
+            topic: Arc::clone(&stream.topic),
+            topic_id,
+            lineage,
+            partitions: partitions.own,
+            settings: worker_settings(config, stream, partitions.all),
+        });
+        let mut stop = self.stop.subscribe();
+        self.folding.spawn(async move {
+            let stopped = async move {
+                // An error means that the stack is gone: the same.
+                let _ = stop.wait_for(|stop| *stop).await;
+            };
+            worker.run(Box::pin(stopped)).await;
+        });
+        self.workers.insert(Arc::clone(&stream.kind), handle.clone());
+        let owners = self.owners(stream, stores, lineage, handle);
+        Ok(Lookup::new(lookup::Components {
+            reader,
+            owners,
+            clock: Arc::clone(&stores.clock) as Arc<dyn Clock>,
+            cache: Arc::clone(&stores.cache),
+            topic: Arc::clone(&stream.topic),
+            lineage,
+            settings: LookupSettings { partitioner: partitioner(stream), ..LookupSettings::default() },
+        }))
+    }
+
+    /// What a worker writes with, and where it folds.
+    fn store(&self, stores: &Stores, reader: &Reconstructor) -> Done<(SnapshotStore, TokioSpawn)> {
+        let no_threads = |error| {
+            Failure::new(Exit::Failure, format!("start threads: {error}")).hint("check the limits of threads")
+        };
+        let threads = Threads::start().map_err(no_threads)?;
+        let folding = TokioSpawn::apart("fold").map_err(no_threads)?;
+        let limits = FlushLimits { deadline_ms: FLUSH_DEADLINE_MS, retry_ms: RETRY_MS };
+        Ok((stores.snapshots(&reader.packs, threads, limits, &self.written), folding))
+    }
+
+    /// Who answers for the newest states of a stream: this process, and whoever says so in the index. Others
+    /// hear of this one where it has an address.
+    fn owners(&mut self, stream: &Stream, stores: &Stores, lineage: Lineage, handle: Handle) -> Arc<Owners> {
+        let (topic, index) = (Arc::clone(&stream.topic), Arc::clone(&stores.index));
+        let clock = Arc::clone(&stores.clock) as Arc<dyn Clock>;
+        if let Some(address) = self.advertised.clone() {
+            let told = (Arc::clone(&topic), lineage);
+            self.serving.spawn(announce(
+                handle.clone(),
+                Arc::clone(&index),
+                Arc::clone(&clock),
+                told,
+                address,
+            ));
+        }
+        let parts = owners::Parts {
+            own: Arc::new(handle),
+            index,
+            clock,
+            kind: Arc::clone(&stream.kind),
+            topic,
+            lineage,
+            address: self.advertised.clone(),
+        };
+        let owners = Arc::new(Owners::new(parts, self.peers.clone()));
+        self.owners.insert(Arc::clone(&stream.kind), Arc::clone(&owners));
+        owners
+    }
+
+    fn serve(
+        &mut self,
+        listener: TcpListener,
+        admin: Option<TcpListener>,
+        topics: Vec<(Arc<str>, Arc<str>)>,
+        health: Arc<Health>,
+        metrics: Scrape,
+    ) {
+        let alive = Arc::clone(&health);
+        let app = App {
+            streams: Arc::clone(&self.streams),
+            topics: topics.into_iter().collect(),
+            workers: self.workers.clone(),
+            owners: self.owners.clone(),
+            metrics,
+            readiness: Arc::new(move || health.ready()),
+            liveness: Arc::new(move || alive.live()),
+            stopping: self.stop.subscribe(),
+        };
+        let (all, health_only) = http::routers(app);
+        let served = [Some((listener, all)), admin.map(|admin| (admin, health_only))];
+        for (listener, router) in served.into_iter().flatten() {
+            let mut stop = self.stop.subscribe();
+            self.serving.spawn(async move {
+                let stopped = async move {
+                    let _ = stop.wait_for(|stop| *stop).await;
+                };
+                if let Err(error) = http::serve(listener, router, stopped).await {
+                    tracing::error!(%error, "the API ended");
+                }
+            });
+        }
+    }
+
+    /// What is known of the health of all that runs by now.
+    fn health(&self) -> Health {
+        Health {
+            workers: self.workers.clone(),
+            consumer: Arc::clone(&self.consumer),
+            meters: self.meters.clone(),
+            schemas: self.schemas.clone(),
+            open: Arc::clone(&self.open),
+            watchdog: Arc::clone(&self.watchdog),
+        }
+    }
+
+    /// True once every partition has folded what the log held when it was assigned, and more came since.
+    pub(super) fn readiness(&self) -> Readiness {
+        self.health().ready()
+    }
+
+    /// Covers what is dirty, leaves the group, ends the API.
+    pub(super) async fn stop(mut self) {
+        self.open.store(false, Ordering::Relaxed);
+        // Nobody listening means that all have ended by themselves.
+        let _ = self.stop.send(true);
+        while self.folding.join_next().await.is_some() {}
+        self.consumer.close().await;
+        self.serving.shutdown().await;
+    }
+}
+
+/// Where other workers ask this one: as configured, else where it listens, unless that is every address of
+/// the machine, which is none that others could use.
+fn advertised(config: &Config, address: SocketAddr) -> Option<Arc<str>> {
+    match &config.http.advertise {
+        Some(url) => Some(url.as_str().into()),
+        None if address.ip().is_unspecified() => {
+            let hint = "set `http.advertise` to the URL of this worker";
+            tracing::warn!(%address, hint, "other workers cannot ask this one for the newest states");
+            None
+        }
+        None => Some(format!("http://{address}").into()),
+    }
+}
+
+/// The topic that gets dead letters as well, if one is configured.
+fn dead_letter_topic(config: &Config, address: SocketAddr) -> Done<Option<Arc<DeadLetterTopic>>> {
+    let Some(topic) = &config.dead_letter_topic else { return Ok(None) };
+    let properties = consumer_settings(config, address).properties;
+    let settings = ProducerSettings {
+        client_id: format!("snapfold-dead-letters@{address}"),
+        properties,
+        records_max: DEAD_LETTERS_MAX,
+        bytes_max: DEAD_LETTER_BYTES_MAX,
+        ..ProducerSettings::new(&config.kafka.brokers)
+    };
+    let producer = Producer::start(&settings).map_err(fault)?;
+    Ok(Some(Arc::new(DeadLetterTopic::new(producer, topic))))
+}
+
+async fn listen(address: &str, key: &str) -> Done<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = match key {
+            "http.admin" => {
+                "set `http.admin` to another port, or to the address of `http.listen` to have one port for both"
+            }
+            _ => "choose another port with --port or `http.listen`, or stop what uses this one",
+        };
+        Failure::new(Exit::Failure, format!("listen on {address} (`{key}`): {error}")).hint(hint)
+    })
+}
+
+/// The lineage of this topic and this fold; a changed fold is refused (rule 2).
+async fn active_lineage(
+    stream: &Stream,
+    stores: &Stores,
+    topic_id: u128,
+    partitions: u32,
+    options: Options,
+) -> Done<Lineage> {
+    let wish = lineages::Wish { topic_id, fingerprint: stream.fingerprint(), partitions };
+    let permission =
+        lineages::Permission { new_lineage: options.new_lineage, more_partitions: options.more_partitions };
+    let activated = lineages::activate(&*stores.blobs, &stream.topic, wish, permission).await;
+    match activated.map_err(fault)? {
+        Activated::Ready(lineage) => Ok(lineage),
+        Activated::Changed { what } => {
+            let hint = "see `lineage-changed` and `partitions-changed` in docs/ERRORS.md";
+            Err(Failure::new(Exit::Config, what).hint(hint))
+        }
+    }
+}
