@@ -1,5 +1,6 @@
 //! The command line as clap reads it. What is said here is the help text, so it is written for users.
 
+use super::audit_args::{ProofArgs, VerifyArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -34,6 +35,10 @@ pub enum Command {
     Blame(BlameArgs),
     /// Follow the changes of an aggregate as they happen
     Watch(WatchArgs),
+    /// Print what proves a version to somebody who does not trust the server, or check such a proof
+    Proof(ProofArgs),
+    /// Check all that is stored, in tiers; exit 4 if anything is wrong
+    Verify(VerifyArgs),
     /// Take, list, show, label and verify stored snapshots
     #[command(subcommand)]
     Snapshot(SnapshotCommand),

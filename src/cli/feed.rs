@@ -259,7 +259,8 @@ struct RecordLine<'a> {
     timestamp: Option<i64>,
 }
 
-fn record_of_line(text: &[u8]) -> Result<RawRecord, String> {
+/// The record that a line writes.
+pub(super) fn record_of_line(text: &[u8]) -> Result<RawRecord, String> {
     let line: RecordLine<'_> = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     let bytes = |raw: Option<&RawValue>| -> Result<Option<Arc<[u8]>>, String> {
         let Some(raw) = raw.filter(|raw| raw.get() != "null") else { return Ok(None) };

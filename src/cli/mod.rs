@@ -4,6 +4,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `args.rs` | what can be typed, and the help |
+//! | `audit_args.rs` | the same for `proof`, `verify` and `doctor` |
 //! | `address.rs` | `TYPE/ID@MOMENT` and `A..B` |
 //! | `failure.rs` | failures and exit codes |
 //! | `screen.rs` | stdout, stderr, colours, columns |
@@ -12,6 +13,9 @@
 //! | `print.rs` | answers of the API in the format asked for |
 //! | `changes.rs` | a JSON patch as lines for people |
 //! | `get.rs`, `log.rs`, `diff.rs`, `blame.rs`, `watch.rs`, `snapshot.rs` | the commands that ask a server |
+//! | `verify.rs` | all that is stored, by a job |
+//! | `proof/` | what proves a version, and checking it offline |
+//! | `checks.rs` | checks as lines: `ok`, `warn`, `fail` |
 //! | `create.rs` | `snapshot create`, `pin`, `unpin`, `label` |
 //! | `source.rs` | reading the configuration: file, environment, arguments, secrets |
 //! | `config.rs` | `config check`, `show` and `schema` |
@@ -32,8 +36,10 @@
 
 mod address;
 pub mod args;
+pub mod audit_args;
 mod blame;
 mod changes;
+mod checks;
 mod client;
 mod compaction;
 mod config;
@@ -49,6 +55,7 @@ mod import;
 mod log;
 mod migrate;
 mod print;
+mod proof;
 mod reducer;
 mod run;
 mod samples;
@@ -61,6 +68,7 @@ mod snapshot;
 pub mod source;
 mod stack;
 mod stores;
+mod verify;
 mod watch;
 mod yaml;
 
@@ -106,6 +114,8 @@ fn run(command: Command, screen: &mut Screen<'_>) -> Done {
         Command::Diff(args) => diff::run(&args, screen),
         Command::Blame(args) => blame::run(&args, screen),
         Command::Watch(args) => watch::run(&args, screen),
+        Command::Verify(args) => verify::run(&args, screen),
+        Command::Proof(args) => proof::run(&args, screen),
         Command::Snapshot(command) => snapshot::run(&command, screen),
         Command::Import(command) => import::run(&command, screen),
         Command::Config(command) => config::run(&command, screen),

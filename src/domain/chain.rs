@@ -62,6 +62,27 @@ pub fn snapshot_id(key: &AggregateKey, lineage: Lineage, version: Version) -> [u
     id
 }
 
+/// What an auditor signs or compares: that an aggregate had this chain and this state at a version, folded
+/// with the reducer of this fingerprint.
+#[must_use]
+pub fn statement(
+    genesis: Digest,
+    version: Version,
+    chain: Digest,
+    state: Option<Digest>,
+    fingerprint: Option<Digest>,
+) -> Digest {
+    let mut hash = Sha256::new();
+    hash.update(b"snapfold.statement.v1");
+    hash.update(genesis.0);
+    hash.update(version.0.to_be_bytes());
+    hash.update(chain.0);
+    for digest in [state, fingerprint] {
+        lp(&mut hash, digest.as_ref().map(|digest| &digest.0[..]));
+    }
+    done(hash)
+}
+
 /// The link at `version`, from the link before it and the event's digest.
 #[must_use]
 pub fn link(previous: Digest, version: Version, event: Digest) -> Digest {

@@ -75,6 +75,11 @@ pub trait Decode: Send + Sync + fmt::Debug {
     /// Decodes one record; whatever is wrong with it is in the answer.
     fn decode(&self, record: RawRecord) -> Decoded;
 
+    /// The headers whose values are part of every event's digest, sorted.
+    fn digest_headers(&self) -> &[Box<str>] {
+        &[]
+    }
+
     /// Whose it is and when it happened, as `decode` says: for those who only pass it on.
     fn route(&self, record: &RawRecord) -> (Option<Arc<str>>, Timestamp) {
         let decoded = self.decode(record.clone());

@@ -30,6 +30,7 @@
 
 pub mod aggregate;
 pub mod chain;
+pub mod coverage;
 pub mod decimal;
 pub mod error;
 pub mod event;

@@ -6,7 +6,7 @@
 //! COST: a job holds the targets it was given, or one page of ids at a time.
 
 use super::create::Maker;
-use super::jobs::{Job, Outcome};
+use super::jobs::{self, Job, Outcome};
 use super::json::{self, Object};
 use super::path::{self, is_id};
 use super::problem::Problem;
@@ -16,8 +16,8 @@ use crate::lookup::owners::Wanted;
 use crate::lookup::{Asked, Lookup, Made};
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::Uri;
+use axum::response::Response;
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use serde::Deserialize;
@@ -165,17 +165,6 @@ fn refused(kind: &str, wanted: Vec<Wanted>, problem: &Problem) -> Vec<Item> {
     wanted.into_iter().map(item).collect()
 }
 
-fn started(job: &Job) -> Response {
-    let body = json::object(|body| {
-        body.text("jobId", job.id());
-    });
-    let mut response = (StatusCode::ACCEPTED, answer(body)).into_response();
-    if let Ok(place) = HeaderValue::from_str(&format!("/v1/jobs/{}", job.id())) {
-        response.headers_mut().insert(header::LOCATION, place);
-    }
-    response
-}
-
 fn start_targets(shared: &Shared, targets: Vec<Target>) -> Result<Response, Problem> {
     let total = targets.len() as u64;
     let of = Arc::clone(shared);
@@ -192,7 +181,7 @@ fn start_targets(shared: &Shared, targets: Vec<Target>) -> Result<Response, Prob
         }
         Outcome::Done(tally.result())
     })?;
-    Ok(started(&job))
+    Ok(jobs::started(&job))
 }
 
 fn start_selector(shared: &Shared, selector: Selector) -> Result<Response, Problem> {
@@ -229,7 +218,7 @@ fn start_selector(shared: &Shared, selector: Selector) -> Result<Response, Probl
             Some(problem) => Outcome::Failed(tally.result(), problem),
         }
     })?;
-    Ok(started(&job))
+    Ok(jobs::started(&job))
 }
 
 /// The aggregates of a selector, page by page.

@@ -11,8 +11,8 @@ use super::problem::Problem;
 use super::query::Query;
 use super::{Shared, answer, json};
 use axum::extract::State;
-use axum::http::Uri;
-use axum::response::Response;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -199,6 +199,18 @@ impl Jobs {
         let known = self.known().get(id).cloned();
         known.ok_or_else(|| Problem::new("unknown-job", "no job of this process has the id"))
     }
+}
+
+/// The answer to whoever started a job.
+pub(super) fn started(job: &Job) -> Response {
+    let body = json::object(|body| {
+        body.text("jobId", job.id());
+    });
+    let mut response = (StatusCode::ACCEPTED, answer(body)).into_response();
+    if let Ok(place) = HeaderValue::from_str(&format!("/v1/jobs/{}", job.id())) {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    response
 }
 
 pub(super) async fn get(State(shared): State<Shared>, path: Path, uri: Uri) -> Result<Response, Problem> {

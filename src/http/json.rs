@@ -32,6 +32,13 @@ pub(super) fn list<T>(
     })
 }
 
+/// A text as JSON.
+pub(super) fn string(value: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(value.len() + 2);
+    write_string(value, &mut out);
+    out
+}
+
 /// The text of an array of objects.
 pub(super) fn array<T>(items: impl IntoIterator<Item = T>, write: impl FnMut(&mut Object<'_>, T)) -> Vec<u8> {
     let mut out = Vec::new();

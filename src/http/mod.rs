@@ -14,9 +14,10 @@
 //! | `body.rs` | the bodies of requests |
 //! | `aggregates.rs` `state.rs` `batch_get.rs` | aggregates and their states |
 //! | `events.rs` `diff.rs` `blame.rs` `watch.rs` | how they came to be |
-//! | `snapshots.rs` `verify.rs` `dead_letters.rs` | what is stored |
+//! | `snapshots.rs` `verify.rs` `proof.rs` `dead_letters.rs` | what is stored |
 //! | `create.rs` `batch.rs` | snapshots on demand, one and many |
 //! | `notes.rs` | labels and pins |
+//! | `survey.rs` | many aggregates verified in tiers |
 //! | `jobs.rs` | work that outlives its request |
 //! | `owned.rs` | what other workers ask about this one's partitions |
 //! | `spec/` | the OpenAPI document, out of the table of routes |
@@ -47,10 +48,12 @@ mod notes;
 mod owned;
 mod path;
 mod problem;
+mod proof;
 mod query;
 mod snapshots;
 mod spec;
 mod state;
+mod survey;
 mod verify;
 mod watch;
 
@@ -214,6 +217,12 @@ fn snapshot_routes() -> Vec<Route> {
         Route::post(of_aggregate!("/verify"), "Check what is stored", post(verify::post))
             .takes(&["upToVersion", "mode"])
             .gives(Gives::Json("Verified")),
+        Route::post(survey::ROUTE, "Check many aggregates, as a job", post(survey::post))
+            .body("VerifyRequest")
+            .gives(Gives::Job),
+        Route::get(of_aggregate!("/proof"), "What proves a version, for an auditor", get(proof::get))
+            .takes(&["provenVersion", "linksAfter"])
+            .gives(Gives::Json("Proof")),
     ]
 }
 

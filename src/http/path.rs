@@ -97,7 +97,7 @@ pub(super) async fn unknown(uri: Uri) -> Problem {
     match inside.split('/').count() {
         ..=2 => problem.hint("an aggregate is at `/v1/aggregates/TYPE/ID`, a list at `/v1/aggregates?type=TYPE`"),
         _ => problem.hint(
-            "an aggregate has `state`, `events`, `snapshots`, `diff`, `blame`, `history`, `watch` and `verify`; if its id holds `/`, write that `%2F`",
+            "an aggregate has `state`, `events`, `snapshots`, `diff`, `blame`, `history`, `watch`, `verify` and `proof`; if its id holds `/`, write that `%2F`",
         ),
     }
 }

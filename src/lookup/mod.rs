@@ -13,6 +13,8 @@
 //! | `snapshots.rs` | stored snapshots: metadata, states, raw blobs, public ids |
 //! | `lists.rs` | aggregates of a type, dead letters |
 //! | `verify.rs` | stored records against checksums, chain, fold and topic |
+//! | `proof.rs` | what an auditor needs to check one version |
+//! | `survey/` | the same for all aggregates of the stream, in tiers |
 //! | `owners/` | the owners of partitions, in this process and in others |
 //! | `cache.rs` | the port behind which settled states are kept, and what a flight is |
 //! | `kept.rs` | the cache of the full build |
@@ -34,8 +36,10 @@ mod lists;
 mod locate;
 #[cfg(feature = "runtime")]
 pub mod owners;
+mod proof;
 mod snapshots;
 mod state;
+mod survey;
 mod verify;
 mod walk;
 
@@ -51,7 +55,9 @@ pub use history::{Blame, Changed, FieldChange, FieldHistory, Over, Writer};
 #[cfg(feature = "runtime")]
 pub use kept::KeptStates;
 pub use locate::Partitioner;
+pub use proof::{Link, Proof, ProvenRecord};
 pub use snapshots::{snapshot_id_bytes, snapshot_id_text};
+pub use survey::{Progress, SurveyAsk, SurveyFinding, Surveyed, Tier, is_pack};
 
 use crate::clock::Clock;
 use crate::domain::error::{Error, ErrorKind};

@@ -413,7 +413,8 @@ impl Check<'_> {
     }
 }
 
-fn state_digest(state: &State) -> Result<Option<Digest>> {
+/// Digest of a state; none where there is none.
+pub(super) fn state_digest(state: &State) -> Result<Option<Digest>> {
     let Some(text) = state.to_json() else { return Ok(None) };
     let limits = crate::domain::value::Limits {
         max_bytes: usize::MAX,

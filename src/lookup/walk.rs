@@ -9,7 +9,7 @@ use super::history::{Changed, Writer};
 use super::{Asked, Lookup, Refusal};
 use crate::domain::aggregate::{Aggregate, Rules};
 use crate::domain::error::{Error, ErrorKind};
-use crate::domain::ids::{AggregateKey, Version};
+use crate::domain::ids::{AggregateKey, Digest, Version};
 use crate::domain::patch;
 use crate::domain::row::PartitionKey;
 use crate::domain::state::State;
@@ -64,6 +64,16 @@ impl Step<'_> {
 }
 
 impl Stretch {
+    /// The chain before the first event.
+    pub(super) fn before_chain(&self) -> Digest {
+        self.before.chain
+    }
+
+    /// The events.
+    pub(super) fn into_events(self) -> Vec<FoldedEvent> {
+        self.events
+    }
+
     /// Folds the events one after the other and shows each. Others get their turn in between: large states
     /// take milliseconds each.
     pub(super) async fn walk(self, rules: &Rules, mut see: impl FnMut(&Step<'_>) + Send) -> Asked<()> {
@@ -84,7 +94,7 @@ impl Stretch {
 }
 
 /// Comes back when whoever else waits on this thread had a turn.
-async fn let_others() {
+pub(super) async fn let_others() {
     let mut had_it = false;
     poll_fn(|context| {
         if std::mem::replace(&mut had_it, true) {

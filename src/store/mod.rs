@@ -13,6 +13,7 @@
 //! | [`flush`] | `SnapshotStore`: the order of writes, deadlines, abandoned flushes |
 //! | `flush_plan` | what one flush writes: records by pack, the order of rows |
 //! | [`index`] | the `Index` port: rows |
+//! | [`inspect`] | rows against the footers of packs |
 //! | [`ledger`] | notes: an object each, then a row |
 //! | [`lineages`] | which lineage of a topic is active |
 //! | `metered` | what calls of either port come to, as metrics (feature `runtime`) |
@@ -28,6 +29,7 @@ pub mod faulty;
 pub mod flush;
 mod flush_plan;
 pub mod index;
+pub mod inspect;
 pub mod ledger;
 pub mod lineages;
 #[cfg(feature = "runtime")]

@@ -13,9 +13,11 @@ use super::unavailable;
 use crate::codec::body::{decode_full, decode_increment};
 use crate::codec::compress::Compression;
 use crate::codec::dictionary::Dictionary;
-use crate::codec::pack::{Footer, Locator, OpenTail, body_in, open_tail, pack_name, read_frame, verify_pack};
+use crate::codec::pack::{
+    Footer, Inclusion, Locator, OpenTail, body_in, open_tail, pack_name, prove, read_frame, verify_pack,
+};
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::ids::{AggregateKey, Digest, PackId};
+use crate::domain::ids::{AggregateKey, Digest, PackId, PartitionNo};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::PortError;
 use crate::domain::partition::EntryRef;
@@ -50,6 +52,23 @@ impl Checks {
             Err(_) => 0,
         };
     }
+}
+
+/// What reading every byte of a pack found.
+#[derive(Clone, Debug, Default)]
+pub struct Examined {
+    /// Bytes of the object.
+    pub bytes: u64,
+    /// Bytes of all readable bodies before compression.
+    pub raw_bytes: u64,
+    /// The dictionaries that its records need.
+    pub dictionaries: Vec<Digest>,
+    /// Its footer, if that can be read.
+    pub footer: Option<Box<Footer>>,
+    /// There is no such object.
+    pub is_missing: bool,
+    /// Everything that is wrong; empty for a sound pack.
+    pub faults: Vec<String>,
 }
 
 /// Reads and encodes packs.
@@ -153,27 +172,67 @@ impl Packs {
     /// # Errors
     /// `Unavailable` if a store did not answer.
     pub async fn faults(&self, class: Class, pack: PackId) -> Result<Vec<String>> {
+        Ok(self.examine(class, pack).await?.faults)
+    }
+
+    /// Reads every byte of a pack, and what they decode to.
+    ///
+    /// # Errors
+    /// `Unavailable` if a store did not answer.
+    pub async fn examine(&self, class: Class, pack: PackId) -> Result<Examined> {
         let name = pack_name(class, pack);
-        let mut faults = Vec::new();
+        let mut examined = Examined::default();
         for _ in 0..READS {
-            faults = match self.blobs.get_tail(&name, u64::MAX).await {
-                Ok((bytes, _)) => self.faults_in(pack, &bytes).await?,
-                Err(PortError::Missing) => vec!["it is missing".to_owned()],
+            examined = match self.blobs.get_tail(&name, u64::MAX).await {
+                Ok((bytes, _)) => self.examined(pack, &bytes).await?,
+                Err(PortError::Missing) => {
+                    Examined { is_missing: true, faults: vec!["it is missing".to_owned()], ..examined }
+                }
                 Err(error) => return Err(read_error(&name, &error)),
             };
-            if faults.is_empty() {
+            if examined.faults.is_empty() {
                 break;
             }
         }
-        Ok(faults.into_iter().map(|fault| format!("pack `{name}`: {fault}")).collect())
+        examined.faults.iter_mut().for_each(|fault| *fault = format!("pack `{name}`: {fault}"));
+        Ok(examined)
     }
 
-    async fn faults_in(&self, pack: PackId, bytes: &[u8]) -> Result<Vec<String>> {
-        let footer = match open_tail(pack, bytes, bytes.len() as u64) {
-            Ok(OpenTail::Ready(opened)) => opened.1,
-            Ok(OpenTail::Need(_)) => return Ok(vec!["its footer is longer than it".to_owned()]),
-            Err(error) => return Ok(vec![error.detail]),
-        };
+    /// A record of a pack, and that it is in there: the whole pack is read for it.
+    ///
+    /// # Errors
+    /// See the module; `NotFound` also where the pack does not hold the record.
+    pub async fn inclusion(
+        &self,
+        class: Class,
+        pack: PackId,
+        id: &RecordId,
+        partition: PartitionNo,
+    ) -> Result<Inclusion> {
+        let name = pack_name(class, pack);
+        let mut last = Error::corrupt("no read");
+        for _ in 0..READS {
+            let (bytes, _) =
+                self.blobs.get_tail(&name, u64::MAX).await.map_err(|error| read_error(&name, &error))?;
+            let proven = match open_tail(pack, &bytes, bytes.len() as u64) {
+                Ok(OpenTail::Ready(opened)) => {
+                    let known = self.known(&opened.1).await?;
+                    prove(pack, &bytes, (id, partition), |id| known.get(id).cloned())
+                }
+                Ok(OpenTail::Need(_)) => Err(Error::corrupt("its footer is longer than it")),
+                Err(error) => Err(error),
+            };
+            self.checks.note(&proven);
+            match proven {
+                Err(error) if error.kind == ErrorKind::Corrupt => last = error,
+                proven => return proven,
+            }
+        }
+        Err(last.context(&format!("read `{name}`")))
+    }
+
+    /// The dictionaries that a pack lists, as far as they can be had.
+    async fn known(&self, footer: &Footer) -> Result<BTreeMap<Digest, Dictionary>> {
         let mut known = BTreeMap::new();
         for id in &footer.header().dictionaries {
             match self.dictionaries.get(*id).await {
@@ -183,10 +242,26 @@ impl Packs {
                 Err(_) => {}
             }
         }
-        match verify_pack(pack, bytes, |id| known.get(id).cloned()) {
-            Ok(report) => Ok(report.faults.into_iter().map(|fault| fault.error.detail).collect()),
-            Err(error) => Ok(vec![error.detail]),
-        }
+        Ok(known)
+    }
+
+    async fn examined(&self, pack: PackId, bytes: &[u8]) -> Result<Examined> {
+        let with = |faults| Examined { bytes: bytes.len() as u64, faults, ..Examined::default() };
+        let footer = match open_tail(pack, bytes, bytes.len() as u64) {
+            Ok(OpenTail::Ready(opened)) => opened.1,
+            Ok(OpenTail::Need(_)) => return Ok(with(vec!["its footer is longer than it".to_owned()])),
+            Err(error) => return Ok(with(vec![error.detail])),
+        };
+        let known = self.known(&footer).await?;
+        let dictionaries = footer.header().dictionaries.clone();
+        let examined = match verify_pack(pack, bytes, |id| known.get(id).cloned()) {
+            Ok(report) => {
+                let faults = report.faults.into_iter().map(|fault| fault.error.detail).collect();
+                Examined { raw_bytes: report.raw_len, ..with(faults) }
+            }
+            Err(error) => with(vec![error.detail]),
+        };
+        Ok(Examined { dictionaries, footer: Some(Box::new(footer)), ..examined })
     }
 
     /// Fetches a frame until what is made of it is not damaged.
@@ -235,7 +310,15 @@ impl Packs {
 
     /// The footer of a checkpoint pack, from its end.
     pub(super) async fn footer(&self, pack: PackId) -> Result<Footer> {
-        let name = pack_name(Class::Checkpoint, pack);
+        self.footer_of(Class::Checkpoint, pack).await
+    }
+
+    /// The footer of a pack, from its end.
+    ///
+    /// # Errors
+    /// See the module.
+    pub async fn footer_of(&self, class: Class, pack: PackId) -> Result<Footer> {
+        let name = pack_name(class, pack);
         let mut last = Error::corrupt("no read");
         for _ in 0..READS {
             let read = self.read_footer(&name, pack).await;

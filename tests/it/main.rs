@@ -32,6 +32,7 @@ mod kill;
 mod ledger;
 mod log;
 mod process;
+mod proof;
 #[path = "../proxy/mod.rs"]
 #[expect(dead_code, reason = "most faults are for the tests of the library")]
 mod proxy;

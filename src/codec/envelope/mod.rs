@@ -247,6 +247,10 @@ impl Decode for EnvelopeDecoder {
         (!missing.is_empty()).then(|| schemas.fetch(missing))
     }
 
+    fn digest_headers(&self) -> &[Box<str>] {
+        &self.digest_headers
+    }
+
     fn decode(&self, record: RawRecord) -> Decoded {
         let digest = event_digest(&record, &self.digest_headers);
         let content = self.read(&record);

@@ -59,6 +59,10 @@ impl Decode for JsonDecoder {
         Decoded { record, digest, content }
     }
 
+    fn digest_headers(&self) -> &[Box<str>] {
+        &self.named_headers
+    }
+
     /// COST: the data is not built, and nothing is hashed.
     fn route(&self, record: &RawRecord) -> (Option<Arc<str>>, Timestamp) {
         self.with_reading(record, |reading| match record.value.as_deref() {

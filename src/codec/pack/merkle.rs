@@ -66,6 +66,44 @@ pub(super) fn root(leaves: &[Digest]) -> Digest {
     tree.root()
 }
 
+/// The path from leaf `at` up to the root (RFC 6962 section 2.1.1): what the subtrees beside it come to, the
+/// nearest first. Empty where there is no such leaf.
+pub(super) fn path(leaves: &[Digest], at: usize) -> Vec<Digest> {
+    if at >= leaves.len() || leaves.len() < 2 {
+        return Vec::new();
+    }
+    let split = leaves.len().next_power_of_two() / 2;
+    let (left, right) = leaves.split_at(split);
+    let (mut path, beside) = match at.checked_sub(split) {
+        None => (self::path(left, at), right),
+        Some(at) => (self::path(right, at), left),
+    };
+    path.push(root(beside));
+    path
+}
+
+/// The root that a leaf and its path lead to, where the leaf is number `at` of `count`; none where the path
+/// is not as long as it must be (RFC 9162 section 2.1.3.2).
+pub(super) fn root_over(leaf: Digest, at: u64, count: u64, path: &[Digest]) -> Option<Digest> {
+    let (mut at, mut last) = (at, count.checked_sub(1).filter(|last| at <= *last)?);
+    let mut root = leaf;
+    for beside in path {
+        if last == 0 {
+            return None;
+        }
+        if at % 2 == 1 || at == last {
+            root = node(*beside, root);
+            while at % 2 == 0 && at != 0 {
+                (at, last) = (at / 2, last / 2);
+            }
+        } else {
+            root = node(root, *beside);
+        }
+        (at, last) = (at / 2, last / 2);
+    }
+    (last == 0).then_some(root)
+}
+
 fn node(left: Digest, right: Digest) -> Digest {
     let mut hash = Sha256::new();
     hash.update([1]);
@@ -96,6 +134,27 @@ mod tests {
         for n in 0..leaves.len() {
             assert_eq!(root(&leaves[..n]), defined(&leaves[..n]), "{n} leaves");
         }
+    }
+
+    #[test]
+    fn a_path_leads_from_its_leaf_to_the_root_and_from_no_other() {
+        let leaves: Vec<_> = (0..40_u8).map(|n| leaf(&[], &[n])).collect();
+        for count in 1..=leaves.len() {
+            let some = &leaves[..count];
+            for at in 0..count {
+                let (path, wanted) = (path(some, at), root(some));
+                let over = |leaf, at: usize, path: &[Digest]| root_over(leaf, at as u64, count as u64, path);
+                assert_eq!(over(leaves[at], at, &path), Some(wanted), "{at} of {count}");
+                assert_ne!(over(leaf(&[], b"x"), at, &path), Some(wanted));
+                if count > 1 {
+                    assert_ne!(over(leaves[at], (at + 1) % count, &path), Some(wanted), "{at} of {count}");
+                    assert_eq!(over(leaves[at], at, &path[1..]), None, "{at} of {count}");
+                }
+                assert_eq!(over(leaves[at], at, &[&path[..], &[wanted]].concat()), None);
+            }
+            assert_eq!(root_over(leaves[0], count as u64, count as u64, &[]), None);
+        }
+        assert_eq!(path(&[], 0), []);
     }
 
     /// Published vector: the root over the single leaf "" (certificate-transparency test data).

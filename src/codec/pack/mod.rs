@@ -24,7 +24,8 @@
 //! | `footer` | [`Footer`]: parse and ask, without one object per entry |
 //! | `order` | in which order entries come, and that they do |
 //! | `locator` | [`Locator`]: all that reading one entry needs, as one blob |
-//! | `merkle` | identity bytes, keyed checksum, leaf and root |
+//! | `merkle` | identity bytes, keyed checksum, leaf, root and paths |
+//! | `inclusion` | [`Inclusion`]: that a record is in a pack, for those who have not the pack |
 //! | `reader` | [`open_tail`], [`read_entry`], [`Frames`], [`verify_pack`] |
 //! | `writer` | [`PackWriter`]: records in any order, one frame each |
 //! | `blocks` | [`BlockWriter`]: records in footer order, in blocks |
@@ -35,6 +36,7 @@ mod column;
 mod footer;
 mod header;
 mod ids;
+mod inclusion;
 mod locator;
 mod merkle;
 mod order;
@@ -46,6 +48,7 @@ mod writer;
 pub use blocks::{BLOCK_LEN, Block, BlockBody, BlockPack, BlockWriter, FramePlace};
 pub use footer::{Footer, Stretch};
 pub use header::{Class, Header, TRAILER_LEN, Trailer, dictionary_name, ledger_name, pack_name};
+pub use inclusion::{Inclusion, prove};
 pub use locator::Locator;
 pub use reader::{
     Fault, Frames, OpenTail, PackReport, body_in, open_tail, read_entry, read_frame, verify_pack,

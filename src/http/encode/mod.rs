@@ -4,6 +4,9 @@
 //! canonical form. Nothing passes through a floating-point number.
 
 mod history;
+mod proof;
+
+pub(super) use proof::proof;
 
 pub(super) use history::{blame, changed, diff, field_change, leaf_changes};
 

@@ -22,6 +22,8 @@ pub(super) enum Gives {
     Made(&'static str),
     /// The same, or a job that goes on, with 202.
     JsonOrJob(&'static str),
+    /// A job, with 202.
+    Job,
     /// Text.
     Text(&'static str),
     /// The bytes of a record.
@@ -93,6 +95,7 @@ impl Route {
                 json!({ "application/json": { "schema": reference("schemas", shape) } })
             }
             Gives::Text(kind) => json!({ kind: { "schema": { "type": "string" } } }),
+            Gives::Job => Value::Null,
             Gives::Bytes => json!({ "application/octet-stream": {} }),
             Gives::Events => json!({ "text/event-stream": { "schema": { "type": "string" } } }),
         };
@@ -103,9 +106,14 @@ impl Route {
         });
         match self.gives {
             Gives::Made(_) => answers["201"] = answers["200"].clone(),
-            Gives::JsonOrJob(_) => {
+            Gives::JsonOrJob(_) | Gives::Job => {
                 let job = json!({ "application/json": { "schema": reference("schemas", "JobStarted") } });
                 answers["202"] = json!({ "description": "A job that goes on", "content": job });
+                if self.gives == Gives::Job
+                    && let Some(answers) = answers.as_object_mut()
+                {
+                    answers.remove("200");
+                }
             }
             _ => {}
         }

@@ -13,12 +13,14 @@
 //! | `judge.rs` | questions, and what answers are worth |
 //! | `layout.rs` | where the fields are |
 //! | `log.rs` | the log |
+//! | `tiers.rs` | the same damages, found by verifying all at once |
 //! | `world.rs` | the world and its copies |
 
 mod judge;
 mod layout;
 mod log;
 mod swaps;
+mod tiers;
 mod world;
 
 use crate::kill::Dice;

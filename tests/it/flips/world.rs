@@ -17,7 +17,7 @@ use snapfold::domain::partition::{Settings, Strategy};
 use snapfold::domain::record::RawRecord;
 use snapfold::http::{App, Readiness, router};
 use snapfold::kafka::{Group, Log};
-use snapfold::lookup::{self, Lookup, LookupSettings, NoCache, Streams};
+use snapfold::lookup::{self, Lookup, LookupSettings, NoCache, Progress, Streams, SurveyAsk, Surveyed, Tier};
 use snapfold::reconstruct::Reconstructor;
 use snapfold::store::SnapshotStore;
 use snapfold::store::blobs::{Blobs, MemoryBlobs};
@@ -337,7 +337,28 @@ impl World {
     }
 }
 
+/// Nobody looks.
+struct Unwatched;
+
+impl Progress for Unwatched {
+    fn advance(&self, _done: u64) {}
+    fn more(&self, _known: u64) {}
+}
+
 impl Copy {
+    /// Verifies everything; how many problems there are. A survey that cannot go on has one.
+    pub(super) fn survey(&self, tier: Tier) -> u64 {
+        let ask = SurveyAsk { tier, prefix: String::new(), one_in: 1 };
+        let mut out = Surveyed::default();
+        let surveyed = async {
+            self.lookup.survey(&ask, &Unwatched, &mut out).await?;
+            if tier == Tier::Full { self.lookup.survey_rest(&Unwatched, &mut out).await } else { Ok(()) }
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let done = runtime.block_on(surveyed);
+        out.problems + u64::from(done.is_err())
+    }
+
     /// Damaged records that were met so far, as the metric counts them.
     pub(super) fn damage(&self) -> u64 {
         self.lookup.damage().0
