@@ -190,9 +190,8 @@ impl Stack {
             }
         }
         if let Some(topic) = &config.dead_letter_topic {
-            let (_, log) = self.consumer.stream(topic);
-            let doing = format!("ask for the partitions of topic `{topic}` (`deadLetters.topic`)");
-            first_answer(&doing, BROKERS, || log.partition_count()).await?;
+            let doing = format!("ask for the id of topic `{topic}` (`deadLetters.topic`)");
+            first_answer(&doing, BROKERS, || self.consumer.topic_id(topic).boxed()).await?;
         }
         let all = counts.iter().sum::<u32>().max(1);
         let mut by_type = BTreeMap::new();
