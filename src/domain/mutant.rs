@@ -143,6 +143,12 @@ mutants! {
     TrailUnproved,
     /// A snapshot of an older version is written though no acknowledged row holds its events.
     PastRowUncovered,
+    /// An index is rebuilt without the checkpoints that are still needed.
+    RebuildForgetsCheckpoints,
+    /// An index is rebuilt with full records whose increments were never written.
+    RebuildTakesLoneFulls,
+    /// A rebuilt low watermark is the end of what the newest checkpoint holds, whatever else was on its way.
+    RebuildWatermarkIsReach,
 }
 
 #[cfg(not(feature = "runtime"))]

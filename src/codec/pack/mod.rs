@@ -24,6 +24,7 @@
 //! | `footer` | [`Footer`]: parse and ask, without one object per entry |
 //! | `order` | in which order entries come, and that they do |
 //! | `locator` | [`Locator`]: all that reading one entry needs, as one blob |
+//! | `facts` | optional sections: what an index is rebuilt from |
 //! | `merkle` | identity bytes, keyed checksum, leaf and root |
 //! | `reader` | [`open_tail`], [`read_entry`], [`Frames`], [`verify_pack`] |
 //! | `writer` | [`PackWriter`]: records in any order, one frame each |
@@ -32,6 +33,7 @@
 
 mod blocks;
 mod column;
+mod facts;
 mod footer;
 mod header;
 mod ids;
@@ -44,6 +46,7 @@ mod section;
 mod writer;
 
 pub use blocks::{BLOCK_LEN, Block, BlockBody, BlockPack, BlockWriter, FramePlace};
+pub use facts::{EntryFacts, Mark};
 pub use footer::{Footer, Stretch};
 pub use header::{Class, Header, TRAILER_LEN, Trailer, dictionary_name, ledger_name, pack_name};
 pub use locator::Locator;
