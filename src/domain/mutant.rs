@@ -145,6 +145,12 @@ mutants! {
     PastRowUncovered,
     /// After an election only the position is looked for in the log, not what was loaded from beyond it.
     StatesAheadUnchecked,
+    /// An index is rebuilt without the checkpoints that are still needed.
+    RebuildForgetsCheckpoints,
+    /// An index is rebuilt with full records whose increments were never written.
+    RebuildTakesLoneFulls,
+    /// A rebuilt low watermark is the end of what the newest checkpoint holds, whatever else was on its way.
+    RebuildWatermarkIsReach,
 }
 
 #[cfg(not(feature = "runtime"))]

@@ -17,7 +17,7 @@ use crate::codec::pack::dictionary_name;
 use crate::domain::error::{Error, Result};
 use crate::domain::ids::Digest;
 use crate::domain::outcome::PortError;
-use crate::domain::record::{RecordId, RecordKind};
+use crate::domain::record::{Bytes, RecordId, RecordKind};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -188,6 +188,23 @@ impl Dictionaries {
         }
         let detail = format!("dictionary `{id}` is missing or damaged in the index and in the blob store");
         Err(unanswered.unwrap_or_else(|| Error::corrupt(detail)))
+    }
+
+    /// The bytes of the object of this digest, whatever the index has.
+    ///
+    /// # Errors
+    /// `Unavailable` if the store did not answer, `Corrupt` if it has other bytes.
+    pub(super) async fn object(&self, id: Digest) -> Result<Bytes> {
+        let name = dictionary_name(id);
+        for _ in 0..READS {
+            match self.blobs.get_range(&name, 0, DICTIONARY_LEN_MAX as u64 + 1).await {
+                Ok(bytes) if Sha256::digest(&bytes)[..] == id.0 => return Ok(bytes.into()),
+                Ok(_) => {}
+                Err(PortError::Missing) => return Err(Error::corrupt("it is missing")),
+                Err(error) => return Err(unavailable(&format!("read `{name}`"), &error)),
+            }
+        }
+        Err(Error::corrupt("it disagrees with its digest"))
     }
 
     /// What is wrong with one of the two copies while the other is sound: `get` never tells of that, and the

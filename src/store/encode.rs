@@ -8,7 +8,7 @@ use super::packs::{Class, Packs};
 use crate::codec::body::{check_increment, decode_full, is_increment, put_full, put_increment};
 use crate::codec::compress::{Encoder, decode_into};
 use crate::codec::dictionary::Dictionary;
-use crate::codec::pack::{Header, Locator, PackWriter, pack_name};
+use crate::codec::pack::{EntryFacts, Header, Locator, PackWriter, pack_name};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, Digest, Offset, PackId, Timestamp, Version};
 use crate::domain::partition::Cut;
@@ -26,8 +26,8 @@ pub struct NewEntry {
     /// What the footer and the row say of it.
     pub meta: RecordMeta,
     body: Body,
-    /// Bytes of the canonical state, of a full record with a state.
-    state_bytes: Option<u64>,
+    /// What the row says beyond that, for the footer.
+    facts: EntryFacts,
 }
 
 #[derive(Debug)]
@@ -71,9 +71,10 @@ impl NewEntry {
         first_offset: Offset,
         body: IncrementBody,
     ) -> Result<Self> {
-        let meta = meta_of(flush, from, cut, RecordKind::Increment, first_offset);
+        let mut meta = meta_of(flush, from, cut, RecordKind::Increment, first_offset);
+        meta.chain = Some(cut.aggregate.chain);
         check_increment(&body.events, body.quarantine.as_ref())?;
-        Ok(Self { meta, body: Body::Increment(body), state_bytes: None })
+        Ok(Self { meta, body: Body::Increment(body), facts: facts_of(cut, None, false) })
     }
 
     /// A full record at a cut; `from` is the version of the record before it.
@@ -87,7 +88,10 @@ impl NewEntry {
         meta.state_digest = canonical.as_deref().map(|bytes| Digest(Sha256::digest(bytes).into()));
         let state_bytes = canonical.map(|bytes| bytes.len() as u64);
         meta.trail.clone_from(&cut.trail);
-        Ok(Self { meta, body: Body::Full(Box::new(body)), state_bytes })
+        // The increment beside it says the same.
+        meta.chain = (!flush.item.increment).then_some(cut.aggregate.chain);
+        let facts = facts_of(cut, state_bytes, flush.item.increment);
+        Ok(Self { meta, body: Body::Full(Box::new(body)), facts })
     }
 }
 
@@ -141,8 +145,13 @@ fn meta_of(flush: &Flush, from: Version, cut: &Cut, kind: RecordKind, first_offs
     }
 }
 
+fn facts_of(cut: &Cut, state_bytes: Option<u64>, with_events: bool) -> EntryFacts {
+    let event_type = cut.aggregate.last_event_type.clone();
+    EntryFacts { trigger: cut.trigger, event_type, state_bytes, with_events }
+}
+
 /// The canonical form of a state: what `checksum` and `rawSize` of a snapshot are about.
-fn canonical(state: &[u8]) -> Result<Vec<u8>> {
+pub(super) fn canonical(state: &[u8]) -> Result<Vec<u8>> {
     let limits = Limits { max_bytes: usize::MAX, max_depth: Limits::DEPTH_MAX, max_members: usize::MAX };
     let value = Value::parse(state, &limits);
     let value =
@@ -211,7 +220,7 @@ impl Packs {
         let mut sizes = Vec::with_capacity(entries.len());
         // COST: one body at a time; it is decoded, and its events are let go of, while all of it is at hand.
         let (mut raw, mut back) = (Vec::new(), Vec::new());
-        for NewEntry { meta, body, state_bytes } in entries {
+        for NewEntry { meta, body, facts } in entries {
             let aggregate_id = &meta.id.key.id;
             body.write(&mut raw, aggregate_id)?;
             self.dictionaries.show(&meta.id, &raw);
@@ -227,8 +236,9 @@ impl Packs {
                     "what was encoded does not read back",
                 ));
             }
-            sizes.push((raw.len() as u64, state_bytes));
-            writer.add_frame(meta, &raw, frame)?;
+            sizes.push((raw.len() as u64, facts.state_bytes));
+            let place = writer.add_frame(meta, &raw, frame)?;
+            writer.note(place, facts);
         }
         let finished = writer.finish()?;
         let places = finished.entries.into_iter().zip(sizes).map(|(done, (raw_bytes, state_bytes))| Place {

@@ -7,7 +7,7 @@ use super::flush::CheckpointPart;
 use super::packs::{Class, Packs};
 use crate::codec::body::{is_increment, put_increment};
 use crate::codec::compress::Compression;
-use crate::codec::pack::{Block, BlockPack, BlockWriter, FramePlace, pack_name};
+use crate::codec::pack::{Block, BlockPack, BlockWriter, FramePlace, Mark, pack_name};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, Offset, PackId, Timestamp};
 use crate::domain::partition::{BodyAt, CheckpointItem, Entries, Entry, Epochs, FrameAt, TableWriter, reach};
@@ -53,11 +53,15 @@ impl Packs {
         parts: Vec<CheckpointPart>,
     ) -> Result<EncodedCheckpoint> {
         let order = in_order(&parts);
+        let mark =
+            |part: &CheckpointPart| Some(Mark { kind: Arc::clone(&part.kind), row: part.mark.clone()? });
+        let marks = parts.iter().filter_map(mark).collect();
         let mut lanes: Vec<Lane> = parts.into_iter().map(Lane::new).collect();
         // It lives for minutes, and its records are written once more when they become snapshots.
         let fast = Compression { level: 1, ..self.compression() };
         let header = self.header(Class::Checkpoint, pack, now);
         let mut writer = BlockWriter::new(header, fast, lanes.len(), order.len())?;
+        writer.mark(marks);
         for place in order {
             let lane = &mut lanes[place.lane];
             let item = &lane.items[place.item];

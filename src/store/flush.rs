@@ -68,6 +68,8 @@ pub struct CheckpointPart {
     pub kind: Arc<str>,
     /// What is to be written.
     pub items: Vec<CheckpointItem>,
+    /// The low watermark that holds once this is durable, for whoever rebuilds the index; none if unknown.
+    pub mark: Option<WatermarkRow>,
 }
 
 /// What is known of a flush part that was acknowledged.

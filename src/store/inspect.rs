@@ -51,7 +51,7 @@ impl Footers {
             return Ok(read.clone());
         }
         let read = match packs.footer_of(locator.class, locator.pack).await {
-            Ok(footer) => Ok(Arc::new(footer)),
+            Ok((footer, _)) => Ok(Arc::new(footer)),
             Err(error) if matches!(error.kind, ErrorKind::Corrupt | ErrorKind::NotFound) => Err(error),
             Err(error) => return Err(error),
         };

@@ -18,6 +18,7 @@
 //! | [`lineages`] | which lineage of a topic is active |
 //! | `metered` | what calls of either port come to, as metrics (feature `runtime`) |
 //! | [`packs`] | reading records and footers |
+//! | [`rebuild`] | an index out of objects alone |
 
 pub mod answers;
 pub mod blobs;
@@ -35,6 +36,7 @@ pub mod lineages;
 #[cfg(feature = "runtime")]
 pub mod metered;
 pub mod packs;
+pub mod rebuild;
 
 pub use flush::SnapshotStore;
 

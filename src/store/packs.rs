@@ -21,7 +21,7 @@ use crate::domain::ids::{AggregateKey, Digest, PackId, PartitionNo};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::PortError;
 use crate::domain::partition::EntryRef;
-use crate::domain::record::{FullBody, IncrementBody, RecordId, RecordKind};
+use crate::domain::record::{Bytes, FullBody, IncrementBody, RecordId, RecordKind};
 use crate::domain::row::{PartitionKey, SnapshotRow};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -167,6 +167,14 @@ impl Packs {
         self.dictionaries.hidden_fault(dictionary).await
     }
 
+    /// The bytes of a dictionary's object, whatever the index has.
+    ///
+    /// # Errors
+    /// `Unavailable` if the store did not answer, `Corrupt` if it has other bytes.
+    pub(super) async fn dictionary_object(&self, dictionary: Digest) -> Result<Bytes> {
+        self.dictionaries.object(dictionary).await
+    }
+
     /// What is wrong with a pack, of which every byte is read: also those that no answer needs.
     ///
     /// # Errors
@@ -310,14 +318,14 @@ impl Packs {
 
     /// The footer of a checkpoint pack, from its end.
     pub(super) async fn footer(&self, pack: PackId) -> Result<Footer> {
-        self.footer_of(Class::Checkpoint, pack).await
+        Ok(self.footer_of(Class::Checkpoint, pack).await?.0)
     }
 
-    /// The footer of a pack, from its end.
+    /// The footer of a pack, from its end, and the bytes of the whole object.
     ///
     /// # Errors
     /// See the module.
-    pub async fn footer_of(&self, class: Class, pack: PackId) -> Result<Footer> {
+    pub async fn footer_of(&self, class: Class, pack: PackId) -> Result<(Footer, u64)> {
         let name = pack_name(class, pack);
         let mut last = Error::corrupt("no read");
         for _ in 0..READS {
@@ -332,13 +340,13 @@ impl Packs {
         Err(last.context(&format!("read the footer of `{name}`")))
     }
 
-    async fn read_footer(&self, name: &str, pack: PackId) -> Result<Footer> {
+    async fn read_footer(&self, name: &str, pack: PackId) -> Result<(Footer, u64)> {
         let mut bytes = TAIL_BYTES;
         loop {
             let (tail, len) =
                 self.blobs.get_tail(name, bytes).await.map_err(|error| read_error(name, &error))?;
             match open_tail(pack, &tail, len)? {
-                OpenTail::Ready(opened) => return Ok(opened.1),
+                OpenTail::Ready(opened) => return Ok((opened.1, len)),
                 OpenTail::Need(need) if need > bytes && need <= len => bytes = need,
                 OpenTail::Need(_) => return Err(Error::corrupt("a footer is longer than its object")),
             }

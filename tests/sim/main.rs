@@ -16,6 +16,7 @@
 //! | `creation` | snapshots that somebody asks for |
 //! | `surface` | events, lists, snapshots, head versions, and whether they are right |
 //! | `origins` | who wrote what, changes, answers by a basis, and whether they are right |
+//! | `rebuild` | an index that is lost and rebuilt from objects |
 //! | `runner` | many seeds on two threads |
 //! | `mutants` | the test that every wrong protocol is caught, and its table |
 //! | `directed` | scenarios for the mutants that seeds meet too rarely |
@@ -55,6 +56,7 @@ mod plan;
 mod ports;
 mod protocol;
 mod questions;
+mod rebuild;
 mod rng;
 mod runner;
 #[cfg(not(feature = "runtime"))]

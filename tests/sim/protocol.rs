@@ -6,6 +6,7 @@ use crate::judge::Judge;
 use crate::plan::FaultPlan;
 use crate::ports::producer::StreamSpec;
 use crate::questions::{Moments, ask_one, final_check};
+use crate::rebuild;
 use crate::rng::Rng;
 use crate::runner::{self, Case, Seeds};
 use crate::subject::{Fleet, Running, Subject};
@@ -150,13 +151,15 @@ pub(crate) fn play(case: Case) -> Outcome {
     let subject = Subject::drawn(case.seed, case.versions);
     let mut setup = Setup::orders(case.versions);
     let damage = Damageable::drawn(case.seed);
+    let losses = if damage == Damageable::Nothing { rebuild::moments(case.seed) } else { Vec::new() };
     setup.damageable = damage.prefixes();
     setup.verbose = case.verbose;
     setup.streams = vec![StreamSpec { shape: subject.shape, ..setup.streams[0].clone() }];
     // A lineage that starts in the middle of a log has another history than the ledger's, so logs that are
     // cut or made again keep their start.
     let world = World::tuned(case.seed, setup, |plan| {
-        if plan.truncation_every_ms > 0 || plan.recreation_every_ms > 0 {
+        // The log must reach back to a low watermark that went back with the index.
+        if plan.truncation_every_ms > 0 || plan.recreation_every_ms > 0 || !losses.is_empty() {
             plan.retention_every_ms = 0;
         }
         damage.tune(plan);
@@ -171,6 +174,7 @@ pub(crate) fn play(case: Case) -> Outcome {
     every(&world, ASK_EVERY_MS, Arc::new(move |world| ask_one(world, &asker, &asked)));
     let (asker, asked) = (fleet.clone(), Arc::clone(&judge));
     every(&world, CREATE_EVERY_MS, Arc::new(move |world| create_one(world, &asker, &asked)));
+    rebuild::schedule(&world, &losses);
     let violated =
         |world: &World| if world.sim.violations().is_empty() { Ok(()) } else { Err("stop".to_owned()) };
     world.chaos(CHAOS_MS, &mut |world| violated(world));

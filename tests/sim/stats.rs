@@ -92,6 +92,8 @@ counts! {
     HeadSnapshotMade "of these, taken of a head"
     PastSnapshotMade "of these, written of an older version"
     SurfaceAnswer "events, lists and snapshots compared"
+    IndexRebuilt "indexes lost and rebuilt"
+    LoneFull "full records of dead flushes left out"
     GoneAnswer "answers that said gone"
     DamageExcuse "answers that only stored damage excuses"
 }
@@ -138,6 +140,7 @@ pub(crate) const FAULTS: &[Count] = &[
     Count::TruncatedRead,
     Count::DamageFlip,
     Count::DamageLoss,
+    Count::IndexRebuilt,
     Count::LogRefused,
     Count::LogUnheard,
     Count::LogLost,

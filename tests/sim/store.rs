@@ -149,6 +149,7 @@ fn a_checkpoint_of_one_id_in_two_partitions_tells_them_apart() {
             mark: None,
             effective_time: Timestamp(5),
         }],
+        mark: None,
     };
     let answered = world.ask(60_000, |ports| {
         let components = components(&world, &ports);
@@ -335,7 +336,7 @@ fn a_block_is_decoded_once_for_all_of_its_entries() {
         effective_time: Timestamp(n),
     };
     let items = (0..10_000).map(item).collect();
-    let part = CheckpointPart { partition: log(0), kind: KIND.into(), items };
+    let part = CheckpointPart { partition: log(0), kind: KIND.into(), items, mark: None };
     let packs = snapshot_store(&ports, None);
     let started = Instant::now();
     let pack = packs.packs.encode_checkpoint(PackId([9; 16]), Timestamp(0), vec![part]).unwrap();

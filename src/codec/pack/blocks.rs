@@ -5,6 +5,7 @@
 //!
 //! COST: one block per lane is open; of a record that is in a closed block only its row is left.
 
+use super::facts::Mark;
 use super::header::Header;
 use super::merkle;
 use super::rows::{Body, Rows, lay_out};
@@ -124,9 +125,14 @@ impl BlockWriter {
         }
         merkle::identity(&mut self.identity, &meta.id);
         let body = Body::new(&self.identity, &lane.raw[start..]);
-        self.rows.push(meta, lane.frame, &body)?;
+        self.rows.push(meta, None, lane.frame, &body)?;
         lane.bodies.push(BlockBody { start: start as u32, len: body.len as u32, crc: body.crc });
         Ok(lane.raw.len() >= BLOCK_LEN)
+    }
+
+    /// Says which low watermarks hold once the pack is durable.
+    pub fn mark(&mut self, marks: Vec<Mark>) {
+        self.rows.mark(marks);
     }
 
     /// Closes the open block of a lane, if there is one, and decodes it again.

@@ -5,6 +5,7 @@
 //! when asked for.
 
 use super::column::{self, Column};
+use super::facts::{self, EntryFacts, Mark};
 use super::header::{Header, Trailer};
 use super::ids::Ids;
 use super::locator::{Locator, read_trail};
@@ -37,6 +38,8 @@ pub struct Footer {
     trail_rank: Column,
     trail_starts: Column,
     trails: Box<[u8]>,
+    facts: section::Kept,
+    marks: section::Kept,
 }
 
 #[derive(Clone, Debug)]
@@ -166,6 +169,7 @@ impl Footer {
             &self.trail_starts,
         ];
         let digests = self.chains.digests.len() + self.state_digests.digests.len() + self.trails.len();
+        let digests = digests + self.facts.heap_len() + self.marks.heap_len();
         columns.into_iter().map(Column::heap_len).sum::<usize>() + self.ids.heap_len() + digests
     }
 
@@ -209,6 +213,23 @@ impl Footer {
             is_quarantined: stretch.is_quarantined,
             trail,
         })
+    }
+
+    /// What the index rows of the entries say beyond the rest of the footer, in footer order; none of any in
+    /// packs of older writers.
+    ///
+    /// # Errors
+    /// `Corrupt` if the section cannot be read.
+    pub fn facts(&self) -> Result<Vec<Option<EntryFacts>>> {
+        facts::decode(&self.facts.read(section::FACTS)?, self.len)
+    }
+
+    /// The low watermarks that hold once this checkpoint is durable; none in packs of older writers.
+    ///
+    /// # Errors
+    /// `Corrupt` if the section cannot be read.
+    pub fn marks(&self) -> Result<Vec<Mark>> {
+        facts::decode_marks(&self.marks.read(section::MARKS)?)
     }
 
     /// The numbers of entry `at`. Fails like `meta`.
@@ -376,6 +397,8 @@ fn read(bytes: &[u8], trailer: &Trailer) -> Result<Footer> {
         trail_rank,
         trail_starts,
         trails: trails.into(),
+        facts: sections.kept(section::FACTS),
+        marks: sections.kept(section::MARKS),
         header,
         header_len,
         types,

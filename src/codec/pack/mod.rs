@@ -26,6 +26,7 @@
 //! | `locator` | [`Locator`]: all that reading one entry needs, as one blob |
 //! | `merkle` | identity bytes, keyed checksum, leaf, root and paths |
 //! | `inclusion` | [`Inclusion`]: that a record is in a pack, for those who have not the pack |
+//! | `facts` | optional sections: what an index is rebuilt from |
 //! | `reader` | [`open_tail`], [`read_entry`], [`Frames`], [`verify_pack`] |
 //! | `writer` | [`PackWriter`]: records in any order, one frame each |
 //! | `blocks` | [`BlockWriter`]: records in footer order, in blocks |
@@ -33,6 +34,7 @@
 
 mod blocks;
 mod column;
+mod facts;
 mod footer;
 mod header;
 mod ids;
@@ -46,6 +48,7 @@ mod section;
 mod writer;
 
 pub use blocks::{BLOCK_LEN, Block, BlockBody, BlockPack, BlockWriter, FramePlace};
+pub use facts::{EntryFacts, Mark};
 pub use footer::{Footer, Stretch};
 pub use header::{Class, Header, TRAILER_LEN, Trailer, dictionary_name, ledger_name, pack_name};
 pub use inclusion::{Inclusion, prove};

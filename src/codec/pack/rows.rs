@@ -3,6 +3,7 @@
 //! COST: an entry is a number in each column, its id's tail and its leaf in the Merkle tree; nothing else of
 //! it is kept.
 
+use super::facts::{self, EntryFacts, Mark};
 use super::header::{Header, TRAILER_LEN, Trailer};
 use super::locator::put_trail;
 use super::section::{self, SectionWriter};
@@ -75,6 +76,8 @@ pub(super) struct Rows {
     chains: Vec<u8>,
     digests: Vec<u8>,
     trails: Vec<u8>,
+    facts: facts::Columns,
+    marks: Vec<Mark>,
     tree: merkle::Tree,
 }
 
@@ -88,7 +91,13 @@ impl Rows {
     /// Adds the entry that comes next in footer order; its body is in the frame with this number.
     ///
     /// Fails with `Internal` if it does not come after the one before.
-    pub(super) fn push(&mut self, meta: &RecordMeta, frame: usize, body: &Body) -> Result<()> {
+    pub(super) fn push(
+        &mut self,
+        meta: &RecordMeta,
+        facts: Option<&EntryFacts>,
+        frame: usize,
+        body: &Body,
+    ) -> Result<()> {
         let (key, order) = (&meta.id.key, order(meta));
         match self.types.last_mut() {
             Some((kind, entries)) if *kind == key.kind => {
@@ -127,8 +136,14 @@ impl Rows {
         meta.chain.iter().for_each(|digest| self.chains.extend_from_slice(&digest.0));
         meta.state_digest.iter().for_each(|digest| self.digests.extend_from_slice(&digest.0));
         meta.trail.iter().for_each(|trail| put_trail(&mut self.trails, trail));
+        self.facts.push(facts);
         self.tree.push(body.leaf);
         Ok(())
+    }
+
+    /// Says which low watermarks hold once the pack is durable.
+    pub(super) fn mark(&mut self, marks: Vec<Mark>) {
+        self.marks = marks;
     }
 
     fn len(&self) -> usize {
@@ -166,6 +181,12 @@ impl Rows {
             if !bytes.is_empty() {
                 sections.put(id, bytes)?;
             }
+        }
+        if let Some(facts) = self.facts.encode() {
+            sections.put(section::FACTS, &facts)?;
+        }
+        if !self.marks.is_empty() {
+            sections.put(section::MARKS, &facts::encode_marks(&self.marks))?;
         }
         Ok(sections.bytes)
     }

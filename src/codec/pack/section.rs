@@ -38,6 +38,10 @@ pub(super) const FRAME_DICTIONARY: u8 = 19;
 pub(super) const CHAINS: u8 = 20;
 pub(super) const STATE_DIGESTS: u8 = 21;
 pub(super) const TRAILS: u8 = 22;
+/// What entries' rows say beyond the rest of the footer; older readers skip it.
+pub(super) const FACTS: u8 = OPTIONAL;
+/// Low watermarks that hold once a checkpoint is durable; older readers skip it.
+pub(super) const MARKS: u8 = OPTIONAL + 1;
 
 /// Appends sections; each is compressed on its own where that helps.
 pub(super) struct SectionWriter {
@@ -82,10 +86,10 @@ impl<'a> Sections<'a> {
             if crc32c::crc32c(&footer[start..end]) != cursor.u32()? {
                 return Err(Error::corrupt(format!("footer section `{id}` disagrees with its checksum")));
             }
-            if id >= OPTIONAL {
+            if id > MARKS {
                 continue;
             }
-            if id > KNOWN_MAX {
+            if (KNOWN_MAX + 1..OPTIONAL).contains(&id) {
                 return Err(Error::corrupt(format!("footer section `{id}` needs a newer reader")));
             }
             let raw_len = usize::try_from(raw_len).unwrap_or(usize::MAX);
@@ -98,8 +102,35 @@ impl<'a> Sections<'a> {
 
     /// The uncompressed bytes of section `id`; nothing where the footer has none.
     pub(super) fn get(&self, id: u8) -> Result<Vec<u8>> {
-        let Some((algorithm, raw_len, stored)) = self.0.get(&id) else { return Ok(Vec::new()) };
-        decode(*algorithm, stored, *raw_len, None)
+        self.kept(id).read(id)
+    }
+
+    /// Section `id` as it is stored, for later.
+    pub(super) fn kept(&self, id: u8) -> Kept {
+        self.0.get(&id).map_or_else(Kept::default, |(algorithm, raw_len, stored)| Kept {
+            section: Some((*algorithm, *raw_len)),
+            stored: (*stored).into(),
+        })
+    }
+}
+
+/// A section that is read when somebody asks for it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Kept {
+    section: Option<(Algorithm, usize)>,
+    stored: Box<[u8]>,
+}
+
+impl Kept {
+    /// Its uncompressed bytes; nothing where the footer has none.
+    pub(super) fn read(&self, id: u8) -> Result<Vec<u8>> {
+        let Some((algorithm, raw_len)) = self.section else { return Ok(Vec::new()) };
+        decode(algorithm, &self.stored, raw_len, None)
             .map_err(|error| error.context(&format!("read section `{id}`")))
+    }
+
+    /// Bytes of memory beside the struct itself.
+    pub(super) fn heap_len(&self) -> usize {
+        self.stored.len()
     }
 }

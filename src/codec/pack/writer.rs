@@ -4,6 +4,7 @@
 //! Frames are written in the order of their first entry, whatever the order of adding, so neighbours in the
 //! key space are neighbours in the object and most columns of the footer hold next to nothing.
 
+use super::facts::EntryFacts;
 use super::header::{Class, Header};
 use super::locator::Locator;
 use super::rows::{Body, Rows, lay_out};
@@ -22,6 +23,7 @@ pub struct PackWriter {
 
 struct Pending {
     meta: RecordMeta,
+    facts: Option<EntryFacts>,
     frame: usize,
     body: Body,
 }
@@ -94,6 +96,11 @@ impl PackWriter {
         Ok(self.entries.len() - 1)
     }
 
+    /// Says of the entry with this place what its index row will say.
+    pub fn note(&mut self, place: usize, facts: EntryFacts) {
+        self.entries[place].facts = Some(facts);
+    }
+
     /// Adds many records, compressed together in one frame; their places follow each other in the given
     /// order.
     pub fn add_block(&mut self, records: Vec<(RecordMeta, Vec<u8>)>, encoder: &mut Encoder) -> Result<()> {
@@ -113,7 +120,7 @@ impl PackWriter {
     /// The entry of a body in the frame that comes next.
     fn push(&mut self, meta: RecordMeta, body: &[u8]) {
         let body = Body::new(&identity(&meta.id), body);
-        self.entries.push(Pending { meta, frame: self.frames.len(), body });
+        self.entries.push(Pending { meta, facts: None, frame: self.frames.len(), body });
     }
 
     /// The object. Fails with `Internal` if one record of one partition was added twice.
@@ -126,12 +133,12 @@ impl PackWriter {
         let mut layout = Vec::with_capacity(frames.len());
         let mut rows = Rows::with_capacity(entries.len());
         for at in &sorted {
-            let Pending { meta, frame, body } = &entries[*at];
+            let Pending { meta, facts, frame, body } = &entries[*at];
             if renumbered[*frame] == usize::MAX {
                 renumbered[*frame] = layout.len();
                 layout.push(&frames[*frame]);
             }
-            rows.push(meta, renumbered[*frame], body)?;
+            rows.push(meta, facts.as_ref(), renumbered[*frame], body)?;
         }
         let laid = lay_out(&mut header, &layout, &rows)?;
         // Bodies of a frame stand in it in footer order.

@@ -35,6 +35,18 @@ const TRIGGERS: [Trigger; 8] = [
     Trigger::Adaptive,
 ];
 
+/// The stored code of a trigger.
+pub(crate) fn trigger_code(trigger: Trigger) -> u8 {
+    let code = TRIGGERS.iter().position(|known| *known == trigger);
+    code.expect("every trigger is listed") as u8
+}
+
+/// The trigger with this stored code.
+pub(crate) fn trigger_from_code(code: u8) -> Result<Trigger> {
+    let known = TRIGGERS.get(usize::from(code)).copied();
+    known.ok_or_else(|| Error::corrupt(format!("trigger `{code}` is unknown")))
+}
+
 /// A row with a stored form.
 pub trait Row: Sized {
     /// The first byte of its stored form.
@@ -151,11 +163,6 @@ impl Rest<'_> {
     }
 }
 
-fn trigger_code(trigger: Trigger) -> u8 {
-    let code = TRIGGERS.iter().position(|known| *known == trigger);
-    code.expect("every trigger is listed") as u8
-}
-
 impl Row for SnapshotRow {
     const TYPE: u8 = 1;
     const NAME: &'static str = "snapshot row";
@@ -193,9 +200,7 @@ impl Row for SnapshotRow {
     fn take(body: &mut Rest<'_>) -> Result<Self> {
         let flags = body.flags(DELETED | QUARANTINED | STATE)?;
         let kind = kind_from_code(body.0.u8()?)?;
-        let code = body.0.u8()?;
-        let trigger = TRIGGERS.get(usize::from(code)).copied();
-        let trigger = trigger.ok_or_else(|| Error::corrupt(format!("trigger `{code}` is unknown")))?;
+        let trigger = trigger_from_code(body.0.u8()?)?;
         let pack = PackId(body.0.array()?);
         let mut row = Self {
             key: AggregateKey { kind: body.text()?, id: body.text()? },

@@ -8,7 +8,7 @@ use super::manual::{Taken, tell};
 use super::slot::{Body, SlotId};
 use super::{CheckpointItem, Draining, Effect, FlightId, LiveCheckpoint, Now, Partition};
 use super::{SnapshotItem, Strategy};
-use crate::domain::ids::Version;
+use crate::domain::ids::{Offset, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::row::Trigger;
 use std::sync::Arc;
@@ -20,6 +20,8 @@ pub(super) struct CheckpointFlight {
     started_ms: u64,
     /// By id, not by slot: a slot may have been covered by a snapshot, evicted and given away meanwhile.
     covers: Vec<(Arc<str>, Version, bool)>,
+    /// The low watermark as it is once this alone is acknowledged.
+    low: Offset,
 }
 
 impl Partition {
@@ -253,15 +255,19 @@ impl Partition {
         let flight = self.mint_flight();
         let mut items = Vec::new();
         let mut covers = Vec::new();
+        let mut low = self.watermark.before_letters(self.position);
         if self.checkpoint_flight.is_none() {
             let draining = self.draining != Draining::No;
             let dirty: Vec<SlotId> = self.watermark.dirty().collect();
             for slot in dirty {
                 let slot = self.slots.get(slot);
-                let Some(live) = slot.live() else { continue };
-                if !live.is_dirty() || (live.busy.flight.is_some() && !draining) {
+                let live =
+                    slot.live().filter(|live| live.is_dirty() && (draining || live.busy.flight.is_none()));
+                let Some(live) = live else {
+                    low = slot.uncovered_since().map_or(low, |offset| low.min(offset));
                     continue;
-                }
+                };
+                low = live.uncovered_beside_tail().map_or(low, |offset| low.min(offset));
                 let mark = live.aggregate.quarantine.as_deref().cloned().filter(|_| live.mark_uncovered);
                 let mark = mark.filter(|_| !mutant(Mutant::MarkForgotten));
                 covers.push((Arc::clone(&slot.id), live.aggregate.version, live.mark_uncovered));
@@ -279,9 +285,16 @@ impl Partition {
         }
         if !items.is_empty() {
             self.checkpoint_flight =
-                Some(CheckpointFlight { id: flight, started_ms: now.monotonic_ms, covers });
+                Some(CheckpointFlight { id: flight, started_ms: now.monotonic_ms, covers, low });
         }
         effects.push(Effect::Checkpoint(flight, items));
+    }
+
+    /// The low watermark as it is once the checkpoint that is in flight is durable, whatever becomes of
+    /// snapshots beside it: whoever finds its pack and all that was acknowledged before may start there.
+    #[must_use]
+    pub fn low_after_checkpoint(&self) -> Option<Offset> {
+        self.checkpoint_flight.as_ref().map(|flight| flight.low)
     }
 
     /// Counts events as covered that were just handed over: what only a mutant does.

@@ -218,11 +218,16 @@ impl Live {
 
     pub(super) fn uncovered_since(&self) -> Option<Offset> {
         let tail = self.tail.first().map(|event| event.record.offset);
+        let mark = self.aggregate.quarantine.as_ref().filter(|_| self.mark_uncovered).map(|mark| mark.offset);
+        [tail, mark, self.uncovered_beside_tail()].into_iter().flatten().min()
+    }
+
+    /// First offset of what a checkpoint of all there is to write would leave uncovered.
+    pub(super) fn uncovered_beside_tail(&self) -> Option<Offset> {
         let hold = self.busy.adoption.as_ref().and_then(|adoption| adoption.hold);
         let hold = hold.filter(|_| !mutant(Mutant::AdoptionHoldIgnored));
-        let mark = self.aggregate.quarantine.as_ref().filter(|_| self.mark_uncovered).map(|mark| mark.offset);
         let stuck = self.busy.stuck.front().map(|decoded| decoded.record.offset);
-        [tail, hold, mark, stuck].into_iter().flatten().min()
+        [hold, stuck].into_iter().flatten().min()
     }
 
     /// Whether nothing is going on with it, and nothing about it is uncovered.

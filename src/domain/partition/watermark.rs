@@ -62,6 +62,11 @@ impl Watermark {
         self.letters.len()
     }
 
+    /// The first event whose dead letter is not recorded, or the position.
+    pub(super) fn before_letters(&self, position: Offset) -> Offset {
+        self.letters.first().map_or(position, |letter| position.min(*letter))
+    }
+
     pub(super) fn low(&self, position: Offset) -> Offset {
         if mutant(Mutant::CommitPosition) {
             return position;

@@ -45,6 +45,7 @@ fn a_probe_answers_as_the_table_does() {
         partition: log(partition),
         kind: Arc::clone(&kind),
         items: (0..count).map(item).collect(),
+        mark: None,
     };
     let encoded = packs().encode_checkpoint(pack, Timestamp(0), sizes.map(part).into()).unwrap();
     blobs.put_new(&encoded.name, &encoded.bytes).now_or_never().unwrap().unwrap();

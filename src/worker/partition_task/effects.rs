@@ -119,8 +119,9 @@ impl Task {
             return;
         }
         let (done, wait) = oneshot::channel();
-        let part =
-            CheckpointPart { partition: self.partition.key().clone(), kind: kind(&self.components), items };
+        let mark = self.partition.low_after_checkpoint().map(|low| self.watermark_row(low));
+        let (partition, kind) = (self.partition.key().clone(), kind(&self.components));
+        let part = CheckpointPart { partition, kind, items, mark };
         let offer = CheckpointOffer { part, done };
         match asked {
             Some(asked) => drop(asked.send(Some(offer))),
@@ -174,15 +175,19 @@ impl Task {
         }));
     }
 
+    fn watermark_row(&self, low_watermark: Offset) -> WatermarkRow {
+        WatermarkRow {
+            key: self.partition.key().clone(),
+            topic_id: self.components.topic_id,
+            leader_epoch: self.leader_epoch,
+            low_watermark,
+        }
+    }
+
     /// The index first, then the group: whoever finds a committed offset finds the same or more in the index.
     fn commit(&mut self, low_watermark: Offset) {
         let components = self.components.clone();
-        let row = WatermarkRow {
-            key: self.partition.key().clone(),
-            topic_id: components.topic_id,
-            leader_epoch: self.leader_epoch,
-            low_watermark,
-        };
+        let row = self.watermark_row(low_watermark);
         self.io.push(Box::pin(async move {
             let number = row.key.partition;
             if components.store.put_watermark(row).await.is_err() {

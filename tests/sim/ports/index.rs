@@ -126,6 +126,27 @@ impl Cluster {
         fulls.map(|row| row.version).max().unwrap_or_default()
     }
 
+    /// All replicas lose what they hold, but for dead letters, and have these cells: whoever wrote them heard
+    /// that they are there. Every row that was acknowledged before must be among them.
+    pub(crate) fn replace(&self, cells: &[Cell]) {
+        let mut violations = Vec::new();
+        let mut cluster = lock(&self.cluster);
+        let mut all = Replica::default();
+        cells.iter().for_each(|cell| violations.extend(all.apply(cell)));
+        for rows in cluster.rows.values() {
+            let missing = rows.values().filter(|row| !all.has(row));
+            violations.extend(missing.map(|row| format!("an acknowledged row did not come back: {row:?}")));
+        }
+        for replica in &mut cluster.replicas {
+            *replica = all.clone().with_letters_of(replica);
+        }
+        cluster.acked_marks.clear();
+        drop(cluster);
+        let marks = cells.iter().filter(|cell| matches!(cell, Cell::Watermark(_)));
+        marks.for_each(|cell| self.acknowledge(cell));
+        violations.into_iter().for_each(|what| self.gate.sim.violation(what));
+    }
+
     fn acknowledge(&self, cell: &Cell) {
         let mut cluster = lock(&self.cluster);
         let first = match cell {

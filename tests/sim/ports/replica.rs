@@ -79,7 +79,18 @@ fn public_id(row: &SnapshotRow) -> [u8; 16] {
     snapfold::domain::chain::snapshot_id(&row.key, row.lineage, row.version)
 }
 
+/// Whether two rows tell the same: how long one took to be written only its writer knows, and a rebuilt index
+/// does not.
+fn is_same(a: &SnapshotRow, b: &SnapshotRow) -> bool {
+    a == b || *a == SnapshotRow { creation_ms: a.creation_ms, ..b.clone() }
+}
+
 impl Replica {
+    /// This with the dead letters of another.
+    pub(crate) fn with_letters_of(self, other: &Self) -> Self {
+        Self { letters: other.letters.clone(), ..self }
+    }
+
     /// Applies a write; says what is wrong if it changes a fact that must never change.
     pub(crate) fn apply(&mut self, cell: &Cell) -> Option<String> {
         match cell {
@@ -87,7 +98,8 @@ impl Replica {
                 let rows = self.snapshots.entry((row.key.clone(), row.lineage)).or_default();
                 let at = (row.version, row.pack);
                 if let Some(kept) = rows.get(&at) {
-                    return (kept != row).then(|| format!("a snapshot row changed: {kept:?} became {row:?}"));
+                    return (!is_same(kept, row))
+                        .then(|| format!("a snapshot row changed: {kept:?} became {row:?}"));
                 }
                 Arc::make_mut(rows).insert(at, row.clone());
                 None
@@ -329,6 +341,12 @@ impl Replica {
     /// All low watermarks.
     pub(crate) fn all_watermarks(&self) -> impl Iterator<Item = &WatermarkRow> {
         self.watermarks.values().flat_map(|cells| cells.values()).map(|row| &**row)
+    }
+
+    /// True if it has a snapshot row that tells the same.
+    pub(crate) fn has(&self, row: &SnapshotRow) -> bool {
+        let rows = self.snapshots.get(&(row.key.clone(), row.lineage));
+        rows.and_then(|rows| rows.get(&(row.version, row.pack))).is_some_and(|kept| is_same(kept, row))
     }
 
     /// True if it holds this very cell, or one that has superseded it.
