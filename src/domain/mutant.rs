@@ -143,6 +143,14 @@ mutants! {
     TrailUnproved,
     /// A snapshot of an older version is written though no acknowledged row holds its events.
     PastRowUncovered,
+    /// A segment's base is used although it lies beyond the moment that is asked for.
+    SegmentBaseUnchecked,
+    /// An increment counts as merged though segments hold only its first event.
+    SupersededInPart,
+    /// What lies between two segments counts as merged though they do not join.
+    MergedAcrossGap,
+    /// What segments replace goes before their rows are acknowledged.
+    SupersededBeforeAcked,
 }
 
 #[cfg(not(feature = "runtime"))]

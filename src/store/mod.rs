@@ -17,6 +17,7 @@
 //! | [`lineages`] | which lineage of a topic is active |
 //! | `metered` | what calls of either port come to, as metrics (feature `runtime`) |
 //! | [`packs`] | reading records and footers |
+//! | [`segments`] | merged history on its way into packs and rows |
 
 pub mod answers;
 pub mod blobs;
@@ -33,6 +34,7 @@ pub mod lineages;
 #[cfg(feature = "runtime")]
 pub mod metered;
 pub mod packs;
+pub mod segments;
 
 pub use flush::SnapshotStore;
 
