@@ -4,7 +4,10 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "in a test a failure is a panic")]
 
-use snapfold::codec::body::{decode_full, decode_increment, encode_full, encode_increment, put_increment};
+use snapfold::codec::body::{
+    decode_full, decode_increment, decode_segment, encode_full, encode_increment, encode_segment,
+    put_increment,
+};
 use snapfold::codec::compress::{Algorithm, Compression, Encoder};
 use snapfold::codec::dictionary::Dictionary;
 use snapfold::codec::pack::{
@@ -17,7 +20,8 @@ use snapfold::domain::ids::{
     AggregateKey, Digest, LedgerId, Lineage, Offset, PackId, PartitionNo, Timestamp, Version,
 };
 use snapfold::domain::record::{
-    FullBody, IncrementBody, QuarantineMark, RawRecord, RecordId, RecordKind, RecordMeta, StoredEvent,
+    FullBody, IncrementBody, QuarantineMark, RawRecord, RecordId, RecordKind, RecordMeta, SegmentBody,
+    StoredEvent,
 };
 use snapfold::domain::row::{
     CheckpointRow, DeadLetter, NoteRow, PartitionKey, SnapshotRow, Trigger, WatermarkRow,
@@ -87,8 +91,24 @@ fn full() -> FullBody {
     }
 }
 
+/// The event after the full record.
+fn second_event() -> StoredEvent {
+    let record = RawRecord { offset: Offset(44), record_time: Timestamp(TIME.0 + 1_000), ..event().record };
+    StoredEvent { version: Version(2), record, ..event() }
+}
+
+/// Merged history from the first event on.
+fn first_segment() -> SegmentBody {
+    SegmentBody { base: None, events: vec![event()] }
+}
+
+/// Merged history after the full record.
+fn second_segment() -> SegmentBody {
+    SegmentBody { base: Some(full()), events: vec![second_event()] }
+}
+
 fn meta(kind: RecordKind) -> RecordMeta {
-    let is_full = kind == RecordKind::Full;
+    let is_full = kind != RecordKind::Increment;
     RecordMeta {
         id: RecordId {
             key: key(),
@@ -106,7 +126,7 @@ fn meta(kind: RecordKind) -> RecordMeta {
         state_digest: is_full.then_some(Digest([0x5d; 32])),
         is_deleted: false,
         is_quarantined: false,
-        trail: is_full.then(|| vec![Offset(41)]),
+        trail: (kind == RecordKind::Full).then(|| vec![Offset(41)]),
     }
 }
 
@@ -127,6 +147,27 @@ fn pack(class: Class) -> FinishedPack {
         Class::Checkpoint => unreachable!("it is made of blocks"),
     }
     writer.finish().unwrap()
+}
+
+/// A pack with the increment, and what it and the event after it were merged into.
+fn segments() -> FinishedPack {
+    let plain = Compression { algorithm: Algorithm::None, level: 3, threshold: 0 };
+    let mut encoder = Encoder::new(plain, None).unwrap();
+    let mut writer = PackWriter::new(header(Class::History));
+    let body = encode_increment(&increment(), "o-1").unwrap();
+    writer.add(meta(RecordKind::Increment), &body, &mut encoder).unwrap();
+    let body = encode_segment(&first_segment(), "o-1").unwrap();
+    writer.add(meta(RecordKind::Segment), &body, &mut encoder).unwrap();
+    let body = encode_segment(&second_segment(), "o-1").unwrap();
+    writer.add(second_meta(), &body, &mut encoder).unwrap();
+    writer.finish().unwrap()
+}
+
+fn second_meta() -> RecordMeta {
+    let mut meta = meta(RecordKind::Segment);
+    (meta.id.from_version, meta.id.upto_version) = (Version(1), Version(2));
+    (meta.first_offset, meta.last_offset) = (Offset(44), Offset(44));
+    RecordMeta { effective_time: Timestamp(TIME.0 + 1_000), chain: Some(Digest([0xc2; 32])), ..meta }
 }
 
 fn checkpoint() -> BlockPack {
@@ -235,11 +276,14 @@ fn vectors() -> Vec<(String, Vec<u8>)> {
         ("increment", encode_increment(&increment(), "o-1").unwrap()),
         ("increment with a mark alone", encode_increment(&mark(), "o-1").unwrap()),
         ("full", encode_full(&full())),
+        ("segment without a base", encode_segment(&first_segment(), "o-1").unwrap()),
+        ("segment", encode_segment(&second_segment(), "o-1").unwrap()),
         ("chain (genesis, event, link)", chain),
         ("locator", locator.encode()),
         ("locator with trail and inline body", rich.encode()),
         ("full.sfp", full_pack.bytes),
         ("history.sfp", history.bytes),
+        ("segments.sfp", segments().bytes),
         ("checkpoint.sfp", checkpoint.bytes),
     ];
     vectors.into_iter().chain(rows()).map(|(name, bytes)| (name.to_owned(), bytes)).collect()
@@ -299,6 +343,14 @@ fn golden_packs_are_read() {
         (d_meta, decode_increment(&d_body, "o-1").unwrap()),
         (meta(RecordKind::Increment), increment())
     );
+    let [(_, increment_body), (first_meta, first), (meta_of_second, second)] =
+        read(Class::History, &golden("segments.sfp"), None).try_into().unwrap();
+    assert_eq!(decode_increment(&increment_body, "o-1").unwrap(), increment());
+    assert_eq!(
+        (first_meta, decode_segment(&first, "o-1").unwrap()),
+        (meta(RecordKind::Segment), first_segment())
+    );
+    assert_eq!((meta_of_second, decode_segment(&second, "o-1").unwrap()), (second_meta(), second_segment()));
     let [(_, first), (second_meta, second)] =
         read(Class::Checkpoint, &golden("checkpoint.sfp"), None).try_into().unwrap();
     assert_eq!(decode_increment(&first, "o-1").unwrap(), increment());

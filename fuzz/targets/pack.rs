@@ -56,6 +56,7 @@ fn object(bytes: &[u8]) {
             Ok((bytes, meta)) => match meta.id.kind {
                 RecordKind::Full => body::full(&bytes),
                 RecordKind::Increment => body::increment(&bytes, &meta.id.key.id),
+                RecordKind::Segment => body::segment(&bytes, &meta.id.key.id),
             },
             Err(error) => assert!(!is_sound, "a sound pack has an entry that cannot be read: {error}"),
         }

@@ -22,7 +22,9 @@ pub(super) fn of_written(written: &Written) -> Vec<Sample> {
         Sample::total(&table::PUT_ROWS, &[], 0, count(&written.rows)),
         Sample::total(&table::CHECKPOINT_BYTES, &[], 0, count(&written.checkpoint_bytes)),
     ];
-    for (kind, sizes) in [("full", &written.full), ("increment", &written.increments)] {
+    for (kind, sizes) in
+        [("full", &written.full), ("increment", &written.increments), ("segment", &written.segments)]
+    {
         samples.push(Sample::total(&table::SNAPSHOT_RECORDS, &[kind], 0, count(&sizes.records)));
         samples.push(Sample::total(&table::SNAPSHOT_RAW_BYTES, &[kind], 0, count(&sizes.raw_bytes)));
         samples.push(Sample::total(&table::SNAPSHOT_STORED_BYTES, &[kind], 0, count(&sizes.stored_bytes)));

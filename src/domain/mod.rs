@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`aggregate`] | `Aggregate`, `Rules` and the fold: the only code that changes a state |
 //! | [`chain`] | event digests and the hash chain over them |
+//! | [`compaction`] | which rows are merged into which segments |
 //! | [`decimal`] | decimals of up to 38 digits with their scale, the arithmetic of reducers |
 //! | [`error`] | `Error`, `ErrorKind`, the closed list of problem codes |
 //! | [`event`] | events, and the port that decoders of every format implement |
@@ -31,6 +32,7 @@
 pub mod aggregate;
 pub mod chain;
 pub mod coverage;
+pub mod compaction;
 pub mod decimal;
 pub mod error;
 pub mod event;

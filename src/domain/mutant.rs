@@ -151,6 +151,14 @@ mutants! {
     RebuildTakesLoneFulls,
     /// A rebuilt low watermark is the end of what the newest checkpoint holds, whatever else was on its way.
     RebuildWatermarkIsReach,
+    /// A segment's base is used although it lies beyond the moment that is asked for.
+    SegmentBaseUnchecked,
+    /// An increment counts as merged though segments hold only its first event.
+    SupersededInPart,
+    /// What lies between two segments counts as merged though they do not join.
+    MergedAcrossGap,
+    /// What segments replace goes before their rows are acknowledged.
+    SupersededBeforeAcked,
 }
 
 #[cfg(not(feature = "runtime"))]

@@ -105,6 +105,27 @@ pub struct FullBody {
     pub state: Option<Box<[u8]>>,
 }
 
+/// Body of a segment: merged history, a state and the events after it, so that it answers for every version
+/// from its base to its last event by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SegmentBody {
+    /// The state before the first of the events; none where that is the aggregate's first event.
+    pub base: Option<FullBody>,
+    /// 1 to [`SegmentBody::EVENTS_MAX`] events with contiguous versions and increasing offsets.
+    pub events: Vec<StoredEvent>,
+}
+
+impl SegmentBody {
+    /// Most events of a segment.
+    pub const EVENTS_MAX: usize = 256;
+
+    /// Version of its base, 0 where there is none.
+    #[must_use]
+    pub fn from(&self) -> Version {
+        self.base.as_ref().map_or(Version(0), |base| base.version)
+    }
+}
+
 /// How a snapshot is stored, in the order in which packs sort the records of one version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RecordKind {
@@ -112,6 +133,8 @@ pub enum RecordKind {
     Increment,
     /// F: the state.
     Full,
+    /// S: merged history, a state and the events after it.
+    Segment,
 }
 
 /// Which record of which aggregate, in the order in which packs sort their entries.
@@ -125,7 +148,8 @@ pub struct RecordId {
     pub upto_version: Version,
     /// How it is stored.
     pub kind: RecordKind,
-    /// The version it follows on; for a full record, the snapshot it was folded from.
+    /// The version it follows on; of a segment, that of its base; for a full record, the snapshot it was folded
+    /// from.
     pub from_version: Version,
 }
 
@@ -147,7 +171,7 @@ pub struct RecordMeta {
     pub effective_time: Timestamp,
     /// Chain hash after `upto_version`, where it cannot be had from the body.
     pub chain: Option<Digest>,
-    /// Digest of the canonical state; full records only.
+    /// Digest of the canonical state; full records and segments only.
     pub state_digest: Option<Digest>,
     /// The aggregate is deleted at `upto_version`.
     pub is_deleted: bool,

@@ -46,14 +46,14 @@ pub struct SnapshotRow {
     pub key: AggregateKey,
     /// Of which lineage.
     pub lineage: Lineage,
-    /// Version of the state, or of the last event of an increment.
+    /// Version of the state, or of the last event of an increment or a segment.
     pub version: Version,
     /// The pack that holds it; part of the row's key.
     pub pack: PackId,
     /// How it is stored.
     pub kind: RecordKind,
-    /// An increment holds the events of versions `from_version + 1 ..= version`; for a full snapshot, the
-    /// snapshot it was folded from (0 for none).
+    /// An increment holds the events of versions `from_version + 1 ..= version`, a segment the state of
+    /// `from_version` as well; for a full snapshot, the snapshot it was folded from (0 for none).
     pub from_version: Version,
     /// Kafka partition of its events.
     pub partition: PartitionNo,
@@ -79,7 +79,7 @@ pub struct SnapshotRow {
     pub raw_bytes: u64,
     /// Bytes in the pack.
     pub stored_bytes: u64,
-    /// SHA-256 of the canonical state; full snapshots only.
+    /// SHA-256 of the canonical state at `version`; full snapshots and segments only.
     pub state_digest: Option<Digest>,
     /// Bytes of the canonical state; there whenever `state_digest` is.
     pub state_bytes: Option<u64>,

@@ -97,9 +97,9 @@ impl Versions<'_> {
     }
 }
 
-/// Which of the rows of one version tells of the snapshot: a full one, the newest copy.
-fn rank(row: &SnapshotRow) -> (RecordKind, crate::domain::ids::PackId) {
-    (row.kind, row.pack)
+/// Which of the rows of one version tells of the snapshot: a full one, else a segment; the newest copy.
+fn rank(row: &SnapshotRow) -> (bool, RecordKind, crate::domain::ids::PackId) {
+    (row.kind == RecordKind::Full, row.kind, row.pack)
 }
 
 impl Lookup {

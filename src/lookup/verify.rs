@@ -11,7 +11,7 @@ use crate::domain::event::Decoded;
 use crate::domain::ids::{AggregateKey, Digest, Offset, PackId, Version};
 use crate::domain::outcome::PortError;
 use crate::domain::partition::EntryRef;
-use crate::domain::record::{Bytes, FullBody, IncrementBody, RawRecord};
+use crate::domain::record::{Bytes, FullBody, IncrementBody, RawRecord, SegmentBody};
 use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
 use crate::domain::value::Value;
 use crate::reconstruct::{AsOf, Found};
@@ -137,11 +137,11 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// The increment in the middle of which a full record lies that somebody asked for: its events up to
+    /// The increment or segment in the middle of which a full record lies that somebody asked for: its events up to
     /// there are what the record is compared with.
     fn around<'r>(&self, full: &SnapshotRow, rows: &'r [SnapshotRow]) -> Option<&'r SnapshotRow> {
         let is_around = |row: &&SnapshotRow| {
-            row.kind == RecordKind::Increment
+            row.kind != RecordKind::Full
                 && row.from_version <= self.folded.version
                 && row.version > full.version
         };
@@ -152,7 +152,7 @@ impl Check<'_> {
     /// Folds the first events of an increment, which is looked at as a whole when its turn comes.
     async fn fold_into(&mut self, row: &SnapshotRow, upto: Version) -> Asked<()> {
         let turn = self.lookup.admit().await?;
-        let body = self.lookup.reader().packs.increment(row).await;
+        let body = self.lookup.reader().packs.events(row).await;
         drop(turn);
         let Ok(body) = body else { return Ok(()) };
         self.lookup.reader().prepare(&body.events).await?;
@@ -210,6 +210,15 @@ impl Check<'_> {
                 drop(turn);
                 match body {
                     Ok(body) => self.increment(body, row.from_version, row.version).await,
+                    Err(error) => self.damaged(row.version, error).await,
+                }
+            }
+            RecordKind::Segment => {
+                let turn = self.lookup.admit().await?;
+                let body = packs.segment(row).await;
+                drop(turn);
+                match body {
+                    Ok(body) => self.segment(body, row).await,
                     Err(error) => self.damaged(row.version, error).await,
                 }
             }
@@ -281,6 +290,25 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Merged history: its base like a state, its events like an increment's, and what both fold to against
+    /// its row.
+    async fn segment(&mut self, body: SegmentBody, row: &SnapshotRow) -> Asked<()> {
+        if let Some(base) = body.base {
+            self.count(1)?;
+            self.state(Aggregate::from_body(base));
+        }
+        let events = IncrementBody { events: body.events, quarantine: None };
+        let joins = self.folded.version < row.version;
+        self.increment(events, row.from_version, row.version).await?;
+        if joins && self.folded.version == row.version {
+            let digest = state_digest(&self.folded.state);
+            if (self.folded.chain, digest.ok().flatten()) != (row.chain, row.state_digest) {
+                self.found("state-mismatch", row.version, "a segment does not fold to what its row names");
+            }
+        }
+        Ok(())
+    }
+
     /// A state, against its row and against what the events before it fold to.
     fn full(&mut self, body: FullBody, row: &SnapshotRow) -> Asked<()> {
         self.count(1)?;
@@ -292,6 +320,12 @@ impl Check<'_> {
             }
             Err(error) => self.found("corrupt", row.version, error.detail),
         }
+        self.state(stored);
+        Ok(())
+    }
+
+    /// A stored state against what the events before it fold to.
+    fn state(&mut self, stored: Aggregate) {
         if self.folded.version == stored.version {
             let folded = self.folded.clone();
             self.compare(&folded, &stored, "the stored events");
@@ -300,7 +334,6 @@ impl Check<'_> {
             // Nothing stored leads up to it: from here on it is what the next events follow on.
             self.folded = stored;
         }
-        Ok(())
     }
 
     fn compare(&mut self, folded: &Aggregate, told: &Aggregate, what: &str) {

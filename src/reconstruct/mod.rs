@@ -5,8 +5,9 @@
 //! |---|---|
 //! | `mod.rs` | `Reconstructor`: the order of reads, the answer |
 //! | `live.rs` | the port through which lookups see the owners of partitions |
-//! | `assemble/` | one aggregate out of pieces: base, increments, pending entries, log |
-//! | `piece.rs` | a stored stretch of events: an increment or a checkpoint's entry |
+//! | `assemble/` | one aggregate out of pieces: base, increments, segments, pending entries, log |
+//! | `merge.rs` | a stretch of history folded again, for compaction |
+//! | `piece.rs` | a stored stretch of events: an increment, a segment or a checkpoint's entry |
 //! | `step.rs` | what was read for an answer |
 //! | `read.rs` | what anyone may ask: states, events, the newest version at rest, where history starts |
 //!
@@ -19,11 +20,13 @@
 
 mod assemble;
 mod live;
+mod merge;
 mod piece;
 mod read;
 mod step;
 
 pub use live::{HeadAnswer, ListAnswer, LiveHeads, LiveSnapshots};
+pub use merge::Merged;
 pub use read::{Ask, FoldedEvent, Newest, Read, Wanted};
 pub use step::{Step, StepKind};
 
@@ -89,7 +92,7 @@ pub enum AsOf {
 /// Where an answer came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Provenance {
-    /// Version of the full snapshot that was the base, 0 for none.
+    /// Version of the stored state that was the base, 0 for none.
     pub base: Version,
     /// Version of the state from an earlier answer that was the base, 0 for none.
     pub cached: Version,
@@ -415,8 +418,8 @@ impl Reconstructor {
         Ok(())
     }
 
-    /// Rows from a start downwards to the newest full one, or the first; further down to `oldest` if given.
-    /// The walk goes on below a full row only as far as `oldest`: an unreadable base makes the assembly ask
+    /// Rows from a start downwards to the newest that brings a state, or the first; further down to `oldest` if
+    /// given. The walk goes on below such a row only as far as `oldest`: an unreadable base makes the assembly ask
     /// for more.
     async fn rows_down(
         &self,
@@ -439,7 +442,7 @@ impl Reconstructor {
                 }
             }
             let Some(lowest) = lowest.filter(|_| full_page) else { return Ok(rows) };
-            let based = rows.iter().any(|row| row.kind == RecordKind::Full);
+            let based = rows.iter().any(|row| row.kind != RecordKind::Increment);
             if based && oldest.is_none_or(|oldest| lowest <= oldest) {
                 return Ok(rows);
             }

@@ -308,19 +308,24 @@ impl Reconstructor {
         while looked_at < EARLIEST_ROWS_MAX {
             let rows = self.index.snapshots(key, partition.lineage, From::Above(above), ROWS_PAGE).await;
             let rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
-            for row in rows.iter().filter(|row| row.kind == RecordKind::Full) {
+            for row in rows.iter().filter(|row| row.kind != RecordKind::Increment) {
+                let is_segment = row.kind == RecordKind::Segment;
+                // A segment answers from its base on.
+                let at = if is_segment { row.from_version.max(version.next()) } else { row.version };
                 let goes_on = |other: &SnapshotRow| {
-                    other.kind == RecordKind::Increment
-                        && other.from_version <= row.version
-                        && other.version > row.version
+                    other.kind != RecordKind::Full && other.from_version <= at && other.version > at
                 };
                 let follows = row.last_offset.next() >= start || rows.iter().any(goes_on);
                 if events == Wanted::Event && !follows {
                     continue;
                 }
-                match self.packs.full(row).await {
-                    Ok(_) if events == Wanted::Event => return Ok(Some(row.version.next())),
-                    Ok(_) => return Ok(Some(row.version)),
+                let read = match is_segment {
+                    true => self.packs.segment(row).await.map(drop),
+                    false => self.packs.full(row).await.map(drop),
+                };
+                match read {
+                    Ok(()) if events == Wanted::Event => return Ok(Some(at.next())),
+                    Ok(()) => return Ok(Some(at)),
                     Err(error) if matches!(error.kind, ErrorKind::Corrupt | ErrorKind::NotFound) => {}
                     Err(error) => return Err(error),
                 }
@@ -335,10 +340,10 @@ impl Reconstructor {
     }
 }
 
-/// Whether a row brings the events before it: an increment, or a full one with a trail.
+/// Whether a row brings the events before it: an increment, a segment, or a full one with a trail.
 fn leads_up(row: &SnapshotRow) -> bool {
     let has_trail = || Locator::decode(&row.locator).is_ok_and(|locator| locator.trail.is_some());
-    row.kind == RecordKind::Increment || has_trail()
+    row.kind != RecordKind::Full || has_trail()
 }
 
 /// What is to be had at the earliest.

@@ -2,7 +2,7 @@
 
 use crate::domain::aggregate::Aggregate;
 use crate::domain::ids::{Offset, PackId, Version};
-use crate::domain::row::SnapshotRow;
+use crate::domain::row::{RecordKind, SnapshotRow};
 
 /// What kind of read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum StepKind {
     Snapshot,
     /// An increment's record.
     Increment,
+    /// A segment: its state, its events, or both in one read.
+    Segment,
     /// An entry of a live checkpoint.
     Checkpoint,
     /// A stretch of the partition's log.
@@ -48,18 +50,15 @@ impl Step {
         Self { kind, from: at, upto: at, pack: None, bytes: None, offsets: None, records: 0, failed: false }
     }
 
-    /// The read of a full record.
-    pub(super) fn of_full(row: &SnapshotRow, failed: bool) -> Self {
-        let upto = if failed { Version(0) } else { row.version };
+    /// The read of a base.
+    pub(super) fn of_base(row: &SnapshotRow, failed: bool) -> Self {
+        let (kind, version) = match row.kind {
+            RecordKind::Segment => (StepKind::Segment, row.from_version),
+            RecordKind::Full | RecordKind::Increment => (StepKind::Snapshot, row.version),
+        };
+        let upto = if failed { Version(0) } else { version };
         let bytes = Some(row.stored_bytes);
-        Self {
-            upto,
-            pack: Some(row.pack),
-            bytes,
-            records: 1,
-            failed,
-            ..Self::new(StepKind::Snapshot, Version(0))
-        }
+        Self { upto, pack: Some(row.pack), bytes, records: 1, failed, ..Self::new(kind, Version(0)) }
     }
 
     /// The use of a kept state.

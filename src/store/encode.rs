@@ -5,15 +5,20 @@
 
 use super::flush::Flush;
 use super::packs::{Class, Packs};
-use crate::codec::body::{check_increment, decode_full, is_increment, put_full, put_increment};
-use crate::codec::compress::{Encoder, decode_into};
+use super::segments::NewSegment;
+use crate::codec::body::{
+    check_increment, check_segment, decode_full, decode_segment, is_increment, put_full, put_increment,
+    put_segment,
+};
+use crate::codec::compress::{Compression, Encoder, decode_into};
 use crate::codec::dictionary::Dictionary;
 use crate::codec::pack::{EntryFacts, Header, Locator, PackWriter, pack_name};
+use crate::domain::aggregate::Aggregate;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, Digest, Offset, PackId, Timestamp, Version};
 use crate::domain::partition::Cut;
-use crate::domain::record::{FullBody, IncrementBody, RecordId, RecordKind, RecordMeta};
-use crate::domain::row::SnapshotRow;
+use crate::domain::record::{FullBody, IncrementBody, RecordId, RecordKind, RecordMeta, SegmentBody};
+use crate::domain::row::{SnapshotRow, Trigger};
 use crate::domain::value::{Limits, Value};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
@@ -34,7 +39,11 @@ pub struct NewEntry {
 enum Body {
     Increment(IncrementBody),
     Full(Box<FullBody>),
+    Segment(Box<SegmentBody>),
 }
+
+/// Of the levels of compression the one that makes the smallest records: merged history is written once.
+const SEGMENT_LEVEL: u8 = 9;
 
 /// A pack that is ready to be written.
 pub struct Encoded {
@@ -93,6 +102,23 @@ impl NewEntry {
         let facts = facts_of(cut, state_bytes, flush.item.increment);
         Ok(Self { meta, body: Body::Full(Box::new(body)), facts })
     }
+
+    /// A segment.
+    ///
+    /// # Errors
+    /// `Invalid` if it cannot be stored as one; as for `full`.
+    pub fn segment(new: NewSegment) -> Result<Self> {
+        check_segment(&new.body)?;
+        let canonical = new.end.state.to_json().as_deref().map(canonical).transpose()?;
+        let meta = new.meta(canonical.as_deref().map(|bytes| Digest(Sha256::digest(bytes).into())));
+        let facts = EntryFacts {
+            trigger: new.trigger,
+            event_type: new.end.last_event_type.clone(),
+            state_bytes: canonical.map(|bytes| bytes.len() as u64),
+            with_events: false,
+        };
+        Ok(Self { meta, body: Body::Segment(Box::new(new.body)), facts })
+    }
 }
 
 impl Body {
@@ -105,6 +131,7 @@ impl Body {
                 put_full(raw, body);
                 Ok(())
             }
+            Self::Segment(body) => put_segment(raw, body, aggregate_id),
         }
     }
 
@@ -113,6 +140,7 @@ impl Body {
         Ok(match self {
             Self::Increment(body) => is_increment(raw, &body.events, body.quarantine.as_ref(), aggregate_id)?,
             Self::Full(body) => decode_full(raw)? == **body,
+            Self::Segment(body) => decode_segment(raw, aggregate_id)? == **body,
         })
     }
 }
@@ -165,6 +193,18 @@ impl Encoded {
     /// The index row of one entry, which ends at this cut.
     #[must_use]
     pub fn row(&self, place: &Place, cut: &Cut, created_at: Timestamp, creation_ms: u32) -> SnapshotRow {
+        self.row_of(place, (&cut.aggregate, cut.trigger), created_at, creation_ms)
+    }
+
+    /// The index row of one entry, which ends with this aggregate and was taken for this reason.
+    #[must_use]
+    pub fn row_of(
+        &self,
+        place: &Place,
+        (end, trigger): (&Aggregate, Trigger),
+        created_at: Timestamp,
+        creation_ms: u32,
+    ) -> SnapshotRow {
         let meta = &place.meta;
         SnapshotRow {
             key: meta.id.key.clone(),
@@ -180,9 +220,9 @@ impl Encoded {
             effective_time: meta.effective_time,
             created_at,
             creation_ms,
-            trigger: cut.trigger,
-            event_type: cut.aggregate.last_event_type.clone(),
-            chain: cut.aggregate.chain,
+            trigger,
+            event_type: end.last_event_type.clone(),
+            chain: end.chain,
             raw_bytes: place.raw_bytes,
             stored_bytes: place.stored_bytes,
             state_digest: meta.state_digest,
@@ -261,8 +301,15 @@ impl Packs {
         match encoders.entry((Arc::clone(&id.key.kind), id.kind)) {
             Entry::Occupied(there) => Ok(there.into_mut()),
             Entry::Vacant(free) => {
-                let dictionary = self.dictionaries.active(free.key());
-                let encoder = Encoder::new(self.compression(), dictionary.as_ref())?;
+                let mut dictionary = self.dictionaries.active(free.key());
+                let mut compression = self.compression();
+                if id.kind == RecordKind::Segment {
+                    // Until there are enough of them to learn from: they hold what increments hold.
+                    let increments = (Arc::clone(&id.key.kind), RecordKind::Increment);
+                    dictionary = dictionary.or_else(|| self.dictionaries.active(&increments));
+                    compression = Compression { level: SEGMENT_LEVEL, ..compression };
+                }
+                let encoder = Encoder::new(compression, dictionary.as_ref())?;
                 Ok(free.insert((encoder, dictionary)))
             }
         }

@@ -124,6 +124,8 @@ pub struct Written {
     pub full: Sizes,
     /// Of the snapshots' records, the increments.
     pub increments: Sizes,
+    /// Segments, which are no snapshots of their own but stand in the place of some.
+    pub segments: Sizes,
 }
 
 /// Records of one kind.
@@ -142,6 +144,7 @@ impl Written {
         match kind {
             RecordKind::Full => &self.full,
             RecordKind::Increment => &self.increments,
+            RecordKind::Segment => &self.segments,
         }
     }
 }
@@ -334,7 +337,7 @@ impl SnapshotStore {
 
     /// Writes rows of one aggregate in their order, as many at once as the index can: what is acknowledged is
     /// not repeated.
-    fn snapshot_rows(&self, rows: Vec<SnapshotRow>, started: u64) -> BoxFuture<'_, Result<()>> {
+    pub(super) fn snapshot_rows(&self, rows: Vec<SnapshotRow>, started: u64) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             for rows in rows.chunks(self.index.rows_at_once()) {
                 let put = || -> BoxFuture<'_, _> {
@@ -426,7 +429,7 @@ impl SnapshotStore {
         Ok(())
     }
 
-    fn put_pack<'a>(&'a self, pack: &'a Encoded) -> BoxFuture<'a, PortResult<()>> {
+    pub(super) fn put_pack<'a>(&'a self, pack: &'a Encoded) -> BoxFuture<'a, PortResult<()>> {
         self.put_object(&pack.name, &pack.bytes)
     }
 
@@ -449,7 +452,7 @@ impl SnapshotStore {
     }
 
     /// Repeats one write until it is acknowledged or the flush has run out of time.
-    async fn until_acked<'a>(
+    pub(super) async fn until_acked<'a>(
         &'a self,
         started: u64,
         doing: &'static str,
@@ -502,7 +505,7 @@ fn encode_flush(
 }
 
 /// Runs writes at the same time, [`WRITES_AT_ONCE`] at most; the first that is given up gives up all of them.
-async fn together(writes: Vec<BoxFuture<'_, Result<()>>>) -> Result<()> {
+pub(super) async fn together(writes: Vec<BoxFuture<'_, Result<()>>>) -> Result<()> {
     stream::iter(writes).buffer_unordered(WRITES_AT_ONCE).try_collect().await
 }
 

@@ -98,7 +98,8 @@ pub(super) fn in_order(rows: Vec<(usize, SnapshotRow)>) -> [Vec<Vec<SnapshotRow>
     for (of, row) in rows {
         match row.kind {
             RecordKind::Increment => increments.entry(of).or_default().push(row),
-            RecordKind::Full => fulls.push(vec![row]),
+            // No flush has segments.
+            RecordKind::Full | RecordKind::Segment => fulls.push(vec![row]),
         }
     }
     let mut increments: Vec<Vec<SnapshotRow>> = increments.into_values().collect();

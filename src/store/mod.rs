@@ -19,6 +19,7 @@
 //! | `metered` | what calls of either port come to, as metrics (feature `runtime`) |
 //! | [`packs`] | reading records and footers |
 //! | [`rebuild`] | an index out of objects alone |
+//! | [`segments`] | merged history on its way into packs and rows |
 
 pub mod answers;
 pub mod blobs;
@@ -37,6 +38,7 @@ pub mod lineages;
 pub mod metered;
 pub mod packs;
 pub mod rebuild;
+pub mod segments;
 
 pub use flush::SnapshotStore;
 

@@ -10,7 +10,7 @@ use super::checkpoints::{Kept, locate};
 use super::dictionaries::Dictionaries;
 use super::index::Index;
 use super::unavailable;
-use crate::codec::body::{decode_full, decode_increment};
+use crate::codec::body::{decode_full, decode_increment, decode_segment};
 use crate::codec::compress::Compression;
 use crate::codec::dictionary::Dictionary;
 use crate::codec::pack::{
@@ -21,7 +21,7 @@ use crate::domain::ids::{AggregateKey, Digest, PackId, PartitionNo};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::PortError;
 use crate::domain::partition::EntryRef;
-use crate::domain::record::{Bytes, FullBody, IncrementBody, RecordId, RecordKind};
+use crate::domain::record::{Bytes, FullBody, IncrementBody, RecordId, RecordKind, SegmentBody};
 use crate::domain::row::{PartitionKey, SnapshotRow};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -117,6 +117,34 @@ impl Packs {
     pub async fn increment(&self, row: &SnapshotRow) -> Result<IncrementBody> {
         let id = Arc::clone(&row.key.id);
         self.record(row, move |bytes| decode_increment(bytes, &id)).await
+    }
+
+    /// The segment of a row.
+    ///
+    /// # Errors
+    /// See the module.
+    pub async fn segment(&self, row: &SnapshotRow) -> Result<SegmentBody> {
+        let id = Arc::clone(&row.key.id);
+        let body = self.record(row, move |bytes| decode_segment(bytes, &id)).await?;
+        let last = body.events.last().map(|event| event.version);
+        if row.kind == RecordKind::Segment && body.from() == row.from_version && last == Some(row.version) {
+            Ok(body)
+        } else {
+            Err(Error::corrupt("a segment of other versions"))
+        }
+    }
+
+    /// The events of a row that holds events: an increment's or a segment's.
+    ///
+    /// # Errors
+    /// See the module.
+    pub async fn events(&self, row: &SnapshotRow) -> Result<IncrementBody> {
+        match row.kind {
+            RecordKind::Segment => {
+                Ok(IncrementBody { events: self.segment(row).await?.events, quarantine: None })
+            }
+            RecordKind::Increment | RecordKind::Full => self.increment(row).await,
+        }
     }
 
     /// The frame of a row's record as it is stored, in which the record was found sound.

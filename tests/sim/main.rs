@@ -14,6 +14,7 @@
 //! | `store` | directed scenarios of the write side |
 //! | `spacing` | scenarios of a hot aggregate whose flushes are slow |
 //! | `creation` | snapshots that somebody asks for |
+//! | `merging` | history that is merged |
 //! | `surface` | events, lists, snapshots, head versions, and whether they are right |
 //! | `origins` | who wrote what, changes, answers by a basis, and whether they are right |
 //! | `rebuild` | an index that is lost and rebuilt from objects |
@@ -48,6 +49,7 @@ mod ledger;
 mod losses;
 #[cfg(not(feature = "runtime"))]
 mod marks;
+mod merging;
 #[cfg(not(feature = "runtime"))]
 mod mutants;
 mod nemesis;

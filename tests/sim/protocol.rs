@@ -3,6 +3,7 @@
 use crate::creation::create_one;
 use crate::executor::lock;
 use crate::judge::Judge;
+use crate::merging::compact_one;
 use crate::plan::FaultPlan;
 use crate::ports::producer::StreamSpec;
 use crate::questions::{Moments, ask_one, final_check};
@@ -24,6 +25,8 @@ const CHAOS_MS: u64 = 12_000;
 const ASK_EVERY_MS: u64 = 40;
 /// Virtual milliseconds between two snapshots that are asked for.
 const CREATE_EVERY_MS: u64 = 130;
+/// Virtual milliseconds between two compactions.
+const COMPACT_EVERY_MS: u64 = 170;
 /// Virtual milliseconds in which everything must settle, or at least have come further.
 const SETTLE_MS: u64 = 60_000;
 /// How often that is waited for. Where an aggregate takes more than the memory of its partition, each of its
@@ -175,6 +178,8 @@ pub(crate) fn play(case: Case) -> Outcome {
     let (asker, asked) = (fleet.clone(), Arc::clone(&judge));
     every(&world, CREATE_EVERY_MS, Arc::new(move |world| create_one(world, &asker, &asked)));
     rebuild::schedule(&world, &losses);
+    let (asker, asked) = (fleet.clone(), Arc::clone(&judge));
+    every(&world, COMPACT_EVERY_MS, Arc::new(move |world| compact_one(world, &asker, &asked)));
     let violated =
         |world: &World| if world.sim.violations().is_empty() { Ok(()) } else { Err("stop".to_owned()) };
     world.chaos(CHAOS_MS, &mut |world| violated(world));

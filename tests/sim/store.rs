@@ -108,8 +108,8 @@ fn snapshots_of_one_id_in_two_partitions_are_both_kept() {
                             assert_eq!(body.offset, row.last_offset);
                             None
                         }
-                        RecordKind::Increment => {
-                            components.store.packs.increment(&row).await.unwrap().events.pop()
+                        RecordKind::Increment | RecordKind::Segment => {
+                            components.store.packs.events(&row).await.unwrap().events.pop()
                         }
                     };
                     read.push((row, last));
@@ -237,7 +237,7 @@ async fn read_all(packs: &Packs, rows: &[SnapshotRow]) -> Result<(), snapfold::d
     for row in rows {
         match row.kind {
             RecordKind::Full => drop(packs.full(row).await?),
-            RecordKind::Increment => drop(packs.increment(row).await?),
+            RecordKind::Increment | RecordKind::Segment => drop(packs.events(row).await?),
         }
     }
     Ok(())

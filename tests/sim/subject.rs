@@ -25,6 +25,7 @@ use snapfold::reconstruct::{HeadAnswer, ListAnswer, LiveHeads, Reconstructor};
 use snapfold::store::SnapshotStore;
 use snapfold::store::flush::FlushLimits;
 use snapfold::store::packs::{CompressionPlan, Packs};
+use snapfold::upkeep::compaction::{self, Compactor};
 use snapfold::worker::{Components, Handle, Spawn, Worker, WorkerSettings};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -63,6 +64,7 @@ pub(crate) type Running = (ProcessId, Active, Handle, Lookup);
 pub(crate) struct Fleet {
     pub(crate) active: Arc<Mutex<Active>>,
     pub(crate) workers: Arc<Mutex<Vec<Running>>>,
+    pub(crate) compactors: Arc<Mutex<BTreeMap<ProcessId, Compactor>>>,
     told: Arc<Mutex<BTreeMap<(ProcessId, PartitionNo), Counts>>>,
 }
 
@@ -432,6 +434,14 @@ impl Subject {
             let active = *lock(&fleet.active);
             let components = subject.components(&ports, active);
             let reader = components.reader.clone();
+            let compactor = Compactor::new(compaction::Parts {
+                reader: reader.clone(),
+                store: Arc::clone(&components.store),
+                topic: Arc::clone(&components.topic),
+                lineage: components.lineage,
+                retire: None,
+            });
+            lock(&fleet.compactors).insert(ports.process, compactor);
             let (worker, handle) = Worker::new(components);
             let lookup = subject.lookup(&ports, active, reader, Arc::new(handle.clone()));
             lock(&fleet.workers).push((ports.process, active, handle, lookup));
@@ -444,7 +454,12 @@ impl Fleet {
     /// No worker yet; lineage 1 of the topic as it is.
     pub(crate) fn new(world: &Parts) -> Self {
         let active = Active { lineage: Lineage(1), topic_id: topic_id(world) };
-        Self { active: Arc::new(Mutex::new(active)), workers: Arc::default(), told: Arc::default() }
+        Self {
+            active: Arc::new(Mutex::new(active)),
+            workers: Arc::default(),
+            compactors: Arc::default(),
+            told: Arc::default(),
+        }
     }
 
     /// Adds what the partitions have counted since this was asked last. Their counts start anew with every

@@ -6,9 +6,11 @@
 
 mod full;
 mod increment;
+mod segment;
 
 pub use full::{decode_full, encode_full, put_full};
 pub use increment::{check_increment, decode_increment, encode_increment, is_increment, put_increment};
+pub use segment::{check_segment, decode_segment, encode_segment, put_segment};
 
 use crate::codec::wire::{Cursor, put_bytes, put_varint, put_zigzag};
 use crate::domain::error::{Error, Result};

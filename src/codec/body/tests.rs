@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::ids::Digest;
-use crate::domain::record::{FullBody, IncrementBody, RawRecord, StoredEvent};
+use crate::domain::record::{FullBody, IncrementBody, RawRecord, SegmentBody, StoredEvent};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -90,7 +90,50 @@ prop_compose! {
     }
 }
 
+/// Events as they come, after a base that they follow on, or from the first on.
+fn segment() -> impl Strategy<Value = SegmentBody> {
+    (increment(), prop::option::of(full())).prop_map(|(increment, base)| {
+        let mut events = increment.events;
+        let first = if base.is_some() { events[0].version.0.max(2) } else { 1 };
+        for (event, version) in events.iter_mut().zip(first..) {
+            event.version = Version(version);
+        }
+        let before = Offset(events[0].record.offset.0.saturating_sub(1));
+        // The least of all offsets follows on none.
+        let base = base.filter(|_| before < events[0].record.offset).map(|base| FullBody {
+            version: Version(first - 1),
+            offset: before,
+            quarantine: None,
+            ..base
+        });
+        if base.is_none() {
+            for (event, version) in events.iter_mut().zip(1..) {
+                event.version = Version(version);
+            }
+        }
+        SegmentBody { base, events }
+    })
+}
+
 proptest! {
+    #[test]
+    fn a_segment_comes_back_as_it_was(body in segment()) {
+        let bytes = encode_segment(&body, ID).unwrap();
+        prop_assert_eq!(decode_segment(&bytes, ID).unwrap(), body);
+    }
+
+    #[test]
+    fn a_damaged_segment_is_an_error_or_is_itself_the_encoding_of_what_it_says(
+        body in segment(), at in any::<prop::sample::Index>(), byte: u8, cut: bool,
+    ) {
+        let mut bytes = encode_segment(&body, ID).unwrap();
+        let at = at.index(bytes.len());
+        if cut { bytes.truncate(at) } else { bytes[at] = byte }
+        if let Ok(body) = decode_segment(&bytes, ID) {
+            prop_assert_eq!(encode_segment(&body, ID).unwrap(), bytes);
+        }
+    }
+
     #[test]
     fn an_increment_comes_back_as_it_was(body in increment()) {
         let bytes = encode_increment(&body, ID).unwrap();
@@ -167,4 +210,58 @@ fn a_short_event_costs_few_bytes_beyond_its_value() {
     };
     let body = IncrementBody { events: vec![at(1), at(2), at(3)], ..Default::default() };
     assert_eq!(encode_increment(&body, ID).unwrap().len(), 3 * 186 + 21);
+}
+
+#[test]
+fn a_segment_whose_events_do_not_join_its_base_is_refused() {
+    let event = |version, offset| StoredEvent {
+        version: Version(version),
+        record: RawRecord { offset: Offset(offset), ..Default::default() },
+        ..Default::default()
+    };
+    let base = |version, offset| {
+        Some(FullBody { version: Version(version), offset: Offset(offset), ..Default::default() })
+    };
+    let encode = |base, events| encode_segment(&SegmentBody { base, events }, ID);
+    assert!(encode(base(4, 9), vec![event(5, 10)]).is_ok());
+    assert!(encode(None, vec![event(1, 0)]).is_ok());
+    let marked = FullBody {
+        quarantine: Some(QuarantineMark {
+            code: "version-gap".into(),
+            version: Version(4),
+            offset: Offset(9),
+            leader_epoch: 0,
+            since: Timestamp(1),
+        }),
+        ..base(4, 9).unwrap()
+    };
+    let many = (1..=257).map(|version| event(version, version as i64)).collect::<Vec<_>>();
+    for (base, events) in [
+        (base(4, 9), vec![]),
+        (base(4, 9), vec![event(6, 10)]),
+        (base(4, 9), vec![event(4, 10)]),
+        (base(4, 10), vec![event(5, 10)]),
+        (base(0, -1), vec![event(1, 0)]),
+        (Some(marked), vec![event(5, 10)]),
+        (None, vec![event(2, 0)]),
+        (None, many.clone()),
+    ] {
+        assert!(encode(base, events).is_err());
+    }
+    assert!(encode(None, many[..256].to_vec()).is_ok());
+}
+
+/// Goal: a claim of many events allocates nothing. Method: the body of an increment of more than a segment
+/// may have, where that of its events is expected.
+#[test]
+fn a_segment_of_too_many_events_is_refused_before_they_are_read() {
+    let event = |version: u64| StoredEvent {
+        version: Version(version),
+        record: RawRecord { offset: Offset(version as i64), ..Default::default() },
+        ..Default::default()
+    };
+    let body = IncrementBody { events: (1..=257).map(event).collect(), quarantine: None };
+    let bytes = [&[1, 0], &encode_increment(&body, ID).unwrap()[..]].concat();
+    let error = decode_segment(&bytes, ID).unwrap_err();
+    assert!(error.detail.contains("a segment of `257` events"), "{error}");
 }

@@ -66,7 +66,7 @@ impl Trainer {
     pub fn new(kind: RecordKind, privacy: Privacy, compression: Compression) -> Self {
         let dictionary_len = match kind {
             RecordKind::Full => 32 << 10,
-            RecordKind::Increment => 16 << 10,
+            RecordKind::Increment | RecordKind::Segment => 16 << 10,
         };
         Self {
             privacy,

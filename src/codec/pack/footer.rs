@@ -261,7 +261,7 @@ impl Footer {
         let kind = kind_from_code(self.entries.kind.get(at) as u8)?;
         let upto = self.entries.upto_version.get(at) as u64;
         let span = self.entries.version_span.get(at) as u64;
-        let from = if kind == RecordKind::Full { span } else { upto.wrapping_sub(span) };
+        let from = if kind == RecordKind::Increment { upto.wrapping_sub(span) } else { span };
         Ok((kind, Version(from), Version(upto)))
     }
 

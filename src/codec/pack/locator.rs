@@ -17,7 +17,7 @@ const BLOCK: u8 = 1;
 const DICTIONARY: u8 = 2;
 const TRAIL: u8 = 4;
 const INLINE: u8 = 8;
-// 16 is reserved for a base reference (zstd against the parent), 32 for segments.
+// 16 is reserved for a base reference (zstd against the parent), 32 was for segments, which need no flag.
 const KNOWN: u8 = BLOCK | DICTIONARY | TRAIL | INLINE;
 
 /// Where one entry's bytes are and how to read them.

@@ -77,6 +77,7 @@ pub fn kind_code(kind: RecordKind) -> u8 {
     match kind {
         RecordKind::Increment => b'D',
         RecordKind::Full => b'F',
+        RecordKind::Segment => b'S',
     }
 }
 
@@ -85,7 +86,7 @@ pub fn kind_from_code(code: u8) -> Result<RecordKind> {
     match code {
         b'D' => Ok(RecordKind::Increment),
         b'F' => Ok(RecordKind::Full),
-        b'S' => Err(Error::corrupt("record kind `S` (segment) needs a newer reader")),
+        b'S' => Ok(RecordKind::Segment),
         b'T' => Err(Error::corrupt("record kind `T` (tombstone) needs a newer reader")),
         other => Err(Error::corrupt(format!("record kind `{}` is unknown", other.escape_ascii()))),
     }

@@ -21,7 +21,7 @@ pub(super) const QUARANTINED: i64 = 2;
 pub(super) const TRAIL: i64 = 4;
 pub(super) const CHAIN: i64 = 8;
 pub(super) const STATE_DIGEST: i64 = 16;
-// 32 is reserved for a base reference (zstd against the parent), 64 for segments.
+// 32 is reserved for a base reference (zstd against the parent), 64 was for segments, which need no flag.
 pub(super) const FLAGS_KNOWN: i64 = DELETED | QUARANTINED | TRAIL | CHAIN | STATE_DIGEST;
 
 /// The columns of entries, in the order in which a footer has them.
@@ -192,11 +192,12 @@ impl Rows {
     }
 }
 
-/// How `from_version` is stored: as a distance for D, as itself (mostly 0) for F.
+/// How `from_version` is stored: as a distance for D, as itself for F (mostly 0) and for S (so that readers of
+/// before there were segments find the entries in order).
 fn version_span(meta: &RecordMeta) -> i64 {
     match meta.id.kind {
         RecordKind::Increment => meta.id.upto_version.0.wrapping_sub(meta.id.from_version.0) as i64,
-        RecordKind::Full => meta.id.from_version.0 as i64,
+        RecordKind::Full | RecordKind::Segment => meta.id.from_version.0 as i64,
     }
 }
 

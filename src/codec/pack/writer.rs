@@ -206,6 +206,8 @@ pub(super) fn check(meta: &RecordMeta) -> Result<()> {
         // An increment without events only carries a quarantine mark.
         RecordKind::Increment if !meta.is_quarantined => id.from_version < id.upto_version,
         RecordKind::Increment | RecordKind::Full => id.from_version <= id.upto_version,
+        // The mark is the head's, which is never merged.
+        RecordKind::Segment => id.from_version < id.upto_version && !meta.is_quarantined,
     };
     let is_trail = meta.trail.as_ref().is_none_or(|trail| trail.is_sorted_by(|a, b| a < b));
     if is_name(&id.key.kind) && is_name(&id.key.id) && is_range && is_trail {

@@ -12,7 +12,11 @@ fn snapshot(seed: u64, text: &str, flags: u8) -> SnapshotRow {
         lineage: Lineage(seed as u32),
         version: Version(seed),
         pack: PackId([seed as u8; 16]),
-        kind: if flags & 8 == 0 { RecordKind::Increment } else { RecordKind::Full },
+        kind: match flags & 24 {
+            0 => RecordKind::Increment,
+            8 => RecordKind::Full,
+            _ => RecordKind::Segment,
+        },
         from_version: Version(seed / 3),
         partition: PartitionNo(seed as i32),
         first_offset: Offset(seed as i64 / 7),

@@ -168,6 +168,7 @@ fn plan(body: &mut Object<'_>, answer: &Answer) {
         StepKind::Cache => "cache",
         StepKind::Snapshot => "snapshot",
         StepKind::Increment => "increment",
+        StepKind::Segment => "segment",
         StepKind::Checkpoint => "checkpoint",
         StepKind::Log => "log",
         StepKind::Trail => "trail",
@@ -309,7 +310,7 @@ pub(super) fn snapshot(body: &mut Object<'_>, meta: &SnapshotMeta, state: Option
         };
         body.number("size", row.stored_bytes).number_or_null("rawSize", raw_bytes);
         body.digest("checksum", digest).number("createdFromVersion", meta.created_from);
-        body.text("kind", if row.kind == RecordKind::Full { "full" } else { "incremental" });
+        body.text("kind", kind(row.kind));
         body.text_or_null("algorithm", algorithm.map(Algorithm::name)).text("trigger", trigger(row.trigger));
         body.time("createdAt", row.created_at).number("creationTimeMs", row.creation_ms);
         let notes = &meta.notes;
@@ -321,6 +322,14 @@ pub(super) fn snapshot(body: &mut Object<'_>, meta: &SnapshotMeta, state: Option
     });
     if let Some((aggregate, _)) = state {
         quarantined(body, aggregate.quarantine.as_deref());
+    }
+}
+
+fn kind(kind: RecordKind) -> &'static str {
+    match kind {
+        RecordKind::Full => "full",
+        RecordKind::Increment => "incremental",
+        RecordKind::Segment => "segment",
     }
 }
 

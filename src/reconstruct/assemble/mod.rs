@@ -11,10 +11,12 @@
 //! |---|---|
 //! | `mod.rs` | `Assembly`: base, pieces, what became of it |
 //! | `ahead.rs` | pieces that are fetched while those before them are folded |
+//! | `base.rs` | the state that everything starts from |
 //! | `log.rs` | what the log adds |
 //! | `trail.rs` | single events of the log, by the trail of the snapshot after them |
 
 mod ahead;
+mod base;
 mod log;
 mod trail;
 
@@ -23,14 +25,15 @@ use super::{AsOf, Ask, FoldedEvent, Provenance, Reconstructor};
 use crate::domain::aggregate::Aggregate;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Decoded;
-use crate::domain::ids::{AggregateKey, Offset, Timestamp, Version};
+use crate::domain::ids::{AggregateKey, Offset, PackId, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::{Epochs, TRAIL_MAX, reach};
 use crate::domain::record::{IncrementBody, QuarantineMark};
-use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
+use crate::domain::row::{PartitionKey, SnapshotRow};
 use crate::reconstruct::step::Step;
 use ahead::Ahead;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// An aggregate being put together.
 pub(in crate::reconstruct) struct Assembly<'a> {
@@ -68,6 +71,8 @@ pub(in crate::reconstruct) struct Assembly<'a> {
     entries_reached: Epochs,
     /// What was read.
     steps: Vec<Step>,
+    /// The segment that the base came from, and its events.
+    held: Option<(PackId, Version, Arc<IncrementBody>)>,
 }
 
 /// What a trail that does not fit is undone to.
@@ -132,6 +137,7 @@ impl<'a> Assembly<'a> {
             unheard: None,
             entries_reached: Epochs::new(),
             steps: Vec::new(),
+            held: None,
         }
     }
 
@@ -180,6 +186,7 @@ impl<'a> Assembly<'a> {
     ) -> Result<()> {
         let mut more = self.choose_base(rows).await?;
         pieces.append(&mut more);
+        self.hold_events(&mut pieces);
         pieces.sort_by_key(|piece| (piece.from, std::cmp::Reverse(piece.upto)));
         let mut ahead = Ahead::new(self, &pieces);
         for (nth, piece) in pieces.iter().enumerate() {
@@ -248,63 +255,6 @@ impl<'a> Assembly<'a> {
         let below: Vec<SnapshotRow> =
             rows.iter().filter(|row| row.last_offset < self.limit).cloned().collect();
         self.check_against(&below)
-    }
-
-    /// The newest full record at or below the moment that can be read. Answers the pieces of older rows that
-    /// had to be fetched on the way.
-    async fn choose_base(&mut self, rows: &[SnapshotRow]) -> Result<Vec<Piece>> {
-        let mut fetched: Vec<SnapshotRow> = Vec::new();
-        let kept = self.ask.base.take();
-        // COST: rows are large and many, and this looks at all of them for every read.
-        let mut older: Option<Vec<SnapshotRow>> = None;
-        loop {
-            let candidates = older.as_deref().unwrap_or(rows);
-            let fulls =
-                candidates.iter().filter(|row| row.kind == RecordKind::Full && self.is_at_or_before(row));
-            let mut fulls: Vec<&SnapshotRow> = fulls.collect();
-            // Of several at one version, one that tells of a quarantine knows more.
-            fulls.sort_by_key(|row| std::cmp::Reverse((row.version, row.quarantined, row.pack)));
-            let mut failed = false;
-            for row in fulls {
-                let replaces = |kept: &&Aggregate| (kept.version, false) >= (row.version, row.quarantined);
-                if let Some(kept) = kept.as_deref().filter(replaces) {
-                    self.start_from(kept);
-                    return Ok(Piece::all(&fetched, &[]));
-                }
-                match self.reader.packs.full(row).await {
-                    Ok(body) => {
-                        self.aggregate = Aggregate::from_body(body);
-                        self.provenance.base = row.version;
-                        self.steps.push(Step::of_full(row, false));
-                        return Ok(Piece::all(&fetched, &[]));
-                    }
-                    Err(error) if is_damage(&error) => {
-                        self.damaged(&error)?;
-                        self.steps.push(Step::of_full(row, true));
-                        failed = true;
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            if let Some(kept) = &kept {
-                self.start_from(kept);
-                return Ok(Piece::all(&fetched, &[]));
-            }
-            let lowest = candidates.iter().map(|row| row.version).min();
-            let Some(lowest) = lowest.filter(|_| failed) else { return Ok(Piece::all(&fetched, &[])) };
-            let below = self.reader.rows_below(self.key, self.partition, lowest).await?;
-            fetched.extend(below.iter().cloned());
-            if below.is_empty() {
-                return Ok(Piece::all(&fetched, &[]));
-            }
-            older = Some(below);
-        }
-    }
-
-    fn start_from(&mut self, kept: &Aggregate) {
-        self.aggregate = kept.clone();
-        self.provenance.cached = kept.version;
-        self.steps.push(Step::cached(kept));
     }
 
     fn is_at_or_before(&self, row: &SnapshotRow) -> bool {

@@ -99,7 +99,8 @@ const TRIGGERS: [(Trigger, &str); 8] = [
     (Trigger::Debt, "debt"),
     (Trigger::Adaptive, "adaptive"),
 ];
-const KINDS: [(RecordKind, &str); 2] = [(RecordKind::Full, "full"), (RecordKind::Increment, "increment")];
+const KINDS: [(RecordKind, &str); 3] =
+    [(RecordKind::Full, "full"), (RecordKind::Increment, "increment"), (RecordKind::Segment, "segment")];
 
 fn word<T: PartialEq>(words: &[(T, &'static str)], of: &T) -> &'static str {
     words.iter().find(|(known, _)| known == of).expect("every value has a word").1

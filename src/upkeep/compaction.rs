@@ -1,0 +1,280 @@
+//! Compaction of one aggregate after the other: what `domain::compaction` plans is read, folded again,
+//! compared, written as segments, and only then what they stand in for may go.
+//!
+//! *Order*: a snapshot at or above all that is merged is acknowledged, as its owner says; segments and their
+//!   rows; segments that were merely read are written again, for they may be a dying owner's rumour; then
+//!   whoever deletes rows is told which are redundant.
+//! *If it fails*: whatever was written is true, and what it stands in for is still there. The next time plans
+//!   anew.
+//! *If cancelled*: the same.
+//! *What may leak*: segments whose rows nobody waited for.
+//!
+//! COST: one aggregate's rows and [`SEGMENT_BYTES_AT_ONCE`] of its events are held at a time. Each event is
+//! decoded and folded once more, beside everything else.
+
+use crate::domain::compaction::{self, Aim, Depth, Order, Plan};
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::ids::{AggregateKey, Lineage, PartitionNo, Version};
+use crate::domain::mutant::{Mutant, mutant};
+use crate::domain::partition::Taken;
+use crate::domain::row::{Notes, PartitionKey, RecordKind, SnapshotRow, Trigger};
+use crate::reconstruct::{LiveSnapshots, Reconstructor};
+use crate::store::SnapshotStore;
+use crate::store::index::From;
+use crate::store::segments::NewSegment;
+use crate::store::unavailable;
+use futures_util::future::BoxFuture;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Rows fetched in one go.
+const PAGE: usize = 256;
+/// Rows of one aggregate that are looked at, the oldest first.
+const ROWS_MAX: usize = 20_000;
+/// Bytes of events, before compression, that are written as one pack.
+const SEGMENT_BYTES_AT_ONCE: usize = 4 << 20;
+
+/// Deletes rows that nothing needs any more. Whoever deletes looks to holds, and to the ledger.
+pub trait Retire: Send + Sync {
+    /// Deletes them for good; as many as it did.
+    fn retire(&self, rows: Vec<SnapshotRow>) -> BoxFuture<'_, Result<u64>>;
+}
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    /// What to do.
+    pub aim: Aim,
+    /// How far.
+    pub depth: Depth,
+    /// Full records that stay, the newest first; at least one does.
+    pub keep_full: usize,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compacted {
+    /// Segments that were written.
+    pub segments: u64,
+    /// Events in them.
+    pub events: u64,
+    /// Bytes of their bodies before compression.
+    pub raw_bytes: u64,
+    /// Bytes of their records in packs.
+    pub stored_bytes: u64,
+    /// Rows that are redundant now.
+    pub superseded: u64,
+    /// Rows that were deleted.
+    pub deleted: u64,
+}
+
+impl std::ops::AddAssign for Compacted {
+    fn add_assign(&mut self, other: Self) {
+        self.segments += other.segments;
+        self.events += other.events;
+        self.raw_bytes += other.raw_bytes;
+        self.stored_bytes += other.stored_bytes;
+        self.superseded += other.superseded;
+        self.deleted += other.deleted;
+    }
+}
+
+/// What compaction of one stream needs.
+#[derive(Clone)]
+pub struct Parts {
+    /// Reads, and folds again.
+    pub reader: Reconstructor,
+    /// Writes.
+    pub store: Arc<SnapshotStore>,
+    /// The stream's topic.
+    pub topic: Arc<str>,
+    /// The active lineage.
+    pub lineage: Lineage,
+    /// Deletes; without it what is redundant stays, and costs room.
+    pub retire: Option<Arc<dyn Retire>>,
+}
+
+/// Compacts the aggregates of one stream.
+#[derive(Clone)]
+pub struct Compactor {
+    parts: Parts,
+}
+
+impl Compactor {
+    /// A compactor of these parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self { parts }
+    }
+
+    /// What would be done.
+    ///
+    /// # Errors
+    /// `Unavailable` if a port failed.
+    pub async fn plan(&self, partition: PartitionNo, id: &str, wish: Wish) -> Result<Plan> {
+        Ok(self.planned(partition, &self.key(id), wish).await?.1)
+    }
+
+    /// Compacts one aggregate; none if this process does not fold its partition.
+    ///
+    /// # Errors
+    /// `Corrupt` where a row disagrees with the fold, or what is planned cannot be folded: nothing of that
+    /// stretch was written. `Unavailable` if a port failed.
+    pub async fn compact(
+        &self,
+        own: &dyn LiveSnapshots,
+        partition: PartitionNo,
+        id: &str,
+        wish: Wish,
+    ) -> Result<Option<Compacted>> {
+        if !own.owns(partition) {
+            return Ok(None);
+        }
+        let key = self.key(id);
+        let (rows, plan) = self.planned(partition, &key, wish).await?;
+        let mut done = Compacted { superseded: plan.superseded.len() as u64, ..Compacted::default() };
+        let touched = plan.segments.iter().map(|planned| planned.upto);
+        let touched = touched.chain(plan.superseded.iter().map(|row| row.version)).max();
+        let Some(touched) = touched else { return Ok(Some(done)) };
+        if !is_durable(own, partition, &key, touched).await? {
+            return Ok(None);
+        }
+        if mutant(Mutant::SupersededBeforeAcked) {
+            done.deleted = self.retire(&plan).await?;
+        }
+        self.write(partition, &key, (&rows, &plan), &mut done).await?;
+        self.confirm(&rows, &plan).await;
+        if !mutant(Mutant::SupersededBeforeAcked) {
+            done.deleted = self.retire(&plan).await?;
+        }
+        Ok(Some(done))
+    }
+
+    fn key(&self, id: &str) -> AggregateKey {
+        AggregateKey { kind: Arc::clone(&self.parts.reader.rules.kind), id: id.into() }
+    }
+
+    fn log(&self, partition: PartitionNo) -> PartitionKey {
+        PartitionKey { topic: Arc::clone(&self.parts.topic), partition, lineage: self.parts.lineage }
+    }
+
+    async fn planned(
+        &self,
+        partition: PartitionNo,
+        key: &AggregateKey,
+        wish: Wish,
+    ) -> Result<(Vec<SnapshotRow>, Plan)> {
+        let rows = self.rows(partition, key).await?;
+        let pinned = self.pinned(key, &rows).await?;
+        let Wish { aim, depth, keep_full } = wish;
+        let plan = compaction::plan(&rows, &Order { aim, depth, keep_full, pinned });
+        Ok((rows, plan))
+    }
+
+    /// The rows of an aggregate, the oldest first.
+    async fn rows(&self, partition: PartitionNo, key: &AggregateKey) -> Result<Vec<SnapshotRow>> {
+        let (index, lineage) = (&self.parts.reader.index, self.parts.lineage);
+        let mut rows: BTreeMap<(Version, crate::domain::ids::PackId), SnapshotRow> = BTreeMap::new();
+        let mut above = Version(0);
+        while rows.len() < ROWS_MAX {
+            let page = index.snapshots(key, lineage, From::Above(above), PAGE).await;
+            let page = page.map_err(|error| unavailable("read snapshot rows", &error))?;
+            let is_last = page.len() < PAGE;
+            let Some(last) = page.last().map(|row| row.version) else { break };
+            // A page may end inside a version, which then comes whole with the next one.
+            let is_whole = page.first().is_some_and(|row| row.version == last);
+            above = if is_whole { last } else { Version(last.0 - 1) };
+            // An id may occur in several partitions: those are different aggregates.
+            let ours = page.into_iter().filter(|row| row.partition == partition);
+            rows.extend(ours.map(|row| ((row.version, row.pack), row)));
+            if is_last {
+                break;
+            }
+        }
+        Ok(rows.into_values().collect())
+    }
+
+    /// Versions that somebody pinned or named.
+    async fn pinned(&self, key: &AggregateKey, rows: &[SnapshotRow]) -> Result<BTreeSet<Version>> {
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(BTreeSet::new()) };
+        let within = (first.version, last.version);
+        let noted = self.parts.reader.index.notes(key, self.parts.lineage, within).await;
+        let noted = noted.map_err(|error| unavailable("read the notes on snapshots", &error))?;
+        let mut notes: BTreeMap<Version, Notes> = BTreeMap::new();
+        noted.iter().for_each(|row| notes.entry(row.version).or_default().take(row));
+        let is_kept = |notes: &Notes| notes.pinned || notes.label.is_some();
+        Ok(notes.into_iter().filter(|(_, notes)| is_kept(notes)).map(|(version, _)| version).collect())
+    }
+
+    /// Reads, folds, compares and writes what is planned, part by part.
+    async fn write(
+        &self,
+        partition: PartitionNo,
+        key: &AggregateKey,
+        (rows, plan): (&[SnapshotRow], &Plan),
+        done: &mut Compacted,
+    ) -> Result<()> {
+        let log = self.log(partition);
+        let mut start = None;
+        let (mut ready, mut bytes) = (Vec::new(), 0);
+        for (nth, planned) in plan.segments.iter().enumerate() {
+            let merged = self.parts.reader.merge(&log, key, rows, start.take(), *planned).await?;
+            start = Some(merged.end.clone());
+            done.events += merged.body.events.len() as u64;
+            bytes += merged.body.events.iter().map(|event| event.record.bytes()).sum::<usize>();
+            let trigger = trigger_of(rows, planned.upto);
+            let (partition, key) = (log.clone(), key.clone());
+            ready.push(NewSegment { partition, key, body: merged.body, end: merged.end, trigger });
+            if bytes >= SEGMENT_BYTES_AT_ONCE || nth + 1 == plan.segments.len() {
+                bytes = 0;
+                let rows = self.parts.store.put_segments(std::mem::take(&mut ready)).await?;
+                done.segments += rows.len() as u64;
+                done.raw_bytes += rows.iter().map(|row| row.raw_bytes).sum::<u64>();
+                done.stored_bytes += rows.iter().map(|row| row.stored_bytes).sum::<u64>();
+            }
+        }
+        Ok(())
+    }
+
+    /// Segments that were there already may exist on one replica only: they are written again before anything
+    /// that they stand in for may go.
+    async fn confirm(&self, rows: &[SnapshotRow], plan: &Plan) {
+        if self.parts.retire.is_none() || plan.superseded.is_empty() {
+            return;
+        }
+        let stays = |row: &&SnapshotRow| !plan.superseded.contains(row);
+        self.parts.store.adopt(rows.iter().filter(stays).cloned().collect()).await;
+    }
+
+    async fn retire(&self, plan: &Plan) -> Result<u64> {
+        match &self.parts.retire {
+            Some(retire) if !plan.superseded.is_empty() => retire.retire(plan.superseded.clone()).await,
+            _ => Ok(0),
+        }
+    }
+}
+
+/// A snapshot of this version or of a later one is acknowledged, as its owner says; false if this process is
+/// not the owner any more.
+async fn is_durable(
+    own: &dyn LiveSnapshots,
+    partition: PartitionNo,
+    key: &AggregateKey,
+    version: Version,
+) -> Result<bool> {
+    match own.take(partition, Arc::clone(&key.id), Some(version)).await {
+        None => Ok(false),
+        Some(Ok(Taken::Durable { version: durable, .. })) if durable >= version => Ok(true),
+        Some(Ok(_)) => {
+            let detail = "its owner knows no snapshot of what is to be merged; try again";
+            Err(Error::new(ErrorKind::Unavailable, "not-caught-up", detail))
+        }
+        Some(Err(detail)) => Err(Error::corrupt(detail)),
+    }
+}
+
+/// Why the snapshot of a version was taken; of a version in the middle of a row, that row.
+fn trigger_of(rows: &[SnapshotRow], version: Version) -> Trigger {
+    let events = rows.iter().filter(|row| row.kind != RecordKind::Full && row.version >= version);
+    events.min_by_key(|row| row.version).map_or(Trigger::Events, |row| row.trigger)
+}
