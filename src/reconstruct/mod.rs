@@ -8,6 +8,8 @@
 //! | `assemble/` | one aggregate out of pieces: base, increments, pending entries, log |
 //! | `piece.rs` | a stored stretch of events: an increment or a checkpoint's entry |
 //! | `step.rs` | what was read for an answer |
+//! | `history.rs` | the stored events of one aggregate, from its first on |
+//! | `rest.rs` | a log that only tells what rest knows: for whoever asks without brokers |
 //! | `read.rs` | what anyone may ask: states, events, the newest version at rest, where history starts |
 //!
 //! *Order* (write last, read first): low watermark, then the list of checkpoints, then snapshot rows, then
@@ -18,13 +20,17 @@
 //! *If cancelled*: nothing is lost, nothing was written.
 
 mod assemble;
+mod history;
 mod live;
 mod piece;
 mod read;
+mod rest;
 mod step;
 
+pub use history::{History, Stretch};
 pub use live::{HeadAnswer, ListAnswer, LiveHeads, LiveSnapshots};
 pub use read::{Ask, FoldedEvent, Newest, Read, Wanted};
+pub use rest::RestOnly;
 pub use step::{Step, StepKind};
 
 use crate::domain::aggregate::{Aggregate, Rules};

@@ -14,6 +14,7 @@
 //! | `store` | directed scenarios of the write side |
 //! | `spacing` | scenarios of a hot aggregate whose flushes are slow |
 //! | `creation` | snapshots that somebody asks for |
+//! | `refold` | refolds under a new reducer, while everything goes on |
 //! | `surface` | events, lists, snapshots, head versions, and whether they are right |
 //! | `origins` | who wrote what, changes, answers by a basis, and whether they are right |
 //! | `runner` | many seeds on two threads |
@@ -55,6 +56,7 @@ mod plan;
 mod ports;
 mod protocol;
 mod questions;
+mod refold;
 mod rng;
 mod runner;
 #[cfg(not(feature = "runtime"))]

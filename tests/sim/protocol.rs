@@ -6,6 +6,7 @@ use crate::judge::Judge;
 use crate::plan::FaultPlan;
 use crate::ports::producer::StreamSpec;
 use crate::questions::{Moments, ask_one, final_check};
+use crate::refold;
 use crate::rng::Rng;
 use crate::runner::{self, Case, Seeds};
 use crate::subject::{Fleet, Running, Subject};
@@ -171,6 +172,11 @@ pub(crate) fn play(case: Case) -> Outcome {
     every(&world, ASK_EVERY_MS, Arc::new(move |world| ask_one(world, &asker, &asked)));
     let (asker, asked) = (fleet.clone(), Arc::clone(&judge));
     every(&world, CREATE_EVERY_MS, Arc::new(move |world| create_one(world, &asker, &asked)));
+    for time in refold::times(case.seed, CHAOS_MS) {
+        let (world_too, subject, fleet, judge) =
+            (world.clone(), subject.clone(), fleet.clone(), Arc::clone(&judge));
+        world.sim.at(time, move || refold::start(&world_too, &subject, &fleet, &judge));
+    }
     let violated =
         |world: &World| if world.sim.violations().is_empty() { Ok(()) } else { Err("stop".to_owned()) };
     world.chaos(CHAOS_MS, &mut |world| violated(world));
