@@ -1,5 +1,6 @@
 //! The command line as clap reads it. What is said here is the help text, so it is written for users.
 
+pub use super::args_refold::{ReducerBenchArgs, ReducerDiffArgs, RefoldArgs};
 use super::audit_args::{ProofArgs, VerifyArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -48,9 +49,11 @@ pub enum Command {
     /// Check and show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Run the tests of reducers
+    /// Test reducers, measure them, and see what a new one would change
     #[command(subcommand)]
     Reducer(ReducerCommand),
+    /// Fold stored history again with a new reducer, beside the workers that go on with the old one
+    Refold(RefoldArgs),
     /// Explain a code that an error or a dead letter carries
     Explain(ExplainArgs),
     /// Print the OpenAPI document of the HTTP API
@@ -439,6 +442,10 @@ pub enum ConfigCommand {
 pub enum ReducerCommand {
     /// Run the tests of all streams; exit 1 if one fails
     Test(ConfigSource),
+    /// Show which states a new reducer would change, over the history that is there
+    Diff(ReducerDiffArgs),
+    /// Measure what an event costs, over stored history
+    Bench(ReducerBenchArgs),
 }
 
 /// `explain`.

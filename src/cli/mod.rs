@@ -20,6 +20,10 @@
 //! | `source.rs` | reading the configuration: file, environment, arguments, secrets |
 //! | `config.rs` | `config check`, `show` and `schema` |
 //! | `reducer.rs` | `reducer test` |
+//! | `reducer_diff.rs`, `reducer_bench.rs` | `reducer diff` and `reducer bench` |
+//! | `reducer_history.rs` | the history that they fold |
+//! | `refold.rs` | `refold` |
+//! | `args_refold.rs` | what can be typed of these |
 //! | `explain.rs` | `explain` |
 //! | `run.rs` | `run`, and what every process shares: its runtime, its signals, first answers of its servers |
 //! | `stack.rs` | the composition root of every worker process |
@@ -36,6 +40,7 @@
 
 mod address;
 pub mod args;
+mod args_refold;
 pub mod audit_args;
 mod blame;
 mod changes;
@@ -57,6 +62,10 @@ mod migrate;
 mod print;
 mod proof;
 mod reducer;
+mod reducer_bench;
+mod reducer_diff;
+mod reducer_history;
+mod refold;
 mod run;
 mod samples;
 mod schemas;
@@ -120,6 +129,9 @@ fn run(command: Command, screen: &mut Screen<'_>) -> Done {
         Command::Import(command) => import::run(&command, screen),
         Command::Config(command) => config::run(&command, screen),
         Command::Reducer(args::ReducerCommand::Test(source)) => reducer::test(&source, screen),
+        Command::Reducer(args::ReducerCommand::Diff(args)) => reducer_diff::run(&args, screen),
+        Command::Reducer(args::ReducerCommand::Bench(args)) => reducer_bench::run(&args, screen),
+        Command::Refold(args) => refold::run(&args, screen),
         Command::Explain(args) => explain::run(&args, screen),
         Command::Openapi => Ok(screen.out.write_all(crate::http::openapi_document().as_bytes())?),
         Command::Version => screen.line(concat!("snapfold ", env!("CARGO_PKG_VERSION"))),

@@ -18,6 +18,12 @@ pub(super) fn body(screen: &mut Screen<'_>, format: Format, body: &Body) -> Done
     Ok(true)
 }
 
+/// Prints what no server told, as JSON or YAML; the table is the command's own.
+pub(super) fn value(screen: &mut Screen<'_>, format: Format, value: &Value) -> Done {
+    let body = Body { bytes: value.to_json().into_bytes(), value: value.clone() };
+    self::body(screen, format, &body).map(drop)
+}
+
 /// Prints a list as JSON or YAML, with one entry a line as NDJSON; false for the table.
 pub(super) fn list(screen: &mut Screen<'_>, format: Format, list: &List) -> Done<bool> {
     match (format, &list.only) {

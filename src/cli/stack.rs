@@ -38,7 +38,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// From minting a pack id to the last acknowledgement (rule 1).
-const FLUSH_DEADLINE_MS: u64 = 600_000;
+pub(super) const FLUSH_DEADLINE_MS: u64 = 600_000;
 /// Dead letters that are on their way to their topic.
 const DEAD_LETTERS_MAX: u32 = 1_000;
 /// Their bytes; one alone may be larger.
@@ -46,7 +46,7 @@ const DEAD_LETTER_BYTES_MAX: u32 = 4 << 20;
 /// Between two times at which histograms are folded into their buckets.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// What to do where brokers do not.
-const BROKERS: &str = "check `kafka.brokers` and that the brokers are up; a topic that is missing is made by \
+pub(super) const BROKERS: &str = "check `kafka.brokers` and that the brokers are up; a topic that is missing is made by \
                        `kafka-topics.sh --create --topic NAME`";
 
 /// The text of the scrape.
@@ -430,7 +430,8 @@ async fn active_lineage(
     partitions: u32,
     options: Options,
 ) -> Done<Lineage> {
-    let wish = lineages::Wish { topic_id, fingerprint: stream.fingerprint(), partitions };
+    let (fingerprint, mapping) = (stream.fingerprint(), stream.mapping_digest());
+    let wish = lineages::Wish { topic_id, fingerprint, mapping, partitions };
     let permission =
         lineages::Permission { new_lineage: options.new_lineage, more_partitions: options.more_partitions };
     let activated = lineages::activate(&*stores.blobs, &stream.topic, wish, permission).await;

@@ -158,6 +158,15 @@ impl Stream {
         }
     }
 
+    /// SHA-256 of what makes events of records: a part of what the fingerprint is of. Where it stays the same,
+    /// stored events are the same events for another reducer.
+    #[must_use]
+    pub fn mapping_digest(&self) -> Digest {
+        let format = self.format.name();
+        let text = format!("snapfold.mapping.v1\ntype {}\nformat {format}\n{}", self.kind, self.mapping);
+        Digest(Sha256::digest(text.as_bytes()).into())
+    }
+
     /// SHA-256 of what a state depends on besides the events: reducer, mapping, versions, limits and policy.
     /// Tests, thresholds, compression and retention are not part of it.
     #[must_use]

@@ -141,6 +141,14 @@ mutants! {
     UnreadTakenForEmpty,
     /// Events are folded by a trail, whosever they are and whatever they lead to.
     TrailUnproved,
+    /// A refold writes the new lineage's low watermark before its rows are acknowledged.
+    RefoldWatermarkEarly,
+    /// A refold takes the events of rows for all events below the low watermark.
+    RefoldForgetsCheckpoints,
+    /// A refold relies on rows of an earlier try that it has merely seen (rule 4).
+    RefoldRumourTrusted,
+    /// A refold writes its records into the old lineage.
+    LineagesMixed,
     /// A snapshot of an older version is written though no acknowledged row holds its events.
     PastRowUncovered,
     /// After an election only the position is looked for in the log, not what was loaded from beyond it.

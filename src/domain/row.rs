@@ -201,6 +201,8 @@ pub struct DeadLetter {
 const LETTER_BYTES_MAX: usize = 8 << 20;
 /// What is kept of the key and of the value of a larger one.
 const LETTER_START_BYTES: usize = 64 << 10;
+/// How the detail of a larger one ends.
+const CUT: &str = "only where its key and its value begin is kept here";
 
 impl DeadLetter {
     /// With as much of its record as a row may hold. The whole of a larger one is in the log, at the offset.
@@ -220,9 +222,14 @@ impl DeadLetter {
         if taken(&self.record) > LETTER_BYTES_MAX {
             self.record.headers.clear();
         }
-        let kept = "only where its key and its value begin is kept here";
-        self.detail = format!("{}; the record has {bytes} bytes, {kept}", self.detail);
+        self.detail = format!("{}; the record has {bytes} bytes, {CUT}", self.detail);
         self
+    }
+
+    /// Whether [`Self::bounded`] left out a part of its record.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.detail.ends_with(CUT)
     }
 }
 
@@ -255,6 +262,7 @@ mod tests {
             (Some(100), 1)
         );
         assert_eq!(large.clone().bounded(), large, "once is enough");
+        assert!(large.is_cut() && !small.is_cut());
         assert!(large.detail.starts_with("too long; the record has 100000111 bytes"), "{}", large.detail);
         assert!(letter(5, LETTER_BYTES_MAX).bounded().record.bytes() < 1_000);
     }

@@ -13,6 +13,7 @@
 //! | `reader.rs` | clients that read a stretch of a partition without joining the group |
 //! | `topics.rs` | what a topic is set to do with its records |
 //! | `log.rs` | one topic as `Log` |
+//! | `onlooker.rs` | topics as seen by somebody who is no member of the group |
 //! | `producer.rs`, `dead_letter.rs` | writing records: for `dev`, for tests, for a topic of dead letters |
 //! | `broker.rs` | `MockBroker`: librdkafka's mock cluster |
 //! | `failure.rs` | librdkafka's errors as outcomes; its log lines as ours |
@@ -39,6 +40,8 @@ mod log;
 #[cfg(feature = "runtime")]
 mod mailbox;
 #[cfg(feature = "runtime")]
+mod onlooker;
+#[cfg(feature = "runtime")]
 mod prepared;
 #[cfg(feature = "runtime")]
 mod producer;
@@ -61,6 +64,8 @@ pub use broker::{MockBroker, MockFailure, MockRequest};
 pub use consumer::Consumer;
 #[cfg(feature = "runtime")]
 pub use dead_letter::DeadLetterTopic;
+#[cfg(feature = "runtime")]
+pub use onlooker::Onlooker;
 #[cfg(feature = "runtime")]
 pub use prepared::{Gate, Parked, PreparedGroup, PreparedLog};
 #[cfg(feature = "runtime")]

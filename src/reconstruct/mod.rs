@@ -9,6 +9,8 @@
 //! | `merge.rs` | a stretch of history folded again, for compaction |
 //! | `piece.rs` | a stored stretch of events: an increment, a segment or a checkpoint's entry |
 //! | `step.rs` | what was read for an answer |
+//! | `history.rs` | the stored events of one aggregate, from its first on |
+//! | `rest.rs` | a log that only tells what rest knows: for whoever asks without brokers |
 //! | `read.rs` | what anyone may ask: states, events, the newest version at rest, where history starts |
 //!
 //! *Order* (write last, read first): low watermark, then the list of checkpoints, then snapshot rows, then
@@ -19,15 +21,19 @@
 //! *If cancelled*: nothing is lost, nothing was written.
 
 mod assemble;
+mod history;
 mod live;
 mod merge;
 mod piece;
 mod read;
+mod rest;
 mod step;
 
+pub use history::{History, Stretch};
 pub use live::{HeadAnswer, ListAnswer, LiveHeads, LiveSnapshots};
 pub use merge::Merged;
 pub use read::{Ask, FoldedEvent, Newest, Read, Wanted};
+pub use rest::RestOnly;
 pub use step::{Step, StepKind};
 
 use crate::domain::aggregate::{Aggregate, Rules};

@@ -1,7 +1,11 @@
-//! Background duties, each a plan in `domain` and an act in `store`.
+//! Background duties: each plans with what `domain` knows and acts through `store`.
 //!
 //! | file | owns |
 //! |---|---|
 //! | [`compaction`] | history merged into segments, by the owners of partitions |
+//! | [`compare`] | which states a new reducer would change |
+//! | [`refold`] | a new lineage out of the stored events of the one before |
 
 pub mod compaction;
+pub mod compare;
+pub mod refold;

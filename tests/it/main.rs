@@ -38,6 +38,7 @@ mod proof;
 mod proxy;
 mod readme;
 mod real;
+mod refold;
 mod servers;
 mod site;
 mod speed;

@@ -16,6 +16,9 @@ use crate::plan::FaultPlan;
 use crate::ports::Fate;
 use crate::ports::broker::Draft;
 use crate::ports::producer::VersionMode;
+use crate::refold::{
+    refold_of_what_is_in_a_checkpoint, refold_that_dies_before_its_rows, refold_that_finds_a_rumour,
+};
 use crate::rng::Odds;
 use crate::stage::{HERE, SEEING_RUMOURS, Stage, TOPIC};
 use crate::subject::Subject;
@@ -85,6 +88,10 @@ scenarios! {
     CutEntriesKept by entries_of_histories_that_were_cut_off,
     PastRowUncovered by old_version_that_no_row_covers,
     StatesAheadUnchecked by log_cut_below_a_loaded_state,
+    RefoldWatermarkEarly by refold_that_dies_before_its_rows,
+    RefoldForgetsCheckpoints by refold_of_what_is_in_a_checkpoint,
+    RefoldRumourTrusted by refold_that_finds_a_rumour,
+    LineagesMixed by refold_of_what_is_in_a_checkpoint,
 }
 
 /// The scenario of a mutant that seeds are too rare for.

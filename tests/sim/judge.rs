@@ -82,7 +82,7 @@ impl Judge {
             subject: subject.clone(),
             kind: spec.kind,
             topic: spec.topic,
-            ledger: subject.ledger(spec.kind),
+            ledger: subject.ledger(spec.kind, of.lineage),
             of,
             seen: 0,
             cut: 0,
@@ -99,6 +99,7 @@ impl Judge {
         let cut = world.broker.records_cut();
         if active != self.of {
             self.cut_before = cut;
+            self.ledger = self.subject.ledger(self.kind, active.lineage);
         }
         self.stale |= active != self.of || cut != self.cut;
         (self.of, self.cut) = (active, cut);

@@ -15,6 +15,7 @@
 //! | `spacing` | scenarios of a hot aggregate whose flushes are slow |
 //! | `creation` | snapshots that somebody asks for |
 //! | `merging` | history that is merged |
+//! | `refold` | refolds under a new reducer, while everything goes on |
 //! | `surface` | events, lists, snapshots, head versions, and whether they are right |
 //! | `origins` | who wrote what, changes, answers by a basis, and whether they are right |
 //! | `rebuild` | an index that is lost and rebuilt from objects |
@@ -59,6 +60,7 @@ mod ports;
 mod protocol;
 mod questions;
 mod rebuild;
+mod refold;
 mod rng;
 mod runner;
 #[cfg(not(feature = "runtime"))]

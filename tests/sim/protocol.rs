@@ -8,6 +8,7 @@ use crate::plan::FaultPlan;
 use crate::ports::producer::StreamSpec;
 use crate::questions::{Moments, ask_one, final_check};
 use crate::rebuild;
+use crate::refold;
 use crate::rng::Rng;
 use crate::runner::{self, Case, Seeds};
 use crate::subject::{Fleet, Running, Subject};
@@ -180,6 +181,11 @@ pub(crate) fn play(case: Case) -> Outcome {
     rebuild::schedule(&world, &losses);
     let (asker, asked) = (fleet.clone(), Arc::clone(&judge));
     every(&world, COMPACT_EVERY_MS, Arc::new(move |world| compact_one(world, &asker, &asked)));
+    for time in refold::times(case.seed, CHAOS_MS) {
+        let (world_too, subject, fleet, judge) =
+            (world.clone(), subject.clone(), fleet.clone(), Arc::clone(&judge));
+        world.sim.at(time, move || refold::start(&world_too, &subject, &fleet, &judge));
+    }
     let violated =
         |world: &World| if world.sim.violations().is_empty() { Ok(()) } else { Err("stop".to_owned()) };
     world.chaos(CHAOS_MS, &mut |world| violated(world));

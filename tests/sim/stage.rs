@@ -129,6 +129,32 @@ impl Stage {
         self.world.idle(1_500);
     }
 
+    /// The next event of `a`, with this data.
+    pub(crate) fn append_raw(&self, id: &str, version: u64, data: &str) {
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let value = format!(
+            r#"{{"id":"e-{number}","type":"ItemAdded","aggregateId":"{id}","version":{version},
+                "timestamp":"2023-11-14T22:13:20Z","data":{data}}}"#
+        );
+        let draft = self.world.broker.draft(id, &value);
+        let draft = Draft { note: Note::Event, version: Some(version), ..draft };
+        self.world.broker.append(TOPIC, HERE, draft).expect("the topic is there");
+    }
+
+    /// What is folded, and where.
+    pub(crate) fn subject(&self) -> (Subject, Active) {
+        (self.subject.clone(), self.active())
+    }
+
+    /// Another lineage is active from now on, if it is done.
+    pub(crate) fn take_over(&self, lineage: snapfold::domain::ids::Lineage, done: bool) {
+        if done {
+            lock(&self.fleet.active).lineage = lineage;
+        } else {
+            self.world.sim.violation("the refold did not end".to_owned());
+        }
+    }
+
     /// Asks a worker for a snapshot of `a`, and gives it time.
     pub(crate) fn snapshot(&self, worker: ProcessId) {
         self.snapshot_of(worker, "a");

@@ -28,6 +28,7 @@ use snapfold::store::packs::{CompressionPlan, Packs};
 use snapfold::upkeep::compaction::{self, Compactor};
 use snapfold::worker::{Components, Handle, Spawn, Worker, WorkerSettings};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Longest state in a simulated stream.
@@ -66,6 +67,8 @@ pub(crate) struct Fleet {
     pub(crate) workers: Arc<Mutex<Vec<Running>>>,
     pub(crate) compactors: Arc<Mutex<BTreeMap<ProcessId, Compactor>>>,
     told: Arc<Mutex<BTreeMap<(ProcessId, PartitionNo), Counts>>>,
+    /// The newest lineage that has a number.
+    lineages: Arc<AtomicU32>,
 }
 
 struct SimSpawn {
@@ -158,8 +161,23 @@ impl OnceDecoder {
     }
 }
 
-fn reducer_yaml(shape: Shape) -> &'static str {
+/// The reducer of a lineage: where rules fold, every other lineage has others, so that states which mix are
+/// wrong.
+fn reducer_yaml(shape: Shape, lineage: Lineage) -> &'static str {
     match shape {
+        Shape::Rules if lineage.0.is_multiple_of(2) => {
+            r#"
+init: { status: new, total: 0, items: {} }
+on:
+  ItemAdded:
+    - upsert: { at: "items[.sku]", new: { price: .price, qty: 1 }, add: { qty: .qty } }
+    - set: { last: .price }
+  AddressChanged: [ { set: { address: . } } ]
+  OrderCancelled: [ { set: { status: cancelled } }, { unset: [address] } ]
+  OrderDeleted: [ { delete: true } ]
+  "*": [ { add: { events: 1 } } ]
+"#
+        }
         Shape::Rules => {
             r#"
 init: { status: new, total: 0, items: {} }
@@ -310,8 +328,9 @@ impl Subject {
         subject
     }
 
-    fn rules(&self, kind: &str) -> Rules {
-        let yaml = snapfold::codec::yaml::parse(reducer_yaml(self.shape)).expect("the reducer is YAML");
+    fn rules(&self, kind: &str, lineage: Lineage) -> Rules {
+        let yaml = snapfold::codec::yaml::parse(reducer_yaml(self.shape, lineage));
+        let yaml = yaml.expect("the reducer is YAML");
         Rules {
             kind: kind.into(),
             reducer: snapfold::domain::reducer::parse(&yaml).expect("the reducer is one"),
@@ -325,8 +344,8 @@ impl Subject {
         }
     }
 
-    /// An empty ledger of the same stream.
-    pub(crate) fn ledger(&self, kind: &str) -> Ledger {
+    /// An empty ledger of a lineage of the same stream.
+    pub(crate) fn ledger(&self, kind: &str, lineage: Lineage) -> Ledger {
         let [aggregate_id, event_type, version, event_id, time, data] =
             places(self.versions).map(|(_, places)| places.into_iter().map(str::to_owned).collect());
         Ledger::new(Spec {
@@ -336,7 +355,7 @@ impl Subject {
                 VersionMode::Given => ledger::Versions::Given { base: 1 },
                 VersionMode::Counted => ledger::Versions::Counted,
             },
-            reducer_yaml: reducer_yaml(self.shape).to_owned(),
+            reducer_yaml: reducer_yaml(self.shape, lineage).to_owned(),
             on_poison: match self.on_poison {
                 OnPoison::Skip => ledger::OnPoison::Skip,
                 OnPoison::Quarantine => ledger::OnPoison::Quarantine,
@@ -357,7 +376,7 @@ impl Subject {
             packs: Arc::new(packs),
             log: Arc::clone(&stream.log),
             decoder: Arc::clone(&self.decoder) as Arc<dyn Decode>,
-            rules: self.rules(stream.spec.kind),
+            rules: self.rules(stream.spec.kind, active.lineage),
             topic_id: active.topic_id,
             health: Arc::default(),
         }
@@ -459,7 +478,13 @@ impl Fleet {
             workers: Arc::default(),
             compactors: Arc::default(),
             told: Arc::default(),
+            lineages: Arc::new(AtomicU32::new(1)),
         }
+    }
+
+    /// A lineage that nobody has used.
+    pub(crate) fn new_lineage(&self) -> Lineage {
+        Lineage(self.lineages.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// Adds what the partitions have counted since this was asked last. Their counts start anew with every
@@ -506,7 +531,7 @@ impl Fleet {
                     workers.iter().map(|(.., handle, _)| say(handle)).collect::<Vec<_>>()
                 )
             });
-            let lineage = Lineage(active.lineage.0 + 1);
+            let lineage = self.new_lineage();
             *lock(&self.active) = Active { lineage, topic_id: topic_id(world) };
             lives.into_iter().for_each(|process| world.sim.kill(process));
         }

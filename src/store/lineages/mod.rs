@@ -8,6 +8,9 @@
 //! An activation also says how many partitions the topic had: an aggregate must never move to another one,
 //! and where partitions are added, producers that hash keys move most aggregates (rule 12).
 //!
+//! A lineage that a refold writes is *prepared* first: that gives it its number and activates nothing. The
+//! cut-over is one more activation, refused if another lineage became active while the refold ran.
+//!
 //! *Order*: an activation is acknowledged before anybody folds by it. Two workers that activate at once try
 //! the same number; one of them loses, looks again, and finds what it wanted or is refused.
 //! *If it fails*: a write that may have happened is repeated; that it is there already then means it was
@@ -45,6 +48,10 @@ pub struct Activation {
     pub lineage: Lineage,
     /// Partitions of the topic; none where that was not noted.
     pub partitions: Option<u32>,
+    /// What its records are mapped to events with; none where that was not noted.
+    pub mapping: Option<Digest>,
+    /// A refold writes this lineage; the one before stays active.
+    pub is_prepared: bool,
 }
 
 /// What a worker wants to fold.
@@ -54,6 +61,8 @@ pub struct Wish {
     pub topic_id: u128,
     /// What its records are to be folded with.
     pub fingerprint: Digest,
+    /// What its records are mapped to events with: a part of what the fingerprint is of.
+    pub mapping: Digest,
     /// Partitions that the topic has.
     pub partitions: u32,
 }
@@ -85,13 +94,13 @@ pub async fn activate(
     wish: Wish,
     permission: Permission,
 ) -> Result<Activated> {
-    let Wish { topic_id, fingerprint, partitions } = wish;
+    let Wish { topic_id, fingerprint, partitions, .. } = wish;
     let Permission { new_lineage, more_partitions } = permission;
     let (mut history, mut first_seen) = (Vec::new(), None);
     loop {
         // Activations never change, so only what is new is read.
         read_on(blobs, topic, &mut history).await?;
-        let ours: Vec<&Activation> = history.iter().filter(|known| known.topic_id == topic_id).collect();
+        let ours: Vec<&Activation> = activated(&history, topic_id).collect();
         // The permission is for what was active when it was given, not for what comes in between.
         let may_change = new_lineage && ours.len() == *first_seen.get_or_insert(ours.len());
         match ours.last() {
@@ -105,22 +114,101 @@ pub async fn activate(
                 }
             }
             Some(active) if !may_change => {
-                return Ok(Activated::Changed { what: changed(active, fingerprint, new_lineage) });
+                return Ok(Activated::Changed { what: changed(active, &wish, new_lineage) });
             }
             _ => {}
         }
-        let known = ours.iter().find(|known| known.fingerprint == fingerprint).map(|known| known.lineage);
-        let last = history.iter().map(|known| known.lineage).max().unwrap_or_default();
-        let lineage = known.unwrap_or(Lineage(last.0 + 1));
-        let partitions = Some(partitions);
-        let next = Activation { topic: topic.to_owned(), topic_id, fingerprint, lineage, partitions };
+        let next = entry(&history, topic, &wish, Role::Active);
         if create(blobs, &name(topic, history.len() + 1), &next).await? == Created::Ours {
-            return Ok(Activated::Ready(lineage));
+            return Ok(Activated::Ready(next.lineage));
         }
     }
 }
 
-/// All activations of a topic, oldest first.
+/// Gives the lineage of (topic id, fingerprint) its number, so that a refold can write into it; the active
+/// one stays active.
+///
+/// # Errors
+/// As [`activate`].
+pub async fn prepare(blobs: &dyn Blobs, topic: &str, wish: Wish) -> Result<Lineage> {
+    let mut history = Vec::new();
+    loop {
+        read_on(blobs, topic, &mut history).await?;
+        let is_it =
+            |known: &&Activation| known.topic_id == wish.topic_id && known.fingerprint == wish.fingerprint;
+        if let Some(known) = history.iter().find(is_it) {
+            return Ok(known.lineage);
+        }
+        let next = entry(&history, topic, &wish, Role::Prepared);
+        if create(blobs, &name(topic, history.len() + 1), &next).await? == Created::Ours {
+            return Ok(next.lineage);
+        }
+    }
+}
+
+/// Activates a lineage that was prepared, if the one that it was made from is still the active one.
+///
+/// # Errors
+/// As [`activate`].
+pub async fn cut_over(blobs: &dyn Blobs, topic: &str, wish: Wish, from: Lineage) -> Result<Activated> {
+    let mut history = Vec::new();
+    loop {
+        read_on(blobs, topic, &mut history).await?;
+        match activated(&history, wish.topic_id).last() {
+            Some(active) if active.fingerprint == wish.fingerprint => {
+                return Ok(Activated::Ready(active.lineage));
+            }
+            Some(active) if active.lineage == from => {}
+            active => {
+                let now = active.map_or("none".to_owned(), |active| active.lineage.to_string());
+                let what = format!(
+                    "lineage {from} of topic `{topic}` was refolded, but lineage {now} is active by now: somebody \
+                     activated it meanwhile. Run `snapfold refold` again from there"
+                );
+                return Ok(Activated::Changed { what });
+            }
+        }
+        let next = entry(&history, topic, &wish, Role::Active);
+        if create(blobs, &name(topic, history.len() + 1), &next).await? == Created::Ours {
+            return Ok(Activated::Ready(next.lineage));
+        }
+    }
+}
+
+/// The activation that counts for a topic id; none where there is none.
+#[must_use]
+pub fn active(history: &[Activation], topic_id: u128) -> Option<&Activation> {
+    activated(history, topic_id).last()
+}
+
+fn activated(history: &[Activation], topic_id: u128) -> impl Iterator<Item = &Activation> {
+    history.iter().filter(move |known| known.topic_id == topic_id && !known.is_prepared)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Active,
+    Prepared,
+}
+
+/// The next entry for a wish: with the number that its lineage has, or the next free one.
+fn entry(history: &[Activation], topic: &str, wish: &Wish, role: Role) -> Activation {
+    let Wish { topic_id, fingerprint, mapping, partitions } = *wish;
+    let mut ours = history.iter().filter(|known| known.topic_id == topic_id);
+    let known = ours.find(|known| known.fingerprint == fingerprint).map(|known| known.lineage);
+    let last = history.iter().map(|known| known.lineage).max().unwrap_or_default();
+    Activation {
+        topic: topic.to_owned(),
+        topic_id,
+        fingerprint,
+        lineage: known.unwrap_or(Lineage(last.0 + 1)),
+        partitions: Some(partitions),
+        mapping: Some(mapping),
+        is_prepared: role == Role::Prepared,
+    }
+}
+
+/// All entries of a topic's log, oldest first.
 ///
 /// # Errors
 /// As [`activate`].
@@ -140,17 +228,28 @@ fn repartitioned(active: &Activation, known: u32, now: u32) -> String {
     )
 }
 
-fn changed(active: &Activation, wanted: Digest, new_lineage: bool) -> String {
-    let Activation { topic, topic_id, fingerprint, lineage, .. } = active;
+fn changed(active: &Activation, wish: &Wish, new_lineage: bool) -> String {
+    let Activation { topic, topic_id, fingerprint, lineage, mapping, .. } = active;
+    let wanted = wish.fingerprint;
+    let (differs, refold) = match mapping {
+        Some(mapping) if *mapping == wish.mapping => (
+            " (the mapping is the same: reducer, limits or `onPoison` differ)",
+            ", fold what is stored again with these (`snapfold refold`)",
+        ),
+        Some(_) => (" (`map` or `format` differ)", ""),
+        None => ("", ""),
+    };
     let advice = if new_lineage {
-        "another worker activated it meanwhile: give all workers the same reducer and mapping"
+        "another worker activated it meanwhile: give all workers the same reducer and mapping".to_owned()
     } else {
-        "use the reducer and mapping of the active lineage, or start with `--new-lineage` to fold the topic again \
-         with these"
+        format!(
+            "use the reducer and mapping of the active lineage{refold}, or start with `--new-lineage` to fold the topic \
+             again with these"
+        )
     };
     format!(
         "topic `{topic}` (id `{topic_id:032x}`) is folded with fingerprint `{fingerprint}` (lineage {lineage}), this \
-         worker has `{wanted}`: {advice}"
+         worker has `{wanted}`{differs}: {advice}"
     )
 }
 
@@ -265,12 +364,18 @@ fn name(topic: &str, number: usize) -> String {
 impl Activation {
     /// Lines of words, so that it can be read without a tool; the last is the CRC32C of those before it.
     fn encode(&self) -> String {
-        let Self { topic, topic_id, fingerprint, lineage, partitions } = self;
+        let Self { topic, topic_id, fingerprint, lineage, partitions, mapping, is_prepared } = self;
         let mut lines = format!(
             "{FORMAT}\ntopic {topic}\ntopic-id {topic_id:032x}\nfingerprint {fingerprint}\nlineage {lineage}\n"
         );
         if let Some(partitions) = partitions {
             lines.push_str(&format!("partitions {partitions}\n"));
+        }
+        if let Some(mapping) = mapping {
+            lines.push_str(&format!("mapping {mapping}\n"));
+        }
+        if *is_prepared {
+            lines.push_str("state prepared\n");
         }
         let checksum = crc32c::crc32c(lines.as_bytes());
         format!("{lines}crc32c {checksum:08x}\n")
@@ -279,25 +384,32 @@ impl Activation {
     /// None for anything but what [`Self::encode`] wrote.
     fn decode(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
-        let mut lines = text.split('\n').skip(1);
-        let mut value = |key: &str| lines.next()?.strip_prefix(key)?.strip_prefix(' ').map(str::to_owned);
-        let (topic, topic_id, fingerprint) = (value("topic")?, value("topic-id")?, value("fingerprint")?);
-        let mut digest = [0; 32];
-        if fingerprint.len() != 64 || !fingerprint.is_ascii() {
-            return None;
-        }
-        for (byte, at) in digest.iter_mut().zip((0..64).step_by(2)) {
-            *byte = u8::from_str_radix(&fingerprint[at..at + 2], 16).ok()?;
-        }
+        let value = |key: &str| {
+            let of_key = |line: &str| line.strip_prefix(key)?.strip_prefix(' ').map(str::to_owned);
+            text.split('\n').skip(1).find_map(of_key)
+        };
         let decoded = Self {
-            topic,
-            topic_id: u128::from_str_radix(&topic_id, 16).ok()?,
-            fingerprint: Digest(digest),
+            topic: value("topic")?,
+            topic_id: u128::from_str_radix(&value("topic-id")?, 16).ok()?,
+            fingerprint: digest(&value("fingerprint")?)?,
             lineage: Lineage(value("lineage")?.parse().ok()?),
             partitions: value("partitions").map(|count| count.parse().ok()).unwrap_or_default(),
+            mapping: value("mapping").and_then(|text| digest(&text)),
+            is_prepared: value("state").is_some(),
         };
         (decoded.encode() == text).then_some(decoded)
     }
+}
+
+fn digest(text: &str) -> Option<Digest> {
+    let mut digest = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (byte, at) in digest.iter_mut().zip((0..64).step_by(2)) {
+        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
+    }
+    Some(Digest(digest))
 }
 
 #[cfg(test)]

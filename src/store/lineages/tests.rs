@@ -12,9 +12,10 @@ use std::thread;
 const OLD: Digest = Digest([1; 32]);
 const NEW: Digest = Digest([2; 32]);
 const OTHER: Digest = Digest([3; 32]);
+const MAPPING: Digest = Digest([4; 32]);
 
 fn wish(topic_id: u128, fingerprint: Digest) -> Wish {
-    Wish { topic_id, fingerprint, partitions: 4 }
+    Wish { topic_id, fingerprint, mapping: MAPPING, partitions: 4 }
 }
 
 fn may(new_lineage: bool) -> Permission {
@@ -43,6 +44,8 @@ fn the_first_lineage_is_one_and_asking_again_changes_nothing() {
         fingerprint: OLD,
         lineage: Lineage(1),
         partitions: Some(4),
+        mapping: Some(MAPPING),
+        is_prepared: false,
     };
     assert_eq!(history, [first]);
 }
@@ -91,6 +94,8 @@ fn an_activation_of_before_partitions_were_noted_is_read_and_counts_whatever_the
         fingerprint: OLD,
         lineage: Lineage(5),
         partitions: None,
+        mapping: None,
+        is_prepared: false,
     };
     let bytes = old.encode();
     assert!(!bytes.contains("partitions"));
@@ -107,6 +112,46 @@ fn a_topic_that_is_created_again_starts_a_new_lineage() {
     assert_eq!(ask(&blobs, 8, OLD, false), ready(2));
     assert_eq!(ask(&blobs, 7, OLD, false), ready(1));
     assert_eq!(ask(&blobs, 9, NEW, false), ready(3));
+}
+
+#[test]
+fn a_prepared_lineage_has_its_number_and_is_active_only_after_the_cut_over() {
+    let blobs = MemoryBlobs::new();
+    let prepare =
+        |fingerprint| prepare(&blobs, "orders", wish(7, fingerprint)).now_or_never().unwrap().unwrap();
+    let cut_over = |fingerprint, from| {
+        cut_over(&blobs, "orders", wish(7, fingerprint), Lineage(from)).now_or_never().unwrap().unwrap()
+    };
+    assert_eq!(ask(&blobs, 7, OLD, false), ready(1));
+    assert_eq!((prepare(NEW), prepare(NEW), prepare(OTHER)), (Lineage(2), Lineage(2), Lineage(3)));
+    assert_eq!(ask(&blobs, 7, OLD, false), ready(1), "still the active one");
+    assert!(matches!(ask(&blobs, 7, NEW, false), Activated::Changed { .. }), "not active yet");
+    assert_eq!(cut_over(NEW, 1), ready(2));
+    assert_eq!(cut_over(NEW, 1), ready(2), "again changes nothing");
+    assert_eq!(ask(&blobs, 7, NEW, false), ready(2));
+    assert!(matches!(ask(&blobs, 7, OLD, false), Activated::Changed { .. }));
+    let Activated::Changed { what } = cut_over(OTHER, 1) else { panic!("1 is active no more") };
+    assert!(what.contains("lineage 1 of topic `orders`") && what.contains("lineage 2 is active"), "{what}");
+    let history = history(&blobs, "orders").now_or_never().unwrap().unwrap();
+    assert_eq!(active(&history, 7).map(|active| active.lineage), Some(Lineage(2)));
+    assert_eq!(active(&history, 8), None);
+}
+
+#[test]
+fn what_differs_is_named_where_it_was_noted() {
+    let blobs = MemoryBlobs::new();
+    assert_eq!(ask(&blobs, 7, OLD, false), ready(1));
+    let ask = |mapping| {
+        let wish = Wish { mapping, ..wish(7, NEW) };
+        match activate(&blobs, "orders", wish, may(false)).now_or_never().unwrap().unwrap() {
+            Activated::Changed { what } => what,
+            Activated::Ready(lineage) => panic!("{lineage} is ready"),
+        }
+    };
+    let same = ask(MAPPING);
+    assert!(same.contains("the mapping is the same") && same.contains("snapfold refold"), "{same}");
+    let other = ask(Digest([5; 32]));
+    assert!(other.contains("`map` or `format` differ") && !other.contains("snapfold refold"), "{other}");
 }
 
 #[test]
@@ -128,6 +173,8 @@ fn every_flipped_bit_and_every_cut_of_an_activation_is_found() {
         fingerprint: OLD,
         lineage: Lineage(3),
         partitions: Some(4),
+        mapping: Some(MAPPING),
+        is_prepared: true,
     };
     let bytes = activation.encode().into_bytes();
     assert_eq!(Activation::decode(&bytes), Some(activation));

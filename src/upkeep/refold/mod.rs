@@ -1,0 +1,353 @@
+//! Refolding: a new reducer gets its lineage out of the stored events of the lineage before, while workers of
+//! that one go on. Afterwards workers with the new reducer start where the old ones stood.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `mod.rs` | the order of it, for a group of partitions |
+//! | `fold.rs` | one aggregate: events in, cuts and letters out; pure |
+//! | `one.rs` | one aggregate: reading, folding, what of it has to be written |
+//! | `letters.rs` | dead letters, some of which the new reducer may fold |
+//!
+//! *Order*: per partition the old lineage's low watermark, then its live checkpoints, then rows, as every
+//!   reader; the end is that watermark, and what lies beyond is the log's. Of each aggregate its dead letters,
+//!   then its increments one after the other, then full rows. When all of a partition is acknowledged, the new
+//!   lineage's low watermark. When all partitions have one, whoever called may activate the new lineage.
+//! *If it fails*: the error goes to the caller, who may call again: what was written is found and left.
+//! *If cancelled*: the same.
+//! *What may leak*: rows and packs of a lineage that is never activated; nobody reads them.
+//!
+//! INVARIANT: nothing that was merely seen covers anything (rule 4): newest rows of an earlier try are written
+//! again before the watermark may pass them. The order of writes says that all before them are acknowledged.
+
+mod fold;
+mod letters;
+mod one;
+
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::ids::{AggregateKey, Lineage, Offset, PartitionNo};
+use crate::domain::mutant::{Mutant, mutant};
+use crate::domain::partition::{EntryRef, LiveCheckpoint};
+use crate::domain::row::{DeadLetter, PartitionKey, WatermarkRow};
+use crate::reconstruct::{Reconstructor, View};
+use crate::store::SnapshotStore;
+use crate::store::flush::Flush;
+use crate::store::unavailable;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, StreamExt};
+use letters::Letters;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+pub use fold::Cuts;
+
+/// Aggregates that are folded at the same time, so that their reads overlap.
+const READS_AT_ONCE: usize = 16;
+/// Aggregates of one page of the listing.
+const PAGE: usize = 1_000;
+/// Of one batch of writes.
+const BATCH_BYTES: usize = 4 << 20;
+const BATCH_ITEMS: usize = 1_024;
+/// How often an aggregate is read again from a fresh view where something that was listed is gone.
+const VIEWS_MAX: usize = 4;
+/// How long a write that fails is repeated.
+const DEADLINE_MS: u64 = 600_000;
+
+/// What was done so far, read by whoever shows it.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Aggregates that are done.
+    pub aggregates: AtomicU64,
+    /// Of those, found as an earlier try had left them.
+    pub kept: AtomicU64,
+    /// Events that were folded.
+    pub events: AtomicU64,
+    /// Events that were dead letters and have a version now.
+    pub revived: AtomicU64,
+    /// Events that are dead letters of the new lineage.
+    pub letters: AtomicU64,
+    /// Partitions that are done.
+    pub partitions: AtomicU64,
+}
+
+/// A refold of one stream.
+#[derive(Clone)]
+pub struct Refold {
+    /// Reads the old lineage; its decoder and its fold are the new ones.
+    pub reader: Reconstructor,
+    /// Writes.
+    pub store: Arc<SnapshotStore>,
+    /// Topic.
+    pub topic: Arc<str>,
+    /// The lineage whose events are folded.
+    pub from: Lineage,
+    /// The lineage that is written.
+    pub into: Lineage,
+    /// Where records end.
+    pub cuts: Cuts,
+    /// An earlier try may have written something.
+    pub resumes: bool,
+    /// What was done.
+    pub progress: Arc<Progress>,
+}
+
+/// One partition of the old lineage, as it was when its turn came.
+struct Source {
+    from: PartitionKey,
+    into: PartitionKey,
+    /// Where the refold ends: the old lineage's low watermark, with its leader epoch.
+    end: WatermarkRow,
+    view: View<LiveCheckpoint>,
+    letters: Letters,
+    met: Mutex<Met>,
+}
+
+/// Aggregates whose turn has come: by their place in each live checkpoint, and those that have letters.
+#[derive(Default)]
+struct Met {
+    entries: Vec<Vec<bool>>,
+    letters: BTreeSet<Arc<str>>,
+}
+
+impl Refold {
+    /// Refolds these partitions; answers for each where the new lineage starts, without those of which
+    /// nothing is stored.
+    ///
+    /// # Errors
+    /// `Conflict` where the mapping is not the one of then; `Gone` where events are not stored; `Invalid`
+    /// where the new reducer halts; `Unavailable`. Calling again goes on.
+    pub async fn partitions(&self, numbers: &[PartitionNo]) -> Result<BTreeMap<PartitionNo, Offset>> {
+        let (mut sources, mut starts) = (BTreeMap::new(), BTreeMap::new());
+        for number in numbers {
+            let started = self.store.clock.monotonic_ms();
+            let source = loop {
+                match self.source(*number).await {
+                    Err(error) => self.pause(started, error).await?,
+                    Ok(source) => break source,
+                }
+            };
+            match source {
+                None => {}
+                Some(source) => {
+                    starts.insert(*number, source.end.low_watermark);
+                    sources.insert(*number, source);
+                }
+            }
+        }
+        if mutant(Mutant::RefoldWatermarkEarly) {
+            self.put_watermarks(&sources).await?;
+        }
+        self.listed(&sources).await?;
+        self.unlisted(&sources).await?;
+        self.other_letters(&sources).await?;
+        self.put_watermarks(&sources).await?;
+        self.progress.partitions.fetch_add(numbers.len() as u64, Ordering::Relaxed);
+        Ok(starts)
+    }
+
+    fn log(&self, partition: PartitionNo, lineage: Lineage) -> PartitionKey {
+        PartitionKey { topic: Arc::clone(&self.topic), partition, lineage }
+    }
+
+    /// None where nothing is covered, or where the new lineage is there already.
+    async fn source(&self, number: PartitionNo) -> Result<Option<Source>> {
+        let (from, into) = (self.log(number, self.from), self.log(number, self.into));
+        // SUBTLE: read before the view, so that this watermark and its epoch belong together; the view's may
+        // have moved on meanwhile, and covers no less.
+        let Some(mut end) = self.watermark(&from).await? else { return Ok(None) };
+        let there = self.watermark(&into).await?;
+        if let Some(there) = there.filter(|there| there.low_watermark >= end.low_watermark) {
+            // It was merely seen; that it was written says that all below it is acknowledged.
+            self.store.put_watermark(there).await?;
+            return Ok(None);
+        }
+        let view = self.reader.view(&from).await?;
+        if view.lost_below.is_some() {
+            let detail = format!(
+                "a live checkpoint of partition {number} cannot be read, and the log no longer has what it held: \
+                 restore its pack, or fold the topic again with `--new-lineage`"
+            );
+            return Err(Error::new(ErrorKind::Gone, "history-gone", detail));
+        }
+        end.low_watermark = end.low_watermark.min(view.low_watermark);
+        let letters = Letters::read(&self.reader, &from, end.low_watermark).await?;
+        let entries = view.checkpoints.iter().map(|live| vec![false; live.entries.len()]).collect();
+        let met = Mutex::new(Met { entries, ..Met::default() });
+        Ok(Some(Source { from, into, end, view, letters, met }))
+    }
+
+    async fn watermark(&self, key: &PartitionKey) -> Result<Option<WatermarkRow>> {
+        let rows = self.reader.index.watermarks(key).await;
+        let rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
+        let ours = rows.into_iter().filter(|row| row.topic_id == self.reader.topic_id);
+        Ok(ours.max_by_key(|row| row.low_watermark))
+    }
+
+    /// All aggregates that rows tell of. *Order*: an aggregate is listed before its first row, so whatever
+    /// is not listed when its place in the order has passed was in a checkpoint when the view was read.
+    async fn listed(&self, sources: &BTreeMap<PartitionNo, Source>) -> Result<()> {
+        let kind = Arc::clone(&self.reader.rules.kind);
+        let (mut after, mut limit): (Option<Arc<str>>, _) = (None, PAGE);
+        while !sources.is_empty() {
+            let started = self.store.clock.monotonic_ms();
+            let mut page = loop {
+                match self.reader.index.aggregates(&kind, after.as_deref(), limit).await {
+                    Ok(page) => break page,
+                    Err(error) => self.pause(started, unavailable("list aggregates", &error)).await?,
+                }
+            };
+            let is_last = page.len() < limit;
+            if !is_last && let Some(last) = page.last().map(|(key, _)| Arc::clone(&key.id)) {
+                // The page may end between two partitions of one id.
+                page.retain(|(key, _)| key.id != last);
+                limit = if page.is_empty() { limit * 2 } else { PAGE };
+            }
+            after = page.last().map(|(key, _)| Arc::clone(&key.id)).or(after);
+            let ours = page.into_iter().filter_map(|(key, number)| Some((key, sources.get(&number)?)));
+            self.aggregates(ours.collect()).await?;
+            if is_last {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// All aggregates that only live checkpoints and letters know.
+    async fn unlisted(&self, sources: &BTreeMap<PartitionNo, Source>) -> Result<()> {
+        for source in sources.values() {
+            let mut page = Vec::new();
+            for key in source.left(&self.reader.rules.kind) {
+                page.push((key, source));
+                if page.len() == PAGE {
+                    self.aggregates(std::mem::take(&mut page)).await?;
+                }
+            }
+            self.aggregates(page).await?;
+        }
+        Ok(())
+    }
+
+    /// Folds aggregates and writes them, until all of them are acknowledged: where a store does not answer, what
+    /// was written by then is found the next time.
+    async fn aggregates(&self, keys: Vec<(AggregateKey, &Source)>) -> Result<()> {
+        let started = self.store.clock.monotonic_ms();
+        let mut found = self.resumes;
+        while let Err(error) = self.try_aggregates(&keys, found).await {
+            self.pause(started, error).await?;
+            found = true;
+        }
+        self.progress.aggregates.fetch_add(keys.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Many in one go; `found` if some may be done already.
+    async fn try_aggregates(&self, keys: &[(AggregateKey, &Source)], found: bool) -> Result<()> {
+        let folded =
+            keys.iter().map(|(key, source)| -> BoxFuture<'_, _> { Box::pin(self.one(key, source, found)) });
+        let mut folded = stream::iter(folded.collect::<Vec<_>>()).buffered(READS_AT_ONCE);
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while let Some(done) = folded.next().await {
+            let last = done?;
+            bytes += last.as_ref().map_or(0, |flush| flush.item.bytes());
+            batch.extend(last);
+            if bytes >= BATCH_BYTES || batch.len() >= BATCH_ITEMS {
+                self.write(std::mem::take(&mut batch)).await?;
+                bytes = 0;
+            }
+        }
+        self.write(batch).await
+    }
+
+    /// Writes; `Err` unless all of it is acknowledged.
+    async fn write(&self, batch: Vec<Flush>) -> Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        for stored in self.store.put_snapshots(batch).await {
+            stored?;
+        }
+        Ok(())
+    }
+
+    /// Letters of no aggregate are letters of the new lineage as they are.
+    async fn other_letters(&self, sources: &BTreeMap<PartitionNo, Source>) -> Result<()> {
+        for source in sources.values() {
+            for offset in source.letters.unplaced() {
+                if let Some(letter) = letters::at(&self.reader, &source.from, offset).await? {
+                    self.put_letter(DeadLetter { key: source.into.clone(), ..letter }).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_letter(&self, letter: DeadLetter) -> Result<()> {
+        let started = self.store.clock.monotonic_ms();
+        loop {
+            match self.store.index.put_dead_letter(letter.clone()).await {
+                Ok(()) => {
+                    self.progress.letters.fetch_add(1, Ordering::Relaxed);
+                    return Ok(());
+                }
+                Err(error) => self.pause(started, unavailable("record a dead letter", &error)).await?,
+            }
+        }
+    }
+
+    async fn put_watermarks(&self, sources: &BTreeMap<PartitionNo, Source>) -> Result<()> {
+        for source in sources.values() {
+            let row = WatermarkRow { key: source.into.clone(), ..source.end.clone() };
+            let started = self.store.clock.monotonic_ms();
+            while let Err(error) = self.store.put_watermark(row.clone()).await {
+                self.pause(started, error).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits before something is repeated that a store did not answer; fails where it is something else, and
+    /// once it was repeated for too long.
+    async fn pause(&self, started: u64, error: Error) -> Result<()> {
+        if error.kind != ErrorKind::Unavailable {
+            return Err(error);
+        }
+        if self.store.clock.monotonic_ms().saturating_sub(started) > DEADLINE_MS {
+            return Err(error);
+        }
+        self.store.clock.sleep(self.store.limits.retry_ms).await;
+        Ok(())
+    }
+}
+
+impl Source {
+    /// Notes that an aggregate's turn has come; answers what live checkpoints hold of it.
+    fn meet(&self, id: &str) -> Vec<EntryRef> {
+        let mut met = self.met.lock().expect("no panic while it is held");
+        if !self.letters.of(id).is_empty() {
+            met.letters.insert(id.into());
+        }
+        let mut held = Vec::new();
+        for (live, met) in self.view.checkpoints.iter().zip(&mut met.entries) {
+            if let Some((at, entry)) = live.entries.find(id) {
+                met[at] = true;
+                held.push(live.entry_ref(&entry, None));
+            }
+        }
+        held
+    }
+
+    /// Aggregates of checkpoints and letters whose turn has not come.
+    fn left(&self, kind: &Arc<str>) -> impl Iterator<Item = AggregateKey> {
+        let met = self.met.lock().expect("no panic while it is held");
+        let lives = self.view.checkpoints.iter().zip(&met.entries);
+        let lives = lives.filter(|_| !mutant(Mutant::RefoldForgetsCheckpoints));
+        let mut ids: BTreeSet<Arc<str>> = BTreeSet::new();
+        for (live, met) in lives {
+            let left = live.entries.iter().zip(met).filter(|(_, met)| !**met);
+            ids.extend(left.map(|(entry, _)| Arc::from(entry.id.to_string())));
+        }
+        ids.extend(self.letters.ids().filter(|id| !met.letters.contains(*id)).cloned());
+        let kind = Arc::clone(kind);
+        ids.into_iter().map(move |id| AggregateKey { kind: Arc::clone(&kind), id })
+    }
+}
