@@ -31,8 +31,8 @@
 
 pub mod aggregate;
 pub mod chain;
-pub mod coverage;
 pub mod compaction;
+pub mod coverage;
 pub mod decimal;
 pub mod error;
 pub mod event;
