@@ -10,6 +10,8 @@ struct Piece {
     /// Rebuilding it starts here: a full record needs nothing before its own version.
     start: u64,
     upto: u64,
+    /// It holds events alone: without the state at its start they cannot be folded.
+    unbased: bool,
 }
 
 /// The rows of one aggregate, by what they cover.
@@ -24,7 +26,7 @@ impl Coverage {
         let upto = row.version.0;
         let start = if row.kind == RecordKind::Full { upto } else { row.from_version.0 };
         if upto > 0 {
-            self.pieces.push(Piece { start, upto });
+            self.pieces.push(Piece { start, upto, unbased: row.kind == RecordKind::Increment });
         }
     }
 
@@ -34,16 +36,14 @@ impl Coverage {
         self.pieces.sort_unstable();
         let (mut gaps, mut reached): (Vec<(Version, Version)>, u64) = (Vec::new(), 0);
         // A full record starts where it ends, so it comes before the increments that go on from it.
-        for Piece { start, upto } in self.pieces {
+        for Piece { start, upto, unbased } in self.pieces {
             if upto <= reached {
                 continue;
             }
-            let is_full = start == upto;
-            // Without what leads up to its start the events of an increment cannot be folded.
-            let lost = match (start <= reached, is_full) {
+            let lost = match (start <= reached, unbased) {
                 (true, _) => None,
-                (false, true) => Some((reached + 1, upto - 1)),
-                (false, false) => Some((reached + 1, upto)),
+                (false, false) => Some((reached + 1, start - 1)),
+                (false, true) => Some((reached + 1, upto)),
             };
             gaps.extend(lost.filter(|(from, to)| from <= to).map(|(from, to)| (Version(from), Version(to))));
             reached = upto;
@@ -57,7 +57,11 @@ mod tests {
     use super::*;
 
     fn gaps(pieces: &[(u64, u64)]) -> Vec<(u64, u64)> {
-        let pieces = pieces.iter().map(|(start, upto)| Piece { start: *start, upto: *upto }).collect();
+        let piece = |&(start, upto): &(u64, u64)| Piece { start, upto, unbased: start < upto };
+        coverage(pieces.iter().map(piece).collect())
+    }
+
+    fn coverage(pieces: Vec<Piece>) -> Vec<(u64, u64)> {
         Coverage { pieces }.gaps().into_iter().map(|(from, to)| (from.0, to.0)).collect()
     }
 
@@ -71,5 +75,8 @@ mod tests {
         assert_eq!(gaps(&[(0, 5), (7, 9)]), [(6, 9)], "a hole");
         assert_eq!(gaps(&[(4, 8), (8, 8), (8, 10)]), [(1, 8)], "the increments before the first state");
         assert_eq!(gaps(&[(1, 1), (1, 4)]), [], "the first state is that of version 1");
+        let segment = |start, upto| Piece { start, upto, unbased: false };
+        assert_eq!(coverage(vec![segment(0, 8), segment(8, 9)]), []);
+        assert_eq!(coverage(vec![segment(4, 8)]), [(1, 3)], "a segment starts with a state");
     }
 }

@@ -209,7 +209,7 @@ impl Lookup {
     ) -> Asked<Vec<(Class, PackId, RecordId)>> {
         let covers = |row: &SnapshotRow| match row.kind {
             RecordKind::Full => row.version == target,
-            RecordKind::Increment => row.from_version < target && target <= row.version,
+            RecordKind::Increment | RecordKind::Segment => row.from_version < target && target <= row.version,
         };
         let (mut found, mut looked_at): (Vec<(Class, PackId, RecordId)>, _) = (Vec::new(), 0);
         let mut above = Version(target.0 - 1);
@@ -222,7 +222,7 @@ impl Lookup {
                 let Ok(locator) = Locator::decode(&row.locator) else { continue };
                 found.push((locator.class, locator.pack, record_of(row)));
             }
-            let is_led = found.iter().any(|(.., id)| id.kind == RecordKind::Increment);
+            let is_led = found.iter().any(|(.., id)| id.kind != RecordKind::Full);
             match rows.last() {
                 // Of rows of one version that a page parts, those found say enough.
                 Some(last) if rows.len() == PAGE && !is_led => above = last.version,
@@ -230,7 +230,7 @@ impl Lookup {
             }
         }
         // Full ones first: they tell of the state.
-        found.sort_by_key(|(_, _, id)| id.kind == RecordKind::Increment);
+        found.sort_by_key(|(_, _, id)| id.kind != RecordKind::Full);
         Ok(found)
     }
 }

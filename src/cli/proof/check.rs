@@ -5,11 +5,11 @@
 //! genesis, the fingerprint, the roots) is said as a warning.
 
 use crate::cli::checks::Check;
-use crate::codec::body::{decode_full, decode_increment};
+use crate::codec::body::{decode_full, decode_increment, decode_segment};
 use crate::codec::pack::{Inclusion, kind_from_code};
 use crate::domain::chain;
 use crate::domain::ids::{AggregateKey, Digest, Lineage, Version};
-use crate::domain::record::{FullBody, IncrementBody, RawRecord, RecordId, RecordKind};
+use crate::domain::record::{FullBody, RawRecord, RecordId, RecordKind, StoredEvent};
 use crate::domain::value::Value;
 use data_encoding::{BASE64, HEXLOWER};
 use std::collections::BTreeMap;
@@ -208,7 +208,11 @@ impl<'a> Proof<'a> {
             RecordKind::Full => self.full(&decode_full(&inclusion.body).map_err(|error| error.detail)?)?,
             RecordKind::Increment => {
                 let body = decode_increment(&inclusion.body, &self.key.id).map_err(|error| error.detail)?;
-                self.increment(&body)?;
+                self.holds("D", &body.events)?;
+            }
+            RecordKind::Segment => {
+                let body = decode_segment(&inclusion.body, &self.key.id).map_err(|error| error.detail)?;
+                self.holds("S", &body.events)?;
             }
         }
         let (at, of, root) = (inclusion.index + 1, inclusion.entries, inclusion.root);
@@ -229,15 +233,16 @@ impl<'a> Proof<'a> {
         }
     }
 
-    fn increment(&self, body: &IncrementBody) -> Result<(), String> {
+    /// Whether the event of the version is among those of a record, and all of them are the proof's.
+    fn holds(&self, kind: &str, events: &[StoredEvent]) -> Result<(), String> {
         let known: BTreeMap<Version, Digest> = self.events.iter().copied().collect();
         let mut covers = self.events.is_empty();
-        for event in &body.events {
+        for event in events {
             let computed = chain::event_digest(&event.record, &self.headers);
             match known.get(&event.version) {
                 Some(told) if *told != computed => {
                     return Err(format!(
-                        "D: the event of version {} is another one than the proof's",
+                        "{kind}: the event of version {} is another one than the proof's",
                         event.version
                     ));
                 }
@@ -248,7 +253,7 @@ impl<'a> Proof<'a> {
         if covers {
             Ok(())
         } else {
-            Err(format!("D: it does not hold the event of version {}", self.version))
+            Err(format!("{kind}: it does not hold the event of version {}", self.version))
         }
     }
 
