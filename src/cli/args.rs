@@ -1,7 +1,7 @@
 //! The command line as clap reads it. What is said here is the help text, so it is written for users.
 
 pub use super::args_refold::{ReducerBenchArgs, ReducerDiffArgs, RefoldArgs};
-use super::audit_args::{ProofArgs, VerifyArgs};
+use super::audit_args::{DoctorArgs, ProofArgs, VerifyArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -46,6 +46,8 @@ pub enum Command {
     /// Turn history that exists elsewhere into events, one record a line on stdout
     #[command(subcommand)]
     Import(ImportCommand),
+    /// Find out what a worker with this configuration will meet, and what could not be kept; exit 4 on a failure
+    Doctor(DoctorArgs),
     /// Check and show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),

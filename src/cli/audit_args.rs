@@ -1,6 +1,6 @@
 //! What can be typed for the commands that check things: `proof`, `verify` and `doctor`.
 
-use super::args::Asking;
+use super::args::{Asking, ConfigSource, Format};
 use clap::{Args, ValueEnum};
 
 /// `proof`.
@@ -57,4 +57,15 @@ pub enum Tier {
     Full,
     /// Every row, and the topic folded again
     Replay,
+}
+
+/// `doctor`.
+#[derive(Args, Clone, Debug)]
+pub struct DoctorArgs {
+    /// File and arguments.
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// How to print what was found
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
 }

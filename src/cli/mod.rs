@@ -32,7 +32,9 @@
 //! | `health.rs` | what the process knows of its own health: readiness, liveness |
 //! | `samples.rs` | what a scrape shows beside workers and health |
 //! | `schemas.rs` | the schema registry of a process, and the streams that wait for it |
+//! | `upkeep.rs` | background duties, by the configuration |
 //! | `migrate.rs` | `migrate` |
+//! | `doctor/` | what a worker will meet: topics, rights, stores, coverage |
 //! | `stores.rs` | which index, blobs and cache a configuration means |
 //! | `dev.rs` | `dev`: broker, stores, worker, API and sample in one process |
 //! | `import/` | `import`: history from elsewhere as records |
@@ -51,6 +53,7 @@ mod config;
 mod create;
 mod dev;
 mod diff;
+mod doctor;
 mod explain;
 pub mod failure;
 mod feed;
@@ -77,6 +80,7 @@ mod snapshot;
 pub mod source;
 mod stack;
 mod stores;
+mod upkeep;
 mod verify;
 mod watch;
 mod yaml;
@@ -127,6 +131,7 @@ fn run(command: Command, screen: &mut Screen<'_>) -> Done {
         Command::Proof(args) => proof::run(&args, screen),
         Command::Snapshot(command) => snapshot::run(&command, screen),
         Command::Import(command) => import::run(&command, screen),
+        Command::Doctor(args) => doctor::run(&args, screen),
         Command::Config(command) => config::run(&command, screen),
         Command::Reducer(args::ReducerCommand::Test(source)) => reducer::test(&source, screen),
         Command::Reducer(args::ReducerCommand::Diff(args)) => reducer_diff::run(&args, screen),

@@ -2,12 +2,14 @@
 //! met, where the log ends, what the process uses.
 
 use super::schemas::SchemaSource;
+use crate::clock::{Clock, SystemClock};
 use crate::config::Stream;
 use crate::kafka::{Consumer, DeadLetterTopic};
 use crate::lookup::{Cache, Streams};
 use crate::store::flush::Written;
 use crate::telemetry::metrics::{self as table, Sample};
 use crate::telemetry::process;
+use crate::upkeep::scrub::Scrubbed;
 use crate::worker::Handle;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,6 +41,23 @@ pub(super) fn of_dead_letters(topic: &DeadLetterTopic) -> Vec<Sample> {
         Sample::total(&table::DEAD_LETTER_TOPIC, &[outcome], 0, count.load(Ordering::Relaxed))
     };
     outcomes.map(sample).into()
+}
+
+/// What was seen in the background of each stream.
+pub(super) fn of_scrubs(scrubs: &BTreeMap<Arc<str>, Arc<Scrubbed>>) -> Vec<Sample> {
+    let now_ms = SystemClock::start().now().0;
+    let mut samples = Vec::new();
+    for (kind, seen) in scrubs {
+        let total =
+            |metric, count: &AtomicU64| Sample::total(metric, &[kind], 0, count.load(Ordering::Relaxed));
+        samples.push(total(&table::SCRUBBED_BYTES, &seen.bytes));
+        samples.push(total(&table::SCRUBBED_ROWS, &seen.rows));
+        samples.push(total(&table::SCRUB_BAD_RECORDS, &seen.damaged));
+        samples.push(total(&table::SCRUB_REPAIRED_RECORDS, &seen.repaired));
+        let age_ms = now_ms.saturating_sub(seen.verified_at_ms.load(Ordering::Relaxed)).max(0);
+        samples.push(Sample::now(&table::SCRUB_AGE, &[kind], age_ms as f64 / 1_000.0));
+    }
+    samples
 }
 
 /// What questions met at rest, and what the cache of all streams has done.

@@ -12,6 +12,7 @@ use super::samples;
 use super::schemas::SchemaSource;
 use super::settings::{compression, consumer_settings, partitioner, session, worker_settings};
 use super::stores::{Meters, Stores};
+use super::upkeep;
 use crate::clock::Clock;
 use crate::compute::Threads;
 use crate::config::{Config, Stream};
@@ -26,6 +27,7 @@ use crate::store::flush::{FlushLimits, Written};
 use crate::store::lineages::{self, Activated};
 use crate::store::packs::Packs;
 use crate::telemetry::metrics::Metrics;
+use crate::upkeep::scrub::Scrubbed;
 use crate::worker::{Components, Handle, TokioSpawn, Worker, announce};
 use futures_util::FutureExt;
 use std::collections::BTreeMap;
@@ -78,6 +80,8 @@ pub(super) struct Stack {
     schemas: SchemaSource,
     /// Where dead letters go beside the index.
     dead_letters: Option<Arc<DeadLetterTopic>>,
+    /// What was seen in the background, by aggregate type.
+    scrubs: BTreeMap<Arc<str>, Arc<Scrubbed>>,
     stop: watch::Sender<bool>,
     folding: JoinSet<()>,
     serving: JoinSet<()>,
@@ -136,6 +140,7 @@ impl Stack {
             peers: owners::client().map_err(|why| Failure::new(Exit::Failure, why))?,
             schemas,
             dead_letters: dead_letter_topic(config, address)?,
+            scrubs: BTreeMap::new(),
             stop,
             folding: JoinSet::new(),
             serving: JoinSet::new(),
@@ -157,11 +162,12 @@ impl Stack {
             let (streams, cache, names) =
                 (Arc::clone(&stack.streams), stores.cache, samples::names(&config.streams));
             let (written, health) = (Arc::clone(&stack.written), Arc::clone(&health));
-            let dead_letters = stack.dead_letters.clone();
+            let (dead_letters, scrubs) = (stack.dead_letters.clone(), stack.scrubs.clone());
             http::metrics::source(metrics, stack.workers.clone(), move || {
                 let mut all = health.samples();
                 all.extend(samples::of_log(&names, &health.workers, &health.consumer));
                 all.extend(samples::of_written(&written));
+                all.extend(samples::of_scrubs(&scrubs));
                 all.extend(samples::of_questions(&streams, &*cache, &health.schemas));
                 all.extend(dead_letters.as_deref().map(samples::of_dead_letters).unwrap_or_default());
                 all.extend(samples::of_process());
@@ -241,11 +247,12 @@ impl Stack {
             health: Arc::default(),
         };
         let (store, folding) = self.store(stores, &reader)?;
+        let store = Arc::new(store);
         let (worker, handle) = Worker::new(Components {
             group,
             log,
             dead_letters: self.dead_letters.clone().map(|topic| topic as Arc<dyn DeadLetters>),
-            store: Arc::new(store),
+            store: Arc::clone(&store),
             reader: reader.clone(),
             clock: Arc::clone(&stores.clock) as Arc<dyn Clock>,
             folding: Arc::new(folding),
@@ -267,6 +274,9 @@ impl Stack {
             worker.run(Box::pin(stopped)).await;
         });
         self.workers.insert(Arc::clone(&stream.kind), handle.clone());
+        let (scrubbing, seen) = upkeep::scrub(config, stream, &reader, store, (lineage, handle.clone()));
+        self.serving.spawn(scrubbing);
+        self.scrubs.insert(Arc::clone(&stream.kind), seen);
         let owners = self.owners(stream, stores, lineage, handle);
         Ok(Lookup::new(lookup::Components {
             reader,

@@ -82,7 +82,7 @@ pub(super) async fn index(config: &Config) -> Done<Arc<dyn Index>> {
     }
 }
 
-async fn blobs(config: &Config) -> Done<Arc<dyn Blobs>> {
+pub(super) async fn blobs(config: &Config) -> Done<Arc<dyn Blobs>> {
     match &config.blobs {
         config::Blobs::Directory { path } => Ok(Arc::new(LocalBlobs::open(Path::new(path)).map_err(fault)?)),
         config::Blobs::S3(s3) => {

@@ -83,6 +83,11 @@ pub(super) const ROOT: &[Key] = &[
     open("checkpoint", Shape::Section(CHECKPOINT), "how often the low watermark moves"),
     open("flush", Shape::Section(FLUSH), "how snapshots are gathered into packs"),
     open("cache", Shape::Section(CACHE), "reconstructed states kept for later questions"),
+    open(
+        "scrub",
+        Shape::Section(SCRUB),
+        "reading what is stored in the background, and writing anew what is damaged",
+    ),
     open("deadLetters", Shape::Section(DEAD_LETTERS), "where events go that cannot be folded"),
     open("streams", Shape::Sections(STREAM), "one entry for each topic: how its events fold"),
 ];
@@ -226,6 +231,21 @@ const CACHE: &[Key] = &[
     key("enabled", Shape::Bool, "true", "keep reconstructed states"),
     key("ttl", Shape::Duration, "60s", "how long one is kept after it was last made"),
     key("maxBytes", Shape::Size, "128MiB", "bytes of states kept; part of `memory.limit`"),
+];
+
+const SCRUB: &[Key] = &[
+    key(
+        "interval",
+        Shape::DurationOrNone,
+        "7d",
+        "time between the starts of two passes over everything that a worker's partitions have stored; 0s turns it off",
+    ),
+    key(
+        "bytesPerSecond",
+        Shape::Size,
+        "2MiB",
+        "how fast a worker reads meanwhile: a pass should be over well before the next one",
+    ),
 ];
 
 const DEAD_LETTERS: &[Key] =

@@ -103,6 +103,8 @@ pub struct Config {
     pub flush_bytes_max: u64,
     /// The cache; none if it is off.
     pub cache: Option<Cache>,
+    /// Reading what is stored in the background.
+    pub scrub: Scrub,
     /// A topic that gets dead letters as well.
     pub dead_letter_topic: Option<String>,
     /// The streams, at least one.
@@ -244,6 +246,15 @@ pub struct Checkpoint {
     pub live_bytes_max: u64,
 }
 
+/// `scrub`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scrub {
+    /// `interval` in milliseconds; 0 turns it off.
+    pub interval_ms: u64,
+    /// `bytesPerSecond`.
+    pub bytes_per_second: u64,
+}
+
 /// `cache`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cache {
@@ -375,6 +386,10 @@ fn read(reading: &Reading<'_>, node: &Node) -> Option<Config> {
         linger_ms,
         flush_bytes_max,
         cache,
+        scrub: root.section("scrub", |it| Scrub {
+            interval_ms: it.ms("interval"),
+            bytes_per_second: it.bytes("bytesPerSecond"),
+        }),
         dead_letter_topic: root
             .section("deadLetters", |it| it.text("topic").inspect(|topic| stream::check_topic(it, topic))),
         // What does not need these is read; without them there is nothing to share memory between.

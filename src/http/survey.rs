@@ -107,7 +107,7 @@ pub(super) async fn post(State(shared): State<Shared>, uri: Uri, sent: Body) -> 
         let started = Instant::now();
         let mut out = Surveyed::default();
         let done = run(&streams, &request, &job, &mut out).await;
-        measure(&out);
+        measure(request.kind.as_deref().unwrap_or("all"), &out);
         let result = result(request.tier, &out, started);
         match done {
             Ok(()) => Outcome::Done(result),
@@ -154,8 +154,8 @@ impl Progress for Told {
     }
 }
 
-fn measure(out: &Surveyed) {
-    metrics::counter!(VERIFIED_RECORDS.name, "stream" => "").increment(out.rows + out.events);
+fn measure(stream: &str, out: &Surveyed) {
+    metrics::counter!(VERIFIED_RECORDS.name, "stream" => stream.to_owned()).increment(out.rows + out.events);
     for finding in &out.findings {
         let stream = finding.kind.to_string();
         metrics::counter!(VERIFY_FINDINGS.name, "stream" => stream, "code" => finding.code).increment(1);

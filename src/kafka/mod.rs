@@ -11,6 +11,7 @@
 //! | `queue.rs` | the queue of one assigned partition, as `Records` |
 //! | `bounds.rs` | where partitions begin and end, kept fresh in the background |
 //! | `reader.rs` | clients that read a stretch of a partition without joining the group |
+//! | [`probe`] | a look at a topic, once, without joining the group |
 //! | `topics.rs` | what a topic is set to do with its records |
 //! | `log.rs` | one topic as `Log` |
 //! | `onlooker.rs` | topics as seen by somebody who is no member of the group |
@@ -43,6 +44,8 @@ mod mailbox;
 mod onlooker;
 #[cfg(feature = "runtime")]
 mod prepared;
+#[cfg(feature = "runtime")]
+pub mod probe;
 #[cfg(feature = "runtime")]
 mod producer;
 #[cfg(feature = "runtime")]

@@ -10,6 +10,7 @@ use crate::kafka::ConsumerSettings;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaError;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long an answer may take.
@@ -41,6 +42,16 @@ impl Topics {
     /// # Errors
     /// That nobody answered, or that brokers do not tell.
     pub async fn is_compacted(&self, topic: &str) -> PortResult<bool> {
+        let settings = self.settings(topic).await?;
+        let policy = settings.get("cleanup.policy");
+        Ok(policy.is_some_and(|policy| policy.split(',').any(|one| one.trim() == "compact")))
+    }
+
+    /// Everything that the topic is set to, by name.
+    ///
+    /// # Errors
+    /// That nobody answered, or that brokers do not tell.
+    pub async fn settings(&self, topic: &str) -> PortResult<BTreeMap<String, String>> {
         let doing = format!("ask for the settings of topic `{topic}`");
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
         let asked = self.client.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await;
@@ -48,7 +59,7 @@ impl Topics {
         let Some(Ok(found)) = answers.into_iter().next() else {
             return Err(PortError::NotDone(format!("{doing}: the broker does not tell")));
         };
-        let policy = found.entry_map().get("cleanup.policy").and_then(|entry| entry.value.clone());
-        Ok(policy.is_some_and(|policy| policy.split(',').any(|one| one.trim() == "compact")))
+        let entries = found.entries.into_iter();
+        Ok(entries.filter_map(|entry| Some((entry.name, entry.value?))).collect())
     }
 }

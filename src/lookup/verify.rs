@@ -22,6 +22,13 @@ use std::collections::BTreeMap;
 /// Rows fetched in one go.
 const PAGE: usize = 256;
 
+/// What a row's record holds.
+enum Record {
+    Increment(IncrementBody),
+    Segment(SegmentBody),
+    Full(Box<FullBody>),
+}
+
 /// One aggregate being verified up to a version.
 struct Check<'a> {
     lookup: &'a Lookup,
@@ -128,7 +135,7 @@ impl Check<'_> {
                 if let Some(around) = self.around(row, &rows) {
                     self.fold_into(around, row.version).await?;
                 }
-                self.row(row).await?;
+                self.row(row, &rows).await?;
             }
             if rows.last().is_some_and(|row| row.version > self.target) {
                 break;
@@ -194,7 +201,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    async fn row(&mut self, row: &SnapshotRow) -> Asked<()> {
+    async fn row(&mut self, row: &SnapshotRow, beside: &[SnapshotRow]) -> Asked<()> {
         let packs = &self.lookup.reader().packs;
         // Of one that cannot be read its record tells.
         if let Ok(locator) = Locator::decode(&row.locator) {
@@ -203,35 +210,38 @@ impl Check<'_> {
             }
             self.packs.entry(locator.pack).or_insert((locator.class, row.version));
         }
-        match row.kind {
-            RecordKind::Increment => {
-                let turn = self.lookup.admit().await?;
-                let body = packs.increment(row).await;
-                drop(turn);
-                match body {
-                    Ok(body) => self.increment(body, row.from_version, row.version).await,
-                    Err(error) => self.damaged(row.version, error).await,
-                }
-            }
-            RecordKind::Segment => {
-                let turn = self.lookup.admit().await?;
-                let body = packs.segment(row).await;
-                drop(turn);
-                match body {
-                    Ok(body) => self.segment(body, row).await,
-                    Err(error) => self.damaged(row.version, error).await,
-                }
-            }
-            RecordKind::Full => {
-                let turn = self.lookup.admit().await?;
-                let body = packs.full(row).await;
-                drop(turn);
-                match body {
-                    Ok(body) => self.full(body, row),
-                    Err(error) => self.damaged(row.version, error).await,
-                }
+        let turn = self.lookup.admit().await?;
+        let read = match row.kind {
+            RecordKind::Increment => packs.increment(row).await.map(Record::Increment),
+            RecordKind::Segment => packs.segment(row).await.map(Record::Segment),
+            RecordKind::Full => packs.full(row).await.map(|body| Record::Full(Box::new(body))),
+        };
+        drop(turn);
+        match read {
+            Ok(Record::Increment(body)) => self.increment(body, row.from_version, row.version).await,
+            Ok(Record::Segment(body)) => self.segment(body, row).await,
+            Ok(Record::Full(body)) => self.full(*body, row),
+            // Scrubbing writes what is damaged anew: then its copy says all that the record did.
+            Err(_) if self.has_sound_copy(row, beside).await? => Ok(()),
+            Err(error) => self.damaged(row.version, error).await,
+        }
+    }
+
+    async fn has_sound_copy(&self, row: &SnapshotRow, beside: &[SnapshotRow]) -> Asked<bool> {
+        let of = |row: &SnapshotRow| (row.version, row.kind, row.from_version, row.partition);
+        for copy in beside.iter().filter(|copy| of(copy) == of(row) && copy.pack != row.pack) {
+            let _turn = self.lookup.admit().await?;
+            let packs = &self.lookup.reader().packs;
+            let is_sound = match copy.kind {
+                RecordKind::Increment => packs.increment(copy).await.is_ok(),
+                RecordKind::Segment => packs.segment(copy).await.is_ok(),
+                RecordKind::Full => packs.full(copy).await.is_ok(),
+            };
+            if is_sound {
+                return Ok(true);
             }
         }
+        Ok(false)
     }
 
     /// What live checkpoints hold.

@@ -273,3 +273,6 @@ impl Survey<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

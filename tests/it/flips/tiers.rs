@@ -13,7 +13,7 @@ use snapfold::lookup::Tier;
 use std::collections::BTreeMap;
 
 /// Damages of each field.
-const EACH: usize = 4;
+const EACH: usize = 2;
 
 /// How many damages of what were found, of how many.
 #[derive(Default)]

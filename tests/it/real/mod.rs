@@ -2,6 +2,7 @@
 
 mod cluster;
 mod dependencies;
+mod doctor;
 mod letters;
 mod log;
 mod odd;
