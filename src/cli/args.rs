@@ -1,6 +1,6 @@
 //! The command line as clap reads it. What is said here is the help text, so it is written for users.
 
-pub use super::args_refold::{ReducerBenchArgs, ReducerDiffArgs, RefoldArgs};
+pub use super::args_refold::{EraseArgs, ReducerBenchArgs, ReducerDiffArgs, RefoldArgs};
 use super::audit_args::{DoctorArgs, ProofArgs, VerifyArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -56,6 +56,8 @@ pub enum Command {
     Reducer(ReducerCommand),
     /// Fold stored history again with a new reducer, beside the workers that go on with the old one
     Refold(RefoldArgs),
+    /// Erase an aggregate for good, or show what became of an erasure
+    Erase(EraseArgs),
     /// Explain a code that an error or a dead letter carries
     Explain(ExplainArgs),
     /// Print the OpenAPI document of the HTTP API

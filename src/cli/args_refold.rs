@@ -1,6 +1,6 @@
-//! The command line of what changes history's reading: `reducer diff`, `reducer bench` and `refold`.
+//! The command line of what changes history's reading: `reducer diff`, `reducer bench`, `refold`, `erase`.
 
-use super::args::{ConfigSource, Format};
+use super::args::{Asking, ConfigSource, Format};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -79,4 +79,24 @@ pub struct RefoldArgs {
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub output: Format,
+}
+
+/// `erase`.
+#[derive(Args, Clone, Debug)]
+pub struct EraseArgs {
+    /// The aggregate
+    #[arg(value_name = "TYPE/ID")]
+    pub address: String,
+    /// Why; it stays on record. Left out, what became of an erasure is shown
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// What the request is called elsewhere; stays on record
+    #[arg(long, value_name = "TEXT", requires = "reason")]
+    pub request_id: Option<String>,
+    /// Do not ask again
+    #[arg(long)]
+    pub yes: bool,
+    /// Server and format.
+    #[command(flatten)]
+    pub asking: Asking,
 }

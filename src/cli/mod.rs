@@ -22,7 +22,7 @@
 //! | `reducer.rs` | `reducer test` |
 //! | `reducer_diff.rs`, `reducer_bench.rs` | `reducer diff` and `reducer bench` |
 //! | `reducer_history.rs` | the history that they fold |
-//! | `refold.rs` | `refold` |
+//! | `refold.rs`, `erase.rs` | `refold`, `erase` |
 //! | `args_refold.rs` | what can be typed of these |
 //! | `explain.rs` | `explain` |
 //! | `run.rs` | `run`, and what every process shares: its runtime, its signals, first answers of its servers |
@@ -54,6 +54,7 @@ mod create;
 mod dev;
 mod diff;
 mod doctor;
+mod erase;
 mod explain;
 pub mod failure;
 mod feed;
@@ -137,6 +138,7 @@ fn run(command: Command, screen: &mut Screen<'_>) -> Done {
         Command::Reducer(args::ReducerCommand::Diff(args)) => reducer_diff::run(&args, screen),
         Command::Reducer(args::ReducerCommand::Bench(args)) => reducer_bench::run(&args, screen),
         Command::Refold(args) => refold::run(&args, screen),
+        Command::Erase(args) => erase::run(&args, screen),
         Command::Explain(args) => explain::run(&args, screen),
         Command::Openapi => Ok(screen.out.write_all(crate::http::openapi_document().as_bytes())?),
         Command::Version => screen.line(concat!("snapfold ", env!("CARGO_PKG_VERSION"))),

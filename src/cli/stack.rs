@@ -47,6 +47,8 @@ const DEAD_LETTERS_MAX: u32 = 1_000;
 const DEAD_LETTER_BYTES_MAX: u32 = 4 << 20;
 /// Between two times at which histograms are folded into their buckets.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+/// Between two looks at the list of erasures.
+const ERASURES_EVERY: Duration = Duration::from_secs(2);
 /// What to do where brokers do not.
 pub(super) const BROKERS: &str = "check `kafka.brokers` and that the brokers are up; a topic that is missing is made by \
                        `kafka-topics.sh --create --topic NAME`";
@@ -246,6 +248,7 @@ impl Stack {
             topic_id,
             health: Arc::default(),
         };
+        reader.packs.erasures.refresh().await.map_err(fault)?;
         let (store, folding) = self.store(stores, &reader)?;
         let store = Arc::new(store);
         let (worker, handle) = Worker::new(Components {
@@ -277,6 +280,7 @@ impl Stack {
         let (scrubbing, seen) = upkeep::scrub(config, stream, &reader, store, (lineage, handle.clone()));
         self.serving.spawn(scrubbing);
         self.scrubs.insert(Arc::clone(&stream.kind), seen);
+        self.serving.spawn(heed_erasures(Arc::clone(&reader.packs), handle.clone()));
         let owners = self.owners(stream, stores, lineage, handle);
         Ok(Lookup::new(lookup::Components {
             reader,
@@ -430,6 +434,18 @@ async fn listen(address: &str, key: &str) -> Done<TcpListener> {
         };
         Failure::new(Exit::Failure, format!("listen on {address} (`{key}`): {error}")).hint(hint)
     })
+}
+
+/// Looks whether an aggregate was erased, and has the worker forget it.
+async fn heed_erasures(packs: Arc<Packs>, handle: Handle) {
+    loop {
+        tokio::time::sleep(ERASURES_EVERY).await;
+        match packs.erasures.refresh().await {
+            Ok(true) => handle.restart(),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "read the list of erasures"),
+        }
+    }
 }
 
 /// The lineage of this topic and this fold; a changed fold is refused (rule 2).

@@ -34,6 +34,7 @@ pub mod chain;
 pub mod compaction;
 pub mod coverage;
 pub mod decimal;
+pub mod erasure;
 pub mod error;
 pub mod event;
 pub mod expr;

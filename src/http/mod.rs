@@ -17,6 +17,7 @@
 //! | `snapshots.rs` `verify.rs` `proof.rs` `dead_letters.rs` | what is stored |
 //! | `create.rs` `batch.rs` | snapshots on demand, one and many |
 //! | `notes.rs` | labels and pins |
+//! | `erasure.rs` | erasing an aggregate, and what became of it |
 //! | `survey.rs` | many aggregates verified in tiers |
 //! | `jobs.rs` | work that outlives its request |
 //! | `owned.rs` | what other workers ask about this one's partitions |
@@ -39,6 +40,7 @@ mod dead_letters;
 mod diff;
 mod edge;
 mod encode;
+mod erasure;
 mod events;
 mod health;
 mod jobs;
@@ -237,6 +239,12 @@ fn creation_routes() -> Vec<Route> {
         Route::post(batch::ROUTE, "Take many snapshots, at once or as a job", post(batch::post))
             .body("BatchRequest")
             .gives(Gives::JsonOrJob("Batch")),
+        Route::post(of_aggregate!(":erase"), "Erase an aggregate for good", post(erasure::post))
+            .at(AGGREGATE)
+            .body("ErasureRequest")
+            .gives(Gives::Json("Erasure")),
+        Route::get(of_aggregate!("/erasure"), "What became of an erasure", get(erasure::get))
+            .gives(Gives::Json("Erasure")),
         Route::get(jobs::ROUTE, "How far a job is", get(jobs::get)).gives(Gives::Json("Job")),
         Route::delete(jobs::ROUTE, "End a job", delete(jobs::delete)).gives(Gives::Json("Job")),
     ]

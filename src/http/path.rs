@@ -47,9 +47,15 @@ impl Path {
         self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str())
     }
 
-    /// The aggregate; it need not exist, but its stream must.
+    /// The aggregate; it need not exist, but its stream must, and it must not have been erased.
     pub(super) fn target(&self, shared: &Shared) -> Result<Target, Problem> {
-        let id = self.get("id").to_owned();
+        let target = self.named(shared, self.get("id").to_owned())?;
+        target.lookup.check_erased(&target.id)?;
+        Ok(target)
+    }
+
+    /// The aggregate with an id, erased or not.
+    pub(super) fn named(&self, shared: &Shared, id: String) -> Result<Target, Problem> {
         if !is_id(&id) {
             let detail = format!("an aggregate id has 1 to 1,024 bytes, this one has {}", id.len());
             return Err(Problem::selector(detail, "check the id"));

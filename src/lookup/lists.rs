@@ -8,6 +8,7 @@ use super::{Asked, ListItem, Lookup, Refusal};
 use crate::domain::error::{Error, ErrorKind};
 use crate::domain::ids::{AggregateKey, Offset, PartitionNo, Version};
 use crate::domain::partition::{Listing, LiveCheckpoint, Resident};
+use crate::domain::record::RawRecord;
 use crate::domain::row::{DeadLetter, PartitionKey};
 use crate::reconstruct::View;
 use crate::store::index::From;
@@ -123,8 +124,11 @@ impl Lookup {
             views.insert(log.partition, (log, view));
         }
         self.listed_rows(listing, &mut ids).await?;
+        // SUBTLE: taken out after the page was cut, so that a page with fewer ids is still known to go on.
+        let erased = self.reader().packs.erasures.ids(&self.reader().rules.kind);
         let ids: Vec<Arc<str>> = ids.into_iter().take(listing.limit).collect();
         let last = ids.last().filter(|_| ids.len() == listing.limit).cloned();
+        let ids = ids.into_iter().filter(|id| !erased.contains(id)).collect();
         Ok(Gathered { ids, last, residents, places, views })
     }
 
@@ -209,6 +213,13 @@ impl Lookup {
             let from = if log.partition == first { from } else { Offset(0) };
             let page = self.reader().index.dead_letters(&log, from, limit - letters.len()).await;
             letters.extend(page.map_err(|error| unavailable("read dead letters", &error))?);
+        }
+        // What is left of them is told by nobody.
+        for letter in &mut letters {
+            if letter.aggregate.as_ref().is_some_and(|key| self.reader().packs.erasures.check(key).is_err()) {
+                letter.record = RawRecord { offset: letter.offset, ..RawRecord::default() };
+                letter.detail = "its aggregate was erased".to_owned();
+            }
         }
         Ok(letters)
     }

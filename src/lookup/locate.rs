@@ -123,6 +123,7 @@ impl Memo {
 impl Lookup {
     /// The partition of an aggregate; none if nobody knows it.
     pub(super) async fn locate(&self, key: &AggregateKey) -> Asked<Option<PartitionNo>> {
+        self.reader().packs.erasures.check(key)?;
         if let Some(known) = self.0.memo.get(&key.id) {
             return Ok(Some(known));
         }

@@ -10,6 +10,7 @@
 //! | `history.rs` | events, blame, the history of a field, the difference between two moments |
 //! | `walk.rs` | each event of a stretch with the states around it |
 //! | `create.rs` | snapshots on demand |
+//! | `erase.rs` | erasing an aggregate, and what became of it |
 //! | `snapshots.rs` | stored snapshots: metadata, states, raw blobs, public ids |
 //! | `lists.rs` | aggregates of a type, dead letters |
 //! | `verify.rs` | stored records against checksums, chain, fold and topic |
@@ -28,6 +29,7 @@ mod answer;
 mod basis;
 mod cache;
 mod create;
+mod erase;
 mod gate;
 mod history;
 #[cfg(feature = "runtime")]
@@ -51,6 +53,7 @@ pub use answer::{
 pub use basis::{BadBasis, Basis};
 pub use cache::{Cache, CacheKey, CacheStats, NoCache};
 pub use create::Made;
+pub use erase::Erased;
 pub use history::{Blame, Changed, FieldChange, FieldHistory, Over, Writer};
 #[cfg(feature = "runtime")]
 pub use kept::KeptStates;

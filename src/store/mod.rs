@@ -9,6 +9,7 @@
 //! | [`dictionaries`] | which dictionaries are in use, learning them, fetching them |
 //! | [`encode`] | snapshots' records on their way into a pack |
 //! | [`encode_checkpoint`] | a checkpoint's pack, rows and tables |
+//! | [`erasures`] | which aggregates were erased |
 //! | [`faulty`] | seeded faults in front of either port, for tests |
 //! | [`flush`] | `SnapshotStore`: the order of writes, deadlines, abandoned flushes |
 //! | `flush_plan` | what one flush writes: records by pack, the order of rows |
@@ -27,6 +28,7 @@ pub mod checkpoints;
 pub mod dictionaries;
 pub mod encode;
 pub mod encode_checkpoint;
+pub mod erasures;
 pub mod faulty;
 pub mod flush;
 mod flush_plan;

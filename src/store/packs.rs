@@ -8,6 +8,7 @@
 use super::blobs::{Blob, Blobs};
 use super::checkpoints::{Kept, locate};
 use super::dictionaries::Dictionaries;
+use super::erasures::Erasures;
 use super::index::Index;
 use super::unavailable;
 use crate::codec::body::{decode_full, decode_increment, decode_segment};
@@ -80,6 +81,8 @@ pub struct Packs {
     pub(super) checkpoints: Kept,
     /// What checks came to.
     pub checks: Checks,
+    /// Whose records are not to be read any more.
+    pub erasures: Erasures,
 }
 
 impl Packs {
@@ -93,7 +96,9 @@ impl Packs {
         session: [u8; 16],
     ) -> Self {
         let dictionaries = Dictionaries::new(index, Arc::clone(&blobs), plan);
-        Self { blobs, session, dictionaries, checkpoints: Kept::default(), checks: Checks::default() }
+        let erasures = Erasures::new(Arc::clone(&blobs));
+        let (checkpoints, checks) = (Kept::default(), Checks::default());
+        Self { blobs, session, dictionaries, checkpoints, checks, erasures }
     }
 
     pub(super) fn compression(&self) -> Compression {

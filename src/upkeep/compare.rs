@@ -212,6 +212,7 @@ pub async fn ends(
     lineage: Lineage,
     partitions: u32,
 ) -> Result<Ends> {
+    reader.packs.erasures.refresh().await?;
     let mut ends = Ends::new();
     for number in 0..partitions {
         let partition = PartitionNo(i32::try_from(number).unwrap_or(i32::MAX));
@@ -238,6 +239,9 @@ pub async fn drawn(
     // COST: ids alone are kept, all of them only where all are asked for.
     let mut drawn = BTreeSet::new();
     let mut take = |key: AggregateKey, partition| {
+        if reader.packs.erasures.check(&key).is_err() {
+            return;
+        }
         drawn.insert((id_hash(&key.id), key, partition));
         if sample.is_some_and(|sample| drawn.len() > sample) {
             drawn.pop_last();

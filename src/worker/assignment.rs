@@ -136,7 +136,8 @@ pub(super) async fn start(components: &Components, partition: PartitionNo) -> Re
     let rules = components.rules.clone();
     let unreadable = view.unreadable.iter().map(|row| (row.pack, row.end_offset)).collect();
     let partition = Partition::new(key, rules, settings, low_watermark, view.checkpoints);
-    let partition = partition.beside_unreadable(unreadable);
+    let erased = components.reader.packs.erasures.ids(&components.rules.kind);
+    let partition = partition.beside_unreadable(unreadable).without(erased);
     Ok(Start::Fold(Box::new(partition), bounds))
 }
 

@@ -151,6 +151,14 @@ impl Handle {
         }
     }
 
+    /// Makes all partitions forget what is in memory and start again from their low watermarks.
+    pub fn restart(&self) {
+        for task in self.tasks().values() {
+            // A task that has ended has nothing in memory.
+            let _ = task.unbounded_send(Command::Restart);
+        }
+    }
+
     /// Makes all partitions stand still.
     pub fn halt(&self, poison: &Poison) {
         for task in self.tasks().values() {

@@ -231,6 +231,12 @@ pub fn ledger_name(id: LedgerId) -> String {
     format!("v1/ledger/{id}")
 }
 
+/// `v1/erasures/<id>`.
+#[must_use]
+pub fn erasure_name(id: LedgerId) -> String {
+    format!("v1/erasures/{id}")
+}
+
 /// Year and month in UTC, by the usual calendar arithmetic on years that start in March.
 fn year_and_month(time: Timestamp) -> (i64, i64) {
     let days = time.0.div_euclid(86_400_000) + 719_468;

@@ -50,7 +50,9 @@ mod writer;
 pub use blocks::{BLOCK_LEN, Block, BlockBody, BlockPack, BlockWriter, FramePlace};
 pub use facts::{EntryFacts, Mark};
 pub use footer::{Footer, Stretch};
-pub use header::{Class, Header, TRAILER_LEN, Trailer, dictionary_name, ledger_name, pack_name};
+pub use header::{
+    Class, Header, TRAILER_LEN, Trailer, dictionary_name, erasure_name, ledger_name, pack_name,
+};
 pub use inclusion::{Inclusion, prove};
 pub use locator::Locator;
 pub use reader::{

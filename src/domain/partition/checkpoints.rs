@@ -149,6 +149,14 @@ impl Live {
         }
     }
 
+    /// What it holds of an aggregate is not needed any more, whatever becomes of the rest.
+    pub(super) fn erase(&mut self, id: &str) {
+        let Some((index, _)) = self.entry(hash(id), id) else { return };
+        if !std::mem::replace(&mut self.superseded[index], true) {
+            self.left -= 1;
+        }
+    }
+
     pub(super) fn pack(&self) -> PackId {
         self.checkpoint.pack
     }

@@ -50,6 +50,8 @@ pub struct Counts {
     pub checkpoints_retired: u64,
     /// Provisional rows written again.
     pub adoptions: u64,
+    /// Events of erased aggregates that were passed by.
+    pub erased: u64,
 }
 
 impl Partition {
@@ -74,6 +76,11 @@ impl Partition {
                 self.dead_letter(decoded, poison, effects);
                 continue;
             };
+            if self.erased.contains(id) {
+                self.counts.erased += 1;
+                self.position = offset.next();
+                continue;
+            }
             // One that was not there may be by now.
             let found = found.or_else(|| self.slots.find(id));
             let slot = found.unwrap_or_else(|| self.slots.insert(id));

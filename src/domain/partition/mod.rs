@@ -49,6 +49,7 @@ pub use tail::Tail;
 pub use trail::TRAIL_MAX;
 
 use super::aggregate::{Rules, State};
+use super::erasure::ErasedIds;
 use super::event::Decoded;
 use super::ids::{Offset, PackId, Timestamp, Version};
 use super::poison::Poison;
@@ -247,6 +248,8 @@ pub struct Partition {
     /// Most aggregates of the last checkpoint were in an older live one too.
     checkpoints_overlap: bool,
     counts: Counts,
+    /// Aggregates that were erased.
+    erased: ErasedIds,
     /// Monotonic time and wall clock of the last input.
     now_ms: u64,
     wall: Timestamp,
@@ -297,9 +300,21 @@ impl Partition {
             sweep: sweep::Sweep::default(),
             checkpoints_overlap: false,
             counts: Counts::default(),
+            erased: ErasedIds::default(),
             now_ms: 0,
             wall: Timestamp(0),
         }
+    }
+
+    /// The same without these aggregates: their events are passed by, and nothing that live checkpoints hold of
+    /// them is needed any more.
+    #[must_use]
+    pub fn without(mut self, erased: ErasedIds) -> Self {
+        for id in erased.iter() {
+            self.checkpoints.iter_mut().for_each(|live| live.erase(id));
+        }
+        self.erased = erased;
+        self
     }
 
     /// The same beside listed checkpoints that cannot be read, each with the end of its offsets; `start` lies

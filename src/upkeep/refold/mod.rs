@@ -117,6 +117,10 @@ impl Refold {
     /// `Conflict` where the mapping is not the one of then; `Gone` where events are not stored; `Invalid`
     /// where the new reducer halts; `Unavailable`. Calling again goes on.
     pub async fn partitions(&self, numbers: &[PartitionNo]) -> Result<BTreeMap<PartitionNo, Offset>> {
+        let started = self.store.clock.monotonic_ms();
+        while let Err(error) = self.reader.packs.erasures.refresh().await {
+            self.pause(started, error).await?;
+        }
         let (mut sources, mut starts) = (BTreeMap::new(), BTreeMap::new());
         for number in numbers {
             let started = self.store.clock.monotonic_ms();

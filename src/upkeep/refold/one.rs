@@ -32,6 +32,9 @@ impl Refold {
         found: bool,
     ) -> Result<Option<Flush>> {
         let mut held = source.meet(&key.id);
+        if self.reader.packs.erasures.check(key).is_err() {
+            return Ok(None);
+        }
         let has_letters = !source.letters.of(&key.id).is_empty();
         if found && !has_letters && self.is_there(key, source, &held).await? {
             self.progress.kept.fetch_add(1, Ordering::Relaxed);

@@ -45,6 +45,8 @@ pub enum Command {
     List(Listing, oneshot::Sender<ListAnswer>),
     /// Take a snapshot now, unless one of the version named, or of a later one, is durable.
     Snapshot(Arc<str>, Option<Version>, oneshot::Sender<Result<Taken, String>>),
+    /// Forget all that is in memory and start again from the low watermark, as for another owner.
+    Restart,
     /// The topic must not be folded on: stand still.
     Halt(Poison),
     /// Cover what is dirty, commit, stop.
@@ -109,6 +111,8 @@ struct Task {
     turns: u64,
     /// Somebody asked it to drain.
     is_revoked: bool,
+    /// Somebody asked it to start again.
+    is_restarting: bool,
     done: bool,
 }
 
@@ -150,7 +154,7 @@ enum Ending {
     Done,
     /// The log has forgotten the next record. Where another owner has covered it, what is in memory here is
     /// out of date, and folding starts again at that owner's low watermark. Where nobody has, what was folded
-    /// is covered first, and the start says what is lost.
+    /// is covered first, and the start says what is lost. The same where it is to start again.
     Passed,
 }
 
@@ -199,6 +203,7 @@ impl Task {
             ages: Ages::default(),
             turns: 0,
             is_revoked: false,
+            is_restarting: false,
             done: false,
         }
     }
@@ -220,7 +225,7 @@ impl Task {
                 return Ending::Passed;
             }
         }
-        Ending::Done
+        if self.is_restarting { Ending::Passed } else { Ending::Done }
     }
 
     /// Whether somebody's low watermark is beyond the position; false also if the index does not say.
@@ -438,6 +443,10 @@ impl Task {
             Command::Snapshot(id, upto, sender) => {
                 self.snapshots.insert(reply, sender);
                 self.step(Input::SnapshotNow(id, upto, reply));
+            }
+            Command::Restart => {
+                self.is_restarting = true;
+                self.done = true;
             }
             Command::Halt(poison) => self.step(Input::Halt(poison)),
             Command::Drain(sender) => {
