@@ -3,8 +3,6 @@
 
 #[path = "tidy/find.rs"]
 mod find;
-#[path = "tidy/seed.rs"]
-mod seed;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -4,11 +4,14 @@
 
 use crate::executor::lock;
 use crate::judge::Judge;
+#[cfg(not(feature = "runtime"))]
 use crate::ports::Fate;
 use crate::rng::Rng;
 use crate::stats::Count;
 use crate::subject::{Active, Fleet, Subject};
-use crate::world::{Outcome, Parts, Ports};
+#[cfg(not(feature = "runtime"))]
+use crate::world::Outcome;
+use crate::world::{Parts, Ports};
 use snapfold::domain::error::{Error, ErrorKind};
 use snapfold::domain::ids::{Lineage, Offset, PartitionNo};
 use snapfold::upkeep::refold::{Cuts, Refold};

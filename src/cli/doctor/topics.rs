@@ -283,6 +283,8 @@ mod tests {
             fingerprint: stream.fingerprint(),
             lineage: Lineage(1),
             partitions: Some(4),
+            mapping: None,
+            is_prepared: false,
         };
         let came = |active: Option<Activation>| -> Vec<Came> {
             known(&stream, &seen, Ok(&active)).into_iter().map(|check| check.came).collect()
