@@ -19,6 +19,7 @@ use snapfold::domain::chain::{event_digest, genesis, link};
 use snapfold::domain::ids::{
     AggregateKey, Digest, LedgerId, Lineage, Offset, PackId, PartitionNo, Timestamp, Version,
 };
+use snapfold::domain::ledger::{DeletedRow, Deletion, HoldRow};
 use snapfold::domain::record::{
     FullBody, IncrementBody, QuarantineMark, RawRecord, RecordId, RecordKind, RecordMeta, SegmentBody,
     StoredEvent,
@@ -196,7 +197,7 @@ fn log() -> PartitionKey {
 }
 
 /// The rows that say where the full record, its checkpoint and a dead letter are.
-fn rows() -> [(&'static str, Vec<u8>); 5] {
+fn rows() -> [(&'static str, Vec<u8>); 7] {
     let full_pack = pack(Class::Full);
     let snapshot = SnapshotRow {
         key: key(),
@@ -254,12 +255,22 @@ fn rows() -> [(&'static str, Vec<u8>); 5] {
         pinned: Some(true),
         reason: Some("asked for".into()),
     };
+    let gone = DeletedRow {
+        key: key(),
+        lineage: Lineage(1),
+        version: Version(2),
+        pack: PackId::mint(Timestamp(1_700_000_000_000), [1; 10]),
+    };
+    let deletion = Deletion { at: note.at, reason: "asked for".into(), rows: vec![gone] };
+    let hold = HoldRow { key: key(), at: note.at, held: true, reason: Some("case 12".into()) };
     [
         ("row: snapshot", snapshot.encode()),
         ("row: checkpoint", checkpoint.encode()),
         ("row: low watermark", watermark.encode()),
         ("row: dead letter", letter.encode()),
         ("row: note", note.encode()),
+        ("row: deletion", deletion.encode()),
+        ("row: hold", hold.encode()),
     ]
 }
 

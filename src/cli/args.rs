@@ -2,6 +2,8 @@
 
 pub use super::args_refold::{EraseArgs, ReducerBenchArgs, ReducerDiffArgs, RefoldArgs};
 use super::audit_args::{DoctorArgs, ProofArgs, VerifyArgs};
+use super::duties::GcArgs;
+use super::keeping::{SnapshotHoldArgs, SnapshotReleaseArgs, SnapshotRmArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -26,6 +28,8 @@ pub enum Command {
     Run(RunArgs),
     /// Create what the stores need (keyspace, tables, bucket) where it is missing; may be repeated
     Migrate(MigrateArgs),
+    /// Look once for packs that nothing names, and delete those found so before
+    Gc(GcArgs),
     /// Print the state of an aggregate, now or at any earlier moment
     Get(GetArgs),
     /// List the events of an aggregate, newest first
@@ -206,6 +210,12 @@ pub enum SnapshotCommand {
     Unpin(SnapshotNoteArgs),
     /// Give a snapshot a name, or take it away
     Label(SnapshotLabelArgs),
+    /// Delete a snapshot, or all older ones that nothing needs
+    Rm(SnapshotRmArgs),
+    /// Let nothing of an aggregate be deleted
+    Hold(SnapshotHoldArgs),
+    /// Let what was held be deleted again
+    Release(SnapshotReleaseArgs),
 }
 
 /// `snapshot create`.

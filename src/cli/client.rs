@@ -159,6 +159,20 @@ impl Client {
         self.read(answer)
     }
 
+    /// Has the server take what a body says for what is.
+    pub(super) fn put_at(&self, path: &str, body: &str) -> Done<Body> {
+        let url = format!("{}{path}", self.server);
+        let answer = self.agent.put(&url).send(body).map_err(|error| self.unanswered(&error))?;
+        self.read(answer)
+    }
+
+    /// Has the server delete something of one aggregate.
+    pub(super) fn delete(&self, address: &Address, route: &str, query: &Query) -> Done<Body> {
+        let url = self.url(address, route, query);
+        let answer = self.agent.delete(&url).call().map_err(|error| self.unanswered(&error))?;
+        self.read(answer)
+    }
+
     /// Has the server do something with one aggregate.
     pub(super) fn post(&self, address: &Address, route: &str, query: &Query) -> Done<Body> {
         let url = self.url(address, route, query);

@@ -17,6 +17,7 @@
 //! | `proof/` | what proves a version, and checking it offline |
 //! | `checks.rs` | checks as lines: `ok`, `warn`, `fail` |
 //! | `create.rs` | `snapshot create`, `pin`, `unpin`, `label` |
+//! | `keeping.rs` | `snapshot rm`, `hold`, `release` |
 //! | `source.rs` | reading the configuration: file, environment, arguments, secrets |
 //! | `config.rs` | `config check`, `show` and `schema` |
 //! | `reducer.rs` | `reducer test` |
@@ -33,6 +34,7 @@
 //! | `samples.rs` | what a scrape shows beside workers and health |
 //! | `schemas.rs` | the schema registry of a process, and the streams that wait for it |
 //! | `upkeep.rs` | background duties, by the configuration |
+//! | `duties.rs` | background duties of a worker, and `gc` |
 //! | `migrate.rs` | `migrate` |
 //! | `doctor/` | what a worker will meet: topics, rights, stores, coverage |
 //! | `stores.rs` | which index, blobs and cache a configuration means |
@@ -54,6 +56,7 @@ mod create;
 mod dev;
 mod diff;
 mod doctor;
+mod duties;
 mod erase;
 mod explain;
 pub mod failure;
@@ -61,6 +64,7 @@ mod feed;
 mod get;
 mod health;
 mod import;
+mod keeping;
 mod log;
 mod migrate;
 mod print;
@@ -123,6 +127,7 @@ fn run(command: Command, screen: &mut Screen<'_>) -> Done {
         Command::Dev(args) => dev::run(&args, screen),
         Command::Run(args) => run::run(&args, screen),
         Command::Migrate(args) => migrate::run(&args, screen),
+        Command::Gc(args) => duties::gc(&args, screen),
         Command::Get(args) => get::run(&args, screen),
         Command::Log(args) => log::run(&args, screen),
         Command::Diff(args) => diff::run(&args, screen),

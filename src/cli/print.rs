@@ -5,6 +5,7 @@ use super::client::{Body, List};
 use super::failure::Done;
 use super::screen::Screen;
 use super::yaml;
+use crate::domain::number::Number;
 use crate::domain::value::{Object, Value};
 
 /// Prints an answer as JSON or YAML; false for the table, which the command prints itself.
@@ -44,6 +45,20 @@ pub(super) fn list(screen: &mut Screen<'_>, format: Format, list: &List) -> Done
         }
     }
     Ok(true)
+}
+
+/// Named numbers that this process found out itself.
+pub(super) fn figures(screen: &mut Screen<'_>, format: Format, figures: &[(&str, u64)]) -> Done {
+    let members = figures.iter().map(|(name, figure)| (*name, Value::Number(Number::from(*figure))));
+    let value = Value::Object(Object::from_iter(members));
+    let all = Body { bytes: value.to_json().into_bytes(), value };
+    if body(screen, format, &all)? {
+        return Ok(());
+    }
+    for (name, figure) in figures {
+        screen.line(&format!("{name:<12} {figure}"))?;
+    }
+    Ok(())
 }
 
 /// The state as indented JSON, numbers and member order as they came.

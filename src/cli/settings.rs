@@ -8,6 +8,7 @@ use crate::domain::partition::Settings;
 use crate::kafka::ConsumerSettings;
 use crate::lookup;
 use crate::store::packs::CompressionPlan;
+use crate::upkeep::retention::{History, Keep};
 use crate::worker::WorkerSettings;
 use std::net::SocketAddr;
 
@@ -46,6 +47,17 @@ pub(super) fn compression(stream: &Stream) -> CompressionPlan {
         Dictionaries::None => None,
     };
     CompressionPlan { compression: stream.compression, dictionary, ..CompressionPlan::default() }
+}
+
+/// What a stream keeps.
+pub(super) fn keep(stream: &Stream) -> Keep {
+    let history = match stream.history {
+        config::History::Forever => History::Forever,
+        config::History::Ms(ms) => History::Ms(ms),
+        config::History::Snapshots => History::Snapshots,
+    };
+    let config::Retention { snapshots_max, period_ms, .. } = stream.retention;
+    Keep { history, snapshots_max, period_ms }
 }
 
 /// Names the writer in its packs.

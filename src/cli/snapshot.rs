@@ -1,10 +1,12 @@
-//! `snapshot ls|show|verify`: what is stored of an aggregate. The commands that change it are in `create`.
+//! `snapshot ls|show|verify`: what is stored of an aggregate. The commands that change it are in `create` and
+//! `keeping`.
 
 use super::address::{Address, Moment};
 use super::args::{SnapshotCommand, SnapshotLsArgs, SnapshotShowArgs, SnapshotVerifyArgs, VerifyMode};
 use super::client::{Client, Query};
 use super::create;
 use super::failure::{Done, Exit, Failure};
+use super::keeping;
 use super::print::{self, cell};
 use super::screen::{Align, Screen, columns};
 use crate::domain::value::Value;
@@ -15,6 +17,9 @@ pub(super) fn run(command: &SnapshotCommand, screen: &mut Screen<'_>) -> Done {
         SnapshotCommand::Show(args) => show(args, screen),
         SnapshotCommand::Verify(args) => verify(args, screen),
         SnapshotCommand::Create(args) => create::run(args, screen),
+        SnapshotCommand::Rm(args) => keeping::rm(args, screen),
+        SnapshotCommand::Hold(args) => keeping::hold(args, screen),
+        SnapshotCommand::Release(args) => keeping::release(args, screen),
         SnapshotCommand::Pin(args) => create::note(args, &[("pinned", Value::Bool(true))], screen),
         SnapshotCommand::Unpin(args) => create::note(args, &[("pinned", Value::Bool(false))], screen),
         SnapshotCommand::Label(args) => {

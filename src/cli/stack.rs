@@ -5,12 +5,13 @@
 //!   backwards: readiness off, workers cover what is dirty, the group is left, the API ends last.
 
 use super::compaction;
+use super::duties;
 use super::failure::{Done, Exit, Failure};
 use super::health::{Health, Watchdog};
 use super::run::{RETRY_MS, fault, first_answer};
 use super::samples;
 use super::schemas::SchemaSource;
-use super::settings::{compression, consumer_settings, partitioner, session, worker_settings};
+use super::settings::{compression, consumer_settings, keep, partitioner, session, worker_settings};
 use super::stores::{Meters, Stores};
 use super::upkeep;
 use crate::clock::Clock;
@@ -27,6 +28,7 @@ use crate::store::flush::{FlushLimits, Written};
 use crate::store::lineages::{self, Activated};
 use crate::store::packs::Packs;
 use crate::telemetry::metrics::Metrics;
+use crate::upkeep::retention::Keep;
 use crate::upkeep::scrub::Scrubbed;
 use crate::worker::{Components, Handle, TokioSpawn, Worker, announce};
 use futures_util::FutureExt;
@@ -45,8 +47,6 @@ pub(super) const FLUSH_DEADLINE_MS: u64 = 600_000;
 const DEAD_LETTERS_MAX: u32 = 1_000;
 /// Their bytes; one alone may be larger.
 const DEAD_LETTER_BYTES_MAX: u32 = 4 << 20;
-/// Between two times at which histograms are folded into their buckets.
-const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// Between two looks at the list of erasures.
 const ERASURES_EVERY: Duration = Duration::from_secs(2);
 /// What to do where brokers do not.
@@ -64,6 +64,8 @@ pub(super) struct Stack {
     pub(super) workers: BTreeMap<Arc<str>, Handle>,
     /// Whom to ask about partitions of others, by aggregate type.
     owners: BTreeMap<Arc<str>, Arc<Owners>>,
+    /// What is kept, by aggregate type.
+    keep: BTreeMap<Arc<str>, Keep>,
     /// What was written since the start.
     pub(super) written: Arc<Written>,
     /// Where the API listens.
@@ -131,6 +133,7 @@ impl Stack {
             streams: Arc::default(),
             workers: BTreeMap::new(),
             owners: BTreeMap::new(),
+            keep: config.streams.iter().map(|stream| (Arc::clone(&stream.kind), keep(stream))).collect(),
             written,
             address,
             admin: admin.as_ref().map(TcpListener::local_addr).transpose()?,
@@ -148,18 +151,13 @@ impl Stack {
             serving: JoinSet::new(),
         };
         stack.start_streams(config, &stores, topics, options).await?;
+        duties::start(config, &stores, &stack.streams, &stack.workers, &mut stack.serving);
         let health = Arc::new(stack.health());
         if let Some(first) = config.streams.first() {
             let (health, topic) = (Arc::clone(&health), Arc::clone(&first.topic));
             stack.serving.spawn(async move { health.watch(topic).await });
         }
-        let upkeep = Arc::clone(&metrics);
-        stack.serving.spawn(async move {
-            loop {
-                tokio::time::sleep(METRICS_UPKEEP).await;
-                upkeep.upkeep();
-            }
-        });
+        stack.serving.spawn(duties::fold_histograms(Arc::clone(&metrics)));
         let source = {
             let (streams, cache, names) =
                 (Arc::clone(&stack.streams), stores.cache, samples::names(&config.streams));
@@ -347,6 +345,7 @@ impl Stack {
             topics: topics.into_iter().collect(),
             workers: self.workers.clone(),
             owners: self.owners.clone(),
+            keep: self.keep.clone(),
             metrics,
             readiness: Arc::new(move || health.ready()),
             liveness: Arc::new(move || alive.live()),

@@ -88,6 +88,7 @@ pub(super) const ROOT: &[Key] = &[
         Shape::Section(SCRUB),
         "reading what is stored in the background, and writing anew what is damaged",
     ),
+    open("gc", Shape::Section(GC), "when packs go that no row names any more"),
     open("deadLetters", Shape::Section(DEAD_LETTERS), "where events go that cannot be folded"),
     open("streams", Shape::Sections(STREAM), "one entry for each topic: how its events fold"),
 ];
@@ -248,6 +249,23 @@ const SCRUB: &[Key] = &[
     ),
 ];
 
+const GC: &[Key] = &[
+    key("enabled", Shape::Bool, "true", "one worker at a time looks for such packs in the background"),
+    key("interval", Shape::Duration, "1h", "time between two looks"),
+    key(
+        "minAge",
+        Shape::Duration,
+        "24h",
+        "age of a pack below which it stays, whatever names it; at least an hour, so that no flush goes on",
+    ),
+    key(
+        "distance",
+        Shape::Duration,
+        "1h",
+        "time between finding a pack unnamed and finding it so again, when it goes",
+    ),
+];
+
 const DEAD_LETTERS: &[Key] =
     &[open("topic", Shape::Text, "a topic that gets them as well; they are in the index in any case")];
 
@@ -277,7 +295,7 @@ const STREAM: &[Key] = &[
         "forever",
         "which versions must stay answerable: all, those of the last days, or snapshots only",
     ),
-    open("retention", Shape::Later, "thinning and archiving of full snapshots"),
+    open("retention", Shape::Section(RETENTION), "which full snapshots are thinned out; left out, none"),
     key(
         "onPoison",
         Shape::Choice(&["skip", "quarantine", "halt"]),
@@ -326,6 +344,27 @@ const SNAPSHOT: &[Key] = &[
         "holds a count back until the event bytes since the last full snapshot are this share of its size",
     ),
     open("adaptive", Shape::Later, "snapshots by predicted time to reconstruct"),
+];
+
+const RETENTION: &[Key] = &[
+    open(
+        "maxSnapshots",
+        Shape::Whole(1, 1_000_000),
+        "how many full snapshots of an aggregate are kept, the newest; with `history: snapshots` how many snapshots",
+    ),
+    open(
+        "retentionPeriod",
+        Shape::Duration,
+        "full snapshots that were taken longer ago go; the newest one stays, and so does what `history` promises",
+    ),
+    open("archiveAfter", Shape::Later, "moves older packs to cheaper storage"),
+    key("interval", Shape::Duration, "1h", "time between two looks at each aggregate that a worker folds"),
+    key(
+        "aggregatesPerSecond",
+        Shape::Whole(1, 100_000),
+        "200",
+        "how many aggregates a worker looks at in a second: what it costs the index at the most",
+    ),
 ];
 
 const COMPRESSION: &[Key] = &[

@@ -37,7 +37,7 @@ pub use layers::PREFIX;
 pub use problems::{Origin, Problems};
 pub use schema::{json_schema, reference};
 pub use show::show;
-pub use stream::{Dictionaries, Format, History, Partitioner, Stream};
+pub use stream::{Dictionaries, Format, History, Partitioner, Retention, Stream};
 pub use units::show_bytes;
 
 use crate::codec::yaml;
@@ -105,6 +105,8 @@ pub struct Config {
     pub cache: Option<Cache>,
     /// Reading what is stored in the background.
     pub scrub: Scrub,
+    /// Garbage collection.
+    pub gc: Gc,
     /// A topic that gets dead letters as well.
     pub dead_letter_topic: Option<String>,
     /// The streams, at least one.
@@ -135,6 +137,19 @@ impl Config {
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
+}
+
+/// `gc`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gc {
+    /// `enabled`.
+    pub enabled: bool,
+    /// `interval` in milliseconds.
+    pub interval_ms: u64,
+    /// `minAge` in milliseconds.
+    pub age_ms_min: u64,
+    /// `distance` in milliseconds.
+    pub distance_ms: u64,
 }
 
 /// `kafka`.
@@ -339,6 +354,9 @@ pub fn load(
     }
 }
 
+/// Delays of garbage collection below this are for tests: flushes end ten minutes after they began.
+const GC_DELAY_MS_MIN: u64 = 3_600_000;
+
 /// `None` only where a problem was noted. Everything is read before anything is given up, so that one run
 /// finds all problems.
 fn read(reading: &Reading<'_>, node: &Node) -> Option<Config> {
@@ -390,6 +408,7 @@ fn read(reading: &Reading<'_>, node: &Node) -> Option<Config> {
             interval_ms: it.ms("interval"),
             bytes_per_second: it.bytes("bytesPerSecond"),
         }),
+        gc: root.section("gc", read_gc),
         dead_letter_topic: root
             .section("deadLetters", |it| it.text("topic").inspect(|topic| stream::check_topic(it, topic))),
         // What does not need these is read; without them there is nothing to share memory between.
@@ -403,6 +422,21 @@ fn read(reading: &Reading<'_>, node: &Node) -> Option<Config> {
     let sized = Sized { cache: is_cache_sized, flush: is_flush_sized, checkpoint: is_checkpoint_sized };
     config.share_memory(sized, root);
     Some(config)
+}
+
+fn read_gc(it: Section<'_>) -> Gc {
+    let gc = Gc {
+        enabled: it.flag("enabled"),
+        interval_ms: it.ms("interval"),
+        age_ms_min: it.ms("minAge"),
+        distance_ms: it.ms("distance"),
+    };
+    for (name, ms) in [("minAge", gc.age_ms_min), ("distance", gc.distance_ms)] {
+        if ms < GC_DELAY_MS_MIN {
+            it.warn(name, "less than an hour: a paused worker may lose what it is writing");
+        }
+    }
+    gc
 }
 
 fn read_registry(it: Section<'_>) -> Option<Registry> {

@@ -53,6 +53,8 @@ pub struct Stream {
     pub dictionary: Dictionaries,
     /// `history`.
     pub history: History,
+    /// `retention`.
+    pub retention: Retention,
     /// `onPoison`.
     pub on_poison: OnPoison,
     /// Bounds of an event.
@@ -116,6 +118,31 @@ pub enum History {
     Ms(u64),
     /// Snapshots only.
     Snapshots,
+}
+
+/// `retention`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// `maxSnapshots`.
+    pub snapshots_max: Option<u32>,
+    /// `retentionPeriod` in milliseconds.
+    pub period_ms: Option<u64>,
+    /// `interval` in milliseconds.
+    pub interval_ms: u64,
+    /// `aggregatesPerSecond`.
+    pub per_second: u64,
+}
+
+impl Retention {
+    fn read(it: Section<'_>) -> Self {
+        let snapshots_max = it.given("maxSnapshots").map(|_| it.whole("maxSnapshots"));
+        Self {
+            snapshots_max: snapshots_max.map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
+            period_ms: it.given("retentionPeriod").map(|_| it.ms("retentionPeriod")),
+            interval_ms: it.ms("interval"),
+            per_second: it.whole("aggregatesPerSecond"),
+        }
+    }
 }
 
 /// Which dictionaries are trained.
@@ -214,6 +241,7 @@ pub(super) fn read(it: Section<'_>) -> Option<Stream> {
     };
     let (event_limits, state_bytes_max) = it.section("limits", read_limits);
     let snapshot = it.section("snapshot", Thresholds::read);
+    let retention = it.section("retention", Retention::read);
     let (compression, dictionary) = it.section("compression", read_compression);
     let partitioner = match it.choice("partitioner").as_str() {
         "murmur2" => Partitioner::Murmur2,
@@ -242,6 +270,7 @@ pub(super) fn read(it: Section<'_>) -> Option<Stream> {
         compression,
         dictionary,
         history,
+        retention,
         on_poison,
         event_limits,
         state_bytes_max,

@@ -11,6 +11,7 @@
 //! | [`event`] | events, and the port that decoders of every format implement |
 //! | [`expr`] | the expressions of rules |
 //! | [`ids`] | newtypes for every number and digest that could be mixed up |
+//! | [`ledger`] | facts that no fold yields: deletions, holds
 //! | [`mapping`] | where in a record the parts of an event are |
 //! | [`moment`] | times as text |
 //! | [`mutant`] | wrong versions of single protocol rules, for the simulator's build |
@@ -22,6 +23,7 @@
 //! | [`record`] | what is kept of an event and of a state: raw records, increments, full snapshots |
 //! | [`reducer`] | the port that reducers implement, and the presets |
 //! | [`rules`] | reducers written as rules: paths, operations, config tests |
+//! | [`retention`] | which snapshots of an aggregate may go, and why the others stay
 //! | [`row`] | rows of the index as plain facts |
 //! | [`source`] | text that somebody wrote, as a tree that knows where everything stands |
 //! | [`spread`] | how many durations took at most so long |
@@ -39,6 +41,7 @@ pub mod error;
 pub mod event;
 pub mod expr;
 pub mod ids;
+pub mod ledger;
 pub mod mapping;
 pub mod moment;
 pub mod mutant;
@@ -49,6 +52,7 @@ pub mod patch;
 pub mod poison;
 pub mod record;
 pub mod reducer;
+pub mod retention;
 pub mod row;
 pub mod rules;
 pub mod source;

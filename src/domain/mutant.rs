@@ -167,6 +167,24 @@ mutants! {
     MergedAcrossGap,
     /// What segments replace goes before their rows are acknowledged.
     SupersededBeforeAcked,
+    /// Retention takes a full record that newer increments need and nothing else leads up to.
+    RetentionStrandsIncrements,
+    /// A deletion is written at a time before the row's, so that the row lives on or comes back.
+    DeletedRowRewritten,
+    /// What a deletion relies on is not written again first: it may be a dying owner's rumour.
+    SurvivorsNotConfirmed,
+    /// Packs are collected however young they are, before their rows are written.
+    GcYoungPacks,
+    /// A pack goes in the pass that finds it unreferenced, although its flush may go on.
+    GcOnePass,
+    /// References are not looked up again right before a pack is deleted.
+    GcNotVerifiedAgain,
+    /// A checkpoint's pack is deleted although a checkpoint row names it (G1, rule 7).
+    GcIgnoresCheckpointRows,
+    /// The deletion of a checkpoint's row is not written before its pack is deleted (G1).
+    GcLeavesCheckpointRows,
+    /// A pack is collected whose rows an owner may be writing again (rule 4).
+    GcTakesProvisional,
 }
 
 #[cfg(not(feature = "runtime"))]

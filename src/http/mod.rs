@@ -19,6 +19,7 @@
 //! | `notes.rs` | labels and pins |
 //! | `erasure.rs` | erasing an aggregate, and what became of it |
 //! | `survey.rs` | many aggregates verified in tiers |
+//! | `deletion.rs` `hold.rs` | snapshots that are to go, aggregates of which nothing may |
 //! | `jobs.rs` | work that outlives its request |
 //! | `owned.rs` | what other workers ask about this one's partitions |
 //! | `spec/` | the OpenAPI document, out of the table of routes |
@@ -37,12 +38,14 @@ pub mod codes;
 mod create;
 mod cursor;
 mod dead_letters;
+mod deletion;
 mod diff;
 mod edge;
 mod encode;
 mod erasure;
 mod events;
 mod health;
+mod hold;
 mod jobs;
 mod json;
 pub mod metrics;
@@ -63,11 +66,12 @@ pub use health::Readiness;
 
 use crate::lookup::Streams;
 use crate::lookup::owners::{self, Owners};
+use crate::upkeep::retention::Keep;
 use crate::worker::Handle;
 use axum::Router;
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, delete, get, patch, post};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use axum::serve::ListenerExt;
 use problem::Problem;
 use spec::{Gives, Route};
@@ -94,6 +98,8 @@ pub struct App {
     pub workers: BTreeMap<Arc<str>, Handle>,
     /// Who folds the partitions that they do not, by aggregate type.
     pub owners: BTreeMap<Arc<str>, Arc<Owners>>,
+    /// What each type keeps; all history where nothing is said.
+    pub keep: BTreeMap<Arc<str>, Keep>,
     /// The text of the scrape; see [`metrics::source`].
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Whether requests should come here.
@@ -153,6 +159,7 @@ fn all_routes() -> Vec<Route> {
     let mut all = question_routes();
     all.extend(snapshot_routes());
     all.extend(creation_routes());
+    all.extend(deletion_routes());
     all.extend(admin_routes());
     all.push(Route::get("/v1/openapi.json", "This document", get(openapi)).gives(Gives::Json("Document")));
     all
@@ -247,6 +254,24 @@ fn creation_routes() -> Vec<Route> {
             .gives(Gives::Json("Erasure")),
         Route::get(jobs::ROUTE, "How far a job is", get(jobs::get)).gives(Gives::Json("Job")),
         Route::delete(jobs::ROUTE, "End a job", delete(jobs::delete)).gives(Gives::Json("Job")),
+    ]
+}
+
+fn deletion_routes() -> Vec<Route> {
+    vec![
+        Route::delete(of_aggregate!("/snapshots/{version}"), "Delete a snapshot", delete(deletion::one))
+            .takes(&["rebase", "dryRun"])
+            .gives(Gives::Json("Deletion")),
+        Route::delete(create::ROUTE, "Delete older snapshots", delete(deletion::before))
+            .takes(&["beforeVersion", "beforeTime", "dryRun"])
+            .gives(Gives::Json("Deletion")),
+        Route::get(of_aggregate!("/hold"), "Whether anything of it may be deleted", get(hold::get))
+            .gives(Gives::Json("Hold")),
+        Route::put(of_aggregate!("/hold"), "Let nothing of it be deleted", put(hold::put))
+            .body("HoldRequest")
+            .gives(Gives::Json("Hold")),
+        Route::delete(of_aggregate!("/hold"), "Let it be deleted again", delete(hold::delete))
+            .gives(Gives::Json("Hold")),
     ]
 }
 

@@ -33,7 +33,7 @@ impl Note {
     pub(super) fn take(&mut self, name: &str, value: &Value) -> Result<bool, Problem> {
         match name {
             "label" => self.label = Some(text("label", value, LABEL_BYTES_MAX)?),
-            "reason" => self.reason = Some(text("reason", value, REASON_BYTES_MAX)?),
+            "reason" => self.reason = Some(reason(value)?),
             "pinned" => {
                 let pinned = value.as_bool();
                 self.pinned =
@@ -60,6 +60,11 @@ impl Note {
         meta.notes.take(&kept);
         Ok(())
     }
+}
+
+/// Why something is done; null is no reason.
+pub(super) fn reason(value: &Value) -> Result<Box<str>, Problem> {
+    text("reason", value, REASON_BYTES_MAX)
 }
 
 /// A text of a note; null is none.

@@ -16,6 +16,7 @@ pub(super) fn app(readiness: Readiness) -> App {
         topics: BTreeMap::new(),
         workers: BTreeMap::new(),
         owners: BTreeMap::new(),
+        keep: BTreeMap::new(),
         metrics: Arc::new(|| "snapfold_x 1\n".to_owned()),
         readiness: Arc::new(move || readiness.clone()),
         liveness: Arc::new(ready),

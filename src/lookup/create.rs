@@ -10,13 +10,15 @@
 use super::{Asked, Freshness, Lookup, Refusal, Selector, snapshot_id_text};
 use crate::domain::chain::snapshot_id;
 use crate::domain::error::{Error, ErrorKind};
-use crate::domain::ids::{Offset, PartitionNo, Version};
+use crate::domain::ids::{Lineage, Offset, PartitionNo, Version};
 use crate::domain::partition::{SnapshotItem, Taken};
+use crate::domain::record::StoredEvent;
 use crate::domain::row::NoteRow;
-use crate::reconstruct::LiveSnapshots;
+use crate::reconstruct::{AsOf, Ask, Found, LiveSnapshots};
 use crate::store::flush::Flush;
 use crate::store::index::From;
 use crate::store::ledger::Ledger;
+use crate::store::packs::Packs;
 use crate::store::unavailable;
 use std::sync::Arc;
 
@@ -89,13 +91,70 @@ impl Lookup {
     /// # Errors
     /// A fault: whether the note counts is unknown, and to note the same again is harmless.
     pub async fn note(&self, note: NoteRow) -> Asked<NoteRow> {
+        Ok(self.upkeep().0.note(note).await?)
+    }
+
+    /// What duties on the stream's snapshots need: its ledger, its packs, its lineage.
+    #[must_use]
+    pub fn upkeep(&self) -> (Ledger, Arc<Packs>, Lineage) {
         let reader = self.reader();
         let ledger = Ledger {
             index: Arc::clone(&reader.index),
             blobs: Arc::clone(&reader.packs.blobs),
             clock: Arc::clone(&self.0.parts.clock),
         };
-        Ok(ledger.note(note).await?)
+        (ledger, Arc::clone(&reader.packs), self.0.parts.lineage)
+    }
+
+    /// Writes the events after version `from` up to `upto` as one increment, beside those that hold them
+    /// already. A snapshot at or above `upto` must be acknowledged.
+    ///
+    /// # Errors
+    /// As for `events`; a fault.
+    pub async fn merge(
+        &self,
+        own: &dyn LiveSnapshots,
+        partition: PartitionNo,
+        id: &str,
+        (from, upto): (Version, Version),
+    ) -> Asked<()> {
+        let (key, log) = (self.key(id), self.log_of(partition));
+        let _room = self.0.past.turn().await;
+        let ask = Ask { events_from: Some(from.next()), ..Ask::of(AsOf::Version(upto)) };
+        let read = self.reader().read(&log, &key, &ask).await?;
+        let Found::State(aggregate, _) = read.found else {
+            return Err(Refusal::HistoryGone { earliest: None });
+        };
+        let mut aggregate = *aggregate;
+        aggregate.quarantine = None;
+        let events: Vec<StoredEvent> = read
+            .events
+            .into_iter()
+            .map(|event| StoredEvent {
+                version: event.version,
+                skipped: event.skipped,
+                record: event.event.record,
+            })
+            .collect();
+        let is_whole = events.first().is_some_and(|event| event.version == from.next())
+            && events.last().is_some_and(|event| event.version == upto);
+        if !is_whole {
+            return Err(Refusal::HistoryGone { earliest: None });
+        }
+        let now_ms = self.0.parts.clock.monotonic_ms();
+        let item = SnapshotItem::merged(Arc::clone(&key.id), from, events, &aggregate, now_ms);
+        self.write_beside(own, Flush { partition: log, kind: key.kind, item }).await
+    }
+
+    async fn write_beside(&self, own: &dyn LiveSnapshots, flush: Flush) -> Asked<()> {
+        match own.write(flush).await {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(error.into()),
+            None => {
+                let detail = "the worker stops, whether the snapshot was written is unknown";
+                Err(Refusal::Failed(Error::new(ErrorKind::Unavailable, "dependency-down", detail)))
+            }
+        }
     }
 
     /// Writes a version below one that is durable as a snapshot.
@@ -123,13 +182,7 @@ impl Lookup {
         let first = first.min(aggregate.offset);
         let now_ms = self.0.parts.clock.monotonic_ms();
         let item = SnapshotItem::past(Arc::clone(&key.id), from, first, &aggregate, now_ms);
-        match own.write(Flush { partition: log, kind: key.kind, item }).await {
-            Some(Ok(_)) => Ok(Some(Made { version, created: true })),
-            Some(Err(error)) => Err(error.into()),
-            None => {
-                let detail = "the worker stops, whether the snapshot was written is unknown";
-                Err(Refusal::Failed(Error::new(ErrorKind::Unavailable, "dependency-down", detail)))
-            }
-        }
+        self.write_beside(own, Flush { partition: log, kind: key.kind, item }).await?;
+        Ok(Some(Made { version, created: true }))
     }
 }

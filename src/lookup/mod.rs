@@ -180,6 +180,12 @@ impl Lookup {
         &self.0.parts.reader
     }
 
+    /// The aggregate with an id.
+    #[must_use]
+    pub fn key_of(&self, id: &str) -> AggregateKey {
+        self.key(id)
+    }
+
     fn key(&self, id: &str) -> AggregateKey {
         AggregateKey { kind: Arc::clone(&self.reader().rules.kind), id: id.into() }
     }

@@ -10,7 +10,10 @@
 
 use super::blobs::{Blob, Blobs};
 use super::index::{From, Index};
-use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};
+use crate::domain::ids::{
+    AggregateKey, Digest, LedgerId, Lineage, Offset, PackId, PartitionNo, Timestamp, Version,
+};
+use crate::domain::ledger::{DeletedRow, HoldRow};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::record::Bytes;
 use crate::domain::row::{
@@ -71,6 +74,8 @@ enum Write {
     DeadLetter(DeadLetter),
     Dictionary(Digest, Bytes),
     Note(NoteRow),
+    DeletedSnapshot(DeletedRow, LedgerId),
+    Hold(HoldRow),
 }
 
 /// The dice and the writes that are on their way.
@@ -219,6 +224,10 @@ impl Blobs for FaultyBlobs {
         Box::pin(self.call(None, self.inner.list(prefix, after, limit)))
     }
 
+    fn modified<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<Timestamp>> {
+        Box::pin(self.call(None, self.inner.modified(name)))
+    }
+
     fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<()>> {
         let late = Write::DeletedObject(name.to_owned());
         Box::pin(self.call(Some(late), self.inner.delete(name)))
@@ -250,6 +259,8 @@ impl FaultyIndex {
                 Write::DeadLetter(letter) => self.inner.put_dead_letter(letter).await,
                 Write::Dictionary(id, bytes) => self.inner.put_dictionary(id, bytes).await,
                 Write::Note(row) => self.inner.put_note(row).await,
+                Write::DeletedSnapshot(row, deletion) => self.inner.delete_snapshot(&row, deletion).await,
+                Write::Hold(row) => self.inner.put_hold(row).await,
                 Write::Object(..) | Write::DeletedObject(_) => Ok(()),
             };
         }
@@ -295,6 +306,23 @@ impl Index for FaultyIndex {
         id: [u8; 16],
     ) -> BoxFuture<'_, PortResult<Option<(AggregateKey, Lineage, Version)>>> {
         self.call(None, self.inner.snapshot_by_id(id))
+    }
+
+    fn delete_snapshot<'a>(
+        &'a self,
+        row: &'a DeletedRow,
+        deletion: LedgerId,
+    ) -> BoxFuture<'a, PortResult<()>> {
+        let late = Write::DeletedSnapshot(row.clone(), deletion);
+        self.call(Some(late), self.inner.delete_snapshot(row, deletion))
+    }
+
+    fn put_hold(&self, row: HoldRow) -> BoxFuture<'_, PortResult<()>> {
+        self.call(Some(Write::Hold(row.clone())), self.inner.put_hold(row))
+    }
+
+    fn holds<'a>(&'a self, key: &'a AggregateKey) -> BoxFuture<'a, PortResult<Vec<HoldRow>>> {
+        self.call(None, self.inner.holds(key))
     }
 
     fn put_checkpoint(&self, row: CheckpointRow) -> BoxFuture<'_, PortResult<()>> {

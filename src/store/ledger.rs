@@ -1,6 +1,7 @@
-//! The ledger: what is no fold result and must survive the loss of the index. It alone writes notes.
+//! The ledger: what is no fold result and must survive the loss of the index. It alone writes notes and holds,
+//! and it alone deletes snapshot rows.
 //!
-//! *Order*: the object in the blob store, then its row, so that an index can be rebuilt from objects alone.
+//! *Order*: the object in the blob store, then its row, or the deletion of those it names, so that an index can be rebuilt from objects alone.
 //! *If it fails*: a write that may have happened is repeated, byte for byte, until it is acknowledged or ten
 //!   seconds are over; then nothing is certain, and noting the same again is harmless.
 //! *What may leak*: objects whose rows were never written; they count once the index is rebuilt.
@@ -12,9 +13,10 @@ use crate::clock::Clock;
 use crate::codec::pack::ledger_name;
 use crate::codec::row::Row;
 use crate::domain::error::Result;
-use crate::domain::ids::{LedgerId, Timestamp};
+use crate::domain::ids::{AggregateKey, LedgerId, Timestamp};
+use crate::domain::ledger::{DeletedRow, Deletion, HoldRow};
 use crate::domain::outcome::{PortError, PortResult};
-use crate::domain::row::NoteRow;
+use crate::domain::row::{NoteRow, SnapshotRow};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
@@ -45,16 +47,73 @@ impl Ledger {
         let notes = self.index.notes(&note.key, note.lineage, versions).await;
         let notes = notes.map_err(|error| unavailable("read the notes on a snapshot", &error))?;
         // Clocks of processes differ, and whoever notes later means it.
-        let after = notes.last().map_or(Timestamp(0), |row| Timestamp(row.at.minted_at().0 + 1));
-        let at = LedgerId::mint(self.clock.now().max(after), self.clock.random());
+        let at = self.mint_after(notes.last().map(|row| row.at));
         let row = NoteRow { at, ..note };
-        let (name, bytes) = (ledger_name(at), row.encode());
-        let put = || -> BoxFuture<'_, _> { Box::pin(self.put_object(&name, &bytes)) };
-        let kept = self.until_acked(started, put).await;
-        kept.map_err(|error| unavailable("write to the ledger", &error))?;
+        self.put_fact(started, at, &row).await?;
         let kept = self.until_acked(started, || self.index.put_note(row.clone())).await;
         kept.map_err(|error| unavailable("write a note", &error))?;
         Ok(row)
+    }
+
+    /// Holds an aggregate, or lets go of it, later than all that was acknowledged before.
+    ///
+    /// # Errors
+    /// `Unavailable`: whether it counts is unknown.
+    pub async fn hold(&self, key: &AggregateKey, held: bool, reason: Option<Box<str>>) -> Result<HoldRow> {
+        let started = self.clock.monotonic_ms();
+        let holds = self.index.holds(key).await;
+        let holds = holds.map_err(|error| unavailable("read the holds of an aggregate", &error))?;
+        let at = self.mint_after(holds.last().map(|row| row.at));
+        let row = HoldRow { key: key.clone(), at, held, reason };
+        self.put_fact(started, at, &row).await?;
+        let kept = self.until_acked(started, || self.index.put_hold(row.clone())).await;
+        kept.map_err(|error| unavailable("write a hold", &error))?;
+        Ok(row)
+    }
+
+    /// Keeps the fact that these rows are deleted. They are deleted by [`Self::delete_row`], after it.
+    ///
+    /// # Errors
+    /// `Unavailable`: whether it is kept is unknown.
+    pub async fn delete(&self, rows: Vec<DeletedRow>, reason: &str) -> Result<Deletion> {
+        let started = self.clock.monotonic_ms();
+        let at = self.mint_after(None);
+        let deletion = Deletion { at, reason: reason.into(), rows };
+        self.put_fact(started, at, &deletion).await?;
+        Ok(deletion)
+    }
+
+    /// Deletes one row that a fact names.
+    ///
+    /// # Errors
+    /// `Unavailable`: it may be gone or not.
+    pub async fn delete_row(&self, row: &DeletedRow, deletion: LedgerId) -> Result<()> {
+        let started = self.clock.monotonic_ms();
+        let gone = self.until_acked(started, || self.index.delete_snapshot(row, deletion)).await;
+        gone.map_err(|error| unavailable("delete a snapshot row", &error))
+    }
+
+    /// Writes rows of one aggregate again, so that they are acknowledged: what was merely read may be on one
+    /// replica only. Those that were deleted stay so.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn confirm(&self, rows: &[SnapshotRow]) -> Result<()> {
+        let started = self.clock.monotonic_ms();
+        let kept = self.until_acked(started, || self.index.put_snapshots(rows.to_vec())).await;
+        kept.map_err(|error| unavailable("write snapshot rows again", &error))
+    }
+
+    fn mint_after(&self, before: Option<LedgerId>) -> LedgerId {
+        let after = before.map_or(Timestamp(0), |at| Timestamp(at.minted_at().0 + 1));
+        LedgerId::mint(self.clock.now().max(after), self.clock.random())
+    }
+
+    async fn put_fact(&self, started: u64, at: LedgerId, fact: &impl Row) -> Result<()> {
+        let (name, bytes) = (ledger_name(at), fact.encode());
+        let put = || -> BoxFuture<'_, _> { Box::pin(self.put_object(&name, &bytes)) };
+        let kept = self.until_acked(started, put).await;
+        kept.map_err(|error| unavailable("write to the ledger", &error))
     }
 
     async fn put_object(&self, name: &str, bytes: &[u8]) -> PortResult<()> {
@@ -74,7 +133,7 @@ impl Ledger {
     async fn until_acked<'a>(
         &'a self,
         started: u64,
-        mut write: impl FnMut() -> BoxFuture<'a, PortResult<()>>,
+        mut write: impl FnMut() -> BoxFuture<'a, PortResult<()>> + Send,
     ) -> PortResult<()> {
         loop {
             let outcome = write().await;

@@ -49,6 +49,13 @@ macro_rules! metrics {
 }
 
 metrics! {
+    RETENTION_DELETED Total "snapfold_retention_deleted_rows_total" ["stream"] "Snapshot rows that retention deleted"
+    RETENTION_BYTES Total "snapfold_retention_deleted_bytes_total" ["stream"] "Stored bytes of their records, which garbage collection frees later"
+    RETENTION_REFUSED Total "snapfold_retention_refused_aggregates_total" ["stream"] "Aggregates of which something would have gone, but for a hold or a record that cannot be read"
+    GC_PASSES Total "snapfold_gc_passes_total" [] "Times that this worker looked for packs that nothing names"
+    GC_PACKS Total "snapfold_gc_deleted_packs_total" [] "Packs that it deleted"
+    GC_BYTES Total "snapfold_gc_freed_bytes_total" [] "Their bytes"
+    GC_CONDEMNED Now "snapfold_gc_condemned_packs" [] "Packs that the last pass found unnamed, and that go with a later one"
     BUILD Now "snapfold_build_info" ["version"] "Always 1; the label is the version of the program"
     HTTP_REQUESTS Total "snapfold_http_requests_total" ["route" "method" "status"] "Requests answered, by template of the route"
     HTTP_REQUEST_SECONDS Seconds "snapfold_http_request_seconds" ["route"] "Time from a request's head to its answer"

@@ -4,10 +4,16 @@
 //! |---|---|
 //! | [`compaction`] | history merged into segments, by the owners of partitions |
 //! | [`compare`] | which states a new reducer would change |
+//! | [`gc`] | deleting packs that nothing names |
 //! | [`refold`] | a new lineage out of the stored events of the one before |
+//! | [`retention`] | deleting snapshots, as `retention` says or as somebody asks |
 //! | [`scrub`] | reading what nobody asked for, and writing anew what is damaged |
+//! | [`thinning`] | looking at every aggregate now and then, to delete what is not kept |
 
 pub mod compaction;
 pub mod compare;
+pub mod gc;
 pub mod refold;
+pub mod retention;
 pub mod scrub;
+pub mod thinning;

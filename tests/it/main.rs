@@ -21,6 +21,7 @@ mod clock;
 #[expect(dead_code, reason = "errors of the driver are forged in tests of the library")]
 mod cql_proxy;
 mod creation;
+mod deletion;
 mod dev;
 mod doctor;
 mod faults;

@@ -1,6 +1,10 @@
 //! Directed scenarios: for mutants that random seeds meet too rarely. Each is clean without its mutant and
 //! fails with it. What they are played on is in `stage`.
 
+use crate::collection::scenarios::{
+    checkpoint_whose_retirement_is_a_rumour, live_checkpoint, row_that_an_owner_writes_again,
+    rows_that_come_between_two_passes, young_packs,
+};
 use crate::creation::old_version_that_no_row_covers;
 use crate::drains::drain_while_many_aggregates_load;
 use crate::halts::halt_while_another_loads;
@@ -18,6 +22,9 @@ use crate::ports::broker::Draft;
 use crate::ports::producer::VersionMode;
 use crate::refold::{
     refold_of_what_is_in_a_checkpoint, refold_that_dies_before_its_rows, refold_that_finds_a_rumour,
+};
+use crate::retention::scenarios::{
+    row_that_is_written_again, state_that_newer_events_need, state_whose_events_are_a_rumour,
 };
 use crate::rng::Odds;
 use crate::stage::{HERE, SEEING_RUMOURS, Stage, TOPIC};
@@ -92,6 +99,15 @@ scenarios! {
     RefoldForgetsCheckpoints by refold_of_what_is_in_a_checkpoint,
     RefoldRumourTrusted by refold_that_finds_a_rumour,
     LineagesMixed by refold_of_what_is_in_a_checkpoint,
+    RetentionStrandsIncrements by state_that_newer_events_need,
+    SurvivorsNotConfirmed by state_whose_events_are_a_rumour,
+    DeletedRowRewritten by row_that_is_written_again,
+    GcOnePass by rows_that_come_between_two_passes,
+    GcNotVerifiedAgain by rows_that_come_between_two_passes,
+    GcYoungPacks by young_packs,
+    GcIgnoresCheckpointRows by live_checkpoint,
+    GcLeavesCheckpointRows by checkpoint_whose_retirement_is_a_rumour,
+    GcTakesProvisional by row_that_an_owner_writes_again,
 }
 
 /// The scenario of a mutant that seeds are too rare for.

@@ -16,6 +16,8 @@
 //! | `creation` | snapshots that somebody asks for |
 //! | `merging` | history that is merged |
 //! | `refold` | refolds under a new reducer, while everything goes on |
+//! | `retention` | snapshots that are deleted |
+//! | `collection` | garbage collection |
 //! | `surface` | events, lists, snapshots, head versions, and whether they are right |
 //! | `origins` | who wrote what, changes, answers by a basis, and whether they are right |
 //! | `rebuild` | an index that is lost and rebuilt from objects |
@@ -34,6 +36,7 @@
 
 mod cache;
 mod checks;
+mod collection;
 mod creation;
 #[cfg(not(feature = "runtime"))]
 mod directed;
@@ -61,6 +64,7 @@ mod protocol;
 mod questions;
 mod rebuild;
 mod refold;
+mod retention;
 mod rng;
 mod runner;
 #[cfg(not(feature = "runtime"))]

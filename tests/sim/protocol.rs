@@ -1,5 +1,6 @@
 //! Seeds of the protocol: chaos with questions, then everything heals, settles, and every answer is compared.
 
+use crate::collection::collect_once;
 use crate::creation::create_one;
 use crate::executor::lock;
 use crate::judge::Judge;
@@ -9,6 +10,7 @@ use crate::ports::producer::StreamSpec;
 use crate::questions::{Moments, ask_one, final_check};
 use crate::rebuild;
 use crate::refold;
+use crate::retention::delete_some;
 use crate::rng::Rng;
 use crate::runner::{self, Case, Seeds};
 use crate::subject::{Fleet, Running, Subject};
@@ -28,6 +30,10 @@ const ASK_EVERY_MS: u64 = 40;
 const CREATE_EVERY_MS: u64 = 130;
 /// Virtual milliseconds between two compactions.
 const COMPACT_EVERY_MS: u64 = 170;
+/// Virtual milliseconds between two deletions that are asked for.
+const DELETE_EVERY_MS: u64 = 210;
+/// Virtual milliseconds between two garbage collections.
+const COLLECT_EVERY_MS: u64 = 900;
 /// Virtual milliseconds in which everything must settle, or at least have come further.
 const SETTLE_MS: u64 = 60_000;
 /// How often that is waited for. Where an aggregate takes more than the memory of its partition, each of its
@@ -186,6 +192,10 @@ pub(crate) fn play(case: Case) -> Outcome {
             (world.clone(), subject.clone(), fleet.clone(), Arc::clone(&judge));
         world.sim.at(time, move || refold::start(&world_too, &subject, &fleet, &judge));
     }
+    let (subject_too, deleter, asked) = (subject.clone(), fleet.clone(), Arc::clone(&judge));
+    every(&world, DELETE_EVERY_MS, Arc::new(move |world| delete_some(world, &subject_too, &deleter, &asked)));
+    let (subject_too, collecting) = (subject.clone(), fleet.clone());
+    every(&world, COLLECT_EVERY_MS, Arc::new(move |world| collect_once(world, &subject_too, &collecting)));
     let violated =
         |world: &World| if world.sim.violations().is_empty() { Ok(()) } else { Err("stop".to_owned()) };
     world.chaos(CHAOS_MS, &mut |world| violated(world));
@@ -202,6 +212,10 @@ pub(crate) fn play(case: Case) -> Outcome {
         }
     }
     if world.sim.violations().is_empty() {
+        let undead = world.index.undead();
+        if !undead.is_empty() {
+            world.sim.violation(format!("what was deleted is back: {undead:?}"));
+        }
         final_check(&world, &subject, &fleet, &judge, Moments::of_seed(case.seed));
     }
     world.finish()

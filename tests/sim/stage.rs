@@ -288,6 +288,16 @@ impl Stage {
         }
     }
 
+    /// What is played.
+    pub(crate) fn subject(&self) -> Subject {
+        self.subject.clone()
+    }
+
+    /// From now on reads see no rumour.
+    pub(crate) fn deaf_to_rumours(&self) {
+        self.world.index.spare(DEAF_TO_RUMOURS);
+    }
+
     /// The end: every question about `a`, by reads that see no rumour.
     pub(crate) fn ask_all(self) -> Outcome {
         self.world.index.spare(DEAF_TO_RUMOURS);

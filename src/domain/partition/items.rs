@@ -4,7 +4,7 @@ use super::tail::Tail;
 use super::{BodyAt, Cut, Entry, EntryRef};
 use crate::domain::aggregate::Aggregate;
 use crate::domain::ids::{Offset, Timestamp, Version};
-use crate::domain::record::QuarantineMark;
+use crate::domain::record::{QuarantineMark, StoredEvent};
 use crate::domain::row::Trigger;
 use std::sync::Arc;
 
@@ -48,6 +48,27 @@ impl SnapshotItem {
             increment: false,
             cuts: vec![Arc::new(cut)],
             first_offset: Some(first_offset),
+        }
+    }
+
+    /// One increment with these events, which follow on version `from` and are kept already by others.
+    #[must_use]
+    pub fn merged(
+        id: Arc<str>,
+        from: Version,
+        events: Vec<StoredEvent>,
+        aggregate: &Aggregate,
+        now_ms: u64,
+    ) -> Self {
+        let cut = Cut::of(aggregate, Trigger::Manual, None, false, now_ms);
+        Self {
+            id,
+            row: from,
+            pending: Vec::new(),
+            tail: events.into(),
+            increment: true,
+            cuts: vec![Arc::new(cut)],
+            first_offset: None,
         }
     }
 

@@ -58,6 +58,11 @@ impl Route {
         Self { method: "post", ..Self::get(path, summary, handler) }
     }
 
+    /// Something to be as it is said.
+    pub(super) fn put(path: &'static str, summary: &'static str, handler: MethodRouter<Shared>) -> Self {
+        Self { method: "put", ..Self::get(path, summary, handler) }
+    }
+
     /// Something to be changed.
     pub(super) fn patch(path: &'static str, summary: &'static str, handler: MethodRouter<Shared>) -> Self {
         Self { method: "patch", ..Self::get(path, summary, handler) }

@@ -4,6 +4,7 @@
 //! may leak*: all of it, when the process ends.
 
 use super::{Blob, Blobs, check_name};
+use crate::domain::ids::Timestamp;
 use crate::domain::outcome::{PortError, PortResult};
 use futures_util::future::{BoxFuture, FutureExt, lazy};
 use std::collections::BTreeMap;
@@ -15,6 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 #[derive(Default)]
 pub struct MemoryBlobs {
     objects: Mutex<BTreeMap<String, Arc<[u8]>>>,
+    /// The number of each object that is there: the time of a clock that ticks with each of them.
+    taken: Mutex<(i64, BTreeMap<String, i64>)>,
 }
 
 impl MemoryBlobs {
@@ -39,6 +42,10 @@ impl MemoryBlobs {
             Entry::Occupied(_) => Err(PortError::Exists),
             Entry::Vacant(place) => {
                 place.insert(bytes.into());
+                let mut taken = self.taken.lock().expect("no panic while it is held");
+                taken.0 += 1;
+                let now = taken.0;
+                taken.1.insert(name.to_owned(), now);
                 Ok(())
             }
         }
@@ -85,6 +92,15 @@ impl Blobs for MemoryBlobs {
             let objects = self.objects();
             let names = objects.range::<str, _>((start, Bound::Unbounded)).map(|(name, _)| name);
             Ok(names.take_while(|name| name.starts_with(prefix)).take(limit).cloned().collect())
+        })
+        .boxed()
+    }
+
+    fn modified<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<Timestamp>> {
+        lazy(move |_| {
+            self.object(name)?;
+            let taken = self.taken.lock().expect("no panic while it is held");
+            taken.1.get(name).map(|at| Timestamp(*at)).ok_or(PortError::Missing)
         })
         .boxed()
     }

@@ -25,6 +25,7 @@ pub use memory::MemoryBlobs;
 #[cfg(feature = "runtime")]
 pub use s3::S3Blobs;
 
+use crate::domain::ids::Timestamp;
 use crate::domain::outcome::{PortError, PortResult};
 use futures_util::future::BoxFuture;
 
@@ -47,6 +48,11 @@ pub trait Blobs: Send + Sync {
         after: Option<&'a str>,
         limit: usize,
     ) -> BoxFuture<'a, PortResult<Vec<String>>>;
+    /// When the store took an object that is not empty, by the store's own clock: to be compared with that of
+    /// another object, never with a clock of this machine. A store that tells no times refuses.
+    fn modified<'a>(&'a self, _name: &'a str) -> BoxFuture<'a, PortResult<Timestamp>> {
+        Box::pin(std::future::ready(Err(PortError::Permanent("this store tells no times".to_owned()))))
+    }
     /// Deletes an object; one that is not there counts as deleted.
     fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<()>>;
 }

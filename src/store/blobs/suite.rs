@@ -11,6 +11,7 @@ pub(crate) async fn all(blobs: &dyn Blobs) {
     an_object_is_never_replaced(blobs).await;
     of_many_writers_of_one_name_exactly_one_succeeds(blobs).await;
     what_is_not_there_is_missing(blobs).await;
+    times_are_those_of_one_clock(blobs).await;
     deleting_is_idempotent_and_frees_the_name(blobs).await;
     a_call_that_is_never_polled_does_nothing(blobs).await;
     names_are_listed_in_byte_order_page_by_page(blobs).await;
@@ -20,6 +21,16 @@ pub(crate) async fn all(blobs: &dyn Blobs) {
 
 async fn put(blobs: &dyn Blobs, name: &str, bytes: &[u8]) {
     blobs.put_new(name, bytes).await.unwrap_or_else(|error| panic!("write `{name}`: {error}"));
+}
+
+async fn times_are_those_of_one_clock(blobs: &dyn Blobs) {
+    put(blobs, "time/a", b"x").await;
+    let first = blobs.modified("time/a").await.expect("a time");
+    put(blobs, "time/b", b"x").await;
+    let second = blobs.modified("time/b").await.expect("a time");
+    assert!(first <= second, "{first:?} {second:?}");
+    assert_eq!(blobs.modified("time/a").await, Ok(first), "reading changes nothing");
+    assert_eq!(blobs.modified("time/c").await, Err(PortError::Missing));
 }
 
 async fn objects_come_back_whole_and_in_ranges(blobs: &dyn Blobs) {

@@ -8,6 +8,7 @@
 use super::{From, Index};
 use crate::domain::chain::snapshot_id;
 use crate::domain::ids::{AggregateKey, Digest, LedgerId, Lineage, Offset, PackId, PartitionNo, Version};
+use crate::domain::ledger::{DeletedRow, HoldRow};
 use crate::domain::outcome::PortResult;
 use crate::domain::record::Bytes;
 use crate::domain::row::{
@@ -25,6 +26,7 @@ type Newest = BTreeMap<(Reverse<Version>, PackId), SnapshotRow>;
 #[derive(Default)]
 struct Tables {
     snapshots: BTreeMap<(AggregateKey, Lineage), Newest>,
+    deleted: BTreeSet<DeletedRow>,
     snapshot_ids: BTreeMap<[u8; 16], (AggregateKey, Lineage, Version)>,
     /// None for a checkpoint that was deleted.
     checkpoints: BTreeMap<PartitionKey, BTreeMap<PackId, Option<CheckpointRow>>>,
@@ -34,6 +36,7 @@ struct Tables {
     dead_letters: BTreeMap<PartitionKey, BTreeMap<Offset, DeadLetter>>,
     dictionaries: BTreeMap<Digest, Bytes>,
     notes: BTreeMap<(AggregateKey, Lineage), BTreeMap<(Version, LedgerId), NoteRow>>,
+    holds: BTreeMap<AggregateKey, BTreeMap<LedgerId, HoldRow>>,
 }
 
 /// An index in memory.
@@ -88,8 +91,18 @@ impl Tables {
     fn put_snapshot(&mut self, row: SnapshotRow) {
         let id = snapshot_id(&row.key, row.lineage, row.version);
         self.snapshot_ids.insert(id, (row.key.clone(), row.lineage, row.version));
+        if self.deleted.contains(&DeletedRow::of(&row)) {
+            return;
+        }
         let rows = self.snapshots.entry((row.key.clone(), row.lineage)).or_default();
         rows.entry((Reverse(row.version), row.pack)).or_insert(row);
+    }
+
+    fn delete_snapshot(&mut self, row: &DeletedRow) {
+        if let Some(rows) = self.snapshots.get_mut(&(row.key.clone(), row.lineage)) {
+            rows.remove(&(Reverse(row.version), row.pack));
+        }
+        self.deleted.insert(row.clone());
     }
 
     fn put_watermark(&mut self, row: WatermarkRow) {
@@ -144,6 +157,10 @@ impl Index for MemoryIndex {
         id: [u8; 16],
     ) -> BoxFuture<'_, PortResult<Option<(AggregateKey, Lineage, Version)>>> {
         self.call(move |tables| tables.snapshot_ids.get(&id).cloned())
+    }
+
+    fn delete_snapshot<'a>(&'a self, row: &'a DeletedRow, _: LedgerId) -> BoxFuture<'a, PortResult<()>> {
+        self.call(|tables| tables.delete_snapshot(row))
     }
 
     fn put_checkpoint(&self, row: CheckpointRow) -> BoxFuture<'_, PortResult<()>> {
@@ -225,6 +242,17 @@ impl Index for MemoryIndex {
             let within = (versions.0, LedgerId([0; 16]))..=(versions.1, LedgerId([0xff; 16]));
             notes.range(within).map(|(_, row)| row.clone()).collect()
         })
+    }
+
+    fn put_hold(&self, row: HoldRow) -> BoxFuture<'_, PortResult<()>> {
+        self.call(|tables| {
+            let holds = tables.holds.entry(row.key.clone()).or_default();
+            holds.entry(row.at).or_insert(row);
+        })
+    }
+
+    fn holds<'a>(&'a self, key: &'a AggregateKey) -> BoxFuture<'a, PortResult<Vec<HoldRow>>> {
+        self.call(|tables| tables.holds.get(key).into_iter().flat_map(BTreeMap::values).cloned().collect())
     }
 
     fn put_dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, PortResult<()>> {

@@ -26,7 +26,10 @@ pub use memory::MemoryIndex;
 #[cfg(feature = "runtime")]
 pub use scylla::ScyllaIndex;
 
-use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
+use crate::domain::ids::{
+    AggregateKey, Digest, LedgerId, Lineage, Offset, PackId, PartitionNo, Timestamp, Version,
+};
+use crate::domain::ledger::{DeletedRow, HoldRow};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::record::Bytes;
 use crate::domain::row::{
@@ -81,6 +84,16 @@ pub trait Index: Send + Sync {
         &self,
         id: [u8; 16],
     ) -> BoxFuture<'_, PortResult<Option<(AggregateKey, Lineage, Version)>>>;
+    /// Deletes one snapshot row, whether it is there or not, for good: a repetition of its write, however late,
+    /// does not bring it back (`domain::ledger::deleted_at`). `deletion` names the fact in the ledger. An
+    /// index in which nothing is ever deleted refuses.
+    fn delete_snapshot<'a>(
+        &'a self,
+        _row: &'a DeletedRow,
+        _deletion: LedgerId,
+    ) -> BoxFuture<'a, PortResult<()>> {
+        Box::pin(std::future::ready(Err(PortError::Permanent("this index deletes nothing".to_owned()))))
+    }
     /// Writes one checkpoint row; its write time derives from its pack id.
     fn put_checkpoint(&self, row: CheckpointRow) -> BoxFuture<'_, PortResult<()>>;
     /// Deletes one checkpoint row, whether it is there or not; the deletion's write time is the row's plus
@@ -127,6 +140,15 @@ pub trait Index: Send + Sync {
         _lineage: Lineage,
         _versions: (Version, Version),
     ) -> BoxFuture<'a, PortResult<Vec<NoteRow>>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+    /// Writes that an aggregate is held, or no longer; repeating it is harmless. An index that nobody holds
+    /// anything in keeps none.
+    fn put_hold(&self, _row: HoldRow) -> BoxFuture<'_, PortResult<()>> {
+        Box::pin(std::future::ready(Err(PortError::Permanent("this index keeps no holds".to_owned()))))
+    }
+    /// The holds of an aggregate, by name.
+    fn holds<'a>(&'a self, _key: &'a AggregateKey) -> BoxFuture<'a, PortResult<Vec<HoldRow>>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
     /// Records a dead letter; repeating it is harmless.

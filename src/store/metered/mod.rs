@@ -8,7 +8,10 @@ use super::answers::{Answers, Silence};
 use super::blobs::{Blob, Blobs};
 use super::index::{From, Index};
 use crate::clock::Clock;
-use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};
+use crate::domain::ids::{
+    AggregateKey, Digest, LedgerId, Lineage, Offset, PackId, PartitionNo, Timestamp, Version,
+};
+use crate::domain::ledger::{DeletedRow, HoldRow};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::record::Bytes;
 use crate::domain::row::{
@@ -160,6 +163,22 @@ impl Index for MeteredIndex {
         self.meter.call("snapshot_by_id", self.inner.snapshot_by_id(id))
     }
 
+    fn delete_snapshot<'a>(
+        &'a self,
+        row: &'a DeletedRow,
+        deletion: LedgerId,
+    ) -> BoxFuture<'a, PortResult<()>> {
+        self.meter.call("delete_snapshot", self.inner.delete_snapshot(row, deletion))
+    }
+
+    fn put_hold(&self, row: HoldRow) -> BoxFuture<'_, PortResult<()>> {
+        self.meter.write("put_hold", 1, self.inner.put_hold(row))
+    }
+
+    fn holds<'a>(&'a self, key: &'a AggregateKey) -> BoxFuture<'a, PortResult<Vec<HoldRow>>> {
+        self.meter.call("holds", self.inner.holds(key))
+    }
+
     fn put_checkpoint(&self, row: CheckpointRow) -> BoxFuture<'_, PortResult<()>> {
         self.meter.write("put_checkpoint", 1, self.inner.put_checkpoint(row))
     }
@@ -300,6 +319,10 @@ impl Blobs for MeteredBlobs {
         limit: usize,
     ) -> BoxFuture<'a, PortResult<Vec<String>>> {
         self.meter.call("list", self.inner.list(prefix, after, limit))
+    }
+
+    fn modified<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<Timestamp>> {
+        self.meter.call("modified", self.inner.modified(name))
     }
 
     fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<()>> {

@@ -328,6 +328,7 @@ impl World {
             topics: BTreeMap::from([(kind(), Arc::clone(&self.stream.topic))]),
             workers: BTreeMap::new(),
             owners: BTreeMap::new(),
+            keep: BTreeMap::new(),
             metrics: Arc::new(String::new),
             readiness: Arc::new(|| Readiness { ready: true, reasons: Vec::new() }),
             liveness: Arc::new(|| Readiness { ready: true, reasons: Vec::new() }),

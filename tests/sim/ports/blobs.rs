@@ -8,6 +8,7 @@ use super::{Access, Gate, Op, Port};
 use crate::executor::{ProcessId, lock};
 use crate::stats::Count;
 use futures_util::future::BoxFuture;
+use snapfold::domain::ids::Timestamp;
 use snapfold::domain::outcome::{PortError, PortResult};
 use snapfold::store::blobs::{Blob, Blobs};
 use std::collections::BTreeMap;
@@ -28,6 +29,8 @@ pub(crate) enum Damage {
 #[derive(Default)]
 struct Objects {
     stored: BTreeMap<String, Arc<[u8]>>,
+    // When each was taken, by the store's clock, which nothing disturbs.
+    taken: BTreeMap<String, u64>,
     damaged: Vec<(String, Damage)>,
     // How many reads in a row of one object the wire has spoilt for one process.
     spoilt: BTreeMap<(ProcessId, String), u32>,
@@ -165,6 +168,7 @@ impl Blobs for SimBlobs {
                 }
                 bucket.gate.sim.note("stored", bytes.len() as u64, 0);
                 bucket.gate.sim.count(Count::Flush);
+                objects.taken.insert(owned.clone(), bucket.gate.sim.now());
                 objects.stored.insert(owned, bytes);
                 Ok(())
             };
@@ -208,6 +212,19 @@ impl Blobs for SimBlobs {
                 Ok(later.take(limit).cloned().collect())
             };
             self.bucket.gate.perform(&self.op("list", Access::Read, prefix), list).await
+        })
+    }
+
+    fn modified<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<Timestamp>> {
+        Box::pin(async move {
+            let (objects, owned) = (self.bucket.objects.clone(), name.to_owned());
+            let asked = move || {
+                let objects = lock(&objects);
+                let taken = objects.taken.get(&owned).filter(|_| objects.stored.contains_key(&owned));
+                let wall = |taken: &u64| super::clock::wall(*taken);
+                taken.map(wall).ok_or(PortError::Missing)
+            };
+            self.bucket.gate.perform(&self.op("modified", Access::Read, name), asked).await
         })
     }
 

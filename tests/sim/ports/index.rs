@@ -11,7 +11,8 @@ use crate::executor::{ProcessId, lock};
 use crate::rng::Rng;
 use crate::stats::Count;
 use futures_util::future::BoxFuture;
-use snapfold::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};
+use snapfold::domain::ids::{AggregateKey, Digest, LedgerId, Lineage, Offset, PackId, PartitionNo, Version};
+use snapfold::domain::ledger::{DeletedRow, deleted_at};
 use snapfold::domain::outcome::PortResult;
 use snapfold::domain::record::Bytes;
 use snapfold::domain::row::{CheckpointRow, DeadLetter, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
@@ -29,6 +30,7 @@ struct Cells {
     acked: Option<Vec<Cell>>,
     // Facts whose writer heard that they are there.
     rows: BTreeMap<(AggregateKey, Lineage), Versions>,
+    deleted: BTreeSet<DeletedRow>,
     checkpoints: BTreeMap<(PartitionKey, PackId), Retired>,
     letters: BTreeSet<(PartitionKey, Offset)>,
     spared: Option<usize>,
@@ -117,6 +119,21 @@ impl Cluster {
         rows.map(|(_, row)| row.clone()).filter(|row| row.kind == RecordKind::Full).collect()
     }
 
+    /// Rows whose deletion was acknowledged and that a quorum may see all the same: always none.
+    pub(crate) fn undead(&self) -> Vec<DeletedRow> {
+        let cluster = lock(&self.cluster);
+        let is_seen = |row: &&DeletedRow| {
+            (0..REPLICAS).any(|spared| {
+                let mut merged = Replica::default();
+                let asked = (0..REPLICAS).filter(|replica| *replica != spared);
+                let query = Query::Snapshots(row.key.clone(), row.lineage);
+                asked.for_each(|replica| merged.absorb(&cluster.replicas[replica].only(&query)));
+                merged.all_snapshots().any(|other| DeletedRow::of(other) == **row)
+            })
+        };
+        cluster.deleted.iter().filter(is_seen).cloned().collect()
+    }
+
     /// Version of the newest full snapshot row of an aggregate that any replica holds.
     pub(crate) fn newest_seen(&self, key: &AggregateKey, lineage: Lineage) -> Version {
         let cluster = lock(&self.cluster);
@@ -156,9 +173,18 @@ impl Cluster {
                 None
             }
             Cell::Snapshot(row) => {
+                if cluster.deleted.contains(&DeletedRow::of(row)) {
+                    return;
+                }
                 let rows = cluster.rows.entry((row.key.clone(), row.lineage)).or_default();
                 let first = rows.insert((row.version, row.pack), row.clone()).is_none();
                 first.then_some(Count::SnapshotWritten)
+            }
+            Cell::Deleted(row, _) => {
+                let of = (row.key.clone(), row.lineage);
+                let was = cluster.rows.get_mut(&of).and_then(|rows| rows.remove(&(row.version, row.pack)));
+                cluster.deleted.insert((**row).clone());
+                was.map(|_| Count::SnapshotDeleted)
             }
             Cell::Checkpoint { key, pack, row: Some(_), .. } => {
                 let known = cluster.checkpoints.len();
@@ -364,6 +390,15 @@ impl Index for SimIndex {
             let merged = self.ask("snapshot_by_id", "snapshot", None, Query::SnapshotId(id)).await?;
             Ok(merged.named(id))
         })
+    }
+
+    fn delete_snapshot<'a>(
+        &'a self,
+        row: &'a DeletedRow,
+        deletion: LedgerId,
+    ) -> BoxFuture<'a, PortResult<()>> {
+        let cell = Cell::Deleted(Arc::new(row.clone()), deleted_at(row.pack, deletion));
+        self.put("delete_snapshot", row.key.id.clone(), None, cell)
     }
 
     fn put_checkpoint(&self, row: CheckpointRow) -> BoxFuture<'_, PortResult<()>> {

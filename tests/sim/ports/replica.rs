@@ -1,12 +1,14 @@
 //! One replica of the index: cells, and how two versions of a cell become one. A read of several replicas is
 //! the same merge into an empty replica, so that there is one place where "which write wins" is said.
 //!
-//! Cells (DESIGN.md section 4, rule 5): snapshot rows are add-only facts; a checkpoint row is written at the
+//! Cells (DESIGN.md section 4, rule 5): snapshot rows are add-only facts, written at the time their pack was
+//! minted and deleted at a later one (`domain::ledger`); a checkpoint row is written at the
 //! time its pack was minted, its deletion one millisecond later, the later time wins, a deletion wins a tie;
 //! of watermarks the largest wins. Nothing here knows a wall clock.
 
 use snapfold::domain::chain::snapshot_id;
 use snapfold::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};
+use snapfold::domain::ledger::{DeletedRow, written_at};
 use snapfold::domain::record::Bytes;
 use snapfold::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
 use snapfold::store::index::From;
@@ -18,6 +20,8 @@ use std::sync::Arc;
 pub(crate) enum Cell {
     /// A snapshot row.
     Snapshot(Arc<SnapshotRow>),
+    /// The deletion of one, with its write time.
+    Deleted(Arc<DeletedRow>, i64),
     /// A checkpoint row or its deletion, with its write time.
     Checkpoint {
         /// Which log.
@@ -60,6 +64,7 @@ pub(crate) enum Query {
 
 type CheckpointCell = (i64, Option<Arc<CheckpointRow>>);
 type SnapshotCells = BTreeMap<(Version, PackId), Arc<SnapshotRow>>;
+type DeletedCells = BTreeMap<(Version, PackId), i64>;
 type WatermarkCells = BTreeMap<(u128, i32), Arc<WatermarkRow>>;
 type Known = BTreeSet<(Arc<str>, PartitionNo)>;
 
@@ -68,6 +73,7 @@ type Known = BTreeSet<(Arc<str>, PartitionNo)>;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Replica {
     snapshots: BTreeMap<(AggregateKey, Lineage), Arc<SnapshotCells>>,
+    deleted: BTreeMap<(AggregateKey, Lineage), Arc<DeletedCells>>,
     checkpoints: BTreeMap<PartitionKey, Arc<BTreeMap<PackId, CheckpointCell>>>,
     watermarks: BTreeMap<PartitionKey, Arc<WatermarkCells>>,
     aggregates: BTreeMap<Arc<str>, Arc<Known>>,
@@ -97,11 +103,27 @@ impl Replica {
             Cell::Snapshot(row) => {
                 let rows = self.snapshots.entry((row.key.clone(), row.lineage)).or_default();
                 let at = (row.version, row.pack);
+                let deleted = self.deleted.get(&(row.key.clone(), row.lineage));
+                if deleted.and_then(|deleted| deleted.get(&at)).is_some_and(|at| *at >= written_at(row.pack))
+                {
+                    return None;
+                }
                 if let Some(kept) = rows.get(&at) {
                     return (!is_same(kept, row))
                         .then(|| format!("a snapshot row changed: {kept:?} became {row:?}"));
                 }
                 Arc::make_mut(rows).insert(at, row.clone());
+                None
+            }
+            Cell::Deleted(row, time) => {
+                let (of, at) = ((row.key.clone(), row.lineage), (row.version, row.pack));
+                let cells = self.deleted.entry(of.clone()).or_default();
+                if cells.get(&at).is_none_or(|kept| time > kept) {
+                    Arc::make_mut(cells).insert(at, *time);
+                }
+                if let Some(rows) = self.snapshots.get_mut(&of).filter(|_| *time >= written_at(row.pack)) {
+                    Arc::make_mut(rows).remove(&at);
+                }
                 None
             }
             Cell::Checkpoint { key, pack, time, row } => {
@@ -169,7 +191,13 @@ impl Replica {
             Query::Snapshots(key, lineage) => {
                 let rows =
                     self.snapshots.get(&(key.clone(), *lineage)).into_iter().flat_map(|rows| rows.iter());
-                rows.map(|(_, row)| Cell::Snapshot(row.clone())).collect()
+                let rows = rows.map(|(_, row)| Cell::Snapshot(row.clone()));
+                let deleted = self.deleted.get(&(key.clone(), *lineage)).into_iter();
+                let deleted = deleted.flat_map(|cells| cells.iter()).map(|((version, pack), time)| {
+                    let (key, lineage, version, pack) = (key.clone(), *lineage, *version, *pack);
+                    Cell::Deleted(Arc::new(DeletedRow { key, lineage, version, pack }), *time)
+                });
+                deleted.chain(rows).collect()
             }
             Query::SnapshotId(id) => {
                 let rows = self.all_snapshots().filter(|row| public_id(row) == *id);
@@ -216,7 +244,10 @@ impl Replica {
         }
         let mut only = Self::default();
         match query {
-            Query::Snapshots(key, lineage) => only.snapshots = one(&self.snapshots, &(key.clone(), *lineage)),
+            Query::Snapshots(key, lineage) => {
+                only.snapshots = one(&self.snapshots, &(key.clone(), *lineage));
+                only.deleted = one(&self.deleted, &(key.clone(), *lineage));
+            }
             Query::SnapshotId(id) => {
                 let named = |rows: &&Arc<SnapshotCells>| rows.values().any(|row| public_id(row) == *id);
                 let found = self.snapshots.iter().find(|(_, rows)| named(rows));
@@ -233,7 +264,7 @@ impl Replica {
 
     /// Applies every cell of `other`.
     pub(crate) fn absorb(&mut self, other: &Self) {
-        for (key, lineage) in other.snapshots.keys() {
+        for (key, lineage) in other.snapshots.keys().chain(other.deleted.keys()) {
             self.absorb_query(other, &Query::Snapshots(key.clone(), *lineage));
         }
         for key in other.checkpoints.keys() {

@@ -22,6 +22,7 @@ mod list;
 
 use super::{Blob, Blobs, check_name};
 use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::ids::Timestamp;
 use crate::domain::outcome::{PortError, PortResult};
 use futures_util::future::BoxFuture;
 use std::fs::{File, create_dir, create_dir_all, hard_link, read_dir, remove_file};
@@ -347,6 +348,16 @@ impl Blobs for LocalBlobs {
                 Ok(_) => Err(self.read_error(&io::ErrorKind::NotFound.into())),
                 Err(error) => Err(self.failed(&error)),
             }
+        })
+    }
+
+    fn modified<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<Timestamp>> {
+        Box::pin(async move {
+            let path = self.path(name)?;
+            let asked = blocking(move || std::fs::metadata(path).and_then(|told| told.modified())).await?;
+            let time = asked.map_err(|error| self.read_error(&error))?;
+            let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            Ok(Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)))
         })
     }
 

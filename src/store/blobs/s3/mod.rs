@@ -29,6 +29,7 @@ mod tests;
 
 use super::{Blob, Blobs, check_name};
 use crate::config;
+use crate::domain::ids::Timestamp;
 use crate::domain::outcome::{PortError, PortResult};
 use aws_sdk_s3::primitives::SdkBody;
 use futures_util::future::{BoxFuture, FutureExt};
@@ -288,6 +289,16 @@ impl Blobs for S3Blobs {
         self.run(move |requests| {
             let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
             async move { requests.names(&prefix, after.as_deref(), limit).await }
+        })
+    }
+
+    fn modified<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<Timestamp>> {
+        self.run(|requests| {
+            let name = name.to_owned();
+            async move {
+                check_name(&name)?;
+                requests.until_done(Effect::Read, || requests.modified(&name)).await
+            }
         })
     }
 

@@ -5,6 +5,7 @@ use super::Bounds;
 use super::failure::{Call, Place};
 use super::range::{Part, length_of_unsatisfied};
 use crate::config;
+use crate::domain::ids::Timestamp;
 use crate::domain::outcome::{PortError, PortResult};
 use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
@@ -257,6 +258,16 @@ impl Requests {
             return Err(odd("a page that is not the last one, and does not say how to go on"));
         }
         Ok(Page { names, next })
+    }
+
+    /// When the store took an object that is not empty.
+    pub(super) async fn modified(&self, name: &str) -> PortResult<Timestamp> {
+        let call = Call::Get(name);
+        // A GET of one byte: unlike HEAD it says why not.
+        let get = self.client.get_object().bucket(&self.place.bucket).key(self.key(name)).range("bytes=0-0");
+        let answer = self.within(call, 0, get.send()).await?.map_err(|error| self.failure(call, &error))?;
+        let time = answer.last_modified().and_then(|time| time.to_millis().ok()).map(Timestamp);
+        time.ok_or_else(|| PortError::NotDone(self.place.told(call, "an answer without a time")))
     }
 
     pub(super) async fn delete(&self, name: &str) -> PortResult<()> {

@@ -7,7 +7,10 @@
 //!
 //! Invariant: no key of one text is a prefix of the key of another, whatever bytes the texts hold.
 
-use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};
+use crate::domain::ids::{
+    AggregateKey, Digest, LedgerId, Lineage, Offset, PackId, PartitionNo, Timestamp, Version,
+};
+use crate::domain::ledger::{DeletedRow, HoldRow};
 use crate::domain::row::{DeadLetter, NoteRow, PartitionKey, SnapshotRow, WatermarkRow};
 
 /// A key, or the prefix of keys, under construction.
@@ -28,6 +31,9 @@ pub(super) enum Table {
     DeadLetters = 7,
     Dictionaries = 8,
     Notes = 9,
+    Deleted = 16,
+    DeletedByTime = 17,
+    Holds = 18,
 }
 
 impl Key {
@@ -100,6 +106,40 @@ pub(super) fn snapshot_version(key: &AggregateKey, lineage: Lineage, version: Ve
 
 pub(super) fn snapshot(row: &SnapshotRow) -> Key {
     snapshot_version(&row.key, row.lineage, row.version).raw(&row.pack.0)
+}
+
+/// The row that a deletion names.
+pub(super) fn named(row: &DeletedRow) -> Key {
+    snapshot_version(&row.key, row.lineage, row.version).raw(&row.pack.0)
+}
+
+/// Says that the snapshot row with a key was deleted.
+pub(super) fn deleted(row: &Key) -> Key {
+    Key::of(Table::Deleted).raw(&row.0)
+}
+
+/// All deletions by the time of their deletion.
+pub(super) fn deleted_by_time() -> Key {
+    Key::of(Table::DeletedByTime)
+}
+
+/// Where those after a time begin.
+pub(super) fn deleted_until(time: Timestamp) -> Key {
+    deleted_by_time().raw(&u64::try_from(time.0).unwrap_or(0).to_be_bytes()[2..])
+}
+
+/// The same deletion; its value is the key of [`deleted`].
+pub(super) fn deleted_at(deletion: LedgerId, row: &Key) -> Key {
+    deleted_by_time().raw(&deletion.0).raw(&row.0)
+}
+
+/// All holds of an aggregate.
+pub(super) fn holds(key: &AggregateKey) -> Key {
+    Key::of(Table::Holds).text(&key.kind).text(&key.id)
+}
+
+pub(super) fn hold(row: &HoldRow) -> Key {
+    holds(&row.key).raw(&row.at.0)
 }
 
 pub(super) fn snapshot_id(id: [u8; 16]) -> Key {

@@ -22,7 +22,8 @@ use super::{From, Index};
 use crate::codec::row::Row;
 use crate::domain::chain::snapshot_id;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};
+use crate::domain::ids::{AggregateKey, Digest, LedgerId, Lineage, Offset, PackId, PartitionNo, Version};
+use crate::domain::ledger::{DeletedRow, HoldRow};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::record::Bytes;
 use crate::domain::row::{CheckpointRow, DeadLetter, NoteRow, PartitionKey, SnapshotRow, WatermarkRow};
@@ -351,12 +352,12 @@ impl Index for EmbeddedIndex {
     }
 
     fn put_snapshots(&self, rows: Vec<SnapshotRow>) -> BoxFuture<'_, PortResult<()>> {
-        let facts = rows.iter().flat_map(|row| {
+        let rows = rows.iter().map(|row| {
             let id = snapshot_id(&row.key, row.lineage, row.version);
             let named = keys::snapshot_version(&row.key, row.lineage, row.version);
-            [(keys::snapshot(row), row.encode()), (keys::snapshot_id(id), named.0)]
+            (keys::snapshot(row), row.encode(), (keys::snapshot_id(id), named.0))
         });
-        self.write(Write::Facts(facts.collect()))
+        self.write(Write::Snapshots(rows.collect()))
     }
 
     fn snapshots<'a>(
@@ -374,6 +375,14 @@ impl Index for EmbeddedIndex {
         id: [u8; 16],
     ) -> BoxFuture<'_, PortResult<Option<(AggregateKey, Lineage, Version)>>> {
         self.read(move |rows| rows.snapshot_by_id(id))
+    }
+
+    fn delete_snapshot<'a>(
+        &'a self,
+        row: &'a DeletedRow,
+        deletion: LedgerId,
+    ) -> BoxFuture<'a, PortResult<()>> {
+        self.write(Write::DeleteSnapshot(keys::named(row), deletion))
     }
 
     fn put_checkpoint(&self, row: CheckpointRow) -> BoxFuture<'_, PortResult<()>> {
@@ -434,6 +443,15 @@ impl Index for EmbeddedIndex {
             true => rows.list(&start, &end, usize::MAX, keys::note),
             false => Ok(Vec::new()),
         })
+    }
+
+    fn put_hold(&self, row: HoldRow) -> BoxFuture<'_, PortResult<()>> {
+        self.write(Write::Facts(vec![(keys::hold(&row), row.encode())]))
+    }
+
+    fn holds<'a>(&'a self, key: &'a AggregateKey) -> BoxFuture<'a, PortResult<Vec<HoldRow>>> {
+        let all = keys::holds(key);
+        self.read(move |rows| rows.list(&all, &all.clone().after(), usize::MAX, keys::hold))
     }
 
     fn put_dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, PortResult<()>> {

@@ -12,7 +12,7 @@
 use super::keys::{self, Key};
 use super::{Rows, damaged, guarded};
 use crate::codec::row::Row;
-use crate::domain::ids::PackId;
+use crate::domain::ids::{LedgerId, PackId, Timestamp};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::row::{CheckpointRow, DeadLetter, PartitionKey, WatermarkRow};
 use crate::store::index::memory::outranks;
@@ -45,6 +45,9 @@ pub type Space = Box<dyn Fn() -> std::io::Result<u64> + Send>;
 pub(super) enum Write {
     /// Rows that are the same whenever they are written.
     Facts(Vec<(Key, Vec<u8>)>),
+    /// Snapshot rows, unless they were deleted, and what finds them by their ids.
+    Snapshots(Vec<(Key, Vec<u8>, (Key, Vec<u8>))>),
+    DeleteSnapshot(Key, LedgerId),
     Checkpoint(CheckpointRow),
     Retire(PartitionKey, PackId),
     Watermark(WatermarkRow),
@@ -56,6 +59,13 @@ impl Write {
         WRITE_OVERHEAD_BYTES
             + match self {
                 Self::Facts(rows) => rows.iter().map(|(key, value)| key.0.len() + value.len()).sum(),
+                Self::Snapshots(rows) => {
+                    let bytes = |(key, row, (id, named)): &(Key, Vec<u8>, (Key, Vec<u8>))| {
+                        key.0.len() + row.len() + id.0.len() + named.len()
+                    };
+                    rows.iter().map(bytes).sum()
+                }
+                Self::DeleteSnapshot(key, _) => 3 * key.0.len(),
                 Self::Checkpoint(_) | Self::Retire(..) | Self::Watermark(_) => 0,
                 Self::DeadLetter(letter) => letter.record.bytes() + letter.detail.len(),
             }
@@ -192,6 +202,15 @@ impl Batch<'_> {
     fn stage(&mut self, write: Write) -> PortResult<()> {
         match write {
             Write::Facts(rows) => rows.into_iter().for_each(|(key, value)| self.put(key, value)),
+            Write::Snapshots(rows) => {
+                for (key, row, (id, named)) in rows {
+                    if self.get(&keys::deleted(&key))?.is_none() {
+                        self.put(key, row);
+                    }
+                    self.put(id, named);
+                }
+            }
+            Write::DeleteSnapshot(key, deletion) => self.delete_snapshot(&key, deletion)?,
             Write::Checkpoint(row) => self.checkpoint(&row)?,
             Write::Retire(key, pack) => {
                 self.staged.insert(keys::checkpoint(&key, pack).0, None);
@@ -235,6 +254,23 @@ impl Batch<'_> {
         if self.get(&keys::retired(&row.key, row.pack))?.is_none() {
             self.put(keys::checkpoint(&row.key, row.pack), row.encode());
         }
+        Ok(())
+    }
+
+    /// A deletion is newer than every write of its row for as long as one may be repeated: by a flush, which
+    /// ends ten minutes after it began, or by an owner that has just read the row.
+    fn delete_snapshot(&mut self, row: &Key, deletion: LedgerId) -> PortResult<()> {
+        let horizon = Timestamp(deletion.minted_at().0.saturating_sub(RETIRED_KEPT_MS));
+        let (start, end) = (keys::deleted_by_time(), keys::deleted_until(horizon));
+        for entry in self.rows.range(&start, &end).take(FORGOTTEN_PER_WRITE) {
+            let (key, named) = entry?;
+            self.staged.insert(key.to_vec(), None);
+            self.staged.insert(named.to_vec(), None);
+        }
+        self.staged.insert(row.0.clone(), None);
+        let marker = keys::deleted(row);
+        self.put(keys::deleted_at(deletion, row), marker.0.clone());
+        self.put(marker, Vec::new());
         Ok(())
     }
 

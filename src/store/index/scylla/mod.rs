@@ -38,6 +38,7 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{
     AggregateKey, Digest, LedgerId, Lineage, Offset, PackId, PartitionNo, Timestamp, Version,
 };
+use crate::domain::ledger::{DeletedRow, HoldRow, deleted_at, written_at};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::record::Bytes;
 use crate::domain::row::{
@@ -181,12 +182,6 @@ impl ScyllaIndex {
     }
 }
 
-/// The write time of a checkpoint's row in microseconds (T1); its deletion's is one more.
-fn written_at(pack: PackId) -> i64 {
-    // INVARIANT: 48 bits of milliseconds fit.
-    pack.minted_at().0 * 1_000
-}
-
 fn unreadable(error: &dyn Display) -> PortError {
     damaged(&format_args!("a row cannot be read: {error}"))
 }
@@ -242,6 +237,19 @@ impl Index for ScyllaIndex {
         id: [u8; 16],
     ) -> BoxFuture<'_, PortResult<Option<(AggregateKey, Lineage, Version)>>> {
         Box::pin(self.snapshot_named(id))
+    }
+
+    fn delete_snapshot<'a>(
+        &'a self,
+        row: &'a DeletedRow,
+        deletion: LedgerId,
+    ) -> BoxFuture<'a, PortResult<()>> {
+        Box::pin(async move {
+            let (kind, id, lineage) = (&*row.key.kind, &*row.key.id, i64::from(row.lineage.0));
+            let at = deleted_at(row.pack, deletion);
+            let values = (at, kind, id, lineage, varint(row.version.0), &row.pack.0[..]);
+            self.write(&self.statements.delete_snapshot, values).await
+        })
     }
 
     fn put_checkpoint(&self, row: CheckpointRow) -> BoxFuture<'_, PortResult<()>> {
@@ -363,6 +371,22 @@ impl Index for ScyllaIndex {
         let (from, to) = (varint(versions.0.0), varint(versions.1.0));
         let values = (&*key.kind, &*key.id, i64::from(lineage.0), from, to);
         Box::pin(self.all(&self.statements.notes, values, make))
+    }
+
+    fn put_hold(&self, row: HoldRow) -> BoxFuture<'_, PortResult<()>> {
+        Box::pin(async move {
+            let (kind, id, hold) = (&*row.key.kind, &*row.key.id, &row.at.0[..]);
+            let values = (kind, id, hold, row.held, Perhaps(row.reason.as_deref()), crc(&row));
+            self.write(&self.statements.put_hold, values).await
+        })
+    }
+
+    fn holds<'a>(&'a self, key: &'a AggregateKey) -> BoxFuture<'a, PortResult<Vec<HoldRow>>> {
+        let make = move |(hold, held, reason, crc): (Vec<u8>, bool, Option<String>, i32)| {
+            let at = hold.try_into().map(LedgerId).map_err(|_| differs(HoldRow::NAME))?;
+            proven(HoldRow { key: key.clone(), at, held, reason: reason.map(Into::into) }, crc)
+        };
+        Box::pin(self.all(&self.statements.holds, (&*key.kind, &*key.id), make))
     }
 
     fn put_dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, PortResult<()>> {

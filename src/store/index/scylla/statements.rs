@@ -25,6 +25,9 @@ const PUT_SNAPSHOT_ID: &str =
     "INSERT INTO KS.snapshot_ids (id, aggregate_type, aggregate_id, lineage, version) VALUES (?, ?, ?, ?, ?)";
 const SNAPSHOT_BY_ID: &str =
     "SELECT aggregate_type, aggregate_id, lineage, version FROM KS.snapshot_ids WHERE id = ?";
+const DELETE_SNAPSHOT: &str = "\
+     DELETE FROM KS.snapshots USING TIMESTAMP ? WHERE aggregate_type = ? AND aggregate_id = ? AND lineage = ? \
+     AND version = ? AND pack = ?";
 const PUT_CHECKPOINT: &str = "\
      INSERT INTO KS.checkpoints (topic, partition_no, lineage, pack, first_offset, end_offset, \
      entry_count, object_bytes, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
@@ -64,6 +67,10 @@ const PUT_NOTE: &str = "\
 const NOTES: &str = "\
      SELECT version, note, label, pinned, reason, crc FROM KS.notes WHERE aggregate_type = ? AND \
      aggregate_id = ? AND lineage = ? AND version >= ? AND version <= ?";
+const PUT_HOLD: &str = "\
+     INSERT INTO KS.holds (aggregate_type, aggregate_id, hold, held, reason, crc) VALUES (?, ?, ?, ?, ?, ?)";
+const HOLDS: &str =
+    "SELECT hold, held, reason, crc FROM KS.holds WHERE aggregate_type = ? AND aggregate_id = ?";
 const PUT_DICTIONARY: &str = "INSERT INTO KS.dictionaries (id, bytes) VALUES (?, ?)";
 const DICTIONARY: &str = "SELECT bytes FROM KS.dictionaries WHERE id = ?";
 const SCHEMA_VERSION: &str = "SELECT version FROM KS.schema_versions WHERE version = ?";
@@ -78,6 +85,7 @@ pub(super) struct Statements {
     pub(super) snapshots_down: PreparedStatement,
     pub(super) snapshots_up: PreparedStatement,
     pub(super) snapshot_by_id: PreparedStatement,
+    pub(super) delete_snapshot: PreparedStatement,
     pub(super) put_checkpoint: PreparedStatement,
     pub(super) delete_checkpoint: PreparedStatement,
     pub(super) checkpoints: PreparedStatement,
@@ -93,6 +101,8 @@ pub(super) struct Statements {
     pub(super) dead_letters: PreparedStatement,
     pub(super) put_note: PreparedStatement,
     pub(super) notes: PreparedStatement,
+    pub(super) put_hold: PreparedStatement,
+    pub(super) holds: PreparedStatement,
     pub(super) put_dictionary: PreparedStatement,
     pub(super) dictionary: PreparedStatement,
     pub(super) schema_version: PreparedStatement,
@@ -125,7 +135,7 @@ impl Preparing<'_> {
 fn put_snapshot() -> String {
     let columns = format!("{SNAPSHOT}, codec");
     let places = vec!["?"; columns.split(',').count()].join(", ");
-    format!("INSERT INTO KS.snapshots ({columns}) VALUES ({places})")
+    format!("INSERT INTO KS.snapshots ({columns}) VALUES ({places}) USING TIMESTAMP ?")
 }
 
 impl Statements {
@@ -159,6 +169,7 @@ impl Statements {
             schema_version,
             put_snapshot_id: write(PUT_SNAPSHOT_ID).await?,
             snapshot_by_id: read(SNAPSHOT_BY_ID).await?,
+            delete_snapshot: write(DELETE_SNAPSHOT).await?,
             put_checkpoint: write(PUT_CHECKPOINT).await?,
             delete_checkpoint: write(DELETE_CHECKPOINT).await?,
             checkpoints: read(CHECKPOINTS).await?,
@@ -173,6 +184,8 @@ impl Statements {
             put_dead_letter: write(PUT_DEAD_LETTER).await?,
             put_note: write(PUT_NOTE).await?,
             notes: read(NOTES).await?,
+            put_hold: write(PUT_HOLD).await?,
+            holds: read(HOLDS).await?,
             put_dictionary: write(PUT_DICTIONARY).await?,
             dictionary: read(DICTIONARY).await?,
         })

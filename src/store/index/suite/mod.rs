@@ -3,6 +3,7 @@
 //!
 //! Keys are prefixed per promise, so that a subject may keep rows of earlier runs of other promises.
 
+mod deletions;
 mod notes;
 
 use super::memory::MemoryIndex;
@@ -46,6 +47,8 @@ pub(crate) async fn all(index: &dyn Index) {
     dead_letters_are_paged_and_of_two_the_later_epoch_is_kept(index).await;
     dictionaries_come_back_under_their_digest(index).await;
     notes::come_back_by_version_and_name(index).await;
+    deletions::stay_whatever_is_repeated(index).await;
+    deletions::holds_come_back_by_name(index).await;
     a_call_that_is_never_polled_does_nothing(index).await;
     concurrent_writes_all_count(index).await;
     for seed in 1..=6 {

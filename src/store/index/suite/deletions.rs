@@ -1,0 +1,64 @@
+//! Deletions of snapshots, and holds, as every index keeps them.
+
+use super::{key, pack, snapshot, walked};
+use crate::domain::ids::{AggregateKey, LedgerId, Timestamp, Version};
+use crate::domain::ledger::{DeletedRow, HoldRow};
+use crate::store::index::{From, Index};
+
+fn deletion(ms: i64) -> LedgerId {
+    LedgerId::mint(Timestamp(ms), [1; 10])
+}
+
+/// Goal: what was deleted stays so, and nothing else goes. Method: copies of two versions; one copy goes
+/// before it comes, one after it came, each by a clock that is far behind its writer's; then all is written
+/// again.
+pub(super) async fn stay_whatever_is_repeated(index: &dyn Index) {
+    let (here, other) = (key("deleted", "a"), key("deleted", "a\0"));
+    let rows: Vec<_> =
+        [(3, 1), (3, 2), (7, 1), (7, 2)].map(|(version, n)| snapshot(&here, 1, version, pack(n))).into();
+    let next_door = [snapshot(&other, 1, 3, pack(1)), snapshot(&here, 2, 3, pack(1))];
+    for row in next_door.iter().chain(&rows[1..]) {
+        index.put_snapshot(row.clone()).await.unwrap();
+    }
+    for gone in [&rows[0], &rows[3]] {
+        index.delete_snapshot(&DeletedRow::of(gone), deletion(5)).await.unwrap();
+    }
+    let left = vec![(7, pack(1)), (3, pack(2))];
+    for _ in 0..2 {
+        assert_eq!(walked(index, &here, From::Newest, 9).await, left);
+        assert_eq!(walked(index, &here, From::Above(Version(0)), 9).await, [left[1], left[0]]);
+        index.put_snapshots(rows.clone()).await.unwrap();
+    }
+    assert_eq!(walked(index, &other, From::Newest, 9).await, [(3, pack(1))]);
+    // Again, by a later clock, and one that never was.
+    index.delete_snapshot(&DeletedRow::of(&rows[0]), deletion(1_900_000_000_000)).await.unwrap();
+    let never = snapshot(&here, 1, 9, pack(9));
+    index.delete_snapshot(&DeletedRow::of(&never), deletion(6)).await.unwrap();
+    index.put_snapshot(never).await.unwrap();
+    assert_eq!(walked(index, &here, From::Newest, 9).await, left);
+    let many: Vec<_> = (100..140).map(|version| snapshot(&here, 1, version, pack(3))).collect();
+    index.put_snapshots(many.clone()).await.unwrap();
+    for (n, row) in many.iter().enumerate() {
+        let at = deletion(1_700_000_000_000 + n as i64);
+        index.delete_snapshot(&DeletedRow::of(row), at).await.unwrap();
+    }
+    index.put_snapshots(many).await.unwrap();
+    assert_eq!(walked(index, &here, From::Newest, 99).await, left);
+}
+
+fn hold(of: &AggregateKey, n: u8, held: bool) -> HoldRow {
+    let at = LedgerId::mint(Timestamp(1_700_000_000_000 + i64::from(n)), [n; 10]);
+    HoldRow { key: of.clone(), at, held, reason: (n % 2 == 0).then(|| format!("case {n}").into()) }
+}
+
+pub(super) async fn holds_come_back_by_name(index: &dyn Index) {
+    let (here, other) = (key("held", "a"), key("held", "a\0"));
+    assert_eq!(index.holds(&here).await, Ok(vec![]));
+    let holds: Vec<HoldRow> = (0..4).map(|n| hold(&here, n, n != 1)).collect();
+    for row in holds.iter().rev().chain(&holds) {
+        index.put_hold(row.clone()).await.unwrap();
+    }
+    index.put_hold(hold(&other, 9, true)).await.unwrap();
+    assert_eq!(index.holds(&here).await, Ok(holds));
+    assert_eq!(index.holds(&other).await, Ok(vec![hold(&other, 9, true)]));
+}

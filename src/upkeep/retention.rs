@@ -1,0 +1,288 @@
+//! Deletes snapshots of one stream: as its `retention` says, or as somebody asks. What may go is planned in
+//! `domain::retention`; this file reads what the plan needs, proves what it relies on, and acts.
+//!
+//! *Order*: the rows that what is promised will rest on are written again until acknowledged (a row that was
+//!   merely read may be a dying owner's rumour, which is gone tomorrow), their records are read and found
+//!   sound, the hold is read once more; then the fact goes into the ledger, then the rows. Packs stay: garbage
+//!   collection takes them once nothing names them.
+//! *If it fails*: before the ledger nothing has happened; after it some rows are gone and the others go when it
+//!   is asked again. Any part of a plan is a plan, so whatever is left keeps every promise.
+//! *If cancelled*: the same.
+//! *What may leak*: a fact in the ledger whose rows are still there: an index that is rebuilt leaves them out.
+//! Who owns the partition does not matter: the newest rows, from which an owner goes on, are never deleted,
+//! and a deletion is later than any repetition of the row's write (rule 4 adopts none back to life).
+
+use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::ids::{AggregateKey, Lineage, PartitionNo, Timestamp, Version};
+use crate::domain::ledger::{DeletedRow, Deletion, HoldRow, in_force};
+use crate::domain::mutant::{Mutant, mutant};
+use crate::domain::retention::{Plan, Policy, Promise, Wanted, plan};
+use crate::domain::row::{Notes, RecordKind, SnapshotRow};
+use crate::store::index::{From, Index};
+use crate::store::ledger::Ledger;
+use crate::store::packs::Packs;
+use crate::store::unavailable;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Rows fetched in one go.
+const PAGE: usize = 256;
+/// Records that are proved, and rows that are deleted, at the same time.
+const AT_ONCE: usize = 16;
+
+/// Deletes snapshots of one stream.
+#[derive(Clone)]
+pub struct Retention {
+    /// Records, to prove what is relied on.
+    pub packs: Arc<Packs>,
+    /// The ledger, and with it rows, objects and time.
+    pub ledger: Arc<Ledger>,
+    /// The active lineage.
+    pub lineage: Lineage,
+}
+
+/// What a stream keeps, as its configuration says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// `history`.
+    pub history: History,
+    /// `retention.maxSnapshots`.
+    pub snapshots_max: Option<u32>,
+    /// `retention.retentionPeriod` in milliseconds.
+    pub period_ms: Option<u64>,
+}
+
+/// `history`: which versions must stay answerable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum History {
+    /// All.
+    #[default]
+    Forever,
+    /// Those of the last milliseconds.
+    Ms(u64),
+    /// Snapshots only.
+    Snapshots,
+}
+
+impl Keep {
+    /// What is promised now.
+    #[must_use]
+    pub fn promise(self, now: Timestamp) -> Promise {
+        match self.history {
+            History::Forever => Promise::Forever,
+            History::Ms(ms) => Promise::Since(before(now, ms)),
+            History::Snapshots => Promise::Snapshots,
+        }
+    }
+
+    /// What is not kept now.
+    #[must_use]
+    pub fn policy(self, now: Timestamp) -> Policy {
+        let taken_since = self.period_ms.map(|ms| before(now, ms));
+        Policy { snapshots_max: self.snapshots_max, taken_since }
+    }
+}
+
+fn before(now: Timestamp, ms: u64) -> Timestamp {
+    Timestamp(now.0.saturating_sub(i64::try_from(ms).unwrap_or(i64::MAX)))
+}
+
+/// Why nothing was deleted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Refused {
+    /// The aggregate is held.
+    Held(HoldRow),
+    /// A record that the rest would rely on cannot be read.
+    Unproved(SnapshotRow, Error),
+    /// A fault.
+    Failed(Error),
+}
+
+impl std::convert::From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// What is planned for one aggregate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// Whose.
+    pub key: AggregateKey,
+    /// All rows that were read, by partition.
+    pub rows: Vec<SnapshotRow>,
+    /// What becomes of them.
+    pub plan: Plan,
+}
+
+impl Retention {
+    fn index(&self) -> &Arc<dyn Index> {
+        &self.ledger.index
+    }
+
+    /// What would go of an aggregate, and why the rest stays.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn plan(&self, key: &AggregateKey, wanted: Wanted, promise: Promise) -> Result<Planned> {
+        let rows = self.rows(key).await?;
+        let pinned = self.pinned(key).await?;
+        // An id that occurs in two partitions is two aggregates.
+        let mut by_partition: BTreeMap<PartitionNo, Vec<SnapshotRow>> = BTreeMap::new();
+        for row in &rows {
+            by_partition.entry(row.partition).or_default().push(row.clone());
+        }
+        let mut all = Plan::default();
+        for rows in by_partition.values() {
+            let Plan { go, kept, relied } = plan(rows, &pinned, wanted, promise);
+            all.go.extend(go);
+            all.kept.extend(kept);
+            all.relied.extend(relied);
+        }
+        all.kept.sort_unstable();
+        Ok(Planned { key: key.clone(), rows, plan: all })
+    }
+
+    /// The hold that is in force on an aggregate.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn hold(&self, key: &AggregateKey) -> Result<Option<HoldRow>> {
+        let holds = self.index().holds(key).await;
+        let holds = holds.map_err(|error| unavailable("read the holds of an aggregate", &error))?;
+        Ok(in_force(&holds).cloned())
+    }
+
+    /// Holds an aggregate, or lets go of it.
+    ///
+    /// # Errors
+    /// `Unavailable`: whether it counts is unknown.
+    pub async fn set_hold(
+        &self,
+        key: &AggregateKey,
+        held: bool,
+        reason: Option<Box<str>>,
+    ) -> Result<HoldRow> {
+        self.ledger.hold(key, held, reason).await
+    }
+
+    /// The time of the clock that deletions are named by.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.ledger.clock.now()
+    }
+
+    /// Does what was planned; nothing where nothing goes.
+    ///
+    /// # Errors
+    /// What was refused, or a fault: then some of it may have happened, and asking again goes on.
+    pub async fn act(&self, planned: &Planned, reason: &str) -> std::result::Result<(), Refused> {
+        let rows = self.ready(planned).await?;
+        Ok(self.commit(rows, reason).await?)
+    }
+
+    /// Sees to it that what was planned may happen, and says which rows go.
+    ///
+    /// # Errors
+    /// What was refused, or a fault.
+    pub async fn ready(&self, planned: &Planned) -> std::result::Result<Vec<DeletedRow>, Refused> {
+        let Planned { key, plan, .. } = planned;
+        if plan.go.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.confirm(&plan.relied).await?;
+        self.prove(&plan.relied).await?;
+        // The last thing before the fact: whoever held it since then was too late by this much.
+        if let Some(hold) = self.hold(key).await? {
+            return Err(Refused::Held(hold));
+        }
+        let pinned = self.pinned(key).await?;
+        Ok(plan.go.iter().filter(|row| !pinned.contains(&row.version)).map(DeletedRow::of).collect())
+    }
+
+    /// Deletes rows that are ready to go: the fact, then the rows.
+    ///
+    /// # Errors
+    /// `Unavailable`: some of them may be gone.
+    pub async fn commit(&self, rows: Vec<DeletedRow>, reason: &str) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let deletion = self.ledger.delete(rows, reason).await?;
+        self.delete_rows(&deletion).await
+    }
+
+    async fn delete_rows(&self, deletion: &Deletion) -> Result<()> {
+        let deletes = deletion.rows.iter().map(|row| self.ledger.delete_row(row, deletion.at));
+        let deletes: Vec<_> = deletes.collect();
+        stream::iter(deletes).buffer_unordered(AT_ONCE).try_collect().await
+    }
+
+    /// Writes rows again until they are acknowledged: increments first, older ones first, as a flush does.
+    async fn confirm(&self, rows: &[SnapshotRow]) -> Result<()> {
+        if mutant(Mutant::SurvivorsNotConfirmed) {
+            return Ok(());
+        }
+        let mut rows = rows.to_vec();
+        rows.sort_by_key(|row| (row.kind, row.version, row.pack));
+        for rows in rows.chunks(self.index().rows_at_once().min(PAGE)) {
+            self.ledger.confirm(rows).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads records and finds them sound.
+    async fn prove(&self, rows: &[SnapshotRow]) -> std::result::Result<(), Refused> {
+        let prove = |row: &SnapshotRow| {
+            let row = row.clone();
+            async move {
+                let read = match row.kind {
+                    RecordKind::Full => self.packs.full(&row).await.map(drop),
+                    RecordKind::Increment => self.packs.increment(&row).await.map(drop),
+                    RecordKind::Segment => self.packs.segment(&row).await.map(drop),
+                };
+                match read {
+                    Ok(()) => Ok(()),
+                    Err(error) if error.kind == ErrorKind::Unavailable => Err(Refused::Failed(error)),
+                    Err(error) => Err(Refused::Unproved(row, error)),
+                }
+            }
+        };
+        let proofs: Vec<_> = rows.iter().map(prove).collect();
+        stream::iter(proofs).buffer_unordered(AT_ONCE).try_collect().await
+    }
+
+    /// Versions that somebody pinned.
+    async fn pinned(&self, key: &AggregateKey) -> Result<BTreeSet<Version>> {
+        let all = (Version(0), Version(u64::MAX));
+        let noted = self.index().notes(key, self.lineage, all).await;
+        let noted = noted.map_err(|error| unavailable("read the notes on snapshots", &error))?;
+        let mut notes: BTreeMap<Version, Notes> = BTreeMap::new();
+        noted.iter().for_each(|row| notes.entry(row.version).or_default().take(row));
+        Ok(notes.into_iter().filter(|(_, notes)| notes.pinned).map(|(version, _)| version).collect())
+    }
+
+    /// All rows of an aggregate in the active lineage.
+    async fn rows(&self, key: &AggregateKey) -> Result<Vec<SnapshotRow>> {
+        let mut rows: Vec<SnapshotRow> = Vec::new();
+        let mut from = From::Newest;
+        loop {
+            let page = self.index().snapshots(key, self.lineage, from, PAGE).await;
+            let page = page.map_err(|error| unavailable("read snapshot rows", &error))?;
+            let (is_last, lowest) = (page.len() < PAGE, page.last().map(|row| row.version));
+            let known: BTreeSet<_> =
+                rows.iter().rev().take(PAGE).map(|row| (row.version, row.pack)).collect();
+            rows.extend(page.into_iter().filter(|row| !known.contains(&(row.version, row.pack))));
+            let Some(lowest) = lowest.filter(|_| !is_last) else { return Ok(rows) };
+            // A page may end inside a version: it comes again, and then the one below if it has no more.
+            from = match from {
+                From::AtOrBelow(before) if before == lowest => match lowest.0.checked_sub(1) {
+                    Some(below) => From::AtOrBelow(Version(below)),
+                    None => return Ok(rows),
+                },
+                _ => From::AtOrBelow(lowest),
+            };
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The background duty of retention: now and then each worker looks at every aggregate of the partitions that
+//! it folds, and deletes what `retention` does not keep.
+//!
+//! *Order*: aggregates by id; what goes of several is one fact in the ledger. *If it fails*: the next sweep
+//!   begins anew, and finds what is left. *If cancelled*: the same.
+//! COST: a few reads for each aggregate, as many of them in a second as the configuration allows, and one
+//!   object for each batch of deletions.
+
+use super::retention::{Keep, Planned, Refused, Retention};
+use crate::domain::error::Result;
+use crate::domain::ids::{AggregateKey, PartitionNo};
+use crate::domain::ledger::DeletedRow;
+use crate::domain::retention::Wanted;
+use crate::reconstruct::LiveSnapshots;
+use crate::store::unavailable;
+use std::sync::Arc;
+
+/// Aggregates listed in one go.
+const PAGE: usize = 256;
+/// Aggregates whose deletions share a fact in the ledger.
+const BATCH: usize = 64;
+
+/// Thins out one stream.
+pub struct Thinning {
+    /// What deletes.
+    pub retention: Retention,
+    /// What is kept.
+    pub keep: Keep,
+    /// The aggregate type.
+    pub kind: Arc<str>,
+    /// Aggregates looked at in a second, at the most.
+    pub per_second: u64,
+}
+
+/// What a sweep came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Aggregates looked at.
+    pub aggregates: u64,
+    /// Rows deleted.
+    pub rows: u64,
+    /// Their stored bytes.
+    pub bytes: u64,
+    /// Aggregates of which something would have gone, but for a hold.
+    pub held: u64,
+    /// The same, but for a record that cannot be read.
+    pub unproved: u64,
+}
+
+/// What is to be deleted together.
+#[derive(Default)]
+struct Batch {
+    rows: Vec<DeletedRow>,
+    keys: Vec<AggregateKey>,
+    bytes: u64,
+}
+
+impl Thinning {
+    /// Looks at every aggregate of the partitions that this process folds.
+    ///
+    /// # Errors
+    /// `Unavailable`: what was not reached waits for the next sweep.
+    pub async fn sweep(&self, own: &dyn LiveSnapshots) -> Result<Swept> {
+        let (mut swept, mut batch) = (Swept::default(), Batch::default());
+        if self.keep.policy(self.retention.now()).keeps_all() {
+            return Ok(swept);
+        }
+        let mut after: Option<Arc<str>> = None;
+        loop {
+            let page = self.retention.ledger.index.aggregates(&self.kind, after.as_deref(), PAGE).await;
+            let page = page.map_err(|error| unavailable("list aggregates", &error))?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(Arc::clone(&last.id));
+            for (key, _) in page.iter().filter(|(_, partition)| self.owns(own, *partition)) {
+                self.look(key, &mut batch, &mut swept).await?;
+                if batch.keys.len() >= BATCH {
+                    self.commit(std::mem::take(&mut batch), &mut swept).await?;
+                }
+                self.retention.ledger.clock.sleep(1_000 / self.per_second.max(1)).await;
+            }
+        }
+        self.commit(batch, &mut swept).await?;
+        Ok(swept)
+    }
+
+    fn owns(&self, own: &dyn LiveSnapshots, partition: PartitionNo) -> bool {
+        own.owns(partition)
+    }
+
+    async fn look(&self, key: &AggregateKey, batch: &mut Batch, swept: &mut Swept) -> Result<()> {
+        let now = self.retention.now();
+        let wanted = Wanted::Policy(self.keep.policy(now));
+        let planned: Planned = self.retention.plan(key, wanted, self.keep.promise(now)).await?;
+        swept.aggregates += 1;
+        if planned.plan.go.is_empty() {
+            return Ok(());
+        }
+        match self.retention.ready(&planned).await {
+            Ok(rows) => {
+                batch.bytes += planned.plan.freed_bytes();
+                batch.rows.extend(rows);
+                batch.keys.push(key.clone());
+            }
+            Err(Refused::Held(_)) => swept.held += 1,
+            Err(Refused::Unproved(..)) => swept.unproved += 1,
+            Err(Refused::Failed(error)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, mut batch: Batch, swept: &mut Swept) -> Result<()> {
+        for key in std::mem::take(&mut batch.keys) {
+            // The first of the batch was asked some time ago.
+            if self.retention.hold(&key).await?.is_some() {
+                batch.rows.retain(|row| row.key != key);
+                swept.held += 1;
+            }
+        }
+        swept.rows += batch.rows.len() as u64;
+        swept.bytes += batch.bytes;
+        self.retention.commit(batch.rows, "retention").await
+    }
+}

@@ -1,0 +1,175 @@
+//! Garbage collection in the random runs, and directed scenarios of what it may take, with writers and owners
+//! that stop in the middle of what they do.
+
+use crate::executor::lock;
+use crate::stats::Count;
+use crate::subject::{Fleet, Subject};
+use crate::world::{Parts, Ports};
+use snapfold::store::packs::Packs;
+use snapfold::upkeep::gc::{Collector, GcSettings, Mode};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A collector over these ports.
+pub(crate) fn collector(subject: &Subject, ports: &Ports, settings: GcSettings) -> Collector {
+    let packs = Packs::new(Arc::clone(&ports.index), Arc::clone(&ports.blobs), subject.compression, [0; 16]);
+    let topics = ports.streams.iter().map(|stream| (stream.spec.kind.into(), stream.spec.topic.into()));
+    Collector {
+        index: Arc::clone(&ports.index),
+        packs: Arc::new(packs),
+        clock: Arc::clone(&ports.clock),
+        topics: topics.collect::<BTreeMap<_, _>>(),
+        settings,
+    }
+}
+
+/// One random live worker collects, with delays that are just longer than the deadline of a flush: the rule
+/// that they must keep.
+pub(crate) fn collect_once(world: &Parts, subject: &Subject, fleet: &Fleet) {
+    fleet.gather(world);
+    let workers: Vec<_> = lock(&fleet.workers)
+        .iter()
+        .map(|(process, ..)| *process)
+        .filter(|process| world.sim.is_alive(*process))
+        .collect();
+    if workers.is_empty() {
+        return;
+    }
+    let process = workers[world.sim.draw(|rng| rng.index(workers.len()))];
+    let deadline_ms = subject.limits.deadline_ms;
+    let settings =
+        GcSettings { age_ms_min: deadline_ms, distance_ms: deadline_ms, lease_ms: 2_000, pause_ms: 0 };
+    let collector = collector(subject, &world.ports(process), settings);
+    let sim = world.sim.clone();
+    world.sim.count(Count::CollectionAsked);
+    world.sim.spawn(process, async move {
+        // Whatever it comes to: what is left is judged.
+        if let Ok(Some(report)) = collector.pass(Mode::Collect).await {
+            (0..report.deleted).for_each(|_| sim.count(Count::PackCollected));
+        }
+    });
+}
+
+#[cfg(not(feature = "runtime"))]
+pub(crate) mod scenarios {
+    use super::collector;
+    use crate::executor::ProcessId;
+    use crate::ports::Fate;
+    use crate::stage::{SEEING_RUMOURS, Stage};
+    use crate::world::Outcome;
+    use snapfold::domain::ids::Version;
+    use snapfold::reconstruct::Found;
+    use snapfold::upkeep::gc::{GcSettings, Mode};
+
+    const NO_DELAYS: GcSettings = GcSettings { age_ms_min: 0, distance_ms: 0, lease_ms: 1_000, pause_ms: 0 };
+
+    fn pass(stage: &Stage, settings: GcSettings) {
+        let subject = stage.subject();
+        let passed = stage.world.ask(600_000, move |ports| async move {
+            collector(&subject, &ports, settings).pass(Mode::Collect).await
+        });
+        assert!(matches!(passed, Some(Ok(Some(_)))), "{passed:?}");
+    }
+
+    fn head_is(stage: &Stage, version: u64) {
+        let head = stage.head();
+        if !matches!(&head, Some(Found::State(head, _)) if head.version == Version(version)) {
+            stage.world.sim.violation(format!("the head was {version} and is {head:?}"));
+        }
+    }
+
+    /// A writer whose packs are there and whose rows are on their way for a while.
+    fn slow_rows(stage: &Stage) -> ProcessId {
+        let writer = stage.worker("writer");
+        stage.events(1..=3);
+        stage.rule(writer, "put_snapshot", Fate::Lost, 30);
+        stage.snapshot(writer);
+        writer
+    }
+
+    /// Packs that are old enough, but whose flush goes on: rows come between the first pass and the second.
+    pub(crate) fn rows_that_come_between_two_passes() -> Outcome {
+        let stage = Stage::new();
+        slow_rows(&stage);
+        let settings = GcSettings { distance_ms: 3_000, ..NO_DELAYS };
+        pass(&stage, settings);
+        stage.world.idle(5_000);
+        pass(&stage, settings);
+        stage.forget();
+        head_is(&stage, 3);
+        stage.ask_all()
+    }
+
+    /// The same with no distance between passes, and packs that are young.
+    pub(crate) fn young_packs() -> Outcome {
+        let stage = Stage::new();
+        slow_rows(&stage);
+        let settings = GcSettings { age_ms_min: 60_000, ..NO_DELAYS };
+        pass(&stage, settings);
+        pass(&stage, settings);
+        stage.world.idle(5_000);
+        stage.forget();
+        head_is(&stage, 3);
+        stage.ask_all()
+    }
+
+    /// Events that only a live checkpoint holds.
+    pub(crate) fn live_checkpoint() -> Outcome {
+        let stage = Stage::new();
+        stage.worker("owner");
+        stage.events(1..=3);
+        pass(&stage, NO_DELAYS);
+        pass(&stage, NO_DELAYS);
+        stage.forget();
+        head_is(&stage, 3);
+        stage.ask_all()
+    }
+
+    /// A checkpoint whose retirement reached one replica: the collector sees it, others see the row. Its pack
+    /// goes, and nobody misses it.
+    pub(crate) fn checkpoint_whose_retirement_is_a_rumour() -> Outcome {
+        let stage = Stage::new();
+        let owner = stage.worker("owner");
+        stage.events(1..=3);
+        stage.rule(owner, "delete_checkpoint", Fate::Rumour, 1);
+        stage.always(owner, "delete_checkpoint", Fate::Stuck);
+        stage.snapshot(owner);
+        stage.world.idle(2_000);
+        stage.forget();
+        stage.world.sim.kill(owner);
+        stage.world.index.spare(SEEING_RUMOURS);
+        pass(&stage, NO_DELAYS);
+        pass(&stage, NO_DELAYS);
+        stage.deaf_to_rumours();
+        let next = stage.worker("next");
+        stage.events(4..=4);
+        if let Some(refused) = stage.status(next).refused {
+            stage.world.sim.violation(format!("nobody can fold any more: {refused:?}"));
+        }
+        head_is(&stage, 4);
+        stage.ask_all()
+    }
+
+    /// A dying owner's snapshot beyond the low watermark is on one replica. The next owner sees it, loads it
+    /// and writes it again, slowly; the collector does not see it meanwhile.
+    pub(crate) fn row_that_an_owner_writes_again() -> Outcome {
+        let stage = Stage::new();
+        let dying = stage.worker("dying");
+        stage.always(dying, "put_checkpoint", Fate::Lost);
+        stage.always(dying, "put_snapshot", Fate::Rumour);
+        stage.events(1..=3);
+        stage.snapshot(dying);
+        stage.world.sim.kill(dying);
+        stage.world.index.spare(SEEING_RUMOURS);
+        let next = stage.worker("next");
+        stage.rule(next, "put_snapshot", Fate::Lost, 100);
+        stage.world.idle(700);
+        stage.deaf_to_rumours();
+        pass(&stage, NO_DELAYS);
+        pass(&stage, NO_DELAYS);
+        stage.world.idle(20_000);
+        stage.forget();
+        head_is(&stage, 3);
+        stage.ask_all()
+    }
+}
