@@ -204,12 +204,24 @@ impl Scrub {
         }
         good.iter().for_each(|fact| drop(bad.remove(fact)));
         for row in bad.into_values() {
+            if !self.is_there(&row).await? {
+                continue;
+            }
             self.seen.damaged.fetch_add(1, Ordering::Relaxed);
             if self.own.owns(row.partition) && self.repair(&row).await? {
                 self.seen.repaired.fetch_add(1, Ordering::Relaxed);
             }
         }
         Ok(())
+    }
+
+    /// Whether a row is still there: it was read a while ago, and what retention or erasure took away since must not
+    /// come back.
+    async fn is_there(&self, row: &SnapshotRow) -> Result<bool> {
+        let rows =
+            self.reader.index.snapshots(&row.key, self.lineage, From::AtOrBelow(row.version), ROWS).await;
+        let rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
+        Ok(rows.iter().any(|there| (there.version, there.pack) == (row.version, row.pack)))
     }
 
     /// Whether a row's record is whole, and so is the pack that holds it: without its footer the index could not be
