@@ -50,7 +50,7 @@ pub enum Command {
     /// Turn history that exists elsewhere into events, one record a line on stdout
     #[command(subcommand)]
     Import(ImportCommand),
-    /// Find out what a worker with this configuration will meet, and what could not be kept; exit 4 on a failure
+    /// Find out what a worker with this configuration will meet, and what could not be kept
     Doctor(DoctorArgs),
     /// Check and show the configuration
     #[command(subcommand)]

@@ -1,5 +1,5 @@
-//! What a command that checks things found, one line each: `ok`, `warn` or `fail`, what was looked at, what was
-//! found, and what to do about it.
+//! What a command that checks things found, one line each: `ok`, `warn` or `fail`, what was looked at,
+//! what was found, and what to do about it.
 
 use super::args::Format;
 use super::failure::{Done, Exit, Failure};

@@ -1,4 +1,5 @@
-//! `verify`: many aggregates at once, by a job of the server. What is wrong goes to stdout, how far it is to stderr.
+//! `verify`: many aggregates at once, by a job of the server. What is wrong goes to stdout, how far it is
+//! to stderr.
 
 use super::audit_args::{Tier, VerifyArgs};
 use super::client::{Body, Client};

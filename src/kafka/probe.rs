@@ -1,4 +1,5 @@
-//! A look at a topic, once, by a client that joins no group: what a process with these settings will find there.
+//! A look at a topic, once, by a client that joins no group: what a process with these settings will find
+//! there.
 //!
 //! *If it fails*: every question has a deadline. *What may leak*: nothing; nothing is written or committed.
 

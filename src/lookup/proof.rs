@@ -1,5 +1,5 @@
-//! The proof of one version: all that somebody who trusts nobody here needs to find that these events, in this
-//! order, are what the state was folded from, and that the record of it is in a pack.
+//! The proof of one version: all that somebody who trusts nobody here needs to find that these events, in
+//! this order, are what the state was folded from, and that the record of it is in a pack.
 //!
 //! *If it fails*: history that is gone is left out, and the links start at the earliest version that can be
 //! had; a record that cannot be read gives way to another one that covers the version.

@@ -1,5 +1,5 @@
-//! Rows against the footers of the packs that they point into: whether both tell the same of a record, without
-//! reading the record.
+//! Rows against the footers of the packs that they point into: whether both tell the same of a record,
+//! without reading the record.
 //!
 //! COST: a footer is parsed once for all rows that come together; those used last are kept, up to
 //! [`KEPT_BYTES`]. Whoever looks at many rows sorts them by pack.

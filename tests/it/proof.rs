@@ -1,5 +1,5 @@
-//! Proofs: what the server gives holds offline, by the program and by the recipe of `docs/AUDIT.md` alone; where
-//! a fact is altered it does not.
+//! Proofs: what the server gives holds offline, by the program and by the recipe of `docs/AUDIT.md` alone;
+//! where a fact is altered it does not.
 
 use crate::process::{Ended, command, until};
 use crate::site::{ORDERS, Sending, Site, settled};

@@ -1,5 +1,5 @@
-//! Scrubbing and the tiers of `verify` on a running worker: a bit flips on disk, and what can be derived is written
-//! anew; all that is stored is verified by a job.
+//! Scrubbing and the tiers of `verify` on a running worker: a bit flips on disk, and what can be derived
+//! is written anew; all that is stored is verified by a job.
 
 use crate::process::{Api, Ended, command, until};
 use crate::site::{ORDERS, Sending, Site, settled};

@@ -1,5 +1,5 @@
-//! Which versions could not be rebuilt if the topic were gone: aggregates whose rows do not lead from version 1 to
-//! their newest one.
+//! Which versions could not be rebuilt if the topic were gone: aggregates whose rows do not lead from
+//! version 1 to their newest one.
 //!
 //! COST: every row is read, of at most [`AGGREGATES_MAX`] aggregates of a type.
 

@@ -1,5 +1,5 @@
-//! `doctor`: whether a process with this configuration will find what it needs, and whether what it promises can
-//! be kept. It joins no group, folds nothing and leaves nothing behind.
+//! `doctor`: whether a process with this configuration will find what it needs, and whether what it
+//! promises can be kept. It joins no group, folds nothing and leaves nothing behind.
 //!
 //! | file | owns |
 //! |---|---|

@@ -1,5 +1,5 @@
-//! Index and blob store: opened as `run` opens them, a row and an object written, read and deleted. The registry,
-//! and how far the clocks of stores are from this one.
+//! Index and blob store: opened as `run` opens them, a row and an object written, read and deleted. The
+//! registry, and how far the clocks of stores are from this one.
 //!
 //! *What may leak*: nothing where deleting is allowed; else the probe, which nothing reads.
 

@@ -1,5 +1,5 @@
-//! What a topic is set to do with its records, against what the stream promises; whether it may be read; whether
-//! it is still the one that was folded.
+//! What a topic is set to do with its records, against what the stream promises; whether it may be read;
+//! whether it is still the one that was folded.
 //!
 //! The rules are functions of what was found, so that each is tested without a broker.
 
@@ -137,8 +137,8 @@ fn days(ms: u64) -> String {
     }
 }
 
-/// How long the topic keeps events, against how long they may be needed from there: until they are covered, and
-/// where only states are kept for as long as history is promised.
+/// How long the topic keeps events, against how long they may be needed from there: until they are covered,
+/// and where only states are kept for as long as history is promised.
 fn retention(stream: &Stream, checkpoint_ms: u64, told: &BTreeMap<String, String>) -> Check {
     let name = format!("{}.retention", stream.kind);
     let time = number(told, "retention.ms").and_then(|ms| u64::try_from(ms).ok());

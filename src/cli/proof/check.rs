@@ -1,5 +1,5 @@
-//! Everything that a proof says, computed anew: the chain from genesis over the events' digests, the digest of
-//! the state, the statement, and that each record is in its pack. Nothing is asked of anybody.
+//! Everything that a proof says, computed anew: the chain from genesis over the events' digests, the
+//! digest of the state, the statement, and that each record is in its pack. Nothing is asked of anybody.
 //!
 //! INVARIANT: a check that could not be made has failed. What is taken on trust (where links do not start at
 //! genesis, the fingerprint, the roots) is said as a warning.

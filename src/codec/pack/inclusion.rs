@@ -1,5 +1,5 @@
-//! That a record is in a pack, for those who have not the pack: the record, and its path in the Merkle tree up
-//! to the root that the trailer names.
+//! That a record is in a pack, for those who have not the pack: the record, and its path in the Merkle
+//! tree up to the root that the trailer names.
 //!
 //! INVARIANT: what is made here holds; a pack of which any entry cannot be read has no root to lead to.
 

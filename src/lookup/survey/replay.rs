@@ -1,7 +1,7 @@
 //! The topic, folded again: what its events lead to must be what is answered.
 //!
-//! COST: the topic is read once for each [`SLICE`] aggregates, whose states are in memory meanwhile. Where it no
-//! longer starts with its first record, an aggregate starts from what is stored of it up to there.
+//! COST: the topic is read once for each [`SLICE`] aggregates, whose states are in memory meanwhile. Where
+//! it no longer starts with its first record, an aggregate starts from what is stored of it up to there.
 
 use super::Survey;
 use crate::domain::aggregate::{Aggregate, Folded};

@@ -1,6 +1,7 @@
 //! Rows against the footers of the packs that they point into, and which versions they cover.
 //!
-//! COST: rows are gathered, sorted by pack and looked at together, so that a footer is parsed once for a batch.
+//! COST: rows are gathered, sorted by pack and looked at together, so that a footer is parsed once for a
+//! batch.
 
 use super::{PAGE, Survey, Tier, UNCOVERED_MAX};
 use crate::codec::pack::{Class, Locator};

@@ -1,21 +1,23 @@
-//! Scrubbing: each owner reads every byte of the packs that its aggregates' rows point into, slowly, again and
-//! again, and writes anew what is damaged.
+//! Scrubbing: each owner reads every byte of the packs that its aggregates' rows point into, slowly, again
+//! and again, and writes anew what is damaged.
 //!
 //! | file | owns |
 //! |---|---|
 //! | `mod.rs` | the walk, its pace, what was seen |
 //! | `repair.rs` | one record written anew from what is left |
 //!
-//! *Order*: a record is written anew only once a snapshot at or above its version is acknowledged by its owner
+//! *Order*: a record is written anew only once a snapshot at or above its version is acknowledged by its
+//! owner
 //!   (the next owner's increments start after the newest row that it sees). The damaged row stays: a row is a
 //!   fact, and readers pass over it as they did before.
-//! *If it fails*: a store that does not answer ends the pass; the next one starts again. A record that cannot be
+//! *If it fails*: a store that does not answer ends the pass; the next one starts again. A record that
+//! cannot be
 //!   derived is counted, and tried again in every pass.
 //! *If cancelled*: as if it failed.
 //! *What may leak*: a second copy of a record.
 //!
-//! COST: a pack is read once in a pass, by each worker that owns aggregates in it, at a bounded pace; between two
-//! passes nothing is read. How far a pass is dies with the process: it starts anew.
+//! COST: a pack is read once in a pass, by each worker that owns aggregates in it, at a bounded pace;
+//! between two passes nothing is read. How far a pass is dies with the process: it starts anew.
 
 mod repair;
 
@@ -66,7 +68,8 @@ pub struct Scrubbed {
     pub damaged: AtomicU64,
     /// Of these, written anew.
     pub repaired: AtomicU64,
-    /// When the last pass that was finished began, by the wall clock; before the first, when the process started.
+    /// When the last pass that was finished began, by the wall clock; before the first, when the process
+    /// started.
     pub verified_at_ms: AtomicI64,
     /// Passes finished.
     pub passes: AtomicU64,
@@ -204,6 +207,9 @@ impl Scrub {
         }
         good.iter().for_each(|fact| drop(bad.remove(fact)));
         for row in bad.into_values() {
+            if !self.is_there(&row).await? {
+                continue;
+            }
             self.seen.damaged.fetch_add(1, Ordering::Relaxed);
             if self.own.owns(row.partition) && self.repair(&row).await? {
                 self.seen.repaired.fetch_add(1, Ordering::Relaxed);
@@ -212,8 +218,17 @@ impl Scrub {
         Ok(())
     }
 
-    /// Whether a row's record is whole, and so is the pack that holds it: without its footer the index could not be
-    /// made again.
+    /// Whether a row is still there: it was read a while ago, and what retention or erasure took away
+    /// since must not come back.
+    async fn is_there(&self, row: &SnapshotRow) -> Result<bool> {
+        let rows =
+            self.reader.index.snapshots(&row.key, self.lineage, From::AtOrBelow(row.version), ROWS).await;
+        let rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
+        Ok(rows.iter().any(|there| (there.version, there.pack) == (row.version, row.pack)))
+    }
+
+    /// Whether a row's record is whole, and so is the pack that holds it: without its footer the index
+    /// could not be made again.
     async fn is_sound(&self, pass: &mut Pass, row: &SnapshotRow) -> Result<bool> {
         let Ok(locator) = Locator::decode(&row.locator) else { return Ok(false) };
         let is_whole = match pass.packs.get(&locator.pack) {

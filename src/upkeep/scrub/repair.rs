@@ -1,9 +1,9 @@
-//! One record written anew: from an older snapshot and increments, from other copies, or from the topic, as every
-//! answer is.
+//! One record written anew: from an older snapshot and increments, from other copies, or from the topic,
+//! as every answer is.
 //!
-//! INVARIANT: nothing is written but what the row of the damaged record vouches for: the chain at its version, and
-//! of a state its digest. A row that was damaged itself vouches for nothing that could be wrong: its own checksum
-//! would have failed.
+//! INVARIANT: nothing is written but what the row of the damaged record vouches for: the chain at its
+//! version, and of a state its digest. A row that was damaged itself vouches for nothing that could be
+//! wrong: its own checksum would have failed.
 
 use super::{Scrub, may_pass};
 use crate::codec::pack::Locator;

@@ -1,6 +1,6 @@
-//! Goal: the tiers of `verify` find what they are for: `full` every damaged byte of packs, dictionaries and rows,
-//! `structure` all that rows and footers tell. Method: the damages of this folder, some of each field, each
-//! on a copy that is surveyed as a whole.
+//! Goal: the tiers of `verify` find what they are for: `full` every damaged byte of packs, dictionaries
+//! and rows, `structure` all that rows and footers tell. Method: the damages of this folder, some of each
+//! field, each on a copy that is surveyed as a whole.
 
 use super::judge::pack_id;
 use super::world::{Change, World};
