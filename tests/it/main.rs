@@ -23,6 +23,7 @@ mod cql_proxy;
 mod creation;
 mod dev;
 mod doctor;
+mod erasure;
 mod faults;
 mod flips;
 mod group;

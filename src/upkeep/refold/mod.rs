@@ -355,3 +355,6 @@ impl Source {
         ids.into_iter().map(move |id| AggregateKey { kind: Arc::clone(&kind), id })
     }
 }
+
+#[cfg(test)]
+mod tests;
