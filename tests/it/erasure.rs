@@ -11,8 +11,18 @@ const ID: &str = "o%2F1";
 fn routes() -> Vec<String> {
     let of = |rest: &str| format!("/v1/aggregates/order/{ID}{rest}");
     let mut routes: Vec<String> = [
-        "", "/state", "/state?version=1", "/events", "/events/1", "/diff?from=1", "/blame", "/history?path=/total",
-        "/snapshots", "/snapshots/latest", "/watch", "/proof",
+        "",
+        "/state",
+        "/state?version=1",
+        "/events",
+        "/events/1",
+        "/diff?from=1",
+        "/blame",
+        "/history?path=/total",
+        "/snapshots",
+        "/snapshots/latest",
+        "/watch",
+        "/proof",
     ]
     .iter()
     .map(|rest| of(rest))
@@ -24,7 +34,12 @@ fn routes() -> Vec<String> {
 fn must_be_gone(api: &Api) {
     for route in routes() {
         let reply = api.get(&route).unwrap();
-        assert_eq!((reply.status, reply.json()["code"].as_str()), (410, Some("erased")), "{route}: {}", reply.body);
+        assert_eq!(
+            (reply.status, reply.json()["code"].as_str()),
+            (410, Some("erased")),
+            "{route}: {}",
+            reply.body
+        );
     }
     let body = format!(r#"{{"ids":["{}","o/2"]}}"#, "o/1");
     let batch = api.send("POST", "/v1/aggregates/order:batchGet", &body).json();
@@ -68,7 +83,10 @@ fn an_erased_aggregate_never_comes_back() {
     assert_eq!(erased.code, Some(0), "{erased:?}");
     let told: serde_json::Value = serde_json::from_str(&erased.out).unwrap();
     assert_eq!((&told["reason"], &told["requestId"]), (&"asked for".into(), &"R-1".into()));
-    assert_eq!((&told["version"], &told["position"]["offset"]), (&head["version"], &head["position"]["offset"]));
+    assert_eq!(
+        (&told["version"], &told["position"]["offset"]),
+        (&head["version"], &head["position"]["offset"])
+    );
     assert!(!told["packs"].as_array().unwrap().is_empty(), "{told}");
     must_be_gone(&api);
     let again = api.send("POST", &format!("{path}:erase"), r#"{"reason":"another"}"#).json();
