@@ -114,7 +114,7 @@ codes! {
             "delete with `rebase=true`, which stores the next one in full first"
         "lineage-changed" 409 "The reducer or the topic is another one"
             "What is stored was folded by another reducer or mapping, or from a topic that was deleted and created again. Lineages never mix."
-            "go back to the former configuration, or start a new lineage with `--new-lineage`"
+            "go back to the former configuration, fold what is stored again with `snapfold refold`, or the topic with `--new-lineage`"
         "history-gone" 410 "That moment can no longer be rebuilt"
             "What the version was folded from has been removed, and the topic no longer has it; `earliestVersion` is the first one that can be had."
             "ask for `earliestVersion` or a later one; keep more with `history: forever`"

@@ -65,16 +65,16 @@ pub(super) async fn post(
     if let Some(worker) = shared.app.workers.get(&target.kind) {
         worker.restart();
     }
-    told_of(&target).await
+    certificate(&target).await
 }
 
 pub(super) async fn get(State(shared): State<Shared>, path: Path, uri: Uri) -> Result<Response, Problem> {
     Query::parse(&uri, &[])?;
     let target = path.named(&shared, path.get("id").to_owned())?;
-    told_of(&target).await
+    certificate(&target).await
 }
 
-async fn told_of(target: &Target) -> Result<Response, Problem> {
+async fn certificate(target: &Target) -> Result<Response, Problem> {
     let Some(Erased { erasure, rows_left, packs_left }) = target.lookup.erased(&target.id).await? else {
         return Err(Problem::new("unknown-aggregate", "there is no erasure of an aggregate with this id")
             .hint("an aggregate is erased by `POST …/{id}:erase`"));

@@ -88,6 +88,7 @@ fn totals(counts: &Counts) -> [(&'static Metric, u64); 15] {
         (&table::EVENTS_SKIPPED, counts.skipped),
         (&table::EVENTS_REPLAYED, counts.replayed),
         (&table::EVENTS_DUPLICATE, counts.duplicates),
+        (&table::EVENTS_ERASED, counts.erased),
         (&table::EVENTS_CONFLICTING, counts.conflicts),
         (&table::DEAD_LETTERS, counts.dead_letters),
         (&table::AGGREGATES_QUARANTINED, counts.quarantined),

@@ -63,7 +63,7 @@ impl Reconstructor {
 }
 
 impl History<'_> {
-    /// The next events; none at the end.
+    /// The next events; none at the end. After an error that passes it may be asked again.
     ///
     /// # Errors
     /// See the module.
@@ -188,8 +188,7 @@ impl History<'_> {
         for (epoch, last) in epochs_of(&marks) {
             reach(&mut self.epochs, epoch, last);
         }
-        let epochs = std::mem::take(&mut self.epochs);
-        self.reader.check_epochs(self.partition, &epochs).await?;
+        self.reader.check_epochs(self.partition, &self.epochs).await?;
         Ok(None)
     }
 }

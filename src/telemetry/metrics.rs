@@ -80,6 +80,7 @@ metrics! {
     EVENTS_SKIPPED Total "snapfold_skipped_events_total" ["stream"] "Of the folded events, those that were poison and left the state as it was"
     EVENTS_REPLAYED Total "snapfold_replayed_events_total" ["stream"] "Events that a loaded state held already"
     EVENTS_DUPLICATE Total "snapfold_duplicate_events_total" ["stream"] "Events whose version or id was folded before"
+    EVENTS_ERASED Total "snapfold_erased_events_total" ["stream"] "Events of erased aggregates that were passed by"
     EVENTS_CONFLICTING Total "snapfold_conflicting_events_total" ["stream"] "Duplicates with other bytes than the event that was folded"
     DEAD_LETTERS Total "snapfold_dead_letters_total" ["stream"] "Events recorded as dead letters"
     DEAD_LETTER_TOPIC Total "snapfold_dead_letter_topic_total" ["outcome"] "Dead letters that `deadLetters.topic` got as well (`written`), or that the brokers do not take (`refused`): those are in the index alone"

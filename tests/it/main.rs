@@ -24,6 +24,7 @@ mod creation;
 mod deletion;
 mod dev;
 mod doctor;
+mod erasure;
 mod faults;
 mod flips;
 mod group;

@@ -19,6 +19,19 @@
 //! INVARIANT: nothing that was merely seen covers anything (rule 4): newest rows of an earlier try are written
 //! again before the watermark may pass them. The order of writes says that all before them are acknowledged.
 
+/// What a store answers, asked again and again until it does.
+macro_rules! patiently {
+    ($refold:expr, $ask:expr) => {{
+        let started = $refold.store.clock.monotonic_ms();
+        loop {
+            match $ask.await {
+                Ok(answer) => break answer,
+                Err(error) => $refold.pause(started, error).await?,
+            }
+        }
+    }};
+}
+
 mod fold;
 mod letters;
 mod one;
@@ -117,20 +130,10 @@ impl Refold {
     /// `Conflict` where the mapping is not the one of then; `Gone` where events are not stored; `Invalid`
     /// where the new reducer halts; `Unavailable`. Calling again goes on.
     pub async fn partitions(&self, numbers: &[PartitionNo]) -> Result<BTreeMap<PartitionNo, Offset>> {
-        let started = self.store.clock.monotonic_ms();
-        while let Err(error) = self.reader.packs.erasures.refresh().await {
-            self.pause(started, error).await?;
-        }
+        patiently!(self, self.reader.packs.erasures.refresh());
         let (mut sources, mut starts) = (BTreeMap::new(), BTreeMap::new());
         for number in numbers {
-            let started = self.store.clock.monotonic_ms();
-            let source = loop {
-                match self.source(*number).await {
-                    Err(error) => self.pause(started, error).await?,
-                    Ok(source) => break source,
-                }
-            };
-            match source {
+            match self.source(*number).await? {
                 None => {}
                 Some(source) => {
                     starts.insert(*number, source.end.low_watermark);
@@ -158,14 +161,14 @@ impl Refold {
         let (from, into) = (self.log(number, self.from), self.log(number, self.into));
         // SUBTLE: read before the view, so that this watermark and its epoch belong together; the view's may
         // have moved on meanwhile, and covers no less.
-        let Some(mut end) = self.watermark(&from).await? else { return Ok(None) };
-        let there = self.watermark(&into).await?;
+        let Some(mut end) = patiently!(self, self.watermark(&from)) else { return Ok(None) };
+        let there = patiently!(self, self.watermark(&into));
         if let Some(there) = there.filter(|there| there.low_watermark >= end.low_watermark) {
             // It was merely seen; that it was written says that all below it is acknowledged.
-            self.store.put_watermark(there).await?;
+            patiently!(self, self.store.put_watermark(there.clone()));
             return Ok(None);
         }
-        let view = self.reader.view(&from).await?;
+        let view = patiently!(self, self.reader.view(&from));
         if view.lost_below.is_some() {
             let detail = format!(
                 "a live checkpoint of partition {number} cannot be read, and the log no longer has what it held: \
@@ -174,7 +177,7 @@ impl Refold {
             return Err(Error::new(ErrorKind::Gone, "history-gone", detail));
         }
         end.low_watermark = end.low_watermark.min(view.low_watermark);
-        let letters = Letters::read(&self.reader, &from, end.low_watermark).await?;
+        let letters = patiently!(self, Letters::read(&self.reader, &from, end.low_watermark));
         let entries = view.checkpoints.iter().map(|live| vec![false; live.entries.len()]).collect();
         let met = Mutex::new(Met { entries, ..Met::default() });
         Ok(Some(Source { from, into, end, view, letters, met }))
@@ -193,13 +196,11 @@ impl Refold {
         let kind = Arc::clone(&self.reader.rules.kind);
         let (mut after, mut limit): (Option<Arc<str>>, _) = (None, PAGE);
         while !sources.is_empty() {
-            let started = self.store.clock.monotonic_ms();
-            let mut page = loop {
-                match self.reader.index.aggregates(&kind, after.as_deref(), limit).await {
-                    Ok(page) => break page,
-                    Err(error) => self.pause(started, unavailable("list aggregates", &error)).await?,
-                }
+            let list = async || {
+                let page = self.reader.index.aggregates(&kind, after.as_deref(), limit).await;
+                page.map_err(|error| unavailable("list aggregates", &error))
             };
+            let mut page = patiently!(self, list());
             let is_last = page.len() < limit;
             if !is_last && let Some(last) = page.last().map(|(key, _)| Arc::clone(&key.id)) {
                 // The page may end between two partitions of one id.
@@ -277,7 +278,7 @@ impl Refold {
     async fn other_letters(&self, sources: &BTreeMap<PartitionNo, Source>) -> Result<()> {
         for source in sources.values() {
             for offset in source.letters.unplaced() {
-                if let Some(letter) = letters::at(&self.reader, &source.from, offset).await? {
+                if let Some(letter) = patiently!(self, letters::at(&self.reader, &source.from, offset)) {
                     self.put_letter(DeadLetter { key: source.into.clone(), ..letter }).await?;
                 }
             }
@@ -286,25 +287,19 @@ impl Refold {
     }
 
     async fn put_letter(&self, letter: DeadLetter) -> Result<()> {
-        let started = self.store.clock.monotonic_ms();
-        loop {
-            match self.store.index.put_dead_letter(letter.clone()).await {
-                Ok(()) => {
-                    self.progress.letters.fetch_add(1, Ordering::Relaxed);
-                    return Ok(());
-                }
-                Err(error) => self.pause(started, unavailable("record a dead letter", &error)).await?,
-            }
-        }
+        let put = async || {
+            let put = self.store.index.put_dead_letter(letter.clone()).await;
+            put.map_err(|error| unavailable("record a dead letter", &error))
+        };
+        patiently!(self, put());
+        self.progress.letters.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn put_watermarks(&self, sources: &BTreeMap<PartitionNo, Source>) -> Result<()> {
         for source in sources.values() {
             let row = WatermarkRow { key: source.into.clone(), ..source.end.clone() };
-            let started = self.store.clock.monotonic_ms();
-            while let Err(error) = self.store.put_watermark(row.clone()).await {
-                self.pause(started, error).await?;
-            }
+            patiently!(self, self.store.put_watermark(row.clone()));
         }
         Ok(())
     }
@@ -355,3 +350,6 @@ impl Source {
         ids.into_iter().map(move |id| AggregateKey { kind: Arc::clone(&kind), id })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,7 +36,7 @@ impl Refold {
             return Ok(None);
         }
         let has_letters = !source.letters.of(&key.id).is_empty();
-        if found && !has_letters && self.is_there(key, source, &held).await? {
+        if found && !has_letters && patiently!(self, self.is_there(key, source, &held)) {
             self.progress.kept.fetch_add(1, Ordering::Relaxed);
             return Ok(None);
         }
@@ -49,7 +49,7 @@ impl Refold {
                 Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Corrupt) => last = error,
                 Err(error) => return Err(about(key, error)),
             }
-            let view = self.reader.view_of(&source.from, key).await?;
+            let view = patiently!(self, self.reader.view_of(&source.from, key));
             held = view.checkpoints.into_iter().map(|held| held.entry).collect();
         }
         Err(about(key, last))
@@ -62,8 +62,8 @@ impl Refold {
         let mut waiting: VecDeque<Offset> = source.letters.of(&key.id).iter().copied().collect();
         // While true, versions are those of then.
         let mut in_step = true;
-        while let Some(Stretch { events, chain }) = history.next().await? {
-            self.reader.prepare(&events).await?;
+        while let Some(Stretch { events, chain }) = patiently!(self, history.next()) {
+            patiently!(self, self.reader.prepare(&events));
             for event in events {
                 let (offset, version) = (event.record.offset, event.version);
                 while waiting.front().is_some_and(|letter| *letter < offset) {
@@ -110,8 +110,10 @@ impl Refold {
         folding: &mut Folding<'_>,
         offset: Offset,
     ) -> Result<bool> {
-        let Some(letter) = letters::at(&self.reader, &source.from, offset).await? else { return Ok(false) };
-        let decoded = letters::decoded(&self.reader, &letter).await?;
+        let Some(letter) = patiently!(self, letters::at(&self.reader, &source.from, offset)) else {
+            return Ok(false);
+        };
+        let decoded = patiently!(self, letters::decoded(&self.reader, &letter));
         match folding.fold(decoded)? {
             Met::Folded => {
                 self.progress.revived.fetch_add(1, Ordering::Relaxed);
