@@ -81,7 +81,7 @@ fn of_partition(stream: &str, partition: i32, status: &Status) -> Vec<Sample> {
     samples
 }
 
-fn totals(counts: &Counts) -> [(&'static Metric, u64); 15] {
+fn totals(counts: &Counts) -> [(&'static Metric, u64); 16] {
     [
         (&table::RECORDS, counts.records),
         (&table::EVENTS_FOLDED, counts.folded),
