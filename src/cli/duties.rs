@@ -11,7 +11,7 @@ use super::settings::{compression, keep, session};
 use super::source::load_config;
 use super::stores::Stores;
 use crate::clock::Clock;
-use crate::config::{Config, Stream};
+use crate::config::{Config, History, Stream};
 use crate::lookup::Streams;
 use crate::store::packs::Packs;
 use crate::telemetry::metrics::{self as table, Metrics};
@@ -114,9 +114,11 @@ fn collector(config: &Config, stores: &Stores) -> Collector {
     let packs =
         Packs::new(Arc::clone(&stores.index), Arc::clone(&stores.blobs), plan, session(&stores.clock));
     let topic = |stream: &Stream| (Arc::clone(&stream.kind), Arc::clone(&stream.topic));
+    let thinned = config.streams.iter().filter(|stream| stream.history != History::Forever);
     let settings = GcSettings {
         age_ms_min: config.gc.age_ms_min,
         distance_ms: config.gc.distance_ms,
+        orphan_ms: config.gc.orphan_ms,
         ..GcSettings::default()
     };
     Collector {
@@ -124,6 +126,7 @@ fn collector(config: &Config, stores: &Stores) -> Collector {
         packs: Arc::new(packs),
         clock,
         topics: config.streams.iter().map(topic).collect(),
+        thinned: thinned.map(|stream| Arc::clone(&stream.kind)).collect(),
         settings,
     }
 }
@@ -138,8 +141,15 @@ async fn collect(collector: Collector, every: Duration) {
                 metrics::counter!(table::GC_PACKS.name).increment(report.deleted);
                 metrics::counter!(table::GC_BYTES.name).increment(report.freed_bytes);
                 metrics::gauge!(table::GC_CONDEMNED.name).set(report.condemned as f64);
-                let Report { packs, deleted, condemned, freed_bytes, unknown, .. } = report;
-                info!(packs, deleted, condemned, freed_bytes, unknown, "garbage collected");
+                let Report { packs, deleted, condemned, freed_bytes, unknown, orphaned, .. } = report;
+                info!(packs, deleted, condemned, freed_bytes, unknown, orphaned, "garbage collected");
+                metrics::gauge!(table::GC_ORPHANED.name).set(orphaned as f64);
+                if orphaned > 0 {
+                    warn!(
+                        orphaned,
+                        "the index does not tell of versions that packs hold: see `rebuild-index`"
+                    );
+                }
             }
             Err(error) => warn!(%error, "garbage collection goes on at its next turn"),
         }
@@ -166,6 +176,7 @@ fn told(report: &Report, args: &GcArgs, screen: &mut Screen<'_>) -> Done {
         ("packs", report.packs),
         ("live", report.live),
         ("condemned", report.condemned),
+        ("orphaned", report.orphaned),
         (if args.dry_run { "wouldDelete" } else { "deleted" }, report.deleted),
         ("freedBytes", report.freed_bytes),
         ("unknown", report.unknown),

@@ -264,6 +264,13 @@ const GC: &[Key] = &[
         "1h",
         "time between finding a pack unnamed and finding it so again, when it goes",
     ),
+    key(
+        "orphanAge",
+        Shape::Duration,
+        "30d",
+        "age of a pack below which it stays if the index knows nothing of its versions: rows may be lost, and \
+         `rebuild-index` makes them from packs",
+    ),
 ];
 
 const DEAD_LETTERS: &[Key] =

@@ -150,6 +150,8 @@ pub struct Gc {
     pub age_ms_min: u64,
     /// `distance` in milliseconds.
     pub distance_ms: u64,
+    /// `orphanAge` in milliseconds.
+    pub orphan_ms: u64,
 }
 
 /// `kafka`.
@@ -430,6 +432,7 @@ fn read_gc(it: Section<'_>) -> Gc {
         interval_ms: it.ms("interval"),
         age_ms_min: it.ms("minAge"),
         distance_ms: it.ms("distance"),
+        orphan_ms: it.ms("orphanAge"),
     };
     for (name, ms) in [("minAge", gc.age_ms_min), ("distance", gc.distance_ms)] {
         if ms < GC_DELAY_MS_MIN {

@@ -177,6 +177,8 @@ mutants! {
     GcYoungPacks,
     /// A pack goes in the pass that finds it unreferenced, although its flush may go on.
     GcOnePass,
+    /// What no row names goes although the index may have lost rows.
+    GcTrustsLostIndex,
     /// References are not looked up again right before a pack is deleted.
     GcNotVerifiedAgain,
     /// A checkpoint's pack is deleted although a checkpoint row names it (G1, rule 7).

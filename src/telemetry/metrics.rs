@@ -56,6 +56,7 @@ metrics! {
     GC_PACKS Total "snapfold_gc_deleted_packs_total" [] "Packs that it deleted"
     GC_BYTES Total "snapfold_gc_freed_bytes_total" [] "Their bytes"
     GC_CONDEMNED Now "snapfold_gc_condemned_packs" [] "Packs that the last pass found unnamed, and that go with a later one"
+    GC_ORPHANED Now "snapfold_gc_orphaned_packs" [] "Packs with versions that the index does not tell of, by the last pass: rows may be lost, see `rebuild-index`"
     BUILD Now "snapfold_build_info" ["version"] "Always 1; the label is the version of the program"
     HTTP_REQUESTS Total "snapfold_http_requests_total" ["route" "method" "status"] "Requests answered, by template of the route"
     HTTP_REQUEST_SECONDS Seconds "snapfold_http_request_seconds" ["route"] "Time from a request's head to its answer"

@@ -5,20 +5,28 @@ use crate::executor::lock;
 use crate::stats::Count;
 use crate::subject::{Fleet, Subject};
 use crate::world::{Parts, Ports};
+use snapfold::domain::partition::Strategy;
 use snapfold::store::packs::Packs;
 use snapfold::upkeep::gc::{Collector, GcSettings, Mode};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// What is found goes at once, but for orphans.
+const NO_DELAYS: GcSettings =
+    GcSettings { age_ms_min: 0, distance_ms: 0, lease_ms: 1_000, pause_ms: 0, orphan_ms: 1 << 40 };
+
 /// A collector over these ports.
 pub(crate) fn collector(subject: &Subject, ports: &Ports, settings: GcSettings) -> Collector {
     let packs = Packs::new(Arc::clone(&ports.index), Arc::clone(&ports.blobs), subject.compression, [0; 16]);
     let topics = ports.streams.iter().map(|stream| (stream.spec.kind.into(), stream.spec.topic.into()));
+    let topics: BTreeMap<_, _> = topics.collect();
+    let thinned = topics.keys().filter(|_| subject.strategy == Strategy::Full).cloned().collect();
     Collector {
         index: Arc::clone(&ports.index),
         packs: Arc::new(packs),
         clock: Arc::clone(&ports.clock),
-        topics: topics.collect::<BTreeMap<_, _>>(),
+        topics,
+        thinned,
         settings,
     }
 }
@@ -38,7 +46,7 @@ pub(crate) fn collect_once(world: &Parts, subject: &Subject, fleet: &Fleet) {
     let process = workers[world.sim.draw(|rng| rng.index(workers.len()))];
     let deadline_ms = subject.limits.deadline_ms;
     let settings =
-        GcSettings { age_ms_min: deadline_ms, distance_ms: deadline_ms, lease_ms: 2_000, pause_ms: 0 };
+        GcSettings { age_ms_min: deadline_ms, distance_ms: deadline_ms, lease_ms: 2_000, ..NO_DELAYS };
     let collector = collector(subject, &world.ports(process), settings);
     let sim = world.sim.clone();
     world.sim.count(Count::CollectionAsked);
@@ -52,7 +60,7 @@ pub(crate) fn collect_once(world: &Parts, subject: &Subject, fleet: &Fleet) {
 
 #[cfg(not(feature = "runtime"))]
 pub(crate) mod scenarios {
-    use super::collector;
+    use super::{NO_DELAYS, collector};
     use crate::executor::ProcessId;
     use crate::ports::Fate;
     use crate::stage::{SEEING_RUMOURS, Stage};
@@ -60,8 +68,6 @@ pub(crate) mod scenarios {
     use snapfold::domain::ids::Version;
     use snapfold::reconstruct::Found;
     use snapfold::upkeep::gc::{GcSettings, Mode};
-
-    const NO_DELAYS: GcSettings = GcSettings { age_ms_min: 0, distance_ms: 0, lease_ms: 1_000, pause_ms: 0 };
 
     fn pass(stage: &Stage, settings: GcSettings) {
         let subject = stage.subject();
@@ -110,6 +116,23 @@ pub(crate) mod scenarios {
         stage.world.idle(5_000);
         stage.forget();
         head_is(&stage, 3);
+        stage.ask_all()
+    }
+
+    /// The index is lost, and its owner goes on: low watermarks are there again, rows of what was before are
+    /// not. The collector comes before anybody has built it anew.
+    pub(crate) fn index_that_is_lost_before_it_is_rebuilt() -> Outcome {
+        let stage = Stage::new();
+        let owner = stage.worker("owner");
+        stage.events(1..=3);
+        stage.snapshot(owner);
+        stage.forget();
+        stage.world.index.lose();
+        stage.events(4..=6);
+        stage.snapshot(owner);
+        pass(&stage, NO_DELAYS);
+        pass(&stage, NO_DELAYS);
+        crate::rebuild::lose_index(&stage.world);
         stage.ask_all()
     }
 

@@ -2,8 +2,8 @@
 //! fails with it. What they are played on is in `stage`.
 
 use crate::collection::scenarios::{
-    checkpoint_whose_retirement_is_a_rumour, live_checkpoint, row_that_an_owner_writes_again,
-    rows_that_come_between_two_passes, young_packs,
+    checkpoint_whose_retirement_is_a_rumour, index_that_is_lost_before_it_is_rebuilt, live_checkpoint,
+    row_that_an_owner_writes_again, rows_that_come_between_two_passes, young_packs,
 };
 use crate::creation::old_version_that_no_row_covers;
 use crate::drains::drain_while_many_aggregates_load;
@@ -108,6 +108,7 @@ scenarios! {
     GcIgnoresCheckpointRows by live_checkpoint,
     GcLeavesCheckpointRows by checkpoint_whose_retirement_is_a_rumour,
     GcTakesProvisional by row_that_an_owner_writes_again,
+    GcTrustsLostIndex by index_that_is_lost_before_it_is_rebuilt,
 }
 
 /// The scenario of a mutant that seeds are too rare for.

@@ -18,6 +18,8 @@
 //! *Order*: lease, list of the condemned, then pack by pack: footer, rows; last the new list. *If it fails*:
 //!   the pack stays, and so it does if it cannot be read or names what is not known here. *If cancelled*: the
 //!   next pass begins anew. *What may leak*: nothing but time.
+//! A pack that no row names although its versions are told by no other row is *orphaned*: perhaps the index
+//! has lost them, and the pack is what it is rebuilt from. It stays for `orphan_ms`.
 //! Two collectors at a time would do the same twice; the lease keeps that rare.
 //!
 //! | file | owns |
@@ -36,7 +38,7 @@ use crate::domain::ids::{Lineage, Offset, PackId, PartitionNo, Timestamp, Versio
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::record::RecordId;
-use crate::domain::row::{CheckpointRow, PartitionKey};
+use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow};
 use crate::store::index::{From, Index};
 use crate::store::packs::Packs;
 use crate::store::unavailable;
@@ -51,6 +53,8 @@ use std::sync::Arc;
 const PAGE: usize = 1_000;
 /// Copies of a version that are looked at in one go.
 const COPIES: usize = 16;
+/// Entries of a checkpoint's pack that are looked for elsewhere before it goes.
+const ENTRIES_LOOKED_AT: usize = 8;
 /// Before a deletion that may have happened is repeated, and how often it is.
 const RETRY_MS: u64 = 200;
 const TRIES: usize = 20;
@@ -66,11 +70,14 @@ pub struct GcSettings {
     pub lease_ms: u64,
     /// Between two packs: what a pass costs the stores at the most.
     pub pause_ms: u64,
+    /// A pack with versions that nothing else holds stays so long, whatever names it.
+    pub orphan_ms: u64,
 }
 
 impl Default for GcSettings {
     fn default() -> Self {
-        Self { age_ms_min: 24 * 3_600_000, distance_ms: 3_600_000, lease_ms: 600_000, pause_ms: 5 }
+        let orphan_ms = 30 * 24 * 3_600_000;
+        Self { age_ms_min: 24 * 3_600_000, distance_ms: 3_600_000, lease_ms: 600_000, pause_ms: 5, orphan_ms }
     }
 }
 
@@ -93,6 +100,8 @@ pub struct Collector {
     pub clock: Arc<dyn Clock>,
     /// The topic of each aggregate type: packs that hold others stay.
     pub topics: BTreeMap<Arc<str>, Arc<str>>,
+    /// Types of which not every version is kept for ever.
+    pub thinned: BTreeSet<Arc<str>>,
     /// Delays.
     pub settings: GcSettings,
 }
@@ -110,6 +119,8 @@ pub struct Report {
     pub deleted: u64,
     /// Their bytes.
     pub freed_bytes: u64,
+    /// Packs that no row names although nothing else holds their versions: the index may have lost rows.
+    pub orphaned: u64,
     /// Packs that cannot be judged, and stay.
     pub unknown: u64,
     /// Records of packs that are old enough, and those of them that no row names; every one of them only in
@@ -125,6 +136,8 @@ pub struct Report {
 enum Verdict {
     Live,
     Unknown,
+    /// No row names it, and of a version of it no row tells at all.
+    Orphaned,
     /// None of its records is named; of a checkpoint's pack the partitions that may list it.
     Garbage(Vec<PartitionKey>),
 }
@@ -166,6 +179,7 @@ impl Collector {
             Some(lease) => lease.taken_at(),
             None => lease::store_now(blobs, &*self.clock).await?,
         };
+        self.packs.erasures.refresh().await?;
         let before = Condemned::read(blobs).await?;
         let after = Condemned::default();
         let report = Report::default();
@@ -229,9 +243,12 @@ impl Pass<'_> {
     }
 
     fn is_young(&self, since: Timestamp) -> bool {
+        self.is_younger(since, self.of.settings.age_ms_min) && !mutant(Mutant::GcYoungPacks)
+    }
+
+    fn is_younger(&self, since: Timestamp, ms: u64) -> bool {
         let age = self.now.0.saturating_sub(since.0);
-        let young = u64::try_from(age).map_or(true, |age| age < self.of.settings.age_ms_min);
-        young && !mutant(Mutant::GcYoungPacks)
+        u64::try_from(age).map_or(true, |age| age < ms)
     }
 
     async fn pack(&mut self, class: Class, pack: PackId, name: String) -> Result<()> {
@@ -247,6 +264,7 @@ impl Pass<'_> {
         match verdict {
             Verdict::Live => self.report.live += 1,
             Verdict::Unknown => self.report.unknown += 1,
+            Verdict::Orphaned => self.report.orphaned += 1,
             Verdict::Garbage(listing) if is_due || mutant(Mutant::GcOnePass) => {
                 self.delete(pack, &name, listing).await?;
             }
@@ -279,7 +297,8 @@ impl Pass<'_> {
     }
 
     async fn judge_records(&mut self, pack: PackId, footer: &Footer) -> Result<Verdict> {
-        let (mut is_live, len) = (false, footer.len());
+        let (mut is_live, mut is_orphaned, len) = (false, false, footer.len());
+        let is_long_gone = !self.is_younger(pack.minted_at(), self.of.settings.orphan_ms);
         // Of a pack that is alive most records are: from anywhere, one read tells.
         let start = usize::from(pack.0[15]) % len.max(1);
         for at in (start..len).chain(0..start) {
@@ -297,9 +316,14 @@ impl Pass<'_> {
             } else {
                 self.report.dead_records += 1;
                 self.report.dead_bytes += u64::from(stretch.body_len);
+                is_orphaned |= !is_long_gone && !is_orphaned && !self.is_told(&id).await?;
             }
         }
-        Ok(if is_live { Verdict::Live } else { Verdict::Garbage(Vec::new()) })
+        Ok(match (is_live, is_orphaned) {
+            (true, _) => Verdict::Live,
+            (false, true) => Verdict::Orphaned,
+            (false, false) => Verdict::Garbage(Vec::new()),
+        })
     }
 
     async fn judge_checkpoint(&mut self, pack: PackId, footer: &Footer) -> Result<Verdict> {
@@ -318,7 +342,37 @@ impl Pass<'_> {
                 return Ok(Verdict::Live);
             }
         }
+        // COST: an index that has lost its rows has lost most of them, so a few entries tell.
+        let step = footer.len().div_ceil(ENTRIES_LOOKED_AT).max(1);
+        if self.is_younger(pack.minted_at(), self.of.settings.orphan_ms) {
+            for at in (0..footer.len()).step_by(step) {
+                if let Ok(id) = footer.id(at)
+                    && !self.is_told(&id).await?
+                {
+                    return Ok(Verdict::Orphaned);
+                }
+            }
+        }
         Ok(Verdict::Garbage(listing.into_iter().collect()))
+    }
+
+    /// Whether the index tells of the last version of a record without it: then whoever took the record's row
+    /// away meant it. Where it does not, rows may be lost, and packs are what an index is rebuilt from.
+    async fn is_told(&self, id: &RecordId) -> Result<bool> {
+        if mutant(Mutant::GcTrustsLostIndex) || self.of.packs.erasures.of(&id.key).is_some() {
+            return Ok(true);
+        }
+        let version = id.upto_version;
+        let above = From::Above(Version(version.0.saturating_sub(1)));
+        let rows = self.of.index.snapshots(&id.key, id.lineage, above, COPIES).await;
+        let rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
+        let is_thinned = self.of.thinned.contains(&id.key.kind);
+        let tells = |row: &SnapshotRow| {
+            row.version == version
+                || row.version > version
+                    && (is_thinned || row.kind != RecordKind::Full && row.from_version < version)
+        };
+        Ok(rows.iter().any(tells))
     }
 
     fn partition(&self, id: &RecordId, partition: PartitionNo) -> Option<PartitionKey> {

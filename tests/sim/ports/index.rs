@@ -164,6 +164,16 @@ impl Cluster {
         violations.into_iter().for_each(|what| self.gate.sim.violation(what));
     }
 
+    /// All replicas lose what they hold, but for dead letters.
+    #[cfg(not(feature = "runtime"))]
+    pub(crate) fn lose(&self) {
+        let mut cluster = lock(&self.cluster);
+        for replica in &mut cluster.replicas {
+            *replica = Replica::default().with_letters_of(replica);
+        }
+        cluster.acked_marks.clear();
+    }
+
     fn acknowledge(&self, cell: &Cell) {
         let mut cluster = lock(&self.cluster);
         let first = match cell {
