@@ -64,7 +64,7 @@ pub(crate) mod scenarios {
     const NO_DELAYS: GcSettings = GcSettings { age_ms_min: 0, distance_ms: 0, lease_ms: 1_000, pause_ms: 0 };
 
     fn pass(stage: &Stage, settings: GcSettings) {
-        let subject = stage.subject();
+        let (subject, _) = stage.subject();
         let passed = stage.world.ask(600_000, move |ports| async move {
             collector(&subject, &ports, settings).pass(Mode::Collect).await
         });

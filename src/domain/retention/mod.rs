@@ -301,9 +301,7 @@ impl Planning<'_> {
         let end = bases.range(Version(last.version.0 + 1)..).next().copied().unwrap_or(self.newest);
         let leads = |row: &&SnapshotRow| match row.kind {
             RecordKind::Full => (start..=end).contains(&row.version),
-            RecordKind::Increment | RecordKind::Segment => {
-                row.version > start && row.from_version < end
-            }
+            RecordKind::Increment | RecordKind::Segment => row.version > start && row.from_version < end,
         };
         self.rows.iter().copied().filter(stays).filter(leads).cloned().collect()
     }
