@@ -70,7 +70,7 @@ pub(crate) mod scenarios {
     use snapfold::upkeep::gc::{GcSettings, Mode};
 
     fn pass(stage: &Stage, settings: GcSettings) {
-        let subject = stage.subject();
+        let (subject, _) = stage.subject();
         let passed = stage.world.ask(600_000, move |ports| async move {
             collector(&subject, &ports, settings).pass(Mode::Collect).await
         });

@@ -95,7 +95,7 @@ pub(crate) mod scenarios {
     }
 
     fn thin(stage: &Stage) {
-        let (subject, active, key) = (stage.subject(), stage.active(), stage.key());
+        let ((subject, active), key) = (stage.subject(), stage.key());
         let thinned = stage.world.ask(60_000, move |ports| async move {
             let retention = retention(&subject, &ports, active);
             let wanted = Wanted::Policy(Policy { snapshots_max: Some(1), taken_since: None });

@@ -288,11 +288,6 @@ impl Stage {
         }
     }
 
-    /// What is played.
-    pub(crate) fn subject(&self) -> Subject {
-        self.subject.clone()
-    }
-
     /// From now on reads see no rumour.
     pub(crate) fn deaf_to_rumours(&self) {
         self.world.index.spare(DEAF_TO_RUMOURS);
