@@ -11,9 +11,9 @@ use snapfold::upkeep::gc::{Collector, GcSettings, Mode};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What is found goes at once, but for orphans.
+/// What is found goes at once, and nothing is taken for an orphan.
 const NO_DELAYS: GcSettings =
-    GcSettings { age_ms_min: 0, distance_ms: 0, lease_ms: 1_000, pause_ms: 0, orphan_ms: 1 << 40 };
+    GcSettings { age_ms_min: 0, distance_ms: 0, lease_ms: 1_000, pause_ms: 0, orphan_ms: 0 };
 
 /// A collector over these ports.
 pub(crate) fn collector(subject: &Subject, ports: &Ports, settings: GcSettings) -> Collector {
@@ -45,8 +45,9 @@ pub(crate) fn collect_once(world: &Parts, subject: &Subject, fleet: &Fleet) {
     }
     let process = workers[world.sim.draw(|rng| rng.index(workers.len()))];
     let deadline_ms = subject.limits.deadline_ms;
-    let settings =
-        GcSettings { age_ms_min: deadline_ms, distance_ms: deadline_ms, lease_ms: 2_000, ..NO_DELAYS };
+    let orphan_ms = world.sim.draw(|rng| *rng.pick(&[0, 1 << 40]));
+    let delays = GcSettings { age_ms_min: deadline_ms, distance_ms: deadline_ms, ..NO_DELAYS };
+    let settings = GcSettings { lease_ms: 2_000, orphan_ms, ..delays };
     let collector = collector(subject, &world.ports(process), settings);
     let sim = world.sim.clone();
     world.sim.count(Count::CollectionAsked);
@@ -130,8 +131,9 @@ pub(crate) mod scenarios {
         stage.world.index.lose();
         stage.events(4..=6);
         stage.snapshot(owner);
-        pass(&stage, NO_DELAYS);
-        pass(&stage, NO_DELAYS);
+        let settings = GcSettings { orphan_ms: 1 << 40, ..NO_DELAYS };
+        pass(&stage, settings);
+        pass(&stage, settings);
         crate::rebuild::lose_index(&stage.world);
         stage.ask_all()
     }

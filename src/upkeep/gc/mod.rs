@@ -251,6 +251,12 @@ impl Pass<'_> {
         u64::try_from(age).map_or(true, |age| age < ms)
     }
 
+    /// Whether rows of a pack that nothing tells of may be lost: of an old one somebody would have noticed.
+    fn may_be_lost(&self, pack: PackId) -> bool {
+        let orphan_ms = self.of.settings.orphan_ms;
+        orphan_ms > 0 && self.is_younger(pack.minted_at(), orphan_ms)
+    }
+
     async fn pack(&mut self, class: Class, pack: PackId, name: String) -> Result<()> {
         let condemned = self.before.at(&name);
         let is_due = condemned.is_some_and(|at| {
@@ -298,7 +304,7 @@ impl Pass<'_> {
 
     async fn judge_records(&mut self, pack: PackId, footer: &Footer) -> Result<Verdict> {
         let (mut is_live, mut is_orphaned, len) = (false, false, footer.len());
-        let is_long_gone = !self.is_younger(pack.minted_at(), self.of.settings.orphan_ms);
+        let may_be_lost = self.may_be_lost(pack);
         // Of a pack that is alive most records are: from anywhere, one read tells.
         let start = usize::from(pack.0[15]) % len.max(1);
         for at in (start..len).chain(0..start) {
@@ -316,7 +322,7 @@ impl Pass<'_> {
             } else {
                 self.report.dead_records += 1;
                 self.report.dead_bytes += u64::from(stretch.body_len);
-                is_orphaned |= !is_long_gone && !is_orphaned && !self.is_told(&id).await?;
+                is_orphaned |= may_be_lost && !is_orphaned && !self.is_told(&id).await?;
             }
         }
         Ok(match (is_live, is_orphaned) {
@@ -344,7 +350,7 @@ impl Pass<'_> {
         }
         // COST: an index that has lost its rows has lost most of them, so a few entries tell.
         let step = footer.len().div_ceil(ENTRIES_LOOKED_AT).max(1);
-        if self.is_younger(pack.minted_at(), self.of.settings.orphan_ms) {
+        if self.may_be_lost(pack) {
             for at in (0..footer.len()).step_by(step) {
                 if let Ok(id) = footer.id(at)
                     && !self.is_told(&id).await?
