@@ -64,7 +64,7 @@ fn every_kind_of_problem_of_one_value_is_told_with_its_fix() {
         (
             "nonsense: 1",
             "f.yaml:1:1: `nonsense` is not a key\n  hint: the keys here are kafka, index, blobs, registry, http, \
-             memory, parallelism, checkpoint, flush, cache, deadLetters, streams",
+             memory, parallelism, checkpoint, flush, cache, scrub, gc, deadLetters, streams",
         ),
         (
             "memory: { limit: 1024 }",
@@ -187,7 +187,7 @@ fn every_kind_of_problem_of_a_stream_is_told_with_its_fix() {
         ),
         (
             "retention: { archiveAfter: 90d }",
-            "f.yaml:6:5: `retention` is not available in this version\n  hint: remove it",
+            "f.yaml:6:18: `archiveAfter` is not available in this version\n  hint: remove it",
         ),
         (
             "tests: 3",

@@ -7,12 +7,10 @@
 //! | `repair.rs` | one record written anew from what is left |
 //!
 //! *Order*: a record is written anew only once a snapshot at or above its version is acknowledged by its
-//! owner
-//!   (the next owner's increments start after the newest row that it sees). The damaged row stays: a row is a
-//!   fact, and readers pass over it as they did before.
+//!   owner (the next owner's increments start after the newest row that it sees). The damaged row stays: a
+//!   row is a fact, and readers pass over it as they did before.
 //! *If it fails*: a store that does not answer ends the pass; the next one starts again. A record that
-//! cannot be
-//!   derived is counted, and tried again in every pass.
+//!   cannot be derived is counted, and tried again in every pass.
 //! *If cancelled*: as if it failed.
 //! *What may leak*: a second copy of a record.
 //!
@@ -221,6 +219,9 @@ impl Scrub {
     /// Whether a row is still there: it was read a while ago, and what retention or erasure took away
     /// since must not come back.
     async fn is_there(&self, row: &SnapshotRow) -> Result<bool> {
+        if self.reader.packs.erasures.of(&row.key).is_some() {
+            return Ok(false);
+        }
         let rows =
             self.reader.index.snapshots(&row.key, self.lineage, From::AtOrBelow(row.version), ROWS).await;
         let rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
