@@ -51,7 +51,12 @@ impl Offline {
             compression(stream),
             session(&self.stores.clock),
         );
-        let (topic_id, partitions) = (active.topic_id, active.partitions.unwrap_or(1));
+        let Some(partitions) = active.partitions else {
+            let what = format!("lineage {} was started before partitions were noted", active.lineage);
+            let hint = "start a worker once with the configuration of then, which notes them";
+            return Err(Failure::new(Exit::Config, what).hint(hint));
+        };
+        let topic_id = active.topic_id;
         let reader = Reconstructor {
             index: Arc::clone(&self.stores.index),
             packs: Arc::new(packs),

@@ -89,6 +89,11 @@ fn an_erased_aggregate_never_comes_back() {
     );
     assert!(!told["packs"].as_array().unwrap().is_empty(), "{told}");
     must_be_gone(&api);
+    assert_eq!(
+        (&told["rowsLeft"], &told["complete"]),
+        (&0.into(), &false.into()),
+        "packs are left to collect"
+    );
     let again = api.send("POST", &format!("{path}:erase"), r#"{"reason":"another"}"#).json();
     assert_eq!(again["erasure"], told["erasure"], "it was erased once");
 
