@@ -107,6 +107,8 @@ pub struct Config {
     pub scrub: Scrub,
     /// Garbage collection.
     pub gc: Gc,
+    /// Merging in the background.
+    pub compaction: Compaction,
     /// A topic that gets dead letters as well.
     pub dead_letter_topic: Option<String>,
     /// The streams, at least one.
@@ -250,6 +252,15 @@ pub struct Http {
     pub admin: String,
     /// `advertise`.
     pub advertise: Option<String>,
+}
+
+/// `compaction`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compaction {
+    /// `interval`; none while it is off.
+    pub interval_ms: Option<u64>,
+    /// `keepSnapshots`.
+    pub keep_snapshots: usize,
 }
 
 /// `checkpoint`.
@@ -411,6 +422,10 @@ fn read(reading: &Reading<'_>, node: &Node) -> Option<Config> {
             bytes_per_second: it.bytes("bytesPerSecond"),
         }),
         gc: root.section("gc", read_gc),
+        compaction: root.section("compaction", |it| Compaction {
+            interval_ms: Some(it.ms("interval")).filter(|_| it.flag("enabled")),
+            keep_snapshots: usize::try_from(it.whole("keepSnapshots")).unwrap_or(usize::MAX),
+        }),
         dead_letter_topic: root
             .section("deadLetters", |it| it.text("topic").inspect(|topic| stream::check_topic(it, topic))),
         // What does not need these is read; without them there is nothing to share memory between.

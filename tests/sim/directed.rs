@@ -16,6 +16,9 @@ use crate::marks::{
     entries_of_histories_that_were_cut_off, entry_that_is_folded_again, mark_of_a_gap_that_was_cut_off,
     marked_entry_whose_pack_is_lost, marked_row_whose_record_is_lost,
 };
+use crate::merging::{
+    history_that_is_too_short_to_merge, segment_after_the_moment, segments_that_are_refused,
+};
 use crate::plan::FaultPlan;
 use crate::ports::Fate;
 use crate::ports::broker::Draft;
@@ -55,6 +58,9 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    SupersededBeforeAcked by segments_that_are_refused,
+    SupersededUnmerged by history_that_is_too_short_to_merge,
+    SegmentBaseUnchecked by segment_after_the_moment,
     AnySeenRowSupersedes by rumour_over_a_checkpoint,
     SnapshotRowNotAdopted by rumour_ahead_of_the_start,
     AdoptionHoldIgnored by rumour_that_is_never_adopted,
