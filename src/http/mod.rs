@@ -68,8 +68,8 @@ pub use health::Readiness;
 
 use crate::lookup::Streams;
 use crate::lookup::owners::{self, Owners};
-use crate::upkeep::retention::Keep;
 use crate::upkeep::compaction::Compactor;
+use crate::upkeep::retention::Keep;
 use crate::worker::Handle;
 use axum::Router;
 use axum::http::{HeaderValue, Uri, header};

@@ -105,7 +105,7 @@ fn increments() -> (Stage, ProcessId) {
 
 /// Segments whose rows are never acknowledged, and a log that has forgotten what is covered.
 #[cfg(not(feature = "runtime"))]
-pub(crate) fn segments_that_are_refused() -> Outcome {
+pub(crate) fn refused_segments() -> Outcome {
     let (stage, worker) = increments();
     stage.rule(worker, "put_snapshot", Fate::Refused, 1_000);
     compact(&stage, worker, 6);
@@ -118,7 +118,7 @@ pub(crate) fn segments_that_are_refused() -> Outcome {
 
 /// A compaction that finds nothing that is worth merging yet.
 #[cfg(not(feature = "runtime"))]
-pub(crate) fn history_that_is_too_short_to_merge() -> Outcome {
+pub(crate) fn short_history() -> Outcome {
     let (stage, worker) = increments();
     let (handle, _) = stage.asked_of(worker);
     let compactor = stage.compactor_of(worker);
@@ -133,7 +133,7 @@ pub(crate) fn history_that_is_too_short_to_merge() -> Outcome {
 
 /// Of the segments of a history the first is lost, and only full records are left before the second.
 #[cfg(not(feature = "runtime"))]
-pub(crate) fn segment_after_the_moment() -> Outcome {
+pub(crate) fn late_segment() -> Outcome {
     let (stage, worker) = increments();
     compact(&stage, worker, 12);
     let rows: Vec<SnapshotRow> = stage.world.index.union().all_snapshots().cloned().collect();
