@@ -5,14 +5,17 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "in a test a failure is a panic")]
 
-use snapfold::codec::body::{encode_full, encode_increment};
+use snapfold::codec::body::{encode_full, encode_increment, encode_segment};
 use snapfold::codec::compress::{Compression, Encoder};
 use snapfold::codec::dictionary::{AGGREGATES_MIN, Dictionary, Privacy, TOKEN_LEN_MIN, Trainer};
 use snapfold::codec::pack::{Class, FinishedPack, Header, OpenTail, PackWriter, open_tail, verify_pack};
+use snapfold::domain::compaction::EVENT_BYTES_MAX;
 use snapfold::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
+use snapfold::domain::patch::{self, Budget, JsonPatch};
 use snapfold::domain::record::{
-    FullBody, IncrementBody, RawRecord, RecordId, RecordKind, RecordMeta, StoredEvent,
+    FullBody, IncrementBody, RawRecord, RecordId, RecordKind, RecordMeta, SegmentBody, StoredEvent,
 };
+use snapfold::domain::value::{Limits, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -106,8 +109,9 @@ struct Stored {
 
 /// As a worker would: no dictionary at first, trained at the milestones, a pack at about 1 MiB raw.
 fn store(records: &[(RecordMeta, Vec<u8>)], privacy: Option<Privacy>) -> Stored {
-    let compression = Compression::default();
     let kind = records[0].0.id.kind;
+    let level = if kind == RecordKind::Segment { 9 } else { Compression::default().level };
+    let compression = Compression { level, ..Compression::default() };
     let mut trainer = Trainer::new(kind, privacy.unwrap_or_default(), compression);
     let mut stored = Stored { packs: Vec::new(), dictionaries: Vec::new() };
     let header = |n: usize| {
@@ -235,6 +239,84 @@ fn full_records_of_fines_cost_less_than_three_fifths_of_their_bytes() {
     let all = account("fines, full, strict", &fulls, &store(&fulls, Some(Privacy::Strict)));
     // 64 bytes of each are hashes, ten the event's id, four the checksum: nothing can shrink those.
     assert!(all * 5 < raw * 3);
+}
+
+/// What the preset of a data set does: `fines` has merge patches, `compat` JSON patches.
+fn fold(name: &str, state: &mut Value, data: &Value) {
+    if name == "fines" {
+        return patch::merge(state, data);
+    }
+    let budget = Budget { max_bytes: usize::MAX, max_depth: Limits::DEPTH_MAX };
+    JsonPatch::parse(data).unwrap().apply(state, &budget).unwrap();
+}
+
+/// Merged history, divided as compaction does, and the bytes of one JSON snapshot of each version.
+fn segments(
+    name: &str,
+    aggregates: &BTreeMap<String, Vec<StoredEvent>>,
+) -> (Vec<(RecordMeta, Vec<u8>)>, u64) {
+    let (mut segments, mut json_bytes) = (Vec::new(), 0);
+    for (id, events) in aggregates {
+        let mut rest = &events[..];
+        let (mut state, mut base): (_, Option<FullBody>) = (Value::Null, None);
+        while let Some(first) = rest.first() {
+            let mut bytes = 0;
+            let fits = |event: &&StoredEvent| {
+                bytes += event.record.bytes() as u64;
+                bytes <= EVENT_BYTES_MAX
+            };
+            let count = rest.iter().take(SegmentBody::EVENTS_MAX).take_while(fits).count().max(1);
+            let (here, after) = rest.split_at(count);
+            let before = base.clone();
+            for event in here {
+                let value = event.record.value.as_deref().unwrap();
+                let event = Value::parse(value, &Limits::default()).unwrap();
+                fold(name, &mut state, event.get("data").unwrap());
+                json_bytes += state.to_json().len() as u64;
+            }
+            let last = here.last().unwrap();
+            let text = state.to_json().into_bytes();
+            base = Some(FullBody {
+                version: last.version,
+                offset: last.record.offset,
+                effective_time: last.record.record_time,
+                first_time: events[0].record.record_time,
+                last_event_type: "Changed".into(),
+                chain: Dictionary::new(text.as_slice()).unwrap().id(),
+                state: Some(text.into()),
+                ..FullBody::default()
+            });
+            let mut meta =
+                records(name, BTreeMap::from([(id.clone(), here.to_vec())]), usize::MAX).remove(0).0;
+            meta.id.kind = RecordKind::Segment;
+            meta.id.from_version = Version(first.version.0 - 1);
+            meta.chain = base.as_ref().map(|base| base.chain);
+            meta.state_digest = meta.chain;
+            let body = SegmentBody { base: before, events: here.to_vec() };
+            segments.push((meta, encode_segment(&body, id).unwrap()));
+            rest = after;
+        }
+    }
+    (segments, json_bytes)
+}
+
+/// Goal: every version of every aggregate for a tenth of one JSON snapshot per version. Method: all of the
+/// events of real data in segments, packs with footers and dictionaries.
+#[test]
+fn every_version_costs_less_than_a_tenth_of_a_json_snapshot_in_segments() {
+    for name in ["compat", "fines"] {
+        let Some(aggregates) = load(name) else { return };
+        let events: usize = aggregates.values().map(Vec::len).sum();
+        let (segments, json) = segments(name, &aggregates);
+        let all = account(&format!("{name}, segments"), &segments, &store(&segments, Some(Privacy::Strict)));
+        let share = 100.0 * all as f64 / json as f64;
+        println!(
+            "{name}: {all} bytes, {:.1} an event, {share:.2} % of {json} bytes of JSON snapshots",
+            all as f64 / events as f64
+        );
+        // `fines` has three to five events an aggregate, of which two hashes alone take 64 bytes.
+        assert!(share <= if name == "compat" { 10.0 } else { 40.0 }, "{name}");
+    }
 }
 
 /// Goal: on real data too, no dictionary holds what fewer than five aggregates say. Method: strings and

@@ -4,6 +4,7 @@ pub use super::args_refold::{EraseArgs, ReducerBenchArgs, ReducerDiffArgs, Refol
 use super::audit_args::{DoctorArgs, ProofArgs, VerifyArgs};
 use super::duties::GcArgs;
 use super::keeping::{SnapshotHoldArgs, SnapshotReleaseArgs, SnapshotRmArgs};
+pub use super::compact::SnapshotCompactArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -204,6 +205,8 @@ pub enum SnapshotCommand {
     Verify(SnapshotVerifyArgs),
     /// Take a snapshot of an aggregate now, or of all whose ids start with a prefix
     Create(SnapshotCreateArgs),
+    /// Merge the history of an aggregate into segments, or thin what is stored of it
+    Compact(SnapshotCompactArgs),
     /// Keep a snapshot, whatever retention says
     Pin(SnapshotNoteArgs),
     /// Leave a snapshot to retention again

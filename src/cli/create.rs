@@ -33,9 +33,10 @@ pub(super) fn text(text: &str) -> Value {
     Value::String(text.into())
 }
 
-fn body(members: &[(&str, Value)]) -> String {
+/// These members as the text of an object.
+pub(super) fn members(pairs: &[(&str, Value)]) -> String {
     let mut object = Object::new();
-    for (name, value) in members {
+    for (name, value) in pairs {
         object.insert(*name, value.clone());
     }
     Value::Object(object).to_json()
@@ -50,7 +51,7 @@ fn one(address: &Address, args: &SnapshotCreateArgs, screen: &mut Screen<'_>) ->
         members.push(("state", state(file)?));
     }
     let client = Client::new(&args.asking.server)?;
-    let answer = client.post_at(&Client::path(address, "/snapshots"), &body(&members))?;
+    let answer = client.post_at(&Client::path(address, "/snapshots"), &self::members(&members))?;
     if print::body(screen, args.asking.output, &answer)? {
         return Ok(());
     }
@@ -96,23 +97,9 @@ fn all(kind: &str, args: &SnapshotCreateArgs, screen: &mut Screen<'_>) -> Done {
     let client = Client::new(&args.asking.server)?;
     let prefix = args.prefix.as_deref().unwrap_or_default();
     let selector = Object::from_iter([("type", text(kind)), ("prefix", text(prefix))]);
-    let started = client.post_at("/v1/snapshots:batch", &body(&[("selector", Value::Object(selector))]))?;
-    let id = started.value.get("jobId").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let path = format!("/v1/jobs/{id}");
-    screen.say(&format!("job {}; it goes on if this command ends", printable(&id)));
-    let is_shown = std::io::stderr().is_terminal();
-    let mut looks = 0;
-    let job = loop {
-        let job = client.get_at(&path)?;
-        if job.value.get("status").and_then(Value::as_str) != Some("running") {
-            break job;
-        }
-        looks += 1;
-        if is_shown && looks % LOOKS_PER_LINE == 0 {
-            screen.say(&format!("{} done", cell(&job.value, &["progress", "done"])));
-        }
-        pause(LOOK);
-    };
+    let started =
+        client.post_at("/v1/snapshots:batch", &members(&[("selector", Value::Object(selector))]))?;
+    let job = follow(&client, &started, screen)?;
     let is_done = job.value.get("status").and_then(Value::as_str) == Some("done");
     let failed = job.value.get("result").and_then(|result| result.get("failed")).and_then(Value::as_i64);
     if !print::body(screen, args.asking.output, &job)? {
@@ -142,6 +129,26 @@ fn all(kind: &str, args: &SnapshotCreateArgs, screen: &mut Screen<'_>) -> Done {
     }
 }
 
+/// Follows a job that was started to its end.
+pub(super) fn follow(client: &Client, started: &Body, screen: &mut Screen<'_>) -> Done<Body> {
+    let id = started.value.get("jobId").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let path = format!("/v1/jobs/{id}");
+    screen.say(&format!("job {}; it goes on if this command ends", printable(&id)));
+    let is_shown = std::io::stderr().is_terminal();
+    let mut looks = 0;
+    loop {
+        let job = client.get_at(&path)?;
+        if job.value.get("status").and_then(Value::as_str) != Some("running") {
+            return Ok(job);
+        }
+        looks += 1;
+        if is_shown && looks % LOOKS_PER_LINE == 0 {
+            screen.say(&format!("{} done", cell(&job.value, &["progress", "done"])));
+        }
+        pause(LOOK);
+    }
+}
+
 /// Notes something on a snapshot.
 pub(super) fn note(args: &SnapshotNoteArgs, members: &[(&str, Value)], screen: &mut Screen<'_>) -> Done {
     let (address, version) = at_version(&args.address, args.version)?;
@@ -151,7 +158,7 @@ pub(super) fn note(args: &SnapshotNoteArgs, members: &[(&str, Value)], screen: &
     };
     let client = Client::new(&args.asking.server)?;
     let path = Client::path(&address, &format!("/snapshots/{version}"));
-    let answer = client.patch_at(&path, &body(members))?;
+    let answer = client.patch_at(&path, &self::members(members))?;
     if print::body(screen, args.asking.output, &answer)? {
         return Ok(());
     }

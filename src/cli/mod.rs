@@ -29,6 +29,7 @@
 //! | `run.rs` | `run`, and what every process shares: its runtime, its signals, first answers of its servers |
 //! | `stack.rs` | the composition root of every worker process |
 //! | `settings.rs` | what a configuration means for the parts of a process |
+//! | `compact.rs` | `snapshot compact` |
 //! | `compaction.rs` | whether a topic is compacted |
 //! | `health.rs` | what the process knows of its own health: readiness, liveness |
 //! | `samples.rs` | what a scrape shows beside workers and health |
@@ -50,6 +51,7 @@ mod blame;
 mod changes;
 mod checks;
 mod client;
+mod compact;
 mod compaction;
 mod config;
 mod create;

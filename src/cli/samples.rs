@@ -9,6 +9,7 @@ use crate::lookup::{Cache, Streams};
 use crate::store::flush::Written;
 use crate::telemetry::metrics::{self as table, Sample};
 use crate::telemetry::process;
+use crate::upkeep::merging;
 use crate::upkeep::scrub::Scrubbed;
 use crate::worker::Handle;
 use std::collections::BTreeMap;
@@ -32,6 +33,37 @@ pub(super) fn of_written(written: &Written) -> Vec<Sample> {
         samples.push(Sample::total(&table::SNAPSHOT_STORED_BYTES, &[kind], 0, count(&sizes.stored_bytes)));
     }
     samples
+}
+
+/// What was merged in the background.
+pub(super) fn of_merged(merged: &merging::Tallies) -> Vec<Sample> {
+    let count = |value: &AtomicU64| value.load(Ordering::Relaxed);
+    vec![
+        Sample::total(&table::COMPACTED, &["looked_at"], 0, count(&merged.looked_at)),
+        Sample::total(&table::COMPACTED, &["failed"], 0, count(&merged.failed)),
+        Sample::total(&table::MERGED_EVENTS, &[], 0, count(&merged.events)),
+        Sample::total(&table::SUPERSEDED_ROWS, &[], 0, count(&merged.deleted)),
+    ]
+}
+
+/// Records behind the log's end at which nothing is merged any more.
+const PRESSING_LAG: i64 = 10_000;
+
+/// Whether so many records wait to be folded that nothing else should be done.
+pub(super) fn pressed(
+    consumer: &Arc<Consumer>,
+    topic: &Arc<str>,
+    worker: &Handle,
+) -> Arc<dyn Fn() -> bool + Send + Sync> {
+    let (consumer, topic, worker) = (Arc::clone(consumer), Arc::clone(topic), worker.clone());
+    Arc::new(move || {
+        let bounds = consumer.last_bounds(&topic);
+        let statuses = worker.statuses.lock().expect("no panic while the map is held");
+        let lags = statuses.iter().filter_map(|(partition, status)| {
+            Some(bounds.get(partition)?.end.0.saturating_sub(status.reached.0))
+        });
+        lags.max().is_some_and(|lag| lag > PRESSING_LAG)
+    })
 }
 
 /// What became of dead letters that go to a topic as well.

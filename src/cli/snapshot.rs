@@ -4,6 +4,7 @@
 use super::address::{Address, Moment};
 use super::args::{SnapshotCommand, SnapshotLsArgs, SnapshotShowArgs, SnapshotVerifyArgs, VerifyMode};
 use super::client::{Client, Query};
+use super::compact;
 use super::create;
 use super::failure::{Done, Exit, Failure};
 use super::keeping;
@@ -20,6 +21,7 @@ pub(super) fn run(command: &SnapshotCommand, screen: &mut Screen<'_>) -> Done {
         SnapshotCommand::Rm(args) => keeping::rm(args, screen),
         SnapshotCommand::Hold(args) => keeping::hold(args, screen),
         SnapshotCommand::Release(args) => keeping::release(args, screen),
+        SnapshotCommand::Compact(args) => compact::run(args, screen),
         SnapshotCommand::Pin(args) => create::note(args, &[("pinned", Value::Bool(true))], screen),
         SnapshotCommand::Unpin(args) => create::note(args, &[("pinned", Value::Bool(false))], screen),
         SnapshotCommand::Label(args) => {

@@ -28,6 +28,8 @@ use crate::store::flush::{FlushLimits, Written};
 use crate::store::lineages::{self, Activated};
 use crate::store::packs::Packs;
 use crate::telemetry::metrics::Metrics;
+use crate::upkeep::compaction::{self as compaction_duty, Compactor};
+use crate::upkeep::merging;
 use crate::upkeep::retention::Keep;
 use crate::upkeep::scrub::Scrubbed;
 use crate::worker::{Components, Handle, TokioSpawn, Worker, announce};
@@ -66,6 +68,10 @@ pub(super) struct Stack {
     owners: BTreeMap<Arc<str>, Arc<Owners>>,
     /// What is kept, by aggregate type.
     keep: BTreeMap<Arc<str>, Keep>,
+    /// Who merges history, by aggregate type.
+    compactors: BTreeMap<Arc<str>, Arc<Compactor>>,
+    /// What was merged in the background.
+    merged: Arc<merging::Tallies>,
     /// What was written since the start.
     pub(super) written: Arc<Written>,
     /// Where the API listens.
@@ -134,6 +140,8 @@ impl Stack {
             workers: BTreeMap::new(),
             owners: BTreeMap::new(),
             keep: config.streams.iter().map(|stream| (Arc::clone(&stream.kind), keep(stream))).collect(),
+            compactors: BTreeMap::new(),
+            merged: Arc::default(),
             written,
             address,
             admin: admin.as_ref().map(TcpListener::local_addr).transpose()?,
@@ -163,11 +171,13 @@ impl Stack {
                 (Arc::clone(&stack.streams), stores.cache, samples::names(&config.streams));
             let (written, health) = (Arc::clone(&stack.written), Arc::clone(&health));
             let (dead_letters, scrubs) = (stack.dead_letters.clone(), stack.scrubs.clone());
+            let merged = Arc::clone(&stack.merged);
             http::metrics::source(metrics, stack.workers.clone(), move || {
                 let mut all = health.samples();
                 all.extend(samples::of_log(&names, &health.workers, &health.consumer));
                 all.extend(samples::of_written(&written));
                 all.extend(samples::of_scrubs(&scrubs));
+                all.extend(samples::of_merged(&merged));
                 all.extend(samples::of_questions(&streams, &*cache, &health.schemas));
                 all.extend(dead_letters.as_deref().map(samples::of_dead_letters).unwrap_or_default());
                 all.extend(samples::of_process());
@@ -249,6 +259,12 @@ impl Stack {
         reader.packs.erasures.refresh().await.map_err(fault)?;
         let (store, folding) = self.store(stores, &reader)?;
         let store = Arc::new(store);
+        let compactor = Compactor::new(compaction_duty::Parts {
+            reader: reader.clone(),
+            store: Arc::clone(&store),
+            topic: Arc::clone(&stream.topic),
+            lineage,
+        });
         let (worker, handle) = Worker::new(Components {
             group,
             log,
@@ -275,6 +291,7 @@ impl Stack {
             worker.run(Box::pin(stopped)).await;
         });
         self.workers.insert(Arc::clone(&stream.kind), handle.clone());
+        self.merge_history(config, stream, stores, (compactor, &handle));
         let (scrubbing, seen) = upkeep::scrub(config, stream, &reader, store, (lineage, handle.clone()));
         self.serving.spawn(scrubbing);
         self.scrubs.insert(Arc::clone(&stream.kind), seen);
@@ -289,6 +306,28 @@ impl Stack {
             lineage,
             settings: LookupSettings { partitioner: partitioner(stream), ..LookupSettings::default() },
         }))
+    }
+
+    /// Merges the history of a stream where it is asked to, and by itself where it is configured.
+    fn merge_history(
+        &mut self,
+        config: &Config,
+        stream: &Stream,
+        stores: &Stores,
+        (compactor, handle): (Compactor, &Handle),
+    ) {
+        if let Some(interval_ms) = config.compaction.interval_ms {
+            let duty = merging::Duty {
+                compactor: compactor.clone(),
+                own: Arc::new(handle.clone()),
+                clock: Arc::clone(&stores.clock) as Arc<dyn Clock>,
+                settings: merging::Settings { interval_ms, keep_full: config.compaction.keep_snapshots },
+                is_pressed: samples::pressed(&self.consumer, &stream.topic, handle),
+                tallies: Arc::clone(&self.merged),
+            };
+            self.serving.spawn(duty.run());
+        }
+        self.compactors.insert(Arc::clone(&stream.kind), Arc::new(compactor));
     }
 
     /// What a worker writes with, and where it folds.
@@ -346,6 +385,7 @@ impl Stack {
             workers: self.workers.clone(),
             owners: self.owners.clone(),
             keep: self.keep.clone(),
+            compactors: self.compactors.clone(),
             metrics,
             readiness: Arc::new(move || health.ready()),
             liveness: Arc::new(move || alive.live()),

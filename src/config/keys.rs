@@ -89,6 +89,7 @@ pub(super) const ROOT: &[Key] = &[
         "reading what is stored in the background, and writing anew what is damaged",
     ),
     open("gc", Shape::Section(GC), "when packs go that no row names any more"),
+    open("compaction", Shape::Section(COMPACTION), "merging of history that is stored already"),
     open("deadLetters", Shape::Section(DEAD_LETTERS), "where events go that cannot be folded"),
     open("streams", Shape::Sections(STREAM), "one entry for each topic: how its events fold"),
 ];
@@ -270,6 +271,23 @@ const GC: &[Key] = &[
         "30d",
         "age of a pack below which it stays if the index knows nothing of its versions: rows may be lost, and \
          `rebuild-index` makes them from packs",
+    ),
+];
+
+const COMPACTION: &[Key] = &[
+    key(
+        "enabled",
+        Shape::Bool,
+        "false",
+        "merge history in the background: increments below the newest full snapshot become segments, which are \
+         smaller and quicker to read; `snapshot compact` does it for one aggregate at any time",
+    ),
+    key("interval", Shape::Duration, "1h", "time from the end of one walk over all aggregates to the next"),
+    key(
+        "keepSnapshots",
+        Shape::Whole(1, 1_000_000),
+        "8",
+        "full snapshots of an aggregate that merging leaves, the newest first; pinned and named ones stay as well",
     ),
 ];
 

@@ -11,6 +11,7 @@
 //! | `s3.rs` | the bucket of `blobs` |
 //! | `scylla.rs` | the cluster of `index` |
 //! | `stream.rs` | one stream: mapping, reducer, thresholds, checks across keys |
+//! | `compaction.rs` | merging in the background |
 //! | `budget.rs` | how `memory.limit` is shared out |
 //! | `problems.rs` | problems with place, excerpt and hint |
 //! | `schema.rs` | the JSON Schema and the reference, from the table |
@@ -18,6 +19,7 @@
 //! | `units.rs` | durations and sizes |
 
 mod budget;
+mod compaction;
 mod keys;
 mod layers;
 mod problems;
@@ -33,6 +35,7 @@ mod tests;
 mod units;
 
 pub use budget::Budget;
+pub use compaction::Compaction;
 pub use layers::PREFIX;
 pub use problems::{Origin, Problems};
 pub use schema::{json_schema, reference};
@@ -107,6 +110,8 @@ pub struct Config {
     pub scrub: Scrub,
     /// Garbage collection.
     pub gc: Gc,
+    /// Merging in the background.
+    pub compaction: Compaction,
     /// A topic that gets dead letters as well.
     pub dead_letter_topic: Option<String>,
     /// The streams, at least one.
@@ -411,6 +416,7 @@ fn read(reading: &Reading<'_>, node: &Node) -> Option<Config> {
             bytes_per_second: it.bytes("bytesPerSecond"),
         }),
         gc: root.section("gc", read_gc),
+        compaction: root.section("compaction", compaction::read),
         dead_letter_topic: root
             .section("deadLetters", |it| it.text("topic").inspect(|topic| stream::check_topic(it, topic))),
         // What does not need these is read; without them there is nothing to share memory between.

@@ -161,10 +161,8 @@ mutants! {
     RebuildWatermarkIsReach,
     /// A segment's base is used although it lies beyond the moment that is asked for.
     SegmentBaseUnchecked,
-    /// An increment counts as merged though segments hold only its first event.
-    SupersededInPart,
-    /// What lies between two segments counts as merged though they do not join.
-    MergedAcrossGap,
+    /// Increments go although no segment holds their events.
+    SupersededUnmerged,
     /// What segments replace goes before their rows are acknowledged.
     SupersededBeforeAcked,
     /// Retention takes a full record that newer increments need and nothing else leads up to.

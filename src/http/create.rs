@@ -172,6 +172,16 @@ impl Maker {
         Ok(Self { own: own.clone(), owners: Arc::clone(owners), lookup: Arc::clone(lookup) })
     }
 
+    /// The worker of this process.
+    pub(super) fn own(&self) -> &Handle {
+        &self.own
+    }
+
+    /// Who folds the partitions that it does not.
+    pub(super) fn owners(&self) -> &Owners {
+        &self.owners
+    }
+
     /// One snapshot.
     pub(super) async fn one(&self, id: &str, version: Option<Version>) -> Asked<Made> {
         let wanted = Wanted { id: id.to_owned(), version: version.map(|version| version.0) };

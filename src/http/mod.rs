@@ -16,6 +16,7 @@
 //! | `events.rs` `diff.rs` `blame.rs` `watch.rs` | how they came to be |
 //! | `snapshots.rs` `verify.rs` `proof.rs` `dead_letters.rs` | what is stored |
 //! | `create.rs` `batch.rs` | snapshots on demand, one and many |
+//! | `compact.rs` | history merged, thinned or rebased |
 //! | `notes.rs` | labels and pins |
 //! | `erasure.rs` | erasing an aggregate, and what became of it |
 //! | `survey.rs` | many aggregates verified in tiers |
@@ -35,6 +36,7 @@ mod batch_get;
 mod blame;
 mod body;
 pub mod codes;
+mod compact;
 mod create;
 mod cursor;
 mod dead_letters;
@@ -66,6 +68,7 @@ pub use health::Readiness;
 
 use crate::lookup::Streams;
 use crate::lookup::owners::{self, Owners};
+use crate::upkeep::compaction::Compactor;
 use crate::upkeep::retention::Keep;
 use crate::worker::Handle;
 use axum::Router;
@@ -100,6 +103,8 @@ pub struct App {
     pub owners: BTreeMap<Arc<str>, Arc<Owners>>,
     /// What each type keeps; all history where nothing is said.
     pub keep: BTreeMap<Arc<str>, Keep>,
+    /// Who merges history, by aggregate type.
+    pub compactors: BTreeMap<Arc<str>, Arc<Compactor>>,
     /// The text of the scrape; see [`metrics::source`].
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Whether requests should come here.
@@ -243,6 +248,9 @@ fn creation_routes() -> Vec<Route> {
         Route::patch(of_aggregate!("/snapshots/{version}"), "Label or pin a snapshot", patch(notes::patch))
             .body("NoteRequest")
             .gives(Gives::Json("Snapshot")),
+        Route::post(compact::ROUTE, "Merge, thin or rebase what is stored", post(compact::post))
+            .body("CompactRequest")
+            .gives(Gives::JsonOrJob("Compaction")),
         Route::post(batch::ROUTE, "Take many snapshots, at once or as a job", post(batch::post))
             .body("BatchRequest")
             .gives(Gives::JsonOrJob("Batch")),
@@ -293,6 +301,7 @@ fn routes() -> Router<Shared> {
         .route(owners::HEAD_ROUTE, get(owned::head))
         .route(owners::LIST_ROUTE, get(owned::list))
         .route(owners::TAKE_ROUTE, post(owned::take))
+        .route(owners::COMPACT_ROUTE, post(owned::compact))
 }
 
 async fn openapi(uri: Uri) -> Result<Response, Problem> {

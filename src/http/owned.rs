@@ -4,7 +4,7 @@
 use super::path::{Path, stream};
 use super::problem::Problem;
 use super::query::Query;
-use super::{Shared, body};
+use super::{Shared, body, compact};
 use crate::domain::ids::{Lineage, PartitionNo};
 use crate::domain::partition::Listing;
 use crate::domain::row::PartitionKey;
@@ -45,6 +45,18 @@ pub(super) async fn take(State(shared): State<Shared>, path: Path, sent: Body) -
     let wanted: Vec<owners::Wanted> = body::json(sent, WANTED_BYTES_MAX).await?;
     let (_, lookup) = stream(&shared, path.get("type"))?;
     Ok(answer(owners::tell_made(&worker, &lookup, log.partition, wanted).await))
+}
+
+pub(super) async fn compact(
+    State(shared): State<Shared>,
+    path: Path,
+    sent: Body,
+) -> Result<Response, Problem> {
+    let Some((worker, log)) = owned(&shared, &path) else { return Ok(answer(None)) };
+    let order: compact::Order = body::json(sent, WANTED_BYTES_MAX).await?;
+    let (kind, _) = stream(&shared, path.get("type"))?;
+    let compactor = compact::compactor(&shared, &kind)?;
+    Ok(answer(compact::tell(&compactor, &worker, log.partition, &order).await?))
 }
 
 pub(super) async fn list(State(shared): State<Shared>, path: Path, uri: Uri) -> Result<Response, Problem> {

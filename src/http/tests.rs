@@ -17,6 +17,7 @@ pub(super) fn app(readiness: Readiness) -> App {
         workers: BTreeMap::new(),
         owners: BTreeMap::new(),
         keep: BTreeMap::new(),
+        compactors: BTreeMap::new(),
         metrics: Arc::new(|| "snapfold_x 1\n".to_owned()),
         readiness: Arc::new(move || readiness.clone()),
         liveness: Arc::new(ready),

@@ -84,6 +84,21 @@ impl Reconstructor {
         Ok(Merged { body, end: at })
     }
 
+    /// The aggregate at a version, out of these rows of it.
+    ///
+    /// # Errors
+    /// As for `load`.
+    pub async fn state_in(
+        &self,
+        partition: &PartitionKey,
+        key: &AggregateKey,
+        rows: &[SnapshotRow],
+        version: Version,
+    ) -> Result<Aggregate> {
+        self.check_epochs(partition, &epochs_of(rows)).await?;
+        Ok(self.reach(partition, key, rows, Ask::of(AsOf::Version(version)), version).await?.0)
+    }
+
     /// The aggregate at a version, out of these rows, and the events that were asked for.
     async fn reach(
         &self,

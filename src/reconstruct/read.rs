@@ -130,12 +130,17 @@ impl Reconstructor {
                 None
             };
             let view = self.view_of(partition, key).await?;
-            match self.read_in(&view, partition, key, ask, early_rows).await {
+            let rows = match early_rows {
+                Some(rows) => rows,
+                None => self.rows_for(key, partition, ask).await?,
+            };
+            match self.read_in(&view, partition, key, ask, &rows).await {
                 // The log's start may have followed a low watermark that has moved on since the view was
-                // read.
+                // read, or rows that were read page by page have made way for segments meanwhile.
                 Err(error)
                     if matches!(error.kind, ErrorKind::Gone | ErrorKind::Corrupt)
-                        && self.has_moved(view.told, partition).await? =>
+                        && (self.has_moved(view.told, partition).await?
+                            || self.rows_for(key, partition, ask).await? != rows) =>
                 {
                     last = Error::new(ErrorKind::Unavailable, "not-caught-up", error.detail);
                 }
@@ -158,19 +163,15 @@ impl Reconstructor {
         partition: &PartitionKey,
         key: &AggregateKey,
         ask: &Ask,
-        early_rows: Option<Vec<SnapshotRow>>,
+        rows: &[SnapshotRow],
     ) -> Result<Read> {
         let pending = if mutant(Mutant::ReaderIgnoresPending) { Vec::new() } else { pending_of(view) };
-        let rows = match early_rows {
-            Some(rows) => rows,
-            None => self.rows_for(key, partition, ask).await?,
-        };
-        self.check_epochs(partition, &epochs_of(&rows)).await?;
-        let pieces = Piece::all(&rows, &pending);
+        self.check_epochs(partition, &epochs_of(rows)).await?;
+        let pieces = Piece::all(rows, &pending);
         let mut assembly = Assembly::new(self, partition, key, ask.clone(), view.low_watermark);
         assembly.lost_below = view.lost_below;
-        assembly.run(&rows, pieces).await?;
-        assembly.tail(&rows).await?;
+        assembly.run(rows, pieces).await?;
+        assembly.tail(rows).await?;
         let assembled = assembly.finish();
         self.check_epochs(partition, &assembled.entries_reached).await?;
         self.health.damaged_records.fetch_add(assembled.provenance.damaged, Ordering::Relaxed);

@@ -2,8 +2,8 @@
 //! compared, written as segments, and only then what they stand in for may go.
 //!
 //! *Order*: a snapshot at or above all that is merged is acknowledged, as its owner says; segments and their
-//!   rows; segments that were merely read are written again, for they may be a dying owner's rumour; then
-//!   whoever deletes rows is told which are redundant.
+//!   rows; then, as for every deletion (`retention`), what the rest relies on is written again and read, the
+//!   hold is read, the fact goes into the ledger, and the redundant rows go.
 //! *If it fails*: whatever was written is true, and what it stands in for is still there. The next time plans
 //!   anew.
 //! *If cancelled*: the same.
@@ -14,16 +14,19 @@
 
 use crate::domain::compaction::{self, Aim, Depth, Order, Plan};
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::ids::{AggregateKey, Lineage, PartitionNo, Version};
+use crate::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Version};
 use crate::domain::mutant::{Mutant, mutant};
-use crate::domain::partition::Taken;
+use crate::domain::partition::{SnapshotItem, Taken};
+use crate::domain::retention;
 use crate::domain::row::{Notes, PartitionKey, RecordKind, SnapshotRow, Trigger};
 use crate::reconstruct::{LiveSnapshots, Reconstructor};
 use crate::store::SnapshotStore;
-use crate::store::index::From;
+use crate::store::flush::Flush;
+use crate::store::index::{From, Index};
+use crate::store::ledger::Ledger;
 use crate::store::segments::NewSegment;
 use crate::store::unavailable;
-use futures_util::future::BoxFuture;
+use crate::upkeep::retention::{Planned, Refused, Retention};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -34,12 +37,6 @@ const ROWS_MAX: usize = 20_000;
 /// Bytes of events, before compression, that are written as one pack.
 const SEGMENT_BYTES_AT_ONCE: usize = 4 << 20;
 
-/// Deletes rows that nothing needs any more. Whoever deletes looks to holds, and to the ledger.
-pub trait Retire: Send + Sync {
-    /// Deletes them for good; as many as it did.
-    fn retire(&self, rows: Vec<SnapshotRow>) -> BoxFuture<'_, Result<u64>>;
-}
-
 /// What is wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct Wish {
@@ -47,6 +44,8 @@ pub struct Wish {
     pub aim: Aim,
     /// How far.
     pub depth: Depth,
+    /// Events of a segment at the most.
+    pub events_max: usize,
     /// Full records that stay, the newest first; at least one does.
     pub keep_full: usize,
 }
@@ -66,6 +65,21 @@ pub struct Compacted {
     pub superseded: u64,
     /// Rows that were deleted.
     pub deleted: u64,
+    /// Stored bytes of these rows.
+    pub freed_bytes: u64,
+}
+
+/// A full record from which on everything can be had without what is before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rebased {
+    /// Its version.
+    pub version: Version,
+    /// It was written for whoever asked, or would be; else it is there.
+    pub created: bool,
+    /// Rows whose records are read for it.
+    pub reads: u64,
+    /// Stored bytes of the rows that only versions before it need.
+    pub freed_bytes: u64,
 }
 
 impl std::ops::AddAssign for Compacted {
@@ -76,6 +90,7 @@ impl std::ops::AddAssign for Compacted {
         self.stored_bytes += other.stored_bytes;
         self.superseded += other.superseded;
         self.deleted += other.deleted;
+        self.freed_bytes += other.freed_bytes;
     }
 }
 
@@ -90,8 +105,6 @@ pub struct Parts {
     pub topic: Arc<str>,
     /// The active lineage.
     pub lineage: Lineage,
-    /// Deletes; without it what is redundant stays, and costs room.
-    pub retire: Option<Arc<dyn Retire>>,
 }
 
 /// Compacts the aggregates of one stream.
@@ -105,6 +118,16 @@ impl Compactor {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         Self { parts }
+    }
+
+    /// Where the rows are.
+    pub(super) fn index(&self) -> Arc<dyn Index> {
+        Arc::clone(&self.parts.reader.index)
+    }
+
+    /// The aggregate type.
+    pub(super) fn kind(&self) -> Arc<str> {
+        Arc::clone(&self.parts.reader.rules.kind)
     }
 
     /// What would be done.
@@ -139,15 +162,66 @@ impl Compactor {
         if !is_durable(own, partition, &key, touched).await? {
             return Ok(None);
         }
+        let mut relied: Vec<SnapshotRow> = rows.iter().filter(|row| is_relied(row, &plan)).cloned().collect();
         if mutant(Mutant::SupersededBeforeAcked) {
-            done.deleted = self.retire(&plan).await?;
+            self.retire(&key, &plan, relied.clone(), &mut done).await?;
         }
-        self.write(partition, &key, (&rows, &plan), &mut done).await?;
-        self.confirm(&rows, &plan).await;
+        relied.extend(self.write(partition, &key, (&rows, &plan), &mut done).await?);
         if !mutant(Mutant::SupersededBeforeAcked) {
-            done.deleted = self.retire(&plan).await?;
+            self.retire(&key, &plan, relied, &mut done).await?;
         }
         Ok(Some(done))
+    }
+
+    /// Where a full record of a version, or of the newest snapshot, would be written so that everything from
+    /// there on can be had without what is before it; none where there is no such snapshot.
+    ///
+    /// # Errors
+    /// `Unavailable` if a port failed.
+    pub async fn rebase_plan(
+        &self,
+        partition: PartitionNo,
+        id: &str,
+        version: Option<Version>,
+    ) -> Result<Option<Rebased>> {
+        let rows = self.rows(partition, &self.key(id)).await?;
+        Ok(rebased(&rows, version))
+    }
+
+    /// Writes that record unless it is there; none as for `compact`, or where there is no such snapshot.
+    ///
+    /// # Errors
+    /// As for `compact`.
+    pub async fn rebase(
+        &self,
+        own: &dyn LiveSnapshots,
+        partition: PartitionNo,
+        id: &str,
+        version: Option<Version>,
+    ) -> Result<Option<Rebased>> {
+        let key = self.key(id);
+        let rows = self.rows(partition, &key).await?;
+        let Some(rebased) = rebased(&rows, version).filter(|_| own.owns(partition)) else { return Ok(None) };
+        if !rebased.created {
+            return Ok(Some(rebased));
+        }
+        if !is_durable(own, partition, &key, rebased.version).await? {
+            return Ok(None);
+        }
+        let log = self.log(partition);
+        let mut aggregate = self.parts.reader.state_in(&log, &key, &rows, rebased.version).await?;
+        // A later version is durable, or the mark stands in the row of this one.
+        aggregate.quarantine = None;
+        let before = rows.iter().filter(|row| row.version < rebased.version).max_by_key(|row| row.version);
+        let (from, first) =
+            before.map_or((Version(0), Offset(0)), |row| (row.version, row.last_offset.next()));
+        let (first, now_ms) = (first.min(aggregate.offset), self.parts.store.clock.monotonic_ms());
+        let item = SnapshotItem::past(Arc::clone(&key.id), from, first, &aggregate, now_ms);
+        match own.write(Flush { partition: log, kind: key.kind, item }).await {
+            Some(Ok(_)) => Ok(Some(rebased)),
+            Some(Err(error)) => Err(error),
+            None => Ok(None),
+        }
     }
 
     fn key(&self, id: &str) -> AggregateKey {
@@ -166,15 +240,15 @@ impl Compactor {
     ) -> Result<(Vec<SnapshotRow>, Plan)> {
         let rows = self.rows(partition, key).await?;
         let pinned = self.pinned(key, &rows).await?;
-        let Wish { aim, depth, keep_full } = wish;
-        let plan = compaction::plan(&rows, &Order { aim, depth, keep_full, pinned });
+        let Wish { aim, depth, events_max, keep_full } = wish;
+        let plan = compaction::plan(&rows, &Order { aim, depth, events_max, keep_full, pinned });
         Ok((rows, plan))
     }
 
     /// The rows of an aggregate, the oldest first.
     async fn rows(&self, partition: PartitionNo, key: &AggregateKey) -> Result<Vec<SnapshotRow>> {
         let (index, lineage) = (&self.parts.reader.index, self.parts.lineage);
-        let mut rows: BTreeMap<(Version, crate::domain::ids::PackId), SnapshotRow> = BTreeMap::new();
+        let mut rows: BTreeMap<(Version, PackId), SnapshotRow> = BTreeMap::new();
         let mut above = Version(0);
         while rows.len() < ROWS_MAX {
             let page = index.snapshots(key, lineage, From::Above(above), PAGE).await;
@@ -213,9 +287,9 @@ impl Compactor {
         key: &AggregateKey,
         (rows, plan): (&[SnapshotRow], &Plan),
         done: &mut Compacted,
-    ) -> Result<()> {
+    ) -> Result<Vec<SnapshotRow>> {
         let log = self.log(partition);
-        let mut start = None;
+        let (mut start, mut written) = (None, Vec::new());
         let (mut ready, mut bytes) = (Vec::new(), 0);
         for (nth, planned) in plan.segments.iter().enumerate() {
             let merged = self.parts.reader.merge(&log, key, rows, start.take(), *planned).await?;
@@ -231,27 +305,80 @@ impl Compactor {
                 done.segments += rows.len() as u64;
                 done.raw_bytes += rows.iter().map(|row| row.raw_bytes).sum::<u64>();
                 done.stored_bytes += rows.iter().map(|row| row.stored_bytes).sum::<u64>();
+                written.extend(rows);
             }
         }
-        Ok(())
+        Ok(written)
     }
 
-    /// Segments that were there already may exist on one replica only: they are written again before anything
-    /// that they stand in for may go.
-    async fn confirm(&self, rows: &[SnapshotRow], plan: &Plan) {
-        if self.parts.retire.is_none() || plan.superseded.is_empty() {
-            return;
-        }
-        let stays = |row: &&SnapshotRow| !plan.superseded.contains(row);
-        self.parts.store.adopt(rows.iter().filter(stays).cloned().collect()).await;
+    fn retention(&self) -> Retention {
+        let Parts { reader, store, lineage, .. } = &self.parts;
+        let ledger = Ledger {
+            index: Arc::clone(&reader.index),
+            blobs: Arc::clone(&reader.packs.blobs),
+            clock: Arc::clone(&store.clock),
+        };
+        Retention { packs: Arc::clone(&reader.packs), ledger: Arc::new(ledger), lineage: *lineage }
     }
 
-    async fn retire(&self, plan: &Plan) -> Result<u64> {
-        match &self.parts.retire {
-            Some(retire) if !plan.superseded.is_empty() => retire.retire(plan.superseded.clone()).await,
-            _ => Ok(0),
-        }
+    /// Deletes what is redundant. What the rest relies on is written again and read first: a row that was only
+    /// read may be a dying owner's rumour. Of an aggregate that is held nothing goes.
+    async fn retire(
+        &self,
+        key: &AggregateKey,
+        plan: &Plan,
+        relied: Vec<SnapshotRow>,
+        done: &mut Compacted,
+    ) -> Result<()> {
+        let go = retention::Plan { go: plan.superseded.clone(), kept: Vec::new(), relied };
+        let planned = Planned { key: key.clone(), rows: Vec::new(), plan: go };
+        let retention = self.retention();
+        let rows = match retention.ready(&planned).await {
+            Ok(rows) => rows,
+            Err(Refused::Held(_)) => return Ok(()),
+            Err(Refused::Unproved(row, error)) => {
+                let what = format!("read the record of version {} that the rest would rely on", row.version);
+                return Err(error.context(&what));
+            }
+            Err(Refused::Failed(error)) => return Err(error),
+        };
+        let is_deleted =
+            |row: &&SnapshotRow| rows.iter().any(|gone| (gone.version, gone.pack) == (row.version, row.pack));
+        done.freed_bytes = plan.superseded.iter().filter(is_deleted).map(|row| row.stored_bytes).sum();
+        done.deleted = rows.len() as u64;
+        retention.commit(rows, "merged").await
     }
+}
+
+/// Whether the versions of what goes will rest on this row: on segments, and where only full records go on
+/// everything else.
+fn is_relied(row: &SnapshotRow, plan: &Plan) -> bool {
+    let only_fulls = plan.superseded.iter().all(|row| row.kind == RecordKind::Full);
+    let stays = !plan.superseded.contains(row);
+    stays && (row.kind == RecordKind::Segment || (only_fulls && plan.segments.is_empty()))
+}
+
+/// What a full record of a version, or of the newest snapshot, comes to. One that tells of a quarantine is the
+/// head's, and stays it.
+fn rebased(rows: &[SnapshotRow], version: Option<Version>) -> Option<Rebased> {
+    let newest = rows.iter().filter(|row| !row.quarantined).map(|row| row.version).max()?;
+    let version = version.unwrap_or(newest);
+    if version == Version(0) || version > newest {
+        return None;
+    }
+    let is_there = rows.iter().any(|row| row.kind == RecordKind::Full && row.version == version);
+    let base = rows.iter().filter(|row| row.kind == RecordKind::Full && row.version <= version);
+    let base = base.map(|row| row.version).max().unwrap_or_default();
+    let leads =
+        |row: &&SnapshotRow| row.kind != RecordKind::Full && row.version > base && row.from_version < version;
+    let reads = rows.iter().filter(leads).count() as u64 + u64::from(base > Version(0));
+    let before = rows.iter().filter(|row| row.version < version);
+    Some(Rebased {
+        version,
+        created: !is_there,
+        reads: if is_there { 0 } else { reads },
+        freed_bytes: before.map(|row| row.stored_bytes).sum(),
+    })
 }
 
 /// A snapshot of this version or of a later one is acknowledged, as its owner says; false if this process is

@@ -12,7 +12,6 @@
 //! Who owns the partition does not matter: the newest rows, from which an owner goes on, are never deleted,
 //! and a deletion is later than any repetition of the row's write (rule 4 adopts none back to life).
 
-use super::compaction::Retire;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, Lineage, PartitionNo, Timestamp, Version};
 use crate::domain::ledger::{DeletedRow, Deletion, HoldRow, in_force};
@@ -23,7 +22,6 @@ use crate::store::index::{From, Index};
 use crate::store::ledger::Ledger;
 use crate::store::packs::Packs;
 use crate::store::unavailable;
-use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -286,23 +284,5 @@ impl Retention {
                 _ => From::AtOrBelow(lowest),
             };
         }
-    }
-}
-
-impl Retire for Retention {
-    /// What segments stand in for, of one aggregate. A hold and pins count here too: what they protect stays.
-    fn retire(&self, rows: Vec<SnapshotRow>) -> BoxFuture<'_, Result<u64>> {
-        Box::pin(async move {
-            let Some(key) = rows.first().map(|row| row.key.clone()) else { return Ok(0) };
-            if self.hold(&key).await?.is_some() {
-                return Ok(0);
-            }
-            let pinned = self.pinned(&key).await?;
-            let may_go = |row: &&SnapshotRow| !pinned.contains(&row.version) && !row.quarantined;
-            let rows: Vec<DeletedRow> = rows.iter().filter(may_go).map(DeletedRow::of).collect();
-            let count = rows.len() as u64;
-            self.commit(rows, "merged").await?;
-            Ok(count)
-        })
     }
 }

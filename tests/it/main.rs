@@ -17,6 +17,7 @@ mod bad_input;
 mod bench;
 mod broker_errors;
 mod clock;
+mod compaction;
 #[path = "../proxy/cql.rs"]
 #[expect(dead_code, reason = "errors of the driver are forged in tests of the library")]
 mod cql_proxy;

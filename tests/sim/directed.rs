@@ -16,20 +16,16 @@ use crate::marks::{
     entries_of_histories_that_were_cut_off, entry_that_is_folded_again, mark_of_a_gap_that_was_cut_off,
     marked_entry_whose_pack_is_lost, marked_row_whose_record_is_lost,
 };
-use crate::plan::FaultPlan;
-use crate::ports::Fate;
-use crate::ports::broker::Draft;
-use crate::ports::producer::VersionMode;
+use crate::merging::{late_segment, refused_segments, short_history};
+use crate::ports::{Fate, broker::Draft, producer::VersionMode};
 use crate::refold::{
     refold_of_what_is_in_a_checkpoint, refold_that_dies_before_its_rows, refold_that_finds_a_rumour,
 };
 use crate::retention::scenarios::{
     row_that_is_written_again, state_that_newer_events_need, state_whose_events_are_a_rumour,
 };
-use crate::rng::Odds;
 use crate::stage::{HERE, SEEING_RUMOURS, Stage, TOPIC};
-use crate::subject::Subject;
-use crate::world::Outcome;
+use crate::{plan::FaultPlan, rng::Odds, subject::Subject, world::Outcome};
 use snapfold::codec::pack::Locator;
 use snapfold::domain::aggregate::OnPoison;
 use snapfold::domain::ids::{Offset, Version};
@@ -55,6 +51,9 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    SupersededBeforeAcked by refused_segments,
+    SupersededUnmerged by short_history,
+    SegmentBaseUnchecked by late_segment,
     AnySeenRowSupersedes by rumour_over_a_checkpoint,
     SnapshotRowNotAdopted by rumour_ahead_of_the_start,
     AdoptionHoldIgnored by rumour_that_is_never_adopted,

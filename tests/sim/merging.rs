@@ -6,14 +6,37 @@ use crate::judge::Judge;
 use crate::questions::able;
 use crate::stats::Count;
 use crate::subject::Fleet;
-use crate::world::Parts;
+use crate::world::Parts as World;
 use snapfold::domain::compaction::{Aim, Depth};
 use snapfold::domain::error::ErrorKind;
-use snapfold::upkeep::compaction::Wish;
+use snapfold::upkeep::compaction::{Compactor, Parts, Wish};
+use snapfold::worker::Components;
 use std::sync::{Arc, Mutex};
+#[cfg(not(feature = "runtime"))]
+use {
+    crate::executor::ProcessId,
+    crate::ports::Fate,
+    crate::stage::{HERE, Stage},
+    crate::subject::Subject,
+    crate::world::{Outcome, Ports},
+    snapfold::domain::ids::{LedgerId, Timestamp, Version},
+    snapfold::domain::ledger::DeletedRow,
+    snapfold::domain::partition::Strategy,
+    snapfold::domain::row::{RecordKind, SnapshotRow},
+};
+
+/// Who merges for a worker of these parts.
+pub(crate) fn compactor(components: &Components) -> Compactor {
+    Compactor::new(Parts {
+        reader: components.reader.clone(),
+        store: Arc::clone(&components.store),
+        topic: Arc::clone(&components.topic),
+        lineage: components.lineage,
+    })
+}
 
 /// Asks one random live worker to compact a random aggregate.
-pub(crate) fn compact_one(world: &Parts, fleet: &Fleet, judge: &Arc<Mutex<Judge>>) {
+pub(crate) fn compact_one(world: &World, fleet: &Fleet, judge: &Arc<Mutex<Judge>>) {
     let Some(workers) = able(world, fleet, judge) else { return };
     let (id, partition) = {
         let judge = lock(judge);
@@ -27,6 +50,7 @@ pub(crate) fn compact_one(world: &Parts, fleet: &Fleet, judge: &Arc<Mutex<Judge>
     };
     let wish = world.sim.draw(|rng| Wish {
         aim: if rng.percent(80) { Aim::Merge } else { Aim::Thin },
+        events_max: rng.index(30) + 2,
         depth: if rng.percent(85) { Depth::All } else { Depth::Full },
         keep_full: rng.index(3),
     });
@@ -51,4 +75,97 @@ pub(crate) fn compact_one(world: &Parts, fleet: &Fleet, judge: &Arc<Mutex<Judge>
             Err(_) => {}
         }
     });
+}
+
+/// Asks a worker on a stage to merge all of `a` into segments of so many events, and gives it time.
+#[cfg(not(feature = "runtime"))]
+fn compact(stage: &Stage, worker: ProcessId, events_max: usize) {
+    let (handle, _) = stage.asked_of(worker);
+    let compactor = stage.compactor_of(worker);
+    stage.world.sim.spawn(worker, async move {
+        let wish = Wish { aim: Aim::Merge, depth: Depth::All, events_max, keep_full: 1 };
+        // Whatever comes of it: what it wrote, and what it took away, is judged.
+        let _ = compactor.compact(&handle, HERE, "a", wish).await;
+    });
+    stage.world.idle(1_500);
+}
+
+/// Versions 1 to 24 of `a` as increments of four events and full records.
+#[cfg(not(feature = "runtime"))]
+fn increments() -> (Stage, ProcessId) {
+    let subject = Subject::spaced(4, Strategy::Incremental { full_every: 2 }, 1 << 40);
+    let stage = Stage::of(subject);
+    let worker = stage.worker("owner");
+    stage.world.idle(1_000);
+    stage.events(1..=24);
+    stage.snapshot(worker);
+    stage.world.idle(2_000);
+    (stage, worker)
+}
+
+/// Segments whose rows are never acknowledged, and a log that has forgotten what is covered.
+#[cfg(not(feature = "runtime"))]
+pub(crate) fn refused_segments() -> Outcome {
+    let (stage, worker) = increments();
+    stage.rule(worker, "put_snapshot", Fate::Refused, 1_000);
+    compact(&stage, worker, 6);
+    stage.world.sim.kill(worker);
+    stage.worker("next");
+    stage.world.idle(1_500);
+    stage.forget();
+    stage.ask_all()
+}
+
+/// A compaction that finds nothing that is worth merging yet.
+#[cfg(not(feature = "runtime"))]
+pub(crate) fn short_history() -> Outcome {
+    let (stage, worker) = increments();
+    let (handle, _) = stage.asked_of(worker);
+    let compactor = stage.compactor_of(worker);
+    stage.world.sim.spawn(worker, async move {
+        let wish = Wish { aim: Aim::Merge, depth: Depth::Full, events_max: 256, keep_full: 1 };
+        let _ = compactor.compact(&handle, HERE, "a", wish).await;
+    });
+    stage.world.idle(1_500);
+    stage.forget();
+    stage.ask_all()
+}
+
+/// Of the segments of a history the first is lost, and only full records are left before the second.
+#[cfg(not(feature = "runtime"))]
+pub(crate) fn late_segment() -> Outcome {
+    let (stage, worker) = increments();
+    compact(&stage, worker, 12);
+    let rows: Vec<SnapshotRow> = stage.world.index.union().all_snapshots().cloned().collect();
+    let is_first = |row: &&SnapshotRow| row.kind == RecordKind::Segment && row.from_version == Version(0);
+    let first = DeletedRow::of(rows.iter().find(is_first).expect("it was written"));
+    let deletion = LedgerId::mint(Timestamp(1), [1; 10]);
+    let delete = |ports: Ports| async move { ports.index.delete_snapshot(&first, deletion).await };
+    stage.world.ask(1_000, delete).expect("it is answered").expect("nothing fails");
+    // The log still has all of it.
+    stage.ask_all()
+}
+
+/// Goal: merged history answers as before, whatever its segments' size, also from another worker, when the log
+/// has forgotten it. Method: every question after each of several compactions.
+#[cfg(not(feature = "runtime"))]
+#[test]
+fn what_is_merged_answers_as_before() {
+    for events_max in [2, 5, 6, 12, 256] {
+        let (stage, worker) = increments();
+        compact(&stage, worker, events_max);
+        let segments = |stage: &Stage| {
+            let index = stage.world.index.union();
+            index.all_snapshots().filter(|row| row.kind == RecordKind::Segment).count()
+        };
+        assert!(segments(&stage) > 0, "{events_max}");
+        compact(&stage, worker, 256);
+        assert_eq!(segments(&stage), 1, "{events_max}: merged again");
+        stage.world.sim.kill(worker);
+        stage.worker("next");
+        stage.world.idle(1_500);
+        stage.forget();
+        let outcome = stage.ask_all();
+        assert!(outcome.violations.is_empty(), "{events_max}: {:?}", outcome.violations);
+    }
 }

@@ -18,6 +18,8 @@ use snapfold::domain::ids::{AggregateKey, Offset, PackId, PartitionNo, Version};
 use snapfold::domain::row::{PartitionKey, WatermarkRow};
 use snapfold::lookup::{Answer, Asked, EventView, Freshness, Lookup, Selector};
 use snapfold::reconstruct::{AsOf, Found};
+#[cfg(not(feature = "runtime"))]
+use snapfold::upkeep::compaction::Compactor;
 use snapfold::worker::{Command, Handle, Status};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -306,6 +308,12 @@ impl Stage {
         let (_, _, handle, lookup) =
             workers.iter().find(|(process, ..)| *process == worker).expect("it runs");
         (handle.clone(), lookup.clone())
+    }
+
+    /// Who merges the history that a worker owns.
+    #[cfg(not(feature = "runtime"))]
+    pub(crate) fn compactor_of(&self, worker: ProcessId) -> Compactor {
+        lock(&self.fleet.compactors).get(&worker).cloned().expect("it runs")
     }
 
     /// Full rows of `a`.

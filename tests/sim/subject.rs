@@ -3,6 +3,7 @@
 use crate::cache::TinyCache;
 use crate::executor::{ProcessId, Sim, lock};
 use crate::ledger::{self, Ledger, Map, Spec};
+use crate::merging::compactor;
 use crate::ports::payload::Shape;
 use crate::ports::producer::VersionMode;
 use crate::rng::Rng;
@@ -25,7 +26,7 @@ use snapfold::reconstruct::{HeadAnswer, ListAnswer, LiveHeads, Reconstructor};
 use snapfold::store::SnapshotStore;
 use snapfold::store::flush::FlushLimits;
 use snapfold::store::packs::{CompressionPlan, Packs};
-use snapfold::upkeep::compaction::{self, Compactor};
+use snapfold::upkeep::compaction::Compactor;
 use snapfold::worker::{Components, Handle, Spawn, Worker, WorkerSettings};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -453,13 +454,7 @@ impl Subject {
             let active = *lock(&fleet.active);
             let components = subject.components(&ports, active);
             let reader = components.reader.clone();
-            let compactor = Compactor::new(compaction::Parts {
-                reader: reader.clone(),
-                store: Arc::clone(&components.store),
-                topic: Arc::clone(&components.topic),
-                lineage: components.lineage,
-                retire: None,
-            });
+            let compactor = compactor(&components);
             lock(&fleet.compactors).insert(ports.process, compactor);
             let (worker, handle) = Worker::new(components);
             let lookup = subject.lookup(&ports, active, reader, Arc::new(handle.clone()));

@@ -1,7 +1,6 @@
 //! Stretches of versions whose events rows hold without a gap.
 
 use crate::domain::ids::Version;
-use crate::domain::mutant::{Mutant, mutant};
 
 /// The events that one row holds: those after `from` up to `upto`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +68,7 @@ impl Cover {
         let mut merged: Vec<(Version, Version)> = Vec::new();
         for (from, upto) in sorted {
             match merged.last_mut() {
-                Some((_, end)) if from <= *end || mutant(Mutant::MergedAcrossGap) => *end = upto.max(*end),
+                Some((_, end)) if from <= *end => *end = upto.max(*end),
                 _ => merged.push((from, upto)),
             }
         }

@@ -51,6 +51,8 @@ pub struct Order {
     pub aim: Aim,
     /// How far.
     pub depth: Depth,
+    /// Events of a segment, 256 at the most.
+    pub events_max: usize,
     /// Full records that stay, the newest first; at least one does.
     pub keep_full: usize,
     /// Versions that somebody pinned or named.
@@ -103,7 +105,7 @@ pub fn plan(rows: &[SnapshotRow], order: &Order) -> Plan {
     if order.aim == Aim::Merge {
         for stretch in stretches(&spans) {
             let Some(known) = known_from(&stretch, &below) else { continue };
-            segments.extend(pack(&stretch, order.depth).into_iter().filter(|planned| planned.from >= known));
+            segments.extend(pack(&stretch, order).into_iter().filter(|planned| planned.from >= known));
         }
     }
     let in_place = spans.iter().filter(|span| span.is_segment).map(|span| (span.from, span.upto));
@@ -173,9 +175,7 @@ fn redundant_events<'r>(
     let is_redundant = |row: &&&SnapshotRow| match row.kind {
         RecordKind::Full => false,
         _ if row.quarantined || row.version <= row.from_version => false,
-        RecordKind::Increment if mutant(Mutant::SupersededInPart) => {
-            merged.holds(row.from_version, row.from_version.next())
-        }
+        RecordKind::Increment if mutant(Mutant::SupersededUnmerged) => true,
         RecordKind::Increment => merged.holds(row.from_version, row.version),
         RecordKind::Segment => is_inside(row),
     };

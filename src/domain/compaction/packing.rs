@@ -2,13 +2,12 @@
 //! large for one into equal parts.
 
 use super::cover::Span;
-use super::{Depth, PlannedSegment};
+use super::{Depth, Order, PlannedSegment};
 use crate::domain::ids::Version;
 use crate::domain::record::SegmentBody;
 
 /// Bytes of events, before compression, that a segment has at about the most.
 pub const EVENT_BYTES_MAX: u64 = 64 << 10;
-const EVENTS_MAX: u64 = SegmentBody::EVENTS_MAX as u64;
 
 /// Spans that become one segment.
 #[derive(Default)]
@@ -19,8 +18,8 @@ struct Group {
 }
 
 impl Group {
-    fn has_room_for(&self, span: &Span) -> bool {
-        self.events + span.events() <= EVENTS_MAX && self.bytes + span.bytes <= EVENT_BYTES_MAX
+    fn has_room_for(&self, span: &Span, events_max: u64) -> bool {
+        self.events + span.events() <= events_max && self.bytes + span.bytes <= EVENT_BYTES_MAX
     }
 
     fn push(&mut self, span: Span) {
@@ -38,30 +37,31 @@ impl Group {
 }
 
 /// The segments to be written for a stretch of spans that follow each other.
-pub(super) fn pack(stretch: &[Span], depth: Depth) -> Vec<PlannedSegment> {
+pub(super) fn pack(stretch: &[Span], order: &Order) -> Vec<PlannedSegment> {
+    let events_max = order.events_max.clamp(1, SegmentBody::EVENTS_MAX) as u64;
     let mut planned = Vec::new();
     let mut group = Group::default();
     for span in stretch {
-        if !group.has_room_for(span) {
+        if !group.has_room_for(span, events_max) {
             planned.extend(std::mem::take(&mut group).planned());
         }
-        if group.has_room_for(span) {
+        if group.has_room_for(span, events_max) {
             group.push(*span);
         } else if !span.is_segment {
-            planned.extend(parts(span));
+            planned.extend(parts(span, events_max));
         }
     }
     // What comes next may still be merged with the last of them; one increment alone is as good as merged.
-    if depth == Depth::All && group.spans.len() > 1 {
+    if order.depth == Depth::All && group.spans.len() > 1 {
         planned.extend(group.planned());
     }
     planned
 }
 
 /// A span that no segment can hold, in equal parts.
-fn parts(span: &Span) -> impl Iterator<Item = PlannedSegment> + use<> {
+fn parts(span: &Span, events_max: u64) -> impl Iterator<Item = PlannedSegment> + use<> {
     let (from, events) = (span.from.0, span.events());
-    let parts = events.div_ceil(EVENTS_MAX).max(span.bytes.div_ceil(EVENT_BYTES_MAX)).min(events);
+    let parts = events.div_ceil(events_max).max(span.bytes.div_ceil(EVENT_BYTES_MAX)).min(events);
     // INVARIANT: versions of one row are far fewer than 2^32, so the products fit.
     let cut = move |nth: u64| Version(from + events * nth / parts);
     (0..parts).map(move |nth| PlannedSegment { from: cut(nth), upto: cut(nth + 1) })

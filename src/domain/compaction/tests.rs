@@ -45,7 +45,13 @@ fn full(version: u64) -> SnapshotRow {
 }
 
 fn order(depth: Depth) -> Order {
-    Order { aim: Aim::Merge, depth, keep_full: 1, pinned: BTreeSet::new() }
+    Order {
+        aim: Aim::Merge,
+        depth,
+        events_max: SegmentBody::EVENTS_MAX,
+        keep_full: 1,
+        pinned: BTreeSet::new(),
+    }
 }
 
 fn planned(plan: &Plan) -> Vec<(u64, u64)> {
@@ -209,10 +215,11 @@ proptest! {
     #[test]
     fn nothing_that_was_answerable_is_lost(
         rows in prop::collection::vec(any_row(), 0..20), all: bool, thin: bool, keep_full in 0..3_usize,
+        events_max in 0..300_usize,
     ) {
         let aim = if thin { Aim::Thin } else { Aim::Merge };
         let depth = if all { Depth::All } else { Depth::Full };
-        check(&rows, &Order { aim, depth, keep_full, pinned: BTreeSet::new() })?;
+        check(&rows, &Order { aim, depth, events_max, keep_full, pinned: BTreeSet::new() })?;
     }
 
     /// Goal: history is written once. Method: real histories, compacted until nothing is planned, with and

@@ -4,7 +4,7 @@
 //! *If it fails*: an owner that does not answer may have written what it was asked for; asking again is
 //! harmless.
 
-use super::{Owners, TAKE_ROUTE};
+use super::{COMPACT_ROUTE, Owners, TAKE_ROUTE};
 use crate::domain::error::{Error, ErrorKind};
 use crate::domain::ids::{PartitionNo, Version};
 use crate::lookup::{Asked, Lookup, Made, Refusal};
@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// How long an owner may take for the snapshots of one request.
 const TAKE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an owner may take to merge the history of one aggregate.
+const COMPACT_TIMEOUT: Duration = Duration::from_secs(600);
 /// Snapshots of one request that are taken at the same time.
 const AT_ONCE: usize = 256;
 
@@ -102,6 +104,15 @@ impl Owners {
         let bytes = self.send(partition, TAKE_ROUTE, ask).await?;
         let told: Vec<Told> = serde_json::from_slice(&bytes).ok()?;
         (told.len() == wanted.len()).then(|| told.into_iter().map(Told::heard).collect())
+    }
+}
+
+impl Owners {
+    /// What the owner of a partition tells of a compaction that it is asked for; none if nobody who could be
+    /// reached owns it. Whether it was done is unknown then, and asking again is harmless.
+    pub async fn compact_elsewhere(&self, partition: PartitionNo, order: Vec<u8>) -> Option<Vec<u8>> {
+        let ask = |url| self.client.post(url).timeout(COMPACT_TIMEOUT).body(order);
+        self.send(partition, COMPACT_ROUTE, ask).await
     }
 }
 

@@ -38,6 +38,8 @@ pub const HEAD_ROUTE: &str = "/internal/v1/owned/{type}/{lineage}/{partition}/he
 pub const LIST_ROUTE: &str = "/internal/v1/owned/{type}/{lineage}/{partition}/list";
 /// The same for snapshots that are to be taken.
 pub const TAKE_ROUTE: &str = "/internal/v1/owned/{type}/{lineage}/{partition}/snapshots";
+/// The same for history that is to be merged.
+pub const COMPACT_ROUTE: &str = "/internal/v1/owned/{type}/{lineage}/{partition}/compaction";
 
 /// The owners of one stream's partitions.
 pub struct Owners {

@@ -329,6 +329,7 @@ impl World {
             workers: BTreeMap::new(),
             owners: BTreeMap::new(),
             keep: BTreeMap::new(),
+            compactors: BTreeMap::new(),
             metrics: Arc::new(String::new),
             readiness: Arc::new(|| Readiness { ready: true, reasons: Vec::new() }),
             liveness: Arc::new(|| Readiness { ready: true, reasons: Vec::new() }),
