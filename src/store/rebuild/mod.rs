@@ -17,13 +17,17 @@
 //! | file | owns |
 //! |---|---|
 //! | `mod.rs` | the order, the report |
+//! | `lost` | whether an index was lost |
 //! | [`plan`] | what one aggregate's rows are |
 //! | `survey` | which packs there are, and what their footers say of checkpoints and watermarks |
 //! | `write` | writes until they are acknowledged |
 
+mod lost;
 mod plan;
 mod survey;
 mod write;
+
+pub use lost::is_lost;
 
 use super::index::Index;
 use super::packs::Packs;
@@ -96,6 +100,8 @@ pub struct Rebuilt {
     pub dictionaries: u64,
     /// Low watermarks.
     pub watermarks: u64,
+    /// Aggregates that were erased: nothing of them comes back.
+    pub erased: u64,
     /// Full records of flushes that were never acknowledged: not listed.
     pub lone: u64,
     /// What is missing or damaged, and what that costs.
@@ -128,6 +134,7 @@ impl Rebuild {
     pub async fn run(&self) -> Result<Rebuilt> {
         let mut report = Rebuilt::default();
         self.dictionaries(&mut report).await?;
+        self.until_sound(|| self.packs.erasures.refresh()).await?;
         let survey = self.survey(&mut report).await?;
         let is_fresh = self.is_fresh(&survey).await?;
         let slices = survey.entries.div_ceil(self.settings.entries_max as u64).max(1);
@@ -185,7 +192,11 @@ impl Rebuild {
         live: &mut BTreeSet<(PackId, Part)>,
         report: &mut Rebuilt,
     ) -> Result<()> {
-        let planned = found.into_iter().map(|((key, part), found)| {
+        let all = found.len();
+        let kept = found.into_iter().filter(|((key, _), _)| self.packs.erasures.of(key).is_none());
+        let kept: Vec<(Group, Found)> = kept.collect();
+        report.erased += (all - kept.len()) as u64;
+        let planned = kept.into_iter().map(|((key, part), found)| {
             let planned = plan(found, survey.low(&part));
             (key, part, planned)
         });
