@@ -319,3 +319,66 @@ async fn tried<T, F: Future<Output = std::result::Result<T, PortError>>>(
     }
     Err(unavailable(doing, &last))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::blobs::MemoryBlobs;
+    use futures_util::FutureExt;
+
+    fn put_now(blobs: &MemoryBlobs, name: &str, bytes: &[u8]) {
+        blobs.put_new(name, bytes).now_or_never().expect("memory answers at once").unwrap();
+    }
+
+    fn dictionary(bytes: &[u8]) -> String {
+        format!("v1/dict/{}", Digest(Sha256::digest(bytes).into()))
+    }
+
+    async fn backed_up(from: &MemoryBlobs, to: &MemoryBlobs, mode: Mode) -> Report {
+        backup(from, to, Timestamp(5), mode, &Progress::default()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_backup_copies_what_is_new_and_comes_back_whole() {
+        let (from, to, back) = (MemoryBlobs::new(), MemoryBlobs::new(), MemoryBlobs::new());
+        put_now(&from, &dictionary(b"one"), b"one");
+        put_now(&from, "v1/lineages/topic-t/0000000001", b"a lineage");
+        put_now(&from, "v1/check", b"snapfold\n");
+        let dry = backed_up(&from, &to, Mode::DryRun).await;
+        assert_eq!((dry.copied, list(&to, "").await.unwrap().len()), (2, 0));
+        let full = backed_up(&from, &to, Mode::Write).await;
+        assert_eq!((full.objects, full.copied, full.copied_bytes, full.problems.len()), (2, 2, 12, 0));
+        put_now(&from, &dictionary(b"two"), b"two");
+        // The clock has not moved on, and yet the second is the later one.
+        let more = backed_up(&from, &to, Mode::Write).await;
+        assert_eq!((more.objects, more.copied, more.copied_bytes), (3, 1, 3));
+        assert!(more.manifest > full.manifest, "{} {}", more.manifest, full.manifest);
+
+        let progress = Progress::default();
+        let restored = restore(&to, &back, None, Mode::Write, &progress).await.unwrap();
+        assert_eq!((restored.objects, restored.copied, restored.manifest), (3, 3, more.manifest));
+        assert_eq!(list(&back, "v1/").await.unwrap().len(), 3);
+        let again = restore(&to, &back, None, Mode::Write, &progress).await.unwrap();
+        assert_eq!(again.copied, 0);
+        let older = restore(&to, &back, Some(&full.manifest), Mode::Write, &progress).await;
+        assert_eq!(older.unwrap_err().kind, ErrorKind::Conflict, "it would mix two histories");
+        let none = restore(&to, &back, Some("backups/other"), Mode::Write, &progress).await;
+        assert_eq!(none.unwrap_err().kind, ErrorKind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn damage_is_named_on_the_way_in_and_on_the_way_out() {
+        let (from, to, back) = (MemoryBlobs::new(), MemoryBlobs::new(), MemoryBlobs::new());
+        put_now(&from, &dictionary(b"one"), b"other bytes");
+        put_now(&from, "v1/ledger/0", b"no checksum");
+        put_now(&from, &dictionary(b"two"), b"two");
+        let report = backed_up(&from, &to, Mode::Write).await;
+        assert_eq!((report.objects, report.problems.len()), (1, 2), "{:?}", report.problems);
+        assert!(report.problems[0].contains(&dictionary(b"one")), "{:?}", report.problems);
+        to.delete(&dictionary(b"two")).await.unwrap();
+        put_now(&to, &dictionary(b"two"), b"too");
+        let restored = restore(&to, &back, None, Mode::Write, &Progress::default()).await.unwrap();
+        assert_eq!((restored.copied, restored.problems.len()), (0, 3), "{:?}", restored.problems);
+        assert_eq!(list(&back, "").await.unwrap(), Vec::<String>::new());
+    }
+}

@@ -17,7 +17,7 @@ use crate::domain::event::Decode;
 use crate::domain::ids::{AggregateKey, Digest, Lineage, PackId, PartitionNo, Version};
 use crate::domain::partition::EntryRef;
 use crate::domain::record::{IncrementBody, RecordKind};
-use crate::domain::row::{PartitionKey, SnapshotRow};
+use crate::domain::row::{CheckpointRow, PartitionKey, SnapshotRow};
 use crate::domain::value::{Limits, Value};
 use crate::store::blobs::Blobs;
 use crate::store::index::{From, Index, MemoryIndex};
@@ -95,7 +95,10 @@ pub async fn verify(
             let is_ours = history
                 .iter()
                 .any(|known| known.lineage == lineage && known.fingerprint == folding.fingerprint);
+            let partitions = history.iter().filter(|known| known.lineage == lineage);
+            let partitions = partitions.filter_map(|known| known.partitions).max().unwrap_or_default();
             let check = Check { index: &*index, packs: &packs, folding, lineage };
+            check.list_pending(partitions, &mut verified).await?;
             check.all(is_ours, &mut verified).await?;
         }
     }
@@ -122,6 +125,40 @@ struct Fold {
 }
 
 impl Check<'_> {
+    /// Lists the aggregates that only checkpoints know.
+    async fn list_pending(&self, partitions: u32, verified: &mut Verified) -> Result<()> {
+        for number in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
+            let partition = PartitionNo(number);
+            for row in self.checkpoints(partition).await? {
+                match self.packs.table(&row).await {
+                    Ok(live) => {
+                        for entry in live.entries.iter() {
+                            let kind = Arc::clone(&self.folding.rules.kind);
+                            let key = AggregateKey { kind, id: (*entry.id).into() };
+                            let listed = self.index.put_aggregate(&key, partition).await;
+                            listed.map_err(|error| unavailable("list an aggregate", &error))?;
+                        }
+                    }
+                    Err(error) if error.kind == ErrorKind::Unavailable => return Err(error),
+                    Err(error) => {
+                        verified.problems.push(format!("checkpoint `{}`: {}", row.pack, error.detail))
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn checkpoints(&self, partition: PartitionNo) -> Result<Vec<CheckpointRow>> {
+        let log = self.log(partition);
+        let rows = self.index.checkpoints(&log).await;
+        rows.map_err(|error| unavailable("read checkpoint rows", &error))
+    }
+
+    fn log(&self, partition: PartitionNo) -> PartitionKey {
+        PartitionKey { topic: Arc::clone(&self.folding.topic), partition, lineage: self.lineage }
+    }
+
     async fn all(&self, is_ours: bool, verified: &mut Verified) -> Result<()> {
         let mut after: Option<Arc<str>> = None;
         loop {
@@ -244,10 +281,7 @@ impl Check<'_> {
 
     /// What live checkpoints hold beyond the rows.
     async fn pending(&self, fold: &mut Fold, partition: PartitionNo) -> Result<()> {
-        let topic = Arc::clone(&self.folding.topic);
-        let log = PartitionKey { topic, partition, lineage: self.lineage };
-        let rows = self.index.checkpoints(&log).await;
-        let rows = rows.map_err(|error| unavailable("read checkpoint rows", &error))?;
+        let (log, rows) = (self.log(partition), self.checkpoints(partition).await?);
         let mut entries: Vec<EntryRef> = Vec::new();
         for row in rows {
             match self.packs.held(&row, &fold.key).await {

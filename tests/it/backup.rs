@@ -24,7 +24,7 @@ fn added(id: &str, n: u64, partition: i32) -> Sending {
 }
 
 /// Events of many aggregates, some of them with many; each round goes on where the one before ended.
-fn events(round: u64) -> Vec<Sending> {
+pub(crate) fn events(round: u64) -> Vec<Sending> {
     let mut all = Vec::new();
     for n in 0..40 {
         for aggregate in 0..AGGREGATES {
@@ -39,6 +39,16 @@ fn events(round: u64) -> Vec<Sending> {
     all
 }
 
+/// Sends events in a few goes, each of which makes a checkpoint of its own.
+pub(crate) fn fold_all(site: &Site, api: &Api, events: &[Sending], before: usize) {
+    let mut sent = before;
+    for some in events.chunks(events.len().div_ceil(4)) {
+        site.send(some);
+        sent += some.len();
+        settled(api, sent as u64, true);
+    }
+}
+
 /// What an answer says, but for how it was come by.
 fn said(mut answer: Value) -> Value {
     let by = ["reconstructionTimeMs", "fromSnapshot", "snapshotVersion", "eventsReplayed", "source", "basis"];
@@ -49,7 +59,7 @@ fn said(mut answer: Value) -> Value {
 }
 
 /// Every head, many versions, all snapshots.
-fn answers(api: &Api) -> BTreeMap<String, Value> {
+pub(crate) fn answers(api: &Api) -> BTreeMap<String, Value> {
     let mut said_of = BTreeMap::new();
     let mut ask = |path: String| {
         let reply = api.get(&path).unwrap();
@@ -73,6 +83,13 @@ fn answers(api: &Api) -> BTreeMap<String, Value> {
     said_of
 }
 
+/// Every answer is what it was.
+pub(crate) fn compared(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>) {
+    for (path, answer) in before {
+        assert_eq!(&after[path], answer, "{path}");
+    }
+}
+
 /// The snapshots of all aggregates, but for how long each took.
 fn snapshots(api: &Api) -> BTreeMap<String, Value> {
     let mut all = BTreeMap::new();
@@ -87,11 +104,11 @@ fn snapshots(api: &Api) -> BTreeMap<String, Value> {
     all
 }
 
-fn run(args: &[&str]) -> Ended {
+pub(crate) fn run(args: &[&str]) -> Ended {
     Program::start(args).end()
 }
 
-fn done(args: &[&str]) -> Ended {
+pub(crate) fn done(args: &[&str]) -> Ended {
     let ended = run(args);
     assert_eq!(ended.code, Some(0), "{args:?}: {ended:?}");
     ended
@@ -109,7 +126,7 @@ fn elsewhere(site: &Site, name: &str) -> (PathBuf, PathBuf) {
     (config, folder.join(format!("blobs-{name}")))
 }
 
-fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
@@ -129,10 +146,9 @@ fn damage(path: &Path) -> Vec<u8> {
 fn a_lost_index_comes_back_from_objects_alone() {
     let site = Site::new(ORDERS, QUICK, "orders", 2);
     let all = events(0);
-    site.send(&all);
     let mut worker = site.worker();
     let api = worker.ready();
-    settled(&api, all.len() as u64, true);
+    fold_all(&site, &api, &all, 0);
     let noted = r#"{"version":7,"label":"launch","reason":"before the sale"}"#;
     assert_eq!(api.send("POST", "/v1/aggregates/order/o-40/snapshots", noted).status, 201);
     assert_eq!(api.send("POST", "/v1/aggregates/order/o-3/snapshots", "").status, 201);
@@ -160,10 +176,7 @@ fn a_lost_index_comes_back_from_objects_alone() {
     let mut worker = site.worker();
     let api = worker.ready();
     settled(&api, all.len() as u64 + 2, true);
-    let after = answers(&api);
-    for (path, answer) in &before {
-        assert_eq!(&after[path], answer, "{path}");
-    }
+    compared(&before, &answers(&api));
     assert_eq!(snapshots(&api), taken);
     let label = api.get("/v1/aggregates/order/o-40/snapshots/7").unwrap().json();
     assert_eq!(label["metadata"]["label"], "launch", "{label}");
@@ -182,9 +195,8 @@ fn a_lost_index_comes_back_from_objects_alone() {
 fn a_damaged_pack_keeps_a_rebuilt_index_from_use() {
     let site = Site::new(ORDERS, QUICK, "orders", 2);
     let all = events(0);
-    site.send(&all);
     let mut worker = site.worker();
-    settled(&worker.ready(), all.len() as u64, true);
+    fold_all(&site, &worker.ready(), &all, 0);
     worker.stop();
     let config = shown(&site.config());
     let index = site.config().parent().unwrap().join("index");
@@ -260,10 +272,7 @@ fn a_backup_beside_a_worker_is_restored_elsewhere() {
     let mut worker = Program::start(&["run", "--config", &there]);
     let api = worker.ready();
     settled(&api, (first.len() + second.len()) as u64, true);
-    let after = answers(&api);
-    for (path, answer) in &before {
-        assert_eq!(&after[path], answer, "{path}");
-    }
+    compared(&before, &answers(&api));
     worker.stop();
     // Two histories never mix.
     std::fs::write(blobs.join("v1").join("dict").join("other"), b"x").unwrap_or_else(|_| {
