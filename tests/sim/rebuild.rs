@@ -11,7 +11,10 @@ use crate::world::Parts;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use snapfold::clock::Clock;
-use snapfold::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
+use snapfold::domain::ids::{
+    AggregateKey, Digest, LedgerId, Lineage, Offset, PackId, PartitionNo, Timestamp, Version,
+};
+use snapfold::domain::ledger::{DeletedRow, deleted_at};
 use snapfold::domain::outcome::PortResult;
 use snapfold::domain::record::Bytes;
 use snapfold::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
@@ -58,6 +61,15 @@ impl Index for Recorder {
         limit: usize,
     ) -> BoxFuture<'a, PortResult<Vec<SnapshotRow>>> {
         self.rows.snapshots(key, lineage, from, limit)
+    }
+
+    fn delete_snapshot<'a>(
+        &'a self,
+        row: &'a DeletedRow,
+        deletion: LedgerId,
+    ) -> BoxFuture<'a, PortResult<()>> {
+        self.note(Cell::Deleted(Arc::new(row.clone()), deleted_at(row.pack, deletion)));
+        self.rows.delete_snapshot(row, deletion)
     }
 
     fn snapshot_by_id(

@@ -82,6 +82,9 @@ fn say(done: &Rebuilt, is_dry: bool, took_ms: u64, screen: &mut Screen<'_>) -> D
         "snapshots: {} rows {written} ({a_second} a second), {} there already, of {} aggregates",
         done.rows, done.there, done.aggregates
     ))?;
+    if done.deleted > 0 {
+        screen.line(&format!("left out: {} rows that were deleted", done.deleted))?;
+    }
     if done.erased > 0 {
         screen.line(&format!("left out: {} erased aggregates", done.erased))?;
     }
@@ -91,7 +94,8 @@ fn say(done: &Rebuilt, is_dry: bool, took_ms: u64, screen: &mut Screen<'_>) -> D
     }
     let (live, superseded) = (done.checkpoints, done.superseded);
     screen.line(&format!("checkpoints: {live} rows {written}, {superseded} superseded by snapshots"))?;
-    screen.line(&format!("notes: {}, dictionaries: {}", done.notes, done.dictionaries))?;
+    let (notes, holds, dictionaries) = (done.notes, done.holds, done.dictionaries);
+    screen.line(&format!("notes: {notes}, holds: {holds}, dictionaries: {dictionaries}"))?;
     screen.line(&format!("low watermarks: {} {written}", done.watermarks))?;
     screen.say("dead letters are in no pack: those of the index that was lost are gone");
     Ok(())
