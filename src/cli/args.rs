@@ -5,6 +5,7 @@ use super::audit_args::{DoctorArgs, ProofArgs, VerifyArgs};
 use super::duties::GcArgs;
 use super::keeping::{SnapshotHoldArgs, SnapshotReleaseArgs, SnapshotRmArgs};
 pub use super::compact::SnapshotCompactArgs;
+use super::recovery::{BackupArgs, RebuildIndexArgs, RestoreArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -31,6 +32,12 @@ pub enum Command {
     Migrate(MigrateArgs),
     /// Look once for packs that nothing names, and delete those found so before
     Gc(GcArgs),
+    /// Write the rows of an index that was lost again, from the packs and the ledger alone
+    RebuildIndex(RebuildIndexArgs),
+    /// Copy the blob store to a folder or another bucket; what is there already is not copied again
+    Backup(BackupArgs),
+    /// Bring a backup back into empty stores, and rebuild the index
+    Restore(RestoreArgs),
     /// Print the state of an aggregate, now or at any earlier moment
     Get(GetArgs),
     /// List the events of an aggregate, newest first

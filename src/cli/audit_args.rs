@@ -2,6 +2,7 @@
 
 use super::args::{Asking, ConfigSource, Format};
 use clap::{Args, ValueEnum};
+use std::path::PathBuf;
 
 /// `proof`.
 #[derive(Args, Clone, Debug)]
@@ -41,6 +42,15 @@ pub struct VerifyArgs {
     /// With `--tier sample`: read one of so many aggregates (100 without)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub sample: Option<u64>,
+    /// Read every byte and fold every history from the blob store alone: no server, no index, no topic
+    #[arg(long, requires = "config", conflicts_with_all = ["tier", "kind", "prefix", "sample"])]
+    pub offline: bool,
+    /// With `--offline`: the configuration file
+    #[arg(long, value_name = "FILE", requires = "offline")]
+    pub config: Option<PathBuf>,
+    /// With `--offline`: set one value over file and environment
+    #[arg(long = "set", value_name = "PATH=VALUE", requires = "offline")]
+    pub sets: Vec<String>,
     /// Server and format.
     #[command(flatten)]
     pub asking: Asking,

@@ -38,6 +38,7 @@
 //! | `duties.rs` | background duties of a worker, and `gc` |
 //! | `migrate.rs` | `migrate` |
 //! | `doctor/` | what a worker will meet: topics, rights, stores, coverage |
+//! | `recovery/` | `rebuild-index`, `backup`, `restore`, `verify --offline` |
 //! | `stores.rs` | which index, blobs and cache a configuration means |
 //! | `dev.rs` | `dev`: broker, stores, worker, API and sample in one process |
 //! | `import/` | `import`: history from elsewhere as records |
@@ -71,6 +72,7 @@ mod log;
 mod migrate;
 mod print;
 mod proof;
+pub mod recovery;
 mod reducer;
 mod reducer_bench;
 mod reducer_diff;
@@ -130,6 +132,9 @@ fn run(command: Command, screen: &mut Screen<'_>) -> Done {
         Command::Run(args) => run::run(&args, screen),
         Command::Migrate(args) => migrate::run(&args, screen),
         Command::Gc(args) => duties::gc(&args, screen),
+        Command::RebuildIndex(args) => recovery::rebuild_index(&args, screen),
+        Command::Backup(args) => recovery::backup(&args, screen),
+        Command::Restore(args) => recovery::restore(&args, screen),
         Command::Get(args) => get::run(&args, screen),
         Command::Log(args) => log::run(&args, screen),
         Command::Diff(args) => diff::run(&args, screen),

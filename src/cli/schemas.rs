@@ -3,7 +3,7 @@
 
 use super::failure::{Done, Exit, Failure};
 use super::stores::Stores;
-use crate::clock::Clock;
+use crate::clock::{Clock, SystemClock};
 use crate::codec::avro::Schemas;
 use crate::config::{Config, Format, Stream};
 use crate::domain::event::Decode;
@@ -28,6 +28,14 @@ impl SchemaSource {
     /// # Errors
     /// If no client can be made for it.
     pub(super) fn open(config: &Config, stores: &Stores) -> Done<Self> {
+        Self::of(config, &stores.blobs, &stores.clock)
+    }
+
+    /// The same over a blob store alone.
+    ///
+    /// # Errors
+    /// If no client can be made for it.
+    pub(super) fn of(config: &Config, blobs: &Arc<dyn Blobs>, clock: &Arc<SystemClock>) -> Done<Self> {
         let Some(registry) = &config.registry else { return Ok(Self::default()) };
         let login = registry.login.as_ref();
         let settings = RegistrySettings {
@@ -37,13 +45,11 @@ impl SchemaSource {
                 password: password.reveal().to_owned(),
             }),
         };
-        let copies = BlobCopies::new(Arc::clone(&stores.blobs), &registry.url);
-        let registry =
-            Registry::new(&settings, Arc::new(copies), Arc::clone(&stores.clock) as Arc<dyn Clock>).map_err(
-                |error| {
-                    Failure::new(Exit::Config, error.to_string()).hint("see `registry` in docs/CONFIG.md")
-                },
-            )?;
+        let copies = BlobCopies::new(Arc::clone(blobs), &registry.url);
+        let registry = Registry::new(&settings, Arc::new(copies), Arc::clone(clock) as Arc<dyn Clock>)
+            .map_err(|error| {
+                Failure::new(Exit::Config, error.to_string()).hint("see `registry` in docs/CONFIG.md")
+            })?;
         Ok(Self { registry: Some(registry), parked: Arc::default() })
     }
 

@@ -8,6 +8,7 @@ use super::compaction;
 use super::duties;
 use super::failure::{Done, Exit, Failure};
 use super::health::{Health, Watchdog};
+use super::recovery;
 use super::run::{RETRY_MS, fault, first_answer};
 use super::samples;
 use super::schemas::SchemaSource;
@@ -247,6 +248,7 @@ impl Stack {
             compression(stream),
             session(&stores.clock),
         );
+        recovery::refuse_lost_index(stream, &packs, stores, (lineage, partitions.own)).await?;
         let reader = Reconstructor {
             index: Arc::clone(&stores.index),
             packs: Arc::new(packs),

@@ -5,6 +5,7 @@ use super::audit_args::{Tier, VerifyArgs};
 use super::client::{Body, Client};
 use super::failure::{Done, Exit, Failure};
 use super::print::{self, cell};
+use super::recovery;
 use super::screen::{Align, Screen, columns, printable};
 use super::watch::pause;
 use crate::domain::number::Number;
@@ -18,6 +19,9 @@ const LOOK: Duration = Duration::from_millis(200);
 const BAR: u64 = 30;
 
 pub(super) fn run(args: &VerifyArgs, screen: &mut Screen<'_>) -> Done {
+    if let Some(config) = args.config.as_deref().filter(|_| args.offline) {
+        return recovery::verify(config, &args.sets, screen);
+    }
     let client = Client::new(&args.asking.server)?;
     let started = client.post_at("/v1/verify", &body(args))?;
     let id = started.value.get("jobId").and_then(Value::as_str).unwrap_or_default().to_owned();

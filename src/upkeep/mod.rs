@@ -1,20 +1,30 @@
-//! Background duties, each a plan in `domain` and an act in `store`.
+//! Background duties, and what keeps stored history whole: each plans with what `domain` knows and acts through
+//! `store`.
 //!
 //! | file | owns |
 //! |---|---|
+//! | `backup` | copies of all objects, with a manifest, and back (feature `runtime`) |
 //! | [`compaction`] | history merged into segments, by the owners of partitions |
 //! | [`compare`] | which states a new reducer would change |
 //! | [`gc`] | deleting packs that nothing names |
 //! | [`merging`] | the walk over all aggregates that merges what will not be merged again |
+//! | `manifest` | what a backup holds, as a text with a checksum (feature `runtime`) |
+//! | `offline` | whether objects alone tell a history that is sound (feature `runtime`) |
 //! | [`refold`] | a new lineage out of the stored events of the one before |
 //! | [`retention`] | deleting snapshots, as `retention` says or as somebody asks |
 //! | [`scrub`] | reading what nobody asked for, and writing anew what is damaged |
 //! | [`thinning`] | looking at every aggregate now and then, to delete what is not kept |
 
+#[cfg(feature = "runtime")]
+pub mod backup;
 pub mod compaction;
 pub mod compare;
 pub mod gc;
 pub mod merging;
+#[cfg(feature = "runtime")]
+pub mod manifest;
+#[cfg(feature = "runtime")]
+pub mod offline;
 pub mod refold;
 pub mod retention;
 pub mod scrub;

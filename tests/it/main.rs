@@ -13,6 +13,7 @@
 )]
 
 mod avro;
+mod backup;
 mod bad_input;
 mod bench;
 mod broker_errors;
@@ -42,6 +43,7 @@ mod proof;
 mod proxy;
 mod readme;
 mod real;
+mod rebuild_speed;
 mod refold;
 mod scrub;
 mod servers;

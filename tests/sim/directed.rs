@@ -17,7 +17,9 @@ use crate::marks::{
     marked_entry_whose_pack_is_lost, marked_row_whose_record_is_lost,
 };
 use crate::merging::{late_segment, refused_segments, short_history};
+use crate::plan::FaultPlan;
 use crate::ports::{Fate, broker::Draft, producer::VersionMode};
+use crate::rebuild::full_record_of_a_dead_flush;
 use crate::refold::{
     refold_of_what_is_in_a_checkpoint, refold_that_dies_before_its_rows, refold_that_finds_a_rumour,
 };
@@ -108,6 +110,7 @@ scenarios! {
     GcLeavesCheckpointRows by checkpoint_whose_retirement_is_a_rumour,
     GcTakesProvisional by row_that_an_owner_writes_again,
     GcTrustsLostIndex by index_that_is_lost_before_it_is_rebuilt,
+    RebuildTakesLoneFulls by full_record_of_a_dead_flush,
 }
 
 /// The scenario of a mutant that seeds are too rare for.

@@ -56,7 +56,7 @@ pub use header::{
 pub use inclusion::{Inclusion, prove};
 pub use locator::Locator;
 pub use reader::{
-    Fault, Frames, OpenTail, PackReport, body_in, open_tail, read_entry, read_frame, verify_pack,
+    Fault, Frames, OpenTail, PackReport, body_in, intact, open_tail, read_entry, read_frame, verify_pack,
 };
 pub use writer::{FinishedEntry, FinishedPack, PackWriter};
 

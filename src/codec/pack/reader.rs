@@ -180,6 +180,25 @@ pub fn verify_pack(
     Ok(PackReport { class: footer.header().class, entries: footer.len(), frames, raw_len, faults })
 }
 
+/// The Merkle root of a pack of whose bytes all are those that were written; nothing is decoded.
+///
+/// # Errors
+/// `Corrupt` for any other bytes.
+pub fn intact(pack: PackId, bytes: &[u8]) -> Result<Digest> {
+    let (trailer, footer) = match open_tail(pack, bytes, bytes.len() as u64)? {
+        OpenTail::Ready(ready) => *ready,
+        OpenTail::Need(_) => return Err(too_short(bytes.len() as u64)),
+    };
+    let start = footer.header_len();
+    let frames = bytes.get(start..trailer.footer_offset as usize).unwrap_or_default();
+    let is_header =
+        Header::parse(bytes).is_ok_and(|(header, len)| header == *footer.header() && len == start);
+    if !is_header || Sha256::digest(frames)[..] != trailer.frames_sha256.0 {
+        return Err(Error::corrupt("its header or its frames disagree with their digests"));
+    }
+    Ok(trailer.merkle_root)
+}
+
 /// Bodies of a pack that is in memory. The frame decoded last, or why it cannot be, is kept: a block is
 /// decoded once if its entries are asked for one after the other.
 pub struct Frames<'a> {

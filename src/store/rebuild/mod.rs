@@ -1,8 +1,8 @@
 //! An index out of objects alone: footers of packs, ledger, dictionaries.
 //!
-//! *Order*: as whoever wrote them first wrote them. Dictionaries; then of each aggregate its listing, its
-//!   increments' rows one after the other, its full rows; then notes; then rows of checkpoints; then low
-//!   watermarks, so that an index without these is one that is not whole, and no worker starts on it.
+//! *Order*: as whoever wrote them first wrote them. Dictionaries; then what the ledger says, deletions among
+//!   it; then of each aggregate its listing, its increments' rows one after the other, its full rows; then
+//!   rows of checkpoints; then low watermarks, so that an index without these is one that is not whole, and no worker starts on it.
 //! *If it fails*: a write is repeated until it is acknowledged; what does not answer for a minute ends the
 //!   rebuild, which may be started again: all it writes are facts, and the same each time. An object that
 //!   cannot be read is told, and no low watermark is written unless the caller accepts the loss.
@@ -17,24 +17,30 @@
 //! | file | owns |
 //! |---|---|
 //! | `mod.rs` | the order, the report |
+//! | `ledger` | what the ledger says: notes, holds, deletions |
+//! | `lost` | whether an index was lost |
 //! | [`plan`] | what one aggregate's rows are |
 //! | `survey` | which packs there are, and what their footers say of checkpoints and watermarks |
 //! | `write` | writes until they are acknowledged |
 
+mod ledger;
+mod lost;
 mod plan;
 mod survey;
 mod write;
+
+pub use lost::is_lost;
 
 use super::index::Index;
 use super::packs::Packs;
 use crate::clock::Clock;
 use crate::codec::pack::Footer;
-use crate::codec::row::Row;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, PackId};
 use crate::domain::mutant::{Mutant, mutant};
-use crate::domain::row::{CheckpointRow, NoteRow, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
+use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use ledger::Deleted;
 use plan::{Draft, Found, Part, Pending, Planned, plan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -92,10 +98,16 @@ pub struct Rebuilt {
     pub superseded: u64,
     /// Notes.
     pub notes: u64,
+    /// Holds, and ends of holds.
+    pub holds: u64,
+    /// Rows that were deleted: they stay so.
+    pub deleted: u64,
     /// Dictionaries.
     pub dictionaries: u64,
     /// Low watermarks.
     pub watermarks: u64,
+    /// Aggregates that were erased: nothing of them comes back.
+    pub erased: u64,
     /// Full records of flushes that were never acknowledged: not listed.
     pub lone: u64,
     /// What is missing or damaged, and what that costs.
@@ -128,15 +140,17 @@ impl Rebuild {
     pub async fn run(&self) -> Result<Rebuilt> {
         let mut report = Rebuilt::default();
         self.dictionaries(&mut report).await?;
+        self.until_sound(|| self.packs.erasures.refresh()).await?;
+        let deleted = self.ledger(&mut report).await?;
         let survey = self.survey(&mut report).await?;
         let is_fresh = self.is_fresh(&survey).await?;
         let slices = survey.entries.div_ceil(self.settings.entries_max as u64).max(1);
         let mut live = BTreeSet::new();
         for slice in 0..slices {
             let found = self.slice(&survey, slice, slices).await?;
-            self.rows(found, &survey, is_fresh, &mut live, &mut report).await?;
+            let known = (&survey, &deleted, is_fresh);
+            self.rows(found, known, &mut live, &mut report).await?;
         }
-        self.notes(&mut report).await?;
         if !mutant(Mutant::RebuildForgetsCheckpoints) {
             self.checkpoints(&survey, &live, &mut report).await?;
         }
@@ -180,13 +194,16 @@ impl Rebuild {
     async fn rows(
         &self,
         found: BTreeMap<Group, Found>,
-        survey: &Survey,
-        is_fresh: bool,
+        (survey, deleted, is_fresh): (&Survey, &Deleted, bool),
         live: &mut BTreeSet<(PackId, Part)>,
         report: &mut Rebuilt,
     ) -> Result<()> {
-        let planned = found.into_iter().map(|((key, part), found)| {
-            let planned = plan(found, survey.low(&part));
+        let all = found.len();
+        let kept = found.into_iter().filter(|((key, _), _)| self.packs.erasures.of(key).is_none());
+        let kept: Vec<(Group, Found)> = kept.collect();
+        report.erased += (all - kept.len()) as u64;
+        let planned = kept.into_iter().map(|((key, part), found)| {
+            let planned = plan(found, survey.low(&part), deleted.of(&key, part.2));
             (key, part, planned)
         });
         let mut writes = stream::iter(planned)
@@ -329,26 +346,6 @@ impl Rebuild {
                 Err(error) if error.kind == ErrorKind::Unavailable => return Err(error),
                 Err(error) => report.problems.push(format!("`{name}`: {}", error.detail)),
             }
-        }
-        Ok(())
-    }
-
-    /// What people noted, each from its object.
-    async fn notes(&self, report: &mut Rebuilt) -> Result<()> {
-        let names = self.names("v1/ledger/").await?;
-        let note = |name: String| async move {
-            let bytes = self.object(&name).await?;
-            match NoteRow::decode(&bytes) {
-                Ok(row) => {
-                    self.written("write a note", || self.index.put_note(row.clone())).await.map(|()| None)
-                }
-                Err(error) => Ok(Some(format!("`{name}`: {}", error.detail))),
-            }
-        };
-        let mut notes = stream::iter(names).map(note).buffer_unordered(self.settings.reads);
-        while let Some(problem) = notes.try_next().await? {
-            report.notes += u64::from(problem.is_none());
-            report.problems.extend(problem);
         }
         Ok(())
     }

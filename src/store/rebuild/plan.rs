@@ -4,6 +4,7 @@
 //! owner would take them for covered. Such a record comes from a flush that was never acknowledged, because
 //! an acknowledgement takes all packs of a flush.
 
+use super::ledger::Gone;
 use crate::codec::pack::{EntryFacts, Footer};
 use crate::domain::chain::genesis;
 use crate::domain::error::Result;
@@ -97,16 +98,20 @@ impl Draft {
     }
 }
 
-/// Decides what is written of an aggregate; `low` is the low watermark that is known of its partition.
-pub(super) fn plan(found: Found, low: Option<Offset>) -> Planned {
+/// Decides what is written of an aggregate; `low` is the low watermark that is known of its partition, `gone`
+/// the rows that were deleted. Those covered what they did, so they count for everything but being written.
+pub(super) fn plan(found: Found, low: Option<Offset>, gone: Option<&Gone>) -> Planned {
     let (mut increments, fulls): (Vec<Draft>, Vec<Draft>) =
         found.drafts.into_iter().partition(|draft| draft.row.kind != RecordKind::Full);
     increments.sort_by_key(|draft| (draft.row.version, draft.row.from_version, draft.row.pack));
     let mut planned = Planned { increments, ..Planned::default() };
     for mut full in fulls {
         let version = full.row.version;
-        let beside = planned.increments.iter().find(|draft| draft.holds(version));
-        if full.with_events && beside.is_none() && !mutant(Mutant::RebuildTakesLoneFulls) {
+        let beside = planned.increments.iter().any(|draft| draft.holds(version));
+        // The pack of an increment that was deleted may be gone, too.
+        let deleted = gone.into_iter().flatten();
+        let deleted = deleted.filter(|(of, pack)| *of >= version && *pack != full.row.pack).count();
+        if full.with_events && !beside && deleted == 0 && &&!mutant(Mutant::RebuildTakesLoneFulls) {
             let pending = found.pending.iter().any(|entry| entry.upto >= version);
             if pending || low.is_none_or(|low| full.row.last_offset >= low) {
                 planned.lone += 1;
@@ -131,6 +136,10 @@ pub(super) fn plan(found: Found, low: Option<Offset>) -> Planned {
         row.is_none_or(|row| row < entry.upto)
     };
     planned.live = found.pending.iter().filter(is_left).map(|entry| entry.pack).collect();
+    let is_kept =
+        |draft: &Draft| gone.is_none_or(|gone| !gone.contains(&(draft.row.version, draft.row.pack)));
+    planned.increments.retain(is_kept);
+    planned.fulls.retain(is_kept);
     planned
 }
 
@@ -185,7 +194,7 @@ mod tests {
     fn increments_come_in_order_and_full_rows_after_those_that_hold_their_events() {
         let full = draft(RecordKind::Full, 5, 8, true);
         let drafts = vec![full, increment(5, 8), increment(0, 5)];
-        let planned = plan(Found { drafts, pending: Vec::new() }, None);
+        let planned = plan(Found { drafts, pending: Vec::new() }, None, None);
         assert_eq!((versions(&planned.increments), versions(&planned.fulls)), (vec![5, 8], vec![8]));
         assert!(!planned.fulls[0].without_chain, "the increment beside it has the chain");
         assert_eq!(planned.fulls[0].row.chain, Digest([8; 32]));
@@ -195,19 +204,19 @@ mod tests {
     fn a_full_record_without_its_events_is_of_a_dead_flush_or_tells_of_a_loss() {
         let found =
             |pending| Found { drafts: vec![increment(0, 5), draft(RecordKind::Full, 5, 8, true)], pending };
-        let dead = plan(found(Vec::new()), Some(Offset(8)));
+        let dead = plan(found(Vec::new()), Some(Offset(8)), None);
         assert_eq!((versions(&dead.fulls), dead.lone, dead.lost.len()), (vec![], 1, 0));
-        let lost = plan(found(Vec::new()), Some(Offset(9)));
+        let lost = plan(found(Vec::new()), Some(Offset(9)), None);
         assert_eq!((versions(&lost.fulls), lost.lone, lost.lost), (vec![8], 0, vec![Version(8)]));
         let entry = Pending { pack: pack(2), upto: Version(9), marked: false };
-        let pending = plan(found(vec![entry]), Some(Offset(9)));
+        let pending = plan(found(vec![entry]), Some(Offset(9)), None);
         assert_eq!((versions(&pending.fulls), pending.lone, pending.live), (vec![], 1, vec![pack(2)]));
     }
 
     #[test]
     fn full_records_of_a_stream_that_keeps_no_events_stand_alone() {
         let drafts = vec![draft(RecordKind::Full, 0, 5, false), draft(RecordKind::Full, 5, 9, false)];
-        let planned = plan(Found { drafts, pending: Vec::new() }, Some(Offset(1)));
+        let planned = plan(Found { drafts, pending: Vec::new() }, Some(Offset(1)), None);
         assert_eq!((versions(&planned.fulls), planned.lone), (vec![5, 9], 0));
     }
 
@@ -215,11 +224,21 @@ mod tests {
     fn a_checkpoint_stays_while_it_holds_a_version_or_a_mark_that_no_row_has() {
         let entry = |pack_no, upto, marked| Pending { pack: pack(pack_no), upto: Version(upto), marked };
         let pending = vec![entry(1, 5, false), entry(2, 6, false), entry(3, 5, true)];
-        let planned = plan(Found { drafts: vec![increment(0, 5)], pending: pending.clone() }, None);
+        let planned = plan(Found { drafts: vec![increment(0, 5)], pending: pending.clone() }, None, None);
         assert_eq!(planned.live, [pack(2), pack(3)]);
         let mut marked = increment(5, 6);
         marked.row.quarantined = true;
-        let planned = plan(Found { drafts: vec![increment(0, 5), marked], pending }, None);
+        let planned = plan(Found { drafts: vec![increment(0, 5), marked], pending }, None, None);
         assert_eq!(planned.live, []);
+    }
+
+    #[test]
+    fn what_was_deleted_is_not_written_and_proves_that_it_was_there() {
+        let gone: Gone = [(Version(5), pack(1)), (Version(8), pack(7))].into();
+        let drafts = vec![increment(0, 5), draft(RecordKind::Full, 5, 8, true)];
+        let entry = Pending { pack: pack(2), upto: Version(5), marked: false };
+        let planned = plan(Found { drafts, pending: vec![entry] }, Some(Offset(1)), Some(&gone));
+        assert_eq!((versions(&planned.increments), versions(&planned.fulls)), (vec![], vec![8]));
+        assert_eq!((planned.lone, planned.live), (0, vec![]), "its increment was deleted, not lost");
     }
 }

@@ -122,6 +122,19 @@ impl Survey {
 }
 
 impl Rebuild {
+    /// All packs there are, by their names.
+    ///
+    /// # Errors
+    /// `Unavailable` if the store does not answer.
+    pub async fn listed(&self) -> Result<Vec<(Class, PackId)>> {
+        let mut found = Vec::new();
+        for class in CLASSES {
+            let names = self.names(&format!("v1/{}/", class.name())).await?;
+            found.extend(names.iter().filter_map(|name| Some((class, pack_of(class, name)?))));
+        }
+        Ok(found)
+    }
+
     /// Lists all packs and reads their footers.
     pub(super) async fn survey(&self, report: &mut Rebuilt) -> Result<Survey> {
         let mut found = Vec::new();

@@ -7,6 +7,7 @@ mod letters;
 mod log;
 mod odd;
 mod points;
+mod recovery;
 mod secure;
 mod soak;
 

@@ -151,7 +151,7 @@ impl Cluster {
         let mut all = Replica::default();
         cells.iter().for_each(|cell| violations.extend(all.apply(cell)));
         for rows in cluster.rows.values() {
-            let missing = rows.values().filter(|row| !all.has(row));
+            let missing = rows.values().filter(|row| !all.has(row) && !all.is_deleted(row));
             violations.extend(missing.map(|row| format!("an acknowledged row did not come back: {row:?}")));
         }
         for replica in &mut cluster.replicas {

@@ -374,6 +374,12 @@ impl Replica {
         self.watermarks.values().flat_map(|cells| cells.values()).map(|row| &**row)
     }
 
+    /// True if it knows that a row was deleted.
+    pub(crate) fn is_deleted(&self, row: &SnapshotRow) -> bool {
+        let cells = self.deleted.get(&(row.key.clone(), row.lineage));
+        cells.is_some_and(|cells| cells.contains_key(&(row.version, row.pack)))
+    }
+
     /// True if it has a snapshot row that tells the same.
     pub(crate) fn has(&self, row: &SnapshotRow) -> bool {
         let rows = self.snapshots.get(&(row.key.clone(), row.lineage));
