@@ -2,9 +2,9 @@
 
 pub use super::args_refold::{EraseArgs, ReducerBenchArgs, ReducerDiffArgs, RefoldArgs};
 use super::audit_args::{DoctorArgs, ProofArgs, VerifyArgs};
+pub use super::compact::SnapshotCompactArgs;
 use super::duties::GcArgs;
 use super::keeping::{SnapshotHoldArgs, SnapshotReleaseArgs, SnapshotRmArgs};
-pub use super::compact::SnapshotCompactArgs;
 use super::recovery::{BackupArgs, RebuildIndexArgs, RestoreArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;

@@ -148,6 +148,9 @@ mod tests {
             kind: Some("order".into()),
             prefix: None,
             sample: Some(5),
+            offline: false,
+            config: None,
+            sets: Vec::new(),
             asking,
         };
         assert_eq!(body(&args), r#"{"tier":"sample","type":"order","sample":5}"#);

@@ -20,9 +20,9 @@ pub mod backup;
 pub mod compaction;
 pub mod compare;
 pub mod gc;
-pub mod merging;
 #[cfg(feature = "runtime")]
 pub mod manifest;
+pub mod merging;
 #[cfg(feature = "runtime")]
 pub mod offline;
 pub mod refold;

@@ -17,7 +17,6 @@ use crate::marks::{
     marked_entry_whose_pack_is_lost, marked_row_whose_record_is_lost,
 };
 use crate::merging::{late_segment, refused_segments, short_history};
-use crate::plan::FaultPlan;
 use crate::ports::{Fate, broker::Draft, producer::VersionMode};
 use crate::rebuild::full_record_of_a_dead_flush;
 use crate::refold::{

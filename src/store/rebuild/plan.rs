@@ -111,7 +111,7 @@ pub(super) fn plan(found: Found, low: Option<Offset>, gone: Option<&Gone>) -> Pl
         // The pack of an increment that was deleted may be gone, too.
         let deleted = gone.into_iter().flatten();
         let deleted = deleted.filter(|(of, pack)| *of >= version && *pack != full.row.pack).count();
-        if full.with_events && !beside && deleted == 0 && &&!mutant(Mutant::RebuildTakesLoneFulls) {
+        if full.with_events && !beside && deleted == 0 && !mutant(Mutant::RebuildTakesLoneFulls) {
             let pending = found.pending.iter().any(|entry| entry.upto >= version);
             if pending || low.is_none_or(|low| full.row.last_offset >= low) {
                 planned.lone += 1;
