@@ -28,4 +28,5 @@ pub mod store;
 pub mod telemetry;
 #[cfg(all(test, feature = "runtime"))]
 pub(crate) mod testing;
+pub mod upkeep;
 pub mod worker;

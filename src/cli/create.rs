@@ -33,7 +33,8 @@ pub(super) fn text(text: &str) -> Value {
     Value::String(text.into())
 }
 
-fn body(members: &[(&str, Value)]) -> String {
+/// Members as the text of a JSON object.
+pub(super) fn body(members: &[(&str, Value)]) -> String {
     let mut object = Object::new();
     for (name, value) in members {
         object.insert(*name, value.clone());

@@ -13,11 +13,15 @@
 //! | `changes.rs` | a JSON patch as lines for people |
 //! | `get.rs`, `log.rs`, `diff.rs`, `blame.rs`, `watch.rs`, `snapshot.rs` | the commands that ask a server |
 //! | `create.rs` | `snapshot create`, `pin`, `unpin`, `label` |
+//! | `schedule.rs` | `schedule ls`, `put`, `rm`, `run`, `pause`, `resume` |
+//! | `stats.rs` | `stats` |
+//! | `takes.rs` | what schedules need of a worker |
 //! | `source.rs` | reading the configuration: file, environment, arguments, secrets |
 //! | `config.rs` | `config check`, `show` and `schema` |
 //! | `reducer.rs` | `reducer test` |
 //! | `explain.rs` | `explain` |
 //! | `run.rs` | `run`, and the composition root of every worker process |
+//! | `listen.rs` | where a process listens |
 //! | `settings.rs` | what a configuration means for the parts of a process |
 //! | `compaction.rs` | whether a topic is compacted |
 //! | `health.rs` | what the process knows of its own health: readiness, liveness |
@@ -45,12 +49,14 @@ mod feed;
 mod get;
 mod health;
 mod import;
+mod listen;
 mod log;
 mod migrate;
 mod print;
 mod reducer;
 mod run;
 mod samples;
+mod schedule;
 mod schemas;
 pub mod screen;
 #[cfg(test)]
@@ -58,7 +64,9 @@ mod serve;
 mod settings;
 mod snapshot;
 pub mod source;
+mod stats;
 mod stores;
+mod takes;
 mod watch;
 mod yaml;
 
@@ -105,6 +113,8 @@ fn run(command: Command, screen: &mut Screen<'_>) -> Done {
         Command::Blame(args) => blame::run(&args, screen),
         Command::Watch(args) => watch::run(&args, screen),
         Command::Snapshot(command) => snapshot::run(&command, screen),
+        Command::Stats(args) => stats::run(&args, screen),
+        Command::Schedule(command) => schedule::run(&command, screen),
         Command::Import(command) => import::run(&command, screen),
         Command::Config(command) => config::run(&command, screen),
         Command::Reducer(args::ReducerCommand::Test(source)) => reducer::test(&source, screen),

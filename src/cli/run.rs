@@ -8,12 +8,14 @@ use super::args::RunArgs;
 use super::compaction;
 use super::failure::{Done, Exit, Failure};
 use super::health::{Health, Watchdog};
+use super::listen::{advertised, listen};
 use super::samples;
 use super::schemas::SchemaSource;
 use super::screen::Screen;
 use super::settings::{compression, consumer_settings, partitioner, session, worker_settings};
 use super::source::load_config;
 use super::stores::{Meters, Stores};
+use super::takes::{self, Topics as PartitionsOf};
 use crate::clock::Clock;
 use crate::compute::{FILE_THREADS_MAX, Threads};
 use crate::config::{Config, Stream};
@@ -66,6 +68,8 @@ pub(super) struct Stack {
     pub(super) workers: BTreeMap<Arc<str>, Handle>,
     /// Whom to ask about partitions of others, by aggregate type.
     owners: BTreeMap<Arc<str>, Arc<Owners>>,
+    /// What is said about schedules, and who executes them.
+    schedules: takes::Schedules,
     /// What was written since the start.
     pub(super) written: Arc<Written>,
     /// Where the API listens.
@@ -188,6 +192,7 @@ impl Stack {
             streams: Arc::default(),
             workers: BTreeMap::new(),
             owners: BTreeMap::new(),
+            schedules: takes::Schedules::none(&stores),
             written,
             address,
             admin: admin.as_ref().map(TcpListener::local_addr).transpose()?,
@@ -219,10 +224,12 @@ impl Stack {
             let (streams, cache, names) =
                 (Arc::clone(&stack.streams), stores.cache, samples::names(&config.streams));
             let (written, health) = (Arc::clone(&stack.written), Arc::clone(&health));
+            let tallies = stack.schedules.tallies.clone();
             http::metrics::source(metrics, stack.workers.clone(), move || {
                 let mut all = health.samples();
                 all.extend(samples::of_log(&names, &health.workers, &health.consumer));
                 all.extend(samples::of_written(&written));
+                all.extend(samples::of_schedules(&tallies));
                 all.extend(samples::of_questions(&streams, &*cache, &health.schemas));
                 all.extend(samples::of_process());
                 all
@@ -250,12 +257,17 @@ impl Stack {
             }
         }
         let all = counts.iter().sum::<u32>().max(1);
+        let named = config.streams.iter().map(|stream| (Arc::clone(&stream.kind), Arc::clone(&stream.topic)));
+        let topics_of: PartitionsOf =
+            named.zip(&counts).map(|((kind, topic), own)| (kind, (topic, *own))).collect();
         let mut by_type = BTreeMap::new();
         for (stream, own) in config.streams.iter().zip(counts) {
             let lookup = self.start_stream(config, stream, stores, Partitions { own, all }, options).await?;
             by_type.insert(Arc::clone(&stream.kind), Arc::new(lookup));
         }
         self.streams = Arc::new(Streams { by_type });
+        self.schedules =
+            takes::Schedules::start(&mut self.serving, stores, topics_of, (&self.streams, &self.workers));
         let watched = config.streams.iter().map(|stream| Arc::clone(&stream.topic));
         let watched = watched.zip(config.streams.iter().map(|stream| self.workers[&stream.kind].clone()));
         if !options.own_broker {
@@ -388,6 +400,7 @@ impl Stack {
             topics: topics.into_iter().collect(),
             workers: self.workers.clone(),
             owners: self.owners.clone(),
+            schedules: Arc::clone(&self.schedules.book),
             metrics,
             readiness: Arc::new(move || health.ready()),
             liveness: Arc::new(move || alive.live()),
@@ -445,32 +458,6 @@ pub(super) fn fault(error: Error) -> Failure {
         _ => Exit::Failure,
     };
     Failure::new(exit, error.detail)
-}
-
-/// Where other workers ask this one: as configured, else where it listens, unless that is every address of
-/// the machine, which is none that others could use.
-fn advertised(config: &Config, address: SocketAddr) -> Option<Arc<str>> {
-    match &config.http.advertise {
-        Some(url) => Some(url.as_str().into()),
-        None if address.ip().is_unspecified() => {
-            let hint = "set `http.advertise` to the URL of this worker";
-            tracing::warn!(%address, hint, "other workers cannot ask this one for the newest states");
-            None
-        }
-        None => Some(format!("http://{address}").into()),
-    }
-}
-
-async fn listen(address: &str, key: &str) -> Done<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let hint = match key {
-            "http.admin" => {
-                "set `http.admin` to another port, or to the address of `http.listen` to have one port for both"
-            }
-            _ => "choose another port with --port or `http.listen`, or stop what uses this one",
-        };
-        Failure::new(Exit::Failure, format!("listen on {address} (`{key}`): {error}")).hint(hint)
-    })
 }
 
 /// Repeats a question until it is answered, for as long as servers may take to come up.

@@ -8,6 +8,7 @@ use crate::lookup::{Cache, Streams};
 use crate::store::flush::Written;
 use crate::telemetry::metrics::{self as table, Sample};
 use crate::telemetry::process;
+use crate::upkeep::schedules::Tallies;
 use crate::worker::Handle;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +27,24 @@ pub(super) fn of_written(written: &Written) -> Vec<Sample> {
         samples.push(Sample::total(&table::SNAPSHOT_RECORDS, &[kind], 0, count(&sizes.records)));
         samples.push(Sample::total(&table::SNAPSHOT_RAW_BYTES, &[kind], 0, count(&sizes.raw_bytes)));
         samples.push(Sample::total(&table::SNAPSHOT_STORED_BYTES, &[kind], 0, count(&sizes.stored_bytes)));
+    }
+    samples
+}
+
+/// What was done for schedules.
+pub(super) fn of_schedules(tallies: &BTreeMap<Arc<str>, Arc<Tallies>>) -> Vec<Sample> {
+    let count = |value: &AtomicU64| value.load(Ordering::Relaxed);
+    let mut samples = Vec::new();
+    for (stream, tally) in tallies {
+        samples.push(Sample::now(&table::SCHEDULES, &[stream], count(&tally.schedules) as f64));
+        for (outcome, value) in [("on_time", &tally.on_time), ("late", &tally.late)] {
+            samples.push(Sample::total(&table::SCHEDULE_RUNS, &[stream, outcome], 0, count(value)));
+        }
+        for (outcome, value) in
+            [("created", &tally.created), ("exists", &tally.exists), ("failed", &tally.failed)]
+        {
+            samples.push(Sample::total(&table::SCHEDULE_SNAPSHOTS, &[stream, outcome], 0, count(value)));
+        }
     }
     samples
 }

@@ -22,6 +22,7 @@
 //! | [`reducer`] | the port that reducers implement, and the presets |
 //! | [`rules`] | reducers written as rules: paths, operations, config tests |
 //! | [`row`] | rows of the index as plain facts |
+//! | [`schedule`] | which snapshots are taken at which times |
 //! | [`source`] | text that somebody wrote, as a tree that knows where everything stands |
 //! | [`spread`] | how many durations took at most so long |
 //! | [`state`] | the state of an aggregate: bytes while idle, a tree while hot, and how large |
@@ -47,6 +48,7 @@ pub mod record;
 pub mod reducer;
 pub mod row;
 pub mod rules;
+pub mod schedule;
 pub mod source;
 pub mod spread;
 pub mod state;

@@ -143,6 +143,10 @@ mutants! {
     TrailUnproved,
     /// A snapshot of an older version is written though no acknowledged row holds its events.
     PastRowUncovered,
+    /// Due times of schedules that fell into a time without an owner are not made up for.
+    CatchUpForgotten,
+    /// The end of a schedule's run is not noted, so its due time runs again.
+    RunsTwice,
 }
 
 #[cfg(not(feature = "runtime"))]

@@ -1,6 +1,7 @@
 //! The router without data: routes, methods, queries, problems, health, panics, headers.
 
 use super::*;
+use crate::clock::SystemClock;
 use crate::domain::ids::{Offset, PartitionNo};
 use crate::domain::poison::Poison;
 use crate::worker::Status;
@@ -16,6 +17,7 @@ pub(super) fn app(readiness: Readiness) -> App {
         topics: BTreeMap::new(),
         workers: BTreeMap::new(),
         owners: BTreeMap::new(),
+        schedules: Arc::new(Book::of_nothing(Arc::new(SystemClock::start()))),
         metrics: Arc::new(|| "snapfold_x 1\n".to_owned()),
         readiness: Arc::new(move || readiness.clone()),
         liveness: Arc::new(ready),

@@ -11,6 +11,7 @@
 //! | `walk.rs` | each event of a stretch with the states around it |
 //! | `create.rs` | snapshots on demand |
 //! | `snapshots.rs` | stored snapshots: metadata, states, raw blobs, public ids |
+//! | `stats.rs` | how much is stored: by day, by stream, by class of packs |
 //! | `lists.rs` | aggregates of a type, dead letters |
 //! | `verify.rs` | stored records against checksums, chain, fold and topic |
 //! | `owners/` | the owners of partitions, in this process and in others |
@@ -36,6 +37,7 @@ mod locate;
 pub mod owners;
 mod snapshots;
 mod state;
+mod stats;
 mod verify;
 mod walk;
 
@@ -52,6 +54,7 @@ pub use history::{Blame, Changed, FieldChange, FieldHistory, Over, Writer};
 pub use kept::KeptStates;
 pub use locate::Partitioner;
 pub use snapshots::{snapshot_id_bytes, snapshot_id_text};
+pub use stats::{AggregateStats, DayStats, KnownPacks, PackTotal, Sizes, Survey, still_counting};
 
 use crate::clock::Clock;
 use crate::domain::error::{Error, ErrorKind};

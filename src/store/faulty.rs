@@ -10,12 +10,13 @@
 
 use super::blobs::{Blob, Blobs};
 use super::index::{From, Index};
-use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};
+use crate::domain::ids::{AggregateKey, Digest, LedgerId, Lineage, Offset, PackId, PartitionNo, Version};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::record::Bytes;
 use crate::domain::row::{
     CheckpointRow, DeadLetter, NoteRow, OwnerRow, PartitionKey, SnapshotRow, WatermarkRow,
 };
+use crate::domain::schedule::{RunRow, ScheduleRow};
 use futures_util::future::BoxFuture;
 use std::sync::{Arc, Mutex};
 
@@ -71,6 +72,8 @@ enum Write {
     DeadLetter(DeadLetter),
     Dictionary(Digest, Bytes),
     Note(NoteRow),
+    Schedule(ScheduleRow),
+    Run(RunRow),
 }
 
 /// The dice and the writes that are on their way.
@@ -250,6 +253,8 @@ impl FaultyIndex {
                 Write::DeadLetter(letter) => self.inner.put_dead_letter(letter).await,
                 Write::Dictionary(id, bytes) => self.inner.put_dictionary(id, bytes).await,
                 Write::Note(row) => self.inner.put_note(row).await,
+                Write::Schedule(row) => self.inner.put_schedule(row).await,
+                Write::Run(row) => self.inner.put_run(row).await,
                 Write::Object(..) | Write::DeletedObject(_) => Ok(()),
             };
         }
@@ -354,6 +359,43 @@ impl Index for FaultyIndex {
         versions: (Version, Version),
     ) -> BoxFuture<'a, PortResult<Vec<NoteRow>>> {
         self.call(None, self.inner.notes(key, lineage, versions))
+    }
+
+    fn deletions<'a>(
+        &'a self,
+        key: &'a AggregateKey,
+        lineage: Lineage,
+    ) -> BoxFuture<'a, PortResult<Vec<LedgerId>>> {
+        self.call(None, self.inner.deletions(key, lineage))
+    }
+
+    fn put_schedule(&self, row: ScheduleRow) -> BoxFuture<'_, PortResult<()>> {
+        self.call(Some(Write::Schedule(row.clone())), self.inner.put_schedule(row))
+    }
+
+    fn schedule<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<Option<ScheduleRow>>> {
+        self.call(None, self.inner.schedule(name))
+    }
+
+    fn schedules(&self) -> BoxFuture<'_, PortResult<Vec<ScheduleRow>>> {
+        self.call(None, self.inner.schedules())
+    }
+
+    fn schedules_changed(&self) -> BoxFuture<'_, PortResult<Option<LedgerId>>> {
+        self.call(None, self.inner.schedules_changed())
+    }
+
+    fn put_run(&self, row: RunRow) -> BoxFuture<'_, PortResult<()>> {
+        self.call(Some(Write::Run(row.clone())), self.inner.put_run(row))
+    }
+
+    fn runs<'a>(
+        &'a self,
+        name: &'a str,
+        topic: &'a str,
+        partition: PartitionNo,
+    ) -> BoxFuture<'a, PortResult<Vec<RunRow>>> {
+        self.call(None, self.inner.runs(name, topic, partition))
     }
 
     fn put_dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, PortResult<()>> {

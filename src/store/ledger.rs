@@ -1,4 +1,5 @@
-//! The ledger: what is no fold result and must survive the loss of the index. It alone writes notes.
+//! The ledger: what is no fold result and must survive the loss of the index. It alone writes notes
+//! and schedules.
 //!
 //! *Order*: the object in the blob store, then its row, so that an index can be rebuilt from objects alone.
 //! *If it fails*: a write that may have happened is repeated, byte for byte, until it is acknowledged or ten
@@ -15,6 +16,7 @@ use crate::domain::error::Result;
 use crate::domain::ids::{LedgerId, Timestamp};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::row::NoteRow;
+use crate::domain::schedule::ScheduleRow;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
@@ -48,13 +50,41 @@ impl Ledger {
         let after = notes.last().map_or(Timestamp(0), |row| Timestamp(row.at.minted_at().0 + 1));
         let at = LedgerId::mint(self.clock.now().max(after), self.clock.random());
         let row = NoteRow { at, ..note };
-        let (name, bytes) = (ledger_name(at), row.encode());
-        let put = || -> BoxFuture<'_, _> { Box::pin(self.put_object(&name, &bytes)) };
-        let kept = self.until_acked(started, put).await;
-        kept.map_err(|error| unavailable("write to the ledger", &error))?;
+        self.put_fact(started, at, &row).await?;
         let kept = self.until_acked(started, || self.index.put_note(row.clone())).await;
         kept.map_err(|error| unavailable("write a note", &error))?;
         Ok(row)
+    }
+
+    /// Keeps what `change` makes of the schedule of a name, which may not be there, under a name of its own,
+    /// later than that of the row before; none where it changes nothing. It hears what time it is.
+    ///
+    /// # Errors
+    /// What `change` says; `Unavailable`: whether it counts is unknown.
+    pub async fn schedule(
+        &self,
+        name: &str,
+        change: impl FnOnce(Option<&ScheduleRow>, Timestamp) -> Result<Option<ScheduleRow>> + Send,
+    ) -> Result<Option<ScheduleRow>> {
+        let started = self.clock.monotonic_ms();
+        let before = self.index.schedule(name).await;
+        let before = before.map_err(|error| unavailable("read a schedule", &error))?;
+        let after = before.as_ref().map_or(Timestamp(0), |row| Timestamp(row.at.minted_at().0 + 1));
+        let now = self.clock.now();
+        let Some(changed) = change(before.as_ref(), now)? else { return Ok(before) };
+        let at = LedgerId::mint(now.max(after), self.clock.random());
+        let row = ScheduleRow { at, name: name.into(), ..changed };
+        self.put_fact(started, at, &row).await?;
+        let kept = self.until_acked(started, || self.index.put_schedule(row.clone())).await;
+        kept.map_err(|error| unavailable("write a schedule", &error))?;
+        Ok(Some(row))
+    }
+
+    async fn put_fact(&self, started: u64, at: LedgerId, row: &(impl Row + Sync)) -> Result<()> {
+        let (name, bytes) = (ledger_name(at), row.encode());
+        let put = || -> BoxFuture<'_, _> { Box::pin(self.put_object(&name, &bytes)) };
+        let kept = self.until_acked(started, put).await;
+        kept.map_err(|error| unavailable("write to the ledger", &error))
     }
 
     async fn put_object(&self, name: &str, bytes: &[u8]) -> PortResult<()> {

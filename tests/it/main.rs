@@ -37,6 +37,7 @@ mod process;
 mod proxy;
 mod readme;
 mod real;
+mod schedules;
 mod servers;
 mod site;
 mod speed;

@@ -17,6 +17,7 @@ use crate::ports::Fate;
 use crate::ports::broker::Draft;
 use crate::ports::producer::VersionMode;
 use crate::rng::Odds;
+use crate::schedules::{run_that_is_asked_for_once, run_that_nobody_was_there_for};
 use crate::stage::{HERE, SEEING_RUMOURS, Stage, TOPIC};
 use crate::subject::Subject;
 use crate::world::Outcome;
@@ -84,6 +85,8 @@ scenarios! {
     LaterIncrementFirst by death_between_two_increments,
     CutEntriesKept by entries_of_histories_that_were_cut_off,
     PastRowUncovered by old_version_that_no_row_covers,
+    CatchUpForgotten by run_that_nobody_was_there_for,
+    RunsTwice by run_that_is_asked_for_once,
 }
 
 /// The scenario of a mutant that seeds are too rare for.

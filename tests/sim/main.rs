@@ -19,6 +19,7 @@
 //! | `runner` | many seeds on two threads |
 //! | `mutants` | the test that every wrong protocol is caught, and its table |
 //! | `directed` | scenarios for the mutants that seeds meet too rarely |
+//! | `schedules` | snapshots at due times, by owners that die |
 //! | `halts` | of partitions that halt at poison |
 //! | `losses` | of checkpoints that are lost, with and without the log |
 //! | `marks` | of quarantine marks whose records are gone |
@@ -57,6 +58,7 @@ mod protocol;
 mod questions;
 mod rng;
 mod runner;
+mod schedules;
 #[cfg(not(feature = "runtime"))]
 mod spacing;
 #[cfg(not(feature = "runtime"))]

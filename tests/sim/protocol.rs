@@ -8,6 +8,7 @@ use crate::ports::producer::StreamSpec;
 use crate::questions::{Moments, ask_one, final_check};
 use crate::rng::Rng;
 use crate::runner::{self, Case, Seeds};
+use crate::schedules::{self, change_one};
 use crate::subject::{Fleet, Running, Subject};
 use crate::world::{Outcome, Parts, Setup, World};
 use snapfold::codec::pack::Class;
@@ -23,6 +24,8 @@ const CHAOS_MS: u64 = 12_000;
 const ASK_EVERY_MS: u64 = 40;
 /// Virtual milliseconds between two snapshots that are asked for.
 const CREATE_EVERY_MS: u64 = 130;
+/// Virtual milliseconds between two changes of schedules.
+const CHANGE_EVERY_MS: u64 = 310;
 /// Virtual milliseconds in which everything must settle, or at least have come further.
 const SETTLE_MS: u64 = 60_000;
 /// How often that is waited for. Where an aggregate takes more than the memory of its partition, each of its
@@ -171,6 +174,16 @@ pub(crate) fn play(case: Case) -> Outcome {
     every(&world, ASK_EVERY_MS, Arc::new(move |world| ask_one(world, &asker, &asked)));
     let (asker, asked) = (fleet.clone(), Arc::clone(&judge));
     every(&world, CREATE_EVERY_MS, Arc::new(move |world| create_one(world, &asker, &asked)));
+    if subject.schedules {
+        let rng = Mutex::new(Rng::new(case.seed ^ 0x5c4e_d01e));
+        let (asker, asked) = (fleet.clone(), Arc::clone(&judge));
+        let change = move |world: &Parts| {
+            if !world.is_healed() {
+                change_one(world, &asker, &asked, &rng);
+            }
+        };
+        every(&world, CHANGE_EVERY_MS, Arc::new(change));
+    }
     let violated =
         |world: &World| if world.sim.violations().is_empty() { Ok(()) } else { Err("stop".to_owned()) };
     world.chaos(CHAOS_MS, &mut |world| violated(world));
@@ -185,6 +198,9 @@ pub(crate) fn play(case: Case) -> Outcome {
         if !settled || !is_quiet(&world, &fleet) {
             world.sim.violation(format!("it does not settle: {:?}", told(&fleet)));
         }
+    }
+    if world.sim.violations().is_empty() && subject.schedules && damage == Damageable::Nothing {
+        schedules::check(&world);
     }
     if world.sim.violations().is_empty() {
         final_check(&world, &subject, &fleet, &judge, Moments::of_seed(case.seed));

@@ -88,6 +88,8 @@ counts! {
     VersionCompared "of these, as of a version"
     TimeCompared "of these, as of a boundary time"
     AllCompared "runs that compared every version and boundary time"
+    ScheduleAsked "runs of schedules asked for"
+    ScheduleRun "runs of schedules"
     SnapshotAsked "snapshots asked for"
     HeadSnapshotMade "of these, taken of a head"
     PastSnapshotMade "of these, written of an older version"

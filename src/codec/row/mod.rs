@@ -5,6 +5,8 @@
 //! bit and every cut is found (CRC32C over all of it); a form or flag of a later version is refused by name.
 //! The layout with test vectors is in `docs/FORMAT.md`.
 
+mod schedule;
+
 use crate::codec::pack::{kind_code, kind_from_code};
 use crate::codec::wire::{Cursor, put_bytes, put_optional, put_varint, put_zigzag};
 use crate::domain::error::{Error, Result};

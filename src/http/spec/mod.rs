@@ -61,6 +61,11 @@ impl Route {
         Self { method: "patch", ..Self::get(path, summary, handler) }
     }
 
+    /// Something to be made, or changed to what is given.
+    pub(super) fn put(path: &'static str, summary: &'static str, handler: MethodRouter<Shared>) -> Self {
+        Self { method: "put", ..Self::get(path, summary, handler) }
+    }
+
     /// Something to be ended.
     pub(super) fn delete(path: &'static str, summary: &'static str, handler: MethodRouter<Shared>) -> Self {
         Self { method: "delete", ..Self::get(path, summary, handler) }

@@ -15,9 +15,10 @@ use super::{Components, Handle};
 use crate::domain::event::Decoded;
 use crate::domain::ids::{Offset, PartitionNo, Version};
 use crate::domain::mutant::{Mutant, mutant};
-use crate::domain::partition::{Counts, Input, Listing, Now, Partition, Reply, Taken};
+use crate::domain::partition::{Costs, Counts, Input, Listing, Now, Partition, Reply, Taken};
 use crate::domain::poison::Poison;
 use crate::domain::record::RawRecord;
+use crate::domain::row::Trigger;
 use crate::kafka::{LogBounds, Records};
 use crate::reconstruct::{HeadAnswer, ListAnswer};
 use futures_channel::{mpsc, oneshot};
@@ -41,8 +42,8 @@ pub enum Command {
     Head(Arc<str>, oneshot::Sender<HeadAnswer>),
     /// The aggregates in memory, in id order.
     List(Listing, oneshot::Sender<ListAnswer>),
-    /// Take a snapshot now, unless one of the version named, or of a later one, is durable.
-    Snapshot(Arc<str>, Option<Version>, oneshot::Sender<Result<Taken, String>>),
+    /// Take a snapshot now, unless one of the version named, or of a later one, is durable; and why.
+    Snapshot(Arc<str>, Option<Version>, Trigger, oneshot::Sender<Result<Taken, String>>),
     /// The topic must not be folded on: stand still.
     Halt(Poison),
     /// Cover what is dirty, commit, stop.
@@ -78,6 +79,10 @@ pub struct Status {
     pub loads: usize,
     /// How often its task has turned: one whose number stays is stuck.
     pub turns: u64,
+    /// Only pressing snapshots are taken; others wait.
+    pub is_held_back: bool,
+    /// What it takes to reconstruct an aggregate.
+    pub costs: Costs,
     /// Why it stands still.
     pub halted: Option<(Offset, Poison)>,
     /// Why it was never started.
@@ -294,6 +299,9 @@ impl Task {
                 () = tick => {
                     drop(next);
                     tick = clock.sleep(self.components.settings.tick_ms).fuse();
+                    if let Some(end) = self.components.log.last_end(self.partition.key().partition) {
+                        self.step(Input::LogEnd(end));
+                    }
                     self.step(Input::Tick);
                     if !self.idle().await { return }
                 }
@@ -404,9 +412,9 @@ impl Task {
                 self.lists.insert(reply, sender);
                 self.step(Input::List(listing, reply));
             }
-            Command::Snapshot(id, upto, sender) => {
+            Command::Snapshot(id, upto, trigger, sender) => {
                 self.snapshots.insert(reply, sender);
-                self.step(Input::SnapshotNow(id, upto, reply));
+                self.step(Input::SnapshotNow(id, upto, trigger, reply));
             }
             Command::Halt(poison) => self.step(Input::Halt(poison)),
             Command::Drain(sender) => {
@@ -454,6 +462,8 @@ impl Task {
             flights: partition.flights(),
             loads: partition.loads(),
             turns: self.turns,
+            is_held_back: partition.is_held_back(),
+            costs: partition.costs(),
             halted: partition.halted().cloned(),
             refused: None,
         };

@@ -9,6 +9,7 @@
 
 use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};
 use crate::domain::row::{DeadLetter, NoteRow, PartitionKey, SnapshotRow, WatermarkRow};
+use crate::domain::schedule::RunRow;
 
 /// A key, or the prefix of keys, under construction.
 #[derive(Clone, Debug)]
@@ -28,6 +29,9 @@ pub(super) enum Table {
     DeadLetters = 7,
     Dictionaries = 8,
     Notes = 9,
+    Schedules = 20,
+    SchedulesChanged = 21,
+    Runs = 22,
 }
 
 impl Key {
@@ -168,6 +172,28 @@ pub(super) fn notes(key: &AggregateKey, lineage: Lineage, version: Version) -> K
 
 pub(super) fn note(row: &NoteRow) -> Key {
     notes(&row.key, row.lineage, row.version).raw(&row.at.0)
+}
+
+/// All schedules.
+pub(super) fn schedules() -> Key {
+    Key::of(Table::Schedules)
+}
+
+pub(super) fn schedule(name: &str) -> Key {
+    schedules().text(name)
+}
+
+pub(super) fn schedules_changed() -> Key {
+    Key::of(Table::SchedulesChanged)
+}
+
+/// The kept runs of a schedule in a partition.
+pub(super) fn runs(name: &str, topic: &str, partition: PartitionNo) -> Key {
+    Key::of(Table::Runs).text(name).text(topic).i32(partition.0)
+}
+
+pub(super) fn run(row: &RunRow) -> Key {
+    runs(&row.schedule, &row.topic, row.partition).raw(&[row.place()])
 }
 
 /// The parts of a stored key; every method says none for bytes that no key has.

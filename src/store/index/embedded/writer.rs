@@ -15,6 +15,7 @@ use crate::codec::row::Row;
 use crate::domain::ids::PackId;
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::row::{CheckpointRow, DeadLetter, PartitionKey, WatermarkRow};
+use crate::domain::schedule::ScheduleRow;
 use crate::store::index::memory::outranks;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,6 +50,7 @@ pub(super) enum Write {
     Retire(PartitionKey, PackId),
     Watermark(WatermarkRow),
     DeadLetter(DeadLetter),
+    Schedule(ScheduleRow),
 }
 
 impl Write {
@@ -56,7 +58,7 @@ impl Write {
         WRITE_OVERHEAD_BYTES
             + match self {
                 Self::Facts(rows) => rows.iter().map(|(key, value)| key.0.len() + value.len()).sum(),
-                Self::Checkpoint(_) | Self::Retire(..) | Self::Watermark(_) => 0,
+                Self::Checkpoint(_) | Self::Retire(..) | Self::Watermark(_) | Self::Schedule(_) => 0,
                 Self::DeadLetter(letter) => letter.record.bytes() + letter.detail.len(),
             }
     }
@@ -209,6 +211,14 @@ impl Batch<'_> {
                 let kept: Option<DeadLetter> = self.kept(&key)?;
                 if kept.is_none_or(|kept| outranks(&letter, &kept)) {
                     self.put(key, letter.encode());
+                }
+            }
+            Write::Schedule(row) => {
+                self.put(keys::schedules_changed(), row.at.0.to_vec());
+                let key = keys::schedule(&row.name);
+                let kept: Option<ScheduleRow> = self.kept(&key)?;
+                if kept.is_none_or(|kept| row.at > kept.at) {
+                    self.put(key, row.encode());
                 }
             }
         }

@@ -25,10 +25,11 @@ struct Schema {
 
 const SCHEMAS: &[Schema] = &[
     Schema { version: 1, file: "0001-index.cql", text: include_str!("../../../../schemas/0001-index.cql") },
+    Schema { version: 2, file: "0002-notes.cql", text: include_str!("../../../../schemas/0002-notes.cql") },
     Schema {
         version: LATEST,
-        file: "0002-notes.cql",
-        text: include_str!("../../../../schemas/0002-notes.cql"),
+        file: "0003-schedules.cql",
+        text: include_str!("../../../../schemas/0003-schedules.cql"),
     },
 ];
 
@@ -37,7 +38,7 @@ const USE_TRIES: u32 = 20;
 const USE_AGAIN: Duration = Duration::from_millis(100);
 
 /// The version that this program needs.
-pub(super) const LATEST: i32 = 2;
+pub(super) const LATEST: i32 = 3;
 
 /// Whether a migration changes anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -64,6 +64,16 @@ const PUT_NOTE: &str = "\
 const NOTES: &str = "\
      SELECT version, note, label, pinned, reason, crc FROM KS.notes WHERE aggregate_type = ? AND \
      aggregate_id = ? AND lineage = ? AND version >= ? AND version <= ?";
+const PUT_SCHEDULE: &str = "\
+     INSERT INTO KS.schedules (bucket, name, change, form, aggregate_type, aggregate_id, id_prefix, \
+     schedule, timezone, enabled, jitter_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+const SCHEDULES: &str = "SELECT name, form FROM KS.schedules WHERE bucket = ?";
+const SCHEDULE: &str = "SELECT form FROM KS.schedules WHERE bucket = ? AND name = ?";
+const SCHEDULES_CHANGED: &str = "SELECT DISTINCT change FROM KS.schedules WHERE bucket = ?";
+const PUT_RUN: &str = "\
+     INSERT INTO KS.schedule_runs (name, topic, partition_no, place, run_number, on_time, due, started, \
+     finished, created_count, exists_count, failed_count, form) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const RUNS: &str = "SELECT form FROM KS.schedule_runs WHERE name = ? AND topic = ? AND partition_no = ?";
 const PUT_DICTIONARY: &str = "INSERT INTO KS.dictionaries (id, bytes) VALUES (?, ?)";
 const DICTIONARY: &str = "SELECT bytes FROM KS.dictionaries WHERE id = ?";
 const SCHEMA_VERSION: &str = "SELECT version FROM KS.schema_versions WHERE version = ?";
@@ -93,6 +103,12 @@ pub(super) struct Statements {
     pub(super) dead_letters: PreparedStatement,
     pub(super) put_note: PreparedStatement,
     pub(super) notes: PreparedStatement,
+    pub(super) put_schedule: PreparedStatement,
+    pub(super) schedules: PreparedStatement,
+    pub(super) schedule: PreparedStatement,
+    pub(super) schedules_changed: PreparedStatement,
+    pub(super) put_run: PreparedStatement,
+    pub(super) runs: PreparedStatement,
     pub(super) put_dictionary: PreparedStatement,
     pub(super) dictionary: PreparedStatement,
     pub(super) schema_version: PreparedStatement,
@@ -173,6 +189,12 @@ impl Statements {
             put_dead_letter: write(PUT_DEAD_LETTER).await?,
             put_note: write(PUT_NOTE).await?,
             notes: read(NOTES).await?,
+            put_schedule: write(PUT_SCHEDULE).await?,
+            schedules: read(SCHEDULES).await?,
+            schedule: read(SCHEDULE).await?,
+            schedules_changed: read(SCHEDULES_CHANGED).await?,
+            put_run: write(PUT_RUN).await?,
+            runs: read(RUNS).await?,
             put_dictionary: write(PUT_DICTIONARY).await?,
             dictionary: read(DICTIONARY).await?,
         })

@@ -4,6 +4,7 @@
 //! Keys are prefixed per promise, so that a subject may keep rows of earlier runs of other promises.
 
 mod notes;
+mod schedules;
 
 use super::memory::MemoryIndex;
 use super::{From, Index};
@@ -46,6 +47,8 @@ pub(crate) async fn all(index: &dyn Index) {
     dead_letters_are_paged_and_of_two_the_later_epoch_is_kept(index).await;
     dictionaries_come_back_under_their_digest(index).await;
     notes::come_back_by_version_and_name(index).await;
+    schedules::come_back_and_of_two_the_later_counts(index).await;
+    schedules::runs_take_the_places_of_older_ones(index).await;
     a_call_that_is_never_polled_does_nothing(index).await;
     concurrent_writes_all_count(index).await;
     for seed in 1..=6 {

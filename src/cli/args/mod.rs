@@ -1,5 +1,9 @@
 //! The command line as clap reads it. What is said here is the help text, so it is written for users.
 
+mod schedule;
+
+pub use schedule::{ScheduleCommand, ScheduleLsArgs, SchedulePutArgs, ScheduleRef, StatsArgs};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -37,6 +41,11 @@ pub enum Command {
     /// Take, list, show, label and verify stored snapshots
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Take snapshots at due times: make, list, run, pause and remove schedules
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
+    /// Show how much is stored: by stream, by class of packs, or of one aggregate day by day
+    Stats(StatsArgs),
     /// Turn history that exists elsewhere into events, one record a line on stdout
     #[command(subcommand)]
     Import(ImportCommand),
