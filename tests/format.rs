@@ -27,6 +27,7 @@ use snapfold::domain::record::{
 use snapfold::domain::row::{
     CheckpointRow, DeadLetter, NoteRow, PartitionKey, SnapshotRow, Trigger, WatermarkRow,
 };
+use snapfold::domain::schedule::{RunRow, Schedule, ScheduleRow, Target};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -197,7 +198,7 @@ fn log() -> PartitionKey {
 }
 
 /// The rows that say where the full record, its checkpoint and a dead letter are.
-fn rows() -> [(&'static str, Vec<u8>); 7] {
+fn rows() -> [(&'static str, Vec<u8>); 9] {
     let full_pack = pack(Class::Full);
     let snapshot = SnapshotRow {
         key: key(),
@@ -271,7 +272,37 @@ fn rows() -> [(&'static str, Vec<u8>); 7] {
         ("row: note", note.encode()),
         ("row: deletion", deletion.encode()),
         ("row: hold", hold.encode()),
+        ("row: schedule", schedule().encode()),
+        ("row: run of a schedule", run().encode()),
     ]
+}
+
+fn schedule() -> ScheduleRow {
+    let plan = Schedule {
+        target: Target::Aggregate(AggregateKey { kind: "order".into(), id: "o-1".into() }),
+        cron: "0 2 * * *".into(),
+        timezone: "Europe/Berlin".into(),
+        enabled: true,
+        jitter_ms: 30_000,
+    };
+    let (name, at) = ("nightly".into(), LedgerId::mint(Timestamp(1_700_000_000_000), [5; 10]));
+    ScheduleRow { name, at, since: Timestamp(1_700_000_000_000), run_at: None, plan: Some(plan) }
+}
+
+fn run() -> RunRow {
+    RunRow {
+        schedule: "nightly".into(),
+        topic: "orders".into(),
+        partition: PartitionNo(3),
+        number: 7,
+        on_time: 6,
+        due: Timestamp(1_700_010_000_000),
+        started: Timestamp(1_700_010_012_345),
+        finished: Timestamp(1_700_010_012_400),
+        created: 1,
+        exists: 0,
+        failed: 0,
+    }
 }
 
 /// Every vector of the document, by its name there.

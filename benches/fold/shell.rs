@@ -8,8 +8,8 @@ use snapfold::domain::aggregate::Aggregate;
 use snapfold::domain::event::Decoded;
 use snapfold::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Timestamp};
 use snapfold::domain::partition::{
-    CheckpointItem, Cut, Effect, Entries, Input, LiveCheckpoint, Load, Loaded, Now, Partition, Settings,
-    SnapshotItem, Strategy,
+    BackOff, CheckpointItem, Cut, Effect, Entries, Input, LiveCheckpoint, Load, Loaded, Now, Partition,
+    Settings, SnapshotItem, Strategy,
 };
 use snapfold::domain::record::{RecordId, RecordKind, RecordMeta};
 use snapfold::domain::row::PartitionKey;
@@ -43,6 +43,8 @@ fn settings(memory_bytes_max: usize) -> Settings {
         snapshots_max: 64,
         live_bytes_max: 256 << 20,
         hot_max: 1_024,
+        adaptive_us: None,
+        back_off: BackOff { records_max: u64::MAX, ms_max: u64::MAX },
     }
 }
 
@@ -92,7 +94,7 @@ impl Shell {
             Effect::Load { id, .. } => {
                 let aggregate = Aggregate::genesis("order", &id);
                 let loaded = Loaded { aggregate, rows: Vec::new(), trail: None };
-                Some(Input::Loaded(Load { id, result: Ok(Box::new(loaded)) }))
+                Some(Input::Loaded(Load { id, result: Ok(Box::new(loaded)), took_us: None }))
             }
             Effect::Snapshot(flight, item) => {
                 let fulls = item.cuts.iter().filter(|cut| cut.full);

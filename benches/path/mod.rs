@@ -16,8 +16,8 @@ use log::Generated;
 use snapfold::clock::{Clock, SystemClock};
 use snapfold::compute::Threads;
 use snapfold::domain::ids::{Lineage, Offset, PartitionNo};
-use snapfold::domain::partition::{Settings, Strategy};
-use snapfold::domain::row::PartitionKey;
+use snapfold::domain::partition::{BackOff, Settings, Strategy};
+use snapfold::domain::row::{PartitionKey, Trigger};
 use snapfold::kafka::Log;
 use snapfold::reconstruct::Reconstructor;
 use snapfold::store::SnapshotStore;
@@ -105,7 +105,7 @@ impl Path {
             if let Some(id) = aggregate {
                 let (sender, answer) = futures_channel::oneshot::channel();
                 assert!(
-                    all.send(PartitionNo(0), Command::Snapshot(id.into(), None, sender)),
+                    all.send(PartitionNo(0), Command::Snapshot(id.into(), None, Trigger::Manual, sender)),
                     "it is assigned"
                 );
                 answer.await.expect("a partition answers").expect("good events become a snapshot");
@@ -212,6 +212,8 @@ fn settings(partitions: usize, states_bytes: usize) -> WorkerSettings {
             snapshots_max: 512,
             live_bytes_max: LIVE_BYTES / partitions as u64,
             hot_max: 1_024,
+            adaptive_us: None,
+            back_off: BackOff { records_max: u64::MAX, ms_max: u64::MAX },
         },
         checkpoint_ms: 10_000,
         linger_ms: 25,

@@ -152,17 +152,29 @@ impl Client {
         self.read(answer)
     }
 
+    /// The path of a schedule, and of what is done with it.
+    pub(super) fn schedule(name: &str, call: &str) -> String {
+        format!("/v1/schedules/{}{call}", utf8_percent_encode(name, ENCODED))
+    }
+
+    /// Has the server keep what a body says.
+    pub(super) fn put_at(&self, path: &str, body: &str) -> Done<Body> {
+        let url = format!("{}{path}", self.server);
+        let answer = self.agent.put(&url).send(body).map_err(|error| self.unanswered(&error))?;
+        self.read(answer)
+    }
+
+    /// Has the server remove what is at a path.
+    pub(super) fn delete_at(&self, path: &str) -> Done<Body> {
+        let url = format!("{}{path}", self.server);
+        let answer = self.agent.delete(&url).call().map_err(|error| self.unanswered(&error))?;
+        self.read(answer)
+    }
+
     /// Has the server change what a body names.
     pub(super) fn patch_at(&self, path: &str, body: &str) -> Done<Body> {
         let url = format!("{}{path}", self.server);
         let answer = self.agent.patch(&url).send(body).map_err(|error| self.unanswered(&error))?;
-        self.read(answer)
-    }
-
-    /// Has the server take what a body says for what is.
-    pub(super) fn put_at(&self, path: &str, body: &str) -> Done<Body> {
-        let url = format!("{}{path}", self.server);
-        let answer = self.agent.put(&url).send(body).map_err(|error| self.unanswered(&error))?;
         self.read(answer)
     }
 
@@ -180,14 +192,27 @@ impl Client {
         self.read(answer)
     }
 
-    /// Follows the pages of a list until it has `limit` entries.
+    /// Follows the pages of a list about one aggregate until it has `limit` entries.
     pub(super) fn list(&self, address: &Address, route: &str, query: &Query, limit: u64) -> Done<List> {
+        self.pages(limit, &|page| self.get(address, route, &[query.as_slice(), page].concat()))
+    }
+
+    /// The same of any other list.
+    pub(super) fn list_at(&self, path: &str, limit: u64) -> Done<List> {
+        let encoded = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
+        self.pages(limit, &|page| {
+            let pairs: Vec<String> =
+                page.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+            self.get_at(&format!("{path}?{}", pairs.join("&")))
+        })
+    }
+
+    fn pages(&self, limit: u64, get: &dyn Fn(&[(&'static str, String)]) -> Done<Body>) -> Done<List> {
         let (mut items, mut only, mut cursor) = (Vec::new(), None, None::<String>);
         loop {
-            let mut query = query.clone();
-            query.push(("limit", (limit - items.len() as u64).min(PAGE_MAX).to_string()));
+            let mut query = vec![("limit", (limit - items.len() as u64).min(PAGE_MAX).to_string())];
             query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
-            let body = self.get(address, route, &query)?;
+            let body = get(&query)?;
             let page =
                 body.value.get("items").and_then(Value::as_array).ok_or_else(|| self.foreign("no list"))?;
             let is_last = page.is_empty();

@@ -18,6 +18,9 @@
 //! | `checks.rs` | checks as lines: `ok`, `warn`, `fail` |
 //! | `create.rs` | `snapshot create`, `pin`, `unpin`, `label` |
 //! | `keeping.rs` | `snapshot rm`, `hold`, `release` |
+//! | `schedule.rs` | `schedule ls`, `put`, `rm`, `run`, `pause`, `resume` |
+//! | `stats.rs` | `stats` |
+//! | `takes.rs` | what schedules need of a worker |
 //! | `source.rs` | reading the configuration: file, environment, arguments, secrets |
 //! | `config.rs` | `config check`, `show` and `schema` |
 //! | `reducer.rs` | `reducer test` |
@@ -28,6 +31,7 @@
 //! | `explain.rs` | `explain` |
 //! | `run.rs` | `run`, and what every process shares: its runtime, its signals, first answers of its servers |
 //! | `stack.rs` | the composition root of every worker process |
+//! | `listen.rs` | where a process listens |
 //! | `settings.rs` | what a configuration means for the parts of a process |
 //! | `compact.rs` | `snapshot compact` |
 //! | `compaction.rs` | whether a topic is compacted |
@@ -68,6 +72,7 @@ mod get;
 mod health;
 mod import;
 mod keeping;
+mod listen;
 mod log;
 mod migrate;
 mod print;
@@ -80,6 +85,7 @@ mod reducer_history;
 mod refold;
 mod run;
 mod samples;
+mod schedule;
 mod schemas;
 pub mod screen;
 #[cfg(test)]
@@ -88,7 +94,9 @@ mod settings;
 mod snapshot;
 pub mod source;
 mod stack;
+mod stats;
 mod stores;
+mod takes;
 mod upkeep;
 mod verify;
 mod watch;
@@ -143,6 +151,8 @@ fn run(command: Command, screen: &mut Screen<'_>) -> Done {
         Command::Verify(args) => verify::run(&args, screen),
         Command::Proof(args) => proof::run(&args, screen),
         Command::Snapshot(command) => snapshot::run(&command, screen),
+        Command::Stats(args) => stats::run(&args, screen),
+        Command::Schedule(command) => schedule::run(&command, screen),
         Command::Import(command) => import::run(&command, screen),
         Command::Doctor(args) => doctor::run(&args, screen),
         Command::Config(command) => config::run(&command, screen),

@@ -10,6 +10,7 @@ use crate::store::flush::Written;
 use crate::telemetry::metrics::{self as table, Sample};
 use crate::telemetry::process;
 use crate::upkeep::merging;
+use crate::upkeep::schedules::Tallies;
 use crate::upkeep::scrub::Scrubbed;
 use crate::worker::Handle;
 use std::collections::BTreeMap;
@@ -88,6 +89,24 @@ pub(super) fn of_scrubs(scrubs: &BTreeMap<Arc<str>, Arc<Scrubbed>>) -> Vec<Sampl
         samples.push(total(&table::SCRUB_REPAIRED_RECORDS, &seen.repaired));
         let age_ms = now_ms.saturating_sub(seen.verified_at_ms.load(Ordering::Relaxed)).max(0);
         samples.push(Sample::now(&table::SCRUB_AGE, &[kind], age_ms as f64 / 1_000.0));
+    }
+    samples
+}
+
+/// What was done for schedules.
+pub(super) fn of_schedules(tallies: &BTreeMap<Arc<str>, Arc<Tallies>>) -> Vec<Sample> {
+    let count = |value: &AtomicU64| value.load(Ordering::Relaxed);
+    let mut samples = Vec::new();
+    for (stream, tally) in tallies {
+        samples.push(Sample::now(&table::SCHEDULES, &[stream], count(&tally.schedules) as f64));
+        for (outcome, value) in [("on_time", &tally.on_time), ("late", &tally.late)] {
+            samples.push(Sample::total(&table::SCHEDULE_RUNS, &[stream, outcome], 0, count(value)));
+        }
+        for (outcome, value) in
+            [("created", &tally.created), ("exists", &tally.exists), ("failed", &tally.failed)]
+        {
+            samples.push(Sample::total(&table::SCHEDULE_SNAPSHOTS, &[stream, outcome], 0, count(value)));
+        }
     }
     samples
 }

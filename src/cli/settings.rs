@@ -4,7 +4,7 @@ use super::run::RETRY_MS;
 use crate::clock::{Clock, SystemClock};
 use crate::codec::dictionary::Privacy;
 use crate::config::{self, Config, Dictionaries, Stream};
-use crate::domain::partition::Settings;
+use crate::domain::partition::{BackOff, Settings};
 use crate::kafka::ConsumerSettings;
 use crate::lookup;
 use crate::store::packs::CompressionPlan;
@@ -73,6 +73,9 @@ const SNAPSHOTS: usize = 2_048;
 const SNAPSHOTS_MIN: usize = 64;
 const SNAPSHOTS_MAX: usize = 512;
 
+/// How far a partition falls behind before snapshots that nobody presses for wait.
+const BACK_OFF: BackOff = BackOff { records_max: 10_000, ms_max: 10_000 };
+
 pub(super) fn worker_settings(config: &Config, stream: &Stream, partitions: u32) -> WorkerSettings {
     let share = |bytes: u64| usize::try_from(bytes / u64::from(partitions)).unwrap_or(usize::MAX);
     let count = usize::try_from(partitions).unwrap_or(usize::MAX);
@@ -90,6 +93,8 @@ pub(super) fn worker_settings(config: &Config, stream: &Stream, partitions: u32)
             snapshots_max,
             live_bytes_max: config.checkpoint.live_bytes_max / u64::from(partitions),
             hot_max: 1_024,
+            adaptive_us: stream.adaptive_us,
+            back_off: BACK_OFF,
         },
         checkpoint_ms: config.checkpoint.interval_ms,
         linger_ms: config.linger_ms,

@@ -8,12 +8,14 @@ use super::compaction;
 use super::duties;
 use super::failure::{Done, Exit, Failure};
 use super::health::{Health, Watchdog};
+use super::listen::{advertised, listen};
 use super::recovery;
 use super::run::{RETRY_MS, fault, first_answer};
 use super::samples;
 use super::schemas::SchemaSource;
 use super::settings::{compression, consumer_settings, keep, partitioner, session, worker_settings};
 use super::stores::{Meters, Stores};
+use super::takes::{self, Topics as PartitionsOf};
 use super::upkeep;
 use crate::clock::Clock;
 use crate::compute::Threads;
@@ -73,6 +75,8 @@ pub(super) struct Stack {
     compactors: BTreeMap<Arc<str>, Arc<Compactor>>,
     /// What was merged in the background.
     merged: Arc<merging::Tallies>,
+    /// What is said about schedules, and who executes them.
+    schedules: takes::Schedules,
     /// What was written since the start.
     pub(super) written: Arc<Written>,
     /// Where the API listens.
@@ -140,6 +144,7 @@ impl Stack {
             streams: Arc::default(),
             workers: BTreeMap::new(),
             owners: BTreeMap::new(),
+            schedules: takes::Schedules::none(&stores),
             keep: config.streams.iter().map(|stream| (Arc::clone(&stream.kind), keep(stream))).collect(),
             compactors: BTreeMap::new(),
             merged: Arc::default(),
@@ -172,11 +177,13 @@ impl Stack {
                 (Arc::clone(&stack.streams), stores.cache, samples::names(&config.streams));
             let (written, health) = (Arc::clone(&stack.written), Arc::clone(&health));
             let (dead_letters, scrubs) = (stack.dead_letters.clone(), stack.scrubs.clone());
+            let tallies = stack.schedules.tallies.clone();
             let merged = Arc::clone(&stack.merged);
             http::metrics::source(metrics, stack.workers.clone(), move || {
                 let mut all = health.samples();
                 all.extend(samples::of_log(&names, &health.workers, &health.consumer));
                 all.extend(samples::of_written(&written));
+                all.extend(samples::of_schedules(&tallies));
                 all.extend(samples::of_scrubs(&scrubs));
                 all.extend(samples::of_merged(&merged));
                 all.extend(samples::of_questions(&streams, &*cache, &health.schemas));
@@ -211,12 +218,17 @@ impl Stack {
             first_answer(&doing, BROKERS, || self.consumer.topic_id(topic).boxed()).await?;
         }
         let all = counts.iter().sum::<u32>().max(1);
+        let named = config.streams.iter().map(|stream| (Arc::clone(&stream.kind), Arc::clone(&stream.topic)));
+        let topics_of: PartitionsOf =
+            named.zip(&counts).map(|((kind, topic), own)| (kind, (topic, *own))).collect();
         let mut by_type = BTreeMap::new();
         for (stream, own) in config.streams.iter().zip(counts) {
             let lookup = self.start_stream(config, stream, stores, Partitions { own, all }, options).await?;
             by_type.insert(Arc::clone(&stream.kind), Arc::new(lookup));
         }
         self.streams = Arc::new(Streams { by_type });
+        self.schedules =
+            takes::Schedules::start(&mut self.serving, stores, topics_of, (&self.streams, &self.workers));
         let watched = config.streams.iter().map(|stream| Arc::clone(&stream.topic));
         let watched = watched.zip(config.streams.iter().map(|stream| self.workers[&stream.kind].clone()));
         if !options.own_broker {
@@ -386,6 +398,7 @@ impl Stack {
             topics: topics.into_iter().collect(),
             workers: self.workers.clone(),
             owners: self.owners.clone(),
+            schedules: Arc::clone(&self.schedules.book),
             keep: self.keep.clone(),
             compactors: self.compactors.clone(),
             metrics,
@@ -436,20 +449,6 @@ impl Stack {
     }
 }
 
-/// Where other workers ask this one: as configured, else where it listens, unless that is every address of
-/// the machine, which is none that others could use.
-fn advertised(config: &Config, address: SocketAddr) -> Option<Arc<str>> {
-    match &config.http.advertise {
-        Some(url) => Some(url.as_str().into()),
-        None if address.ip().is_unspecified() => {
-            let hint = "set `http.advertise` to the URL of this worker";
-            tracing::warn!(%address, hint, "other workers cannot ask this one for the newest states");
-            None
-        }
-        None => Some(format!("http://{address}").into()),
-    }
-}
-
 /// The topic that gets dead letters as well, if one is configured.
 fn dead_letter_topic(config: &Config, address: SocketAddr) -> Done<Option<Arc<DeadLetterTopic>>> {
     let Some(topic) = &config.dead_letter_topic else { return Ok(None) };
@@ -463,18 +462,6 @@ fn dead_letter_topic(config: &Config, address: SocketAddr) -> Done<Option<Arc<De
     };
     let producer = Producer::start(&settings).map_err(fault)?;
     Ok(Some(Arc::new(DeadLetterTopic::new(producer, topic))))
-}
-
-async fn listen(address: &str, key: &str) -> Done<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let hint = match key {
-            "http.admin" => {
-                "set `http.admin` to another port, or to the address of `http.listen` to have one port for both"
-            }
-            _ => "choose another port with --port or `http.listen`, or stop what uses this one",
-        };
-        Failure::new(Exit::Failure, format!("listen on {address} (`{key}`): {error}")).hint(hint)
-    })
 }
 
 /// Looks whether an aggregate was erased, and has the worker forget it.

@@ -368,7 +368,7 @@ const SNAPSHOT: &[Key] = &[
         "1.0",
         "holds a count back until the event bytes since the last full snapshot are this share of its size",
     ),
-    open("adaptive", Shape::Later, "snapshots by predicted time to reconstruct"),
+    open("adaptive", Shape::Section(ADAPTIVE), "snapshots by predicted time to reconstruct"),
 ];
 
 const RETENTION: &[Key] = &[
@@ -391,6 +391,11 @@ const RETENTION: &[Key] = &[
         "how many aggregates a worker looks at in a second: what it costs the index at the most",
     ),
 ];
+const ADAPTIVE: &[Key] = &[open(
+    "targetReconstruct",
+    Shape::Duration,
+    "a full record is taken where reconstructing the head would take longer than this by what loads have taken",
+)];
 
 const COMPRESSION: &[Key] = &[
     key("enabled", Shape::Bool, "true", "compress at all"),

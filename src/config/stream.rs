@@ -47,6 +47,8 @@ pub struct Stream {
     pub strategy: Strategy,
     /// `snapshot.maxWriteAmplification` in thousandths.
     pub write_amplification_permille: u64,
+    /// `snapshot.adaptive.targetReconstruct` in microseconds.
+    pub adaptive_us: Option<u64>,
     /// `compression`.
     pub compression: Compression,
     /// `compression.dictionary`.
@@ -267,6 +269,7 @@ pub(super) fn read(it: Section<'_>) -> Option<Stream> {
         bytes_max: snapshot.bytes_max,
         strategy: snapshot.strategy,
         write_amplification_permille: snapshot.write_amplification_permille,
+        adaptive_us: snapshot.adaptive_us,
         compression,
         dictionary,
         history,
@@ -397,6 +400,7 @@ struct Thresholds {
     bytes_max: u64,
     strategy: Strategy,
     write_amplification_permille: u64,
+    adaptive_us: Option<u64>,
 }
 
 impl Thresholds {
@@ -423,8 +427,31 @@ impl Thresholds {
             bytes_max: it.bytes("sizeThreshold"),
             strategy,
             write_amplification_permille: it.permille("maxWriteAmplification"),
+            adaptive_us: adaptive(&it),
         }
     }
+}
+
+/// Longest and shortest target of reconstruction, in milliseconds.
+const TARGET_MS: std::ops::RangeInclusive<u64> = 1..=60_000;
+
+fn adaptive(it: &Section<'_>) -> Option<u64> {
+    it.given("adaptive")?;
+    it.section("adaptive", |of| {
+        if of.given("targetReconstruct").is_none() {
+            of.problem(
+                "targetReconstruct",
+                "`adaptive` without `targetReconstruct`",
+                "write one, as in `20ms`",
+            );
+            return None;
+        }
+        let target_ms = of.ms("targetReconstruct");
+        if !TARGET_MS.contains(&target_ms) {
+            of.problem("targetReconstruct", "the target lies beyond 1ms to 60s", "write one between them");
+        }
+        Some(target_ms.saturating_mul(1_000))
+    })
 }
 
 fn read_compression(it: Section<'_>) -> (Compression, Dictionaries) {

@@ -25,6 +25,7 @@
 //! | [`rules`] | reducers written as rules: paths, operations, config tests |
 //! | [`retention`] | which snapshots of an aggregate may go, and why the others stay
 //! | [`row`] | rows of the index as plain facts |
+//! | [`schedule`] | which snapshots are taken at which times |
 //! | [`source`] | text that somebody wrote, as a tree that knows where everything stands |
 //! | [`spread`] | how many durations took at most so long |
 //! | [`state`] | the state of an aggregate: bytes while idle, a tree while hot, and how large |
@@ -55,6 +56,7 @@ pub mod reducer;
 pub mod retention;
 pub mod row;
 pub mod rules;
+pub mod schedule;
 pub mod source;
 pub mod spread;
 pub mod state;

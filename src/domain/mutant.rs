@@ -185,6 +185,10 @@ mutants! {
     GcLeavesCheckpointRows,
     /// A pack is collected whose rows an owner may be writing again (rule 4).
     GcTakesProvisional,
+    /// Due times of schedules that fell into a time without an owner are not made up for.
+    CatchUpForgotten,
+    /// The end of a schedule's run is not noted, so its due time runs again.
+    RunsTwice,
 }
 
 #[cfg(not(feature = "runtime"))]

@@ -10,6 +10,8 @@ use data_encoding::BASE64URL_NOPAD;
 /// Where a list goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cursor {
+    /// Schedules after this name.
+    Schedules(String),
     /// Aggregates after this id.
     Aggregates(String),
     /// Events after this version.
@@ -57,6 +59,7 @@ impl Cursor {
     pub(super) fn encode(&self) -> String {
         let order = |order: &Order| if *order == Order::Ascending { 'u' } else { 'd' };
         let text = match self {
+            Self::Schedules(name) => format!("c{name}"),
             Self::Aggregates(id) => format!("a{id}"),
             Self::Events(way, version) => format!("e{}{version}", order(way)),
             Self::FieldHistory(way, version) => format!("h{}{version}", order(way)),
@@ -74,6 +77,9 @@ impl Cursor {
         let rest = letters.as_str();
         if kind == 'a' {
             return Some(Self::Aggregates(rest.to_owned()));
+        }
+        if kind == 'c' {
+            return Some(Self::Schedules(rest.to_owned()));
         }
         if kind == 'l' {
             let mut parts = rest.splitn(3, ':');
@@ -111,6 +117,7 @@ mod tests {
         for cursor in [
             Cursor::Aggregates("o/ü 1".into()),
             Cursor::Aggregates(String::new()),
+            Cursor::Schedules("nightly".into()),
             Cursor::Events(Order::Ascending, Version(7)),
             Cursor::Snapshots(Order::Descending, Version(1)),
             Cursor::DeadLetters("a:b".into(), PartitionNo(3), Offset(12)),

@@ -20,6 +20,11 @@ pub(super) fn object(write: impl FnOnce(&mut Object<'_>)) -> Vec<u8> {
     out
 }
 
+/// A time as JSON.
+pub(super) fn moment(time: Timestamp) -> Vec<u8> {
+    format!("\"{}\"", moment::format(time)).into_bytes()
+}
+
 /// The text of a list: `{ "items": […], "nextCursor": … }`.
 pub(super) fn list<T>(
     items: impl IntoIterator<Item = T>,

@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Triggers in the order of their variants, as `Counts::snapshots` has them.
-const TRIGGERS: [&str; 8] = ["events", "age", "bytes", "manual", "schedule", "memory", "debt", "adaptive"];
+pub(super) const TRIGGERS: [&str; 8] =
+    ["events", "age", "bytes", "manual", "schedule", "memory", "debt", "adaptive"];
 
 pub(super) async fn scrape(State(shared): State<Shared>, uri: Uri) -> Result<Response, Problem> {
     Query::parse(&uri, &[])?;
@@ -61,6 +62,9 @@ fn of_partition(stream: &str, partition: i32, status: &Status) -> Vec<Sample> {
         now(&table::PARTITION_RESIDENTS, status.residents as f64),
         now(&table::PARTITION_MEMORY, status.memory_bytes as f64),
         now(&table::PARTITION_LIVE_CHECKPOINTS, status.live_checkpoints as f64),
+        now(&table::PARTITION_HELD_BACK, f64::from(u8::from(status.is_held_back))),
+        now(&table::PARTITION_LOAD_BASE, status.costs.base_us as f64 / 1e6),
+        now(&table::PARTITION_EVENT_COST, status.costs.event_ns as f64 / 1e9),
         now(&table::PARTITION_HALTED, f64::from(u8::from(stands_still))),
     ];
     // Only the stream is a label of totals, so that their number does not grow with that of partitions.
@@ -81,7 +85,7 @@ fn of_partition(stream: &str, partition: i32, status: &Status) -> Vec<Sample> {
     samples
 }
 
-fn totals(counts: &Counts) -> [(&'static Metric, u64); 16] {
+fn totals(counts: &Counts) -> [(&'static Metric, u64); 17] {
     [
         (&table::RECORDS, counts.records),
         (&table::EVENTS_FOLDED, counts.folded),
@@ -94,6 +98,7 @@ fn totals(counts: &Counts) -> [(&'static Metric, u64); 16] {
         (&table::AGGREGATES_QUARANTINED, counts.quarantined),
         (&table::AGGREGATE_LOADS, counts.loads),
         (&table::AGGREGATE_EVICTIONS, counts.evictions),
+        (&table::SNAPSHOTS_PUT_OFF, counts.put_off),
         (&table::SNAPSHOTS_ABANDONED, counts.snapshots_abandoned),
         (&table::CHECKPOINTS, counts.checkpoints),
         (&table::CHECKPOINTS_ABANDONED, counts.checkpoints_abandoned),
@@ -106,11 +111,13 @@ fn totals(counts: &Counts) -> [(&'static Metric, u64); 16] {
 mod tests {
     use super::*;
     use crate::domain::ids::{Offset, PartitionNo};
+    use crate::domain::partition::Costs;
 
     #[test]
     fn a_partition_shows_its_gauges_and_adds_to_the_totals_of_its_stream() {
         let worker = Handle::default();
-        let mut counts = Counts { records: 7, snapshots: [1, 2, 0, 0, 0, 0, 0, 0], ..Counts::default() };
+        let mut counts =
+            Counts { records: 7, put_off: 5, snapshots: [1, 2, 0, 0, 0, 0, 0, 0], ..Counts::default() };
         [3, 40, 40].into_iter().for_each(|ms| counts.creation.add(ms));
         let low = Offset(40);
         let status = Status {
@@ -118,6 +125,8 @@ mod tests {
             low_watermark: low,
             uncovered_age_ms: 2_500,
             flights: 3,
+            is_held_back: true,
+            costs: Costs { base_us: 1_500, event_ns: 7_000 },
             counts,
             ..Status::default()
         };
@@ -131,6 +140,10 @@ mod tests {
             "snapfold_partition_uncovered_offsets{stream=\"order\",partition=\"4\"} 2",
             "snapfold_partition_uncovered_age_seconds{stream=\"order\",partition=\"4\"} 2.5",
             "snapfold_partition_flights{stream=\"order\",partition=\"5\"} 3",
+            "snapfold_partition_held_back{stream=\"order\",partition=\"5\"} 1",
+            "snapfold_partition_load_base_seconds{stream=\"order\",partition=\"4\"} 0.0015",
+            "snapfold_partition_event_cost_seconds{stream=\"order\",partition=\"4\"} 0.000007",
+            "snapfold_put_off_snapshots_total{stream=\"order\"} 10",
             "snapfold_consumed_records_total{stream=\"order\"} 14",
             "snapfold_stored_snapshots_total{stream=\"order\",trigger=\"age\"} 4",
             "snapfold_snapshot_creation_seconds_bucket{stream=\"order\",le=\"0.005\"} 2",

@@ -21,6 +21,8 @@
 //! | `erasure.rs` | erasing an aggregate, and what became of it |
 //! | `survey.rs` | many aggregates verified in tiers |
 //! | `deletion.rs` `hold.rs` | snapshots that are to go, aggregates of which nothing may |
+//! | `schedules.rs` | snapshots at due times |
+//! | `stats.rs` | how much is stored |
 //! | `jobs.rs` | work that outlives its request |
 //! | `owned.rs` | what other workers ask about this one's partitions |
 //! | `spec/` | the OpenAPI document, out of the table of routes |
@@ -57,9 +59,11 @@ mod path;
 mod problem;
 mod proof;
 mod query;
+mod schedules;
 mod snapshots;
 mod spec;
 mod state;
+mod stats;
 mod survey;
 mod verify;
 mod watch;
@@ -70,6 +74,7 @@ use crate::lookup::Streams;
 use crate::lookup::owners::{self, Owners};
 use crate::upkeep::compaction::Compactor;
 use crate::upkeep::retention::Keep;
+use crate::upkeep::schedules::Book;
 use crate::worker::Handle;
 use axum::Router;
 use axum::http::{HeaderValue, Uri, header};
@@ -105,6 +110,8 @@ pub struct App {
     pub keep: BTreeMap<Arc<str>, Keep>,
     /// Who merges history, by aggregate type.
     pub compactors: BTreeMap<Arc<str>, Arc<Compactor>>,
+    /// What is said about schedules.
+    pub schedules: Arc<Book>,
     /// The text of the scrape; see [`metrics::source`].
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Whether requests should come here.
@@ -123,6 +130,7 @@ struct Inner {
     /// Streams of changes that may still be opened.
     watchers: Arc<Semaphore>,
     jobs: jobs::Jobs,
+    counts: stats::Counts,
 }
 
 type Shared = Arc<Inner>;
@@ -135,6 +143,7 @@ impl Inner {
             is_started: AtomicBool::new(false),
             watchers: Arc::new(Semaphore::new(watch::WATCHERS_MAX)),
             jobs: jobs::Jobs::default(),
+            counts: stats::Counts::default(),
         }
     }
 }
@@ -165,6 +174,7 @@ fn all_routes() -> Vec<Route> {
     all.extend(snapshot_routes());
     all.extend(creation_routes());
     all.extend(deletion_routes());
+    all.extend(schedule_routes());
     all.extend(admin_routes());
     all.push(Route::get("/v1/openapi.json", "This document", get(openapi)).gives(Gives::Json("Document")));
     all
@@ -228,6 +238,16 @@ fn snapshot_routes() -> Vec<Route> {
             .gives(Gives::Bytes),
         Route::get("/v1/snapshots/{snapshotId}", "A stored snapshot by its id", get(snapshots::by_id))
             .gives(Gives::Json("Snapshot")),
+        Route::get(
+            of_aggregate!("/stats"),
+            "The snapshots of an aggregate, day by day",
+            get(stats::aggregate),
+        )
+        .takes(&["takenFrom", "takenTo"])
+        .gives(Gives::Json("AggregateStats")),
+        Route::get("/v1/stats", "What is stored, by stream", get(stats::all)).gives(Gives::Json("Stats")),
+        Route::get("/v1/stats/storage", "What packs hold, by class", get(stats::storage))
+            .gives(Gives::Json("StorageStats")),
         Route::post(of_aggregate!("/verify"), "Check what is stored", post(verify::post))
             .takes(&["upToVersion", "mode"])
             .gives(Gives::Json("Verified")),
@@ -280,6 +300,29 @@ fn deletion_routes() -> Vec<Route> {
             .gives(Gives::Json("Hold")),
         Route::delete(of_aggregate!("/hold"), "Let it be deleted again", delete(hold::delete))
             .gives(Gives::Json("Hold")),
+    ]
+}
+
+fn schedule_routes() -> Vec<Route> {
+    let one = |route: Route| route.gives(Gives::Json("Schedule"));
+    // The router has one handler for all calls of a name.
+    let call = |path, summary, handler| one(Route::post(path, summary, handler).at(schedules::ROUTE));
+    vec![
+        Route::get("/v1/schedules", "Schedules, by name", get(schedules::list))
+            .takes(&["limit", "cursor"])
+            .gives(Gives::Json("ScheduleList")),
+        one(Route::get(schedules::ROUTE, "A schedule, its next and its last runs", get(schedules::get))),
+        Route::put(schedules::ROUTE, "Make a schedule, or change it", put(schedules::put))
+            .body("ScheduleRequest")
+            .gives(Gives::Made("Schedule")),
+        one(Route::delete(
+            schedules::ROUTE,
+            "End a schedule; it is answered as it was",
+            delete(schedules::delete),
+        )),
+        call("/v1/schedules/{name}:run", "Run a schedule now, paused or not", post(schedules::post)),
+        call("/v1/schedules/{name}:pause", "Let due times pass", MethodRouter::new()),
+        call("/v1/schedules/{name}:resume", "Let due times count again, from now on", MethodRouter::new()),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! The router without data: routes, methods, queries, problems, health, panics, headers.
 
 use super::*;
+use crate::clock::SystemClock;
 use crate::domain::ids::{Offset, PartitionNo};
 use crate::domain::poison::Poison;
 use crate::worker::Status;
@@ -18,6 +19,7 @@ pub(super) fn app(readiness: Readiness) -> App {
         owners: BTreeMap::new(),
         keep: BTreeMap::new(),
         compactors: BTreeMap::new(),
+        schedules: Arc::new(Book::of_nothing(Arc::new(SystemClock::start()))),
         metrics: Arc::new(|| "snapfold_x 1\n".to_owned()),
         readiness: Arc::new(move || readiness.clone()),
         liveness: Arc::new(ready),

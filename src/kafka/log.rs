@@ -37,6 +37,11 @@ impl Log for TopicLog {
         })
     }
 
+    fn last_end(&self, partition: PartitionNo) -> Option<Offset> {
+        let known = self.board.get(&(Arc::clone(&self.topic), partition.0))?;
+        known.last().map(|bounds| bounds.end)
+    }
+
     fn read(
         &self,
         partition: PartitionNo,

@@ -105,6 +105,11 @@ pub trait Log: Send + Sync {
     fn partition_count(&self) -> BoxFuture<'_, PortResult<u32>>;
     /// Bounds of a partition now.
     fn bounds(&self, partition: PartitionNo) -> BoxFuture<'_, PortResult<LogBounds>>;
+    /// The end of an assigned partition as it was heard of last; nobody is asked. For decisions about work,
+    /// never about what is covered.
+    fn last_end(&self, _partition: PartitionNo) -> Option<Offset> {
+        None
+    }
     /// Records from `from` on, in offset order, at least one unless `from` is at or past `to` or the end;
     /// `Missing` if `from` lies before the log's start. A record at or past `to` is not returned.
     fn read(

@@ -13,7 +13,7 @@ use crate::domain::error::{Error, ErrorKind};
 use crate::domain::ids::{Lineage, Offset, PartitionNo, Version};
 use crate::domain::partition::{SnapshotItem, Taken};
 use crate::domain::record::StoredEvent;
-use crate::domain::row::NoteRow;
+use crate::domain::row::{NoteRow, Trigger};
 use crate::reconstruct::{AsOf, Ask, Found, LiveSnapshots};
 use crate::store::flush::Flush;
 use crate::store::index::From;
@@ -58,7 +58,31 @@ impl Lookup {
         id: &str,
         version: Option<Version>,
     ) -> Asked<Option<Made>> {
-        let Some(taken) = own.take(partition, id.into(), version).await else { return Ok(None) };
+        self.create_for(own, partition, id, version, Trigger::Manual).await
+    }
+
+    /// The same of the head, for a schedule.
+    ///
+    /// # Errors
+    /// As for `state`.
+    pub async fn create_due(
+        &self,
+        own: &dyn LiveSnapshots,
+        partition: PartitionNo,
+        id: &str,
+    ) -> Asked<Option<Made>> {
+        self.create_for(own, partition, id, None, Trigger::Schedule).await
+    }
+
+    async fn create_for(
+        &self,
+        own: &dyn LiveSnapshots,
+        partition: PartitionNo,
+        id: &str,
+        version: Option<Version>,
+        trigger: Trigger,
+    ) -> Asked<Option<Made>> {
+        let Some(taken) = own.take(partition, id.into(), version, trigger).await else { return Ok(None) };
         match (taken, version) {
             (Err(detail), _) => {
                 // What keeps it from being read tells more than the machine does.

@@ -17,17 +17,17 @@ use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-type Views = BTreeMap<PartitionNo, (PartitionKey, View<LiveCheckpoint>)>;
+pub(super) type Views = BTreeMap<PartitionNo, (PartitionKey, View<LiveCheckpoint>)>;
 
 /// A page of ids.
-struct Gathered {
-    ids: Vec<Arc<str>>,
+pub(super) struct Gathered {
+    pub(super) ids: Vec<Arc<str>>,
     /// Where the next page starts, if there may be one.
-    last: Option<Arc<str>>,
-    residents: BTreeMap<Arc<str>, Resident>,
+    pub(super) last: Option<Arc<str>>,
+    pub(super) residents: BTreeMap<Arc<str>, Resident>,
     /// Where the ids were found that owners and checkpoints know.
     places: BTreeMap<Arc<str>, PartitionNo>,
-    views: Views,
+    pub(super) views: Views,
 }
 
 /// Aggregates whose newest version is read at the same time.
@@ -91,7 +91,7 @@ impl Lookup {
     }
 
     /// Which ids are listed, and what is known of them.
-    async fn gather(&self, listing: &Listing) -> Asked<Gathered> {
+    pub(super) async fn gather(&self, listing: &Listing) -> Asked<Gathered> {
         let (prefix, after) = (&*listing.prefix, listing.after.as_deref());
         let mut residents: BTreeMap<Arc<str>, Resident> = BTreeMap::new();
         let mut views = Views::new();

@@ -12,6 +12,7 @@
 //! | `create.rs` | snapshots on demand |
 //! | `erase.rs` | erasing an aggregate, and what became of it |
 //! | `snapshots.rs` | stored snapshots: metadata, states, raw blobs, public ids |
+//! | `stats.rs` | how much is stored: by day, by stream, by class of packs |
 //! | `lists.rs` | aggregates of a type, dead letters |
 //! | `verify.rs` | stored records against checksums, chain, fold and topic |
 //! | `proof.rs` | what an auditor needs to check one version |
@@ -41,6 +42,7 @@ pub mod owners;
 mod proof;
 mod snapshots;
 mod state;
+mod stats;
 mod survey;
 mod verify;
 mod walk;
@@ -60,6 +62,7 @@ pub use kept::KeptStates;
 pub use locate::Partitioner;
 pub use proof::{Link, Proof, ProvenRecord};
 pub use snapshots::{snapshot_id_bytes, snapshot_id_text};
+pub use stats::{AggregateStats, DayStats, KnownPacks, PackTotal, Sizes, Survey, still_counting};
 pub use survey::{Progress, SurveyAsk, SurveyFinding, Surveyed, Tier, is_pack};
 
 use crate::clock::Clock;

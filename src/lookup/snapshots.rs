@@ -45,14 +45,15 @@ pub fn snapshot_id_bytes(text: &str) -> Option<[u8; 16]> {
     Some((bits << 3 | last >> 2).to_be_bytes())
 }
 
+/// Which way the snapshots of an aggregate are walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Walk {
+pub(super) enum Walk {
     Up,
     Down,
 }
 
 /// The snapshots of an aggregate, one version after the other.
-struct Versions<'a> {
+pub(super) struct Versions<'a> {
     lookup: &'a Lookup,
     key: &'a AggregateKey,
     walk: Walk,
@@ -61,7 +62,8 @@ struct Versions<'a> {
 }
 
 impl Versions<'_> {
-    async fn next(&mut self) -> Asked<Option<SnapshotRow>> {
+    /// The next version; of copies the one that tells most.
+    pub(super) async fn next(&mut self) -> Asked<Option<SnapshotRow>> {
         while self.ready.is_empty() {
             let Some(from) = self.from.take() else { return Ok(None) };
             self.fetch(from).await?;
@@ -103,7 +105,7 @@ fn rank(row: &SnapshotRow) -> (bool, RecordKind, crate::domain::ids::PackId) {
 }
 
 impl Lookup {
-    fn versions<'a>(&'a self, key: &'a AggregateKey, walk: Walk, from: From) -> Versions<'a> {
+    pub(super) fn versions<'a>(&'a self, key: &'a AggregateKey, walk: Walk, from: From) -> Versions<'a> {
         Versions { lookup: self, key, walk, from: Some(from), ready: std::collections::VecDeque::new() }
     }
 

@@ -3,6 +3,7 @@
 use crate::domain::error::Result;
 use crate::domain::ids::{Offset, PartitionNo, Version};
 use crate::domain::partition::{Listing, Residence, Resident, Taken};
+use crate::domain::row::Trigger;
 use crate::store::flush::{Flush, Stored};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -40,13 +41,14 @@ pub trait LiveHeads: Send + Sync {
 pub trait LiveSnapshots: Send + Sync {
     /// Whether this process folds a partition.
     fn owns(&self, partition: PartitionNo) -> bool;
-    /// Makes the head durable as a snapshot, unless a snapshot of `upto` or a later version is; none if this
-    /// process does not fold the partition (any more).
+    /// Makes the head durable as a snapshot, unless a snapshot of `upto` or a later version is; `trigger` is
+    /// stored with it. None if this process does not fold the partition (any more).
     fn take(
         &self,
         partition: PartitionNo,
         id: Arc<str>,
         upto: Option<Version>,
+        trigger: Trigger,
     ) -> BoxFuture<'_, Option<std::result::Result<Taken, String>>>;
     /// Writes a snapshot beside the partition's machine, together with those of the machine; none if the
     /// worker has stopped.

@@ -19,6 +19,7 @@ use crate::domain::record::Bytes;
 use crate::domain::row::{
     CheckpointRow, DeadLetter, NoteRow, OwnerRow, PartitionKey, SnapshotRow, WatermarkRow,
 };
+use crate::domain::schedule::{RunRow, ScheduleRow};
 use futures_util::future::BoxFuture;
 use std::sync::{Arc, Mutex};
 
@@ -76,6 +77,8 @@ enum Write {
     Note(NoteRow),
     DeletedSnapshot(DeletedRow, LedgerId),
     Hold(HoldRow),
+    Schedule(ScheduleRow),
+    Run(RunRow),
 }
 
 /// The dice and the writes that are on their way.
@@ -261,6 +264,8 @@ impl FaultyIndex {
                 Write::Note(row) => self.inner.put_note(row).await,
                 Write::DeletedSnapshot(row, deletion) => self.inner.delete_snapshot(&row, deletion).await,
                 Write::Hold(row) => self.inner.put_hold(row).await,
+                Write::Schedule(row) => self.inner.put_schedule(row).await,
+                Write::Run(row) => self.inner.put_run(row).await,
                 Write::Object(..) | Write::DeletedObject(_) => Ok(()),
             };
         }
@@ -382,6 +387,43 @@ impl Index for FaultyIndex {
         versions: (Version, Version),
     ) -> BoxFuture<'a, PortResult<Vec<NoteRow>>> {
         self.call(None, self.inner.notes(key, lineage, versions))
+    }
+
+    fn deletions<'a>(
+        &'a self,
+        key: &'a AggregateKey,
+        lineage: Lineage,
+    ) -> BoxFuture<'a, PortResult<Vec<LedgerId>>> {
+        self.call(None, self.inner.deletions(key, lineage))
+    }
+
+    fn put_schedule(&self, row: ScheduleRow) -> BoxFuture<'_, PortResult<()>> {
+        self.call(Some(Write::Schedule(row.clone())), self.inner.put_schedule(row))
+    }
+
+    fn schedule<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<Option<ScheduleRow>>> {
+        self.call(None, self.inner.schedule(name))
+    }
+
+    fn schedules(&self) -> BoxFuture<'_, PortResult<Vec<ScheduleRow>>> {
+        self.call(None, self.inner.schedules())
+    }
+
+    fn schedules_changed(&self) -> BoxFuture<'_, PortResult<Option<LedgerId>>> {
+        self.call(None, self.inner.schedules_changed())
+    }
+
+    fn put_run(&self, row: RunRow) -> BoxFuture<'_, PortResult<()>> {
+        self.call(Some(Write::Run(row.clone())), self.inner.put_run(row))
+    }
+
+    fn runs<'a>(
+        &'a self,
+        name: &'a str,
+        topic: &'a str,
+        partition: PartitionNo,
+    ) -> BoxFuture<'a, PortResult<Vec<RunRow>>> {
+        self.call(None, self.inner.runs(name, topic, partition))
     }
 
     fn put_dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, PortResult<()>> {

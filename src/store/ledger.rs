@@ -1,4 +1,5 @@
-//! The ledger: what is no fold result and must survive the loss of the index. It alone writes notes and holds,
+//! The ledger: what is no fold result and must survive the loss of the index. It alone writes notes, holds
+//! and schedules,
 //! and it alone deletes snapshot rows.
 //!
 //! *Order*: the object in the blob store, then its row, or the deletion of those it names, so that an index can be rebuilt from objects alone.
@@ -17,6 +18,7 @@ use crate::domain::ids::{AggregateKey, LedgerId, Timestamp};
 use crate::domain::ledger::{DeletedRow, Deletion, HoldRow};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::row::{NoteRow, SnapshotRow};
+use crate::domain::schedule::ScheduleRow;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
@@ -102,6 +104,30 @@ impl Ledger {
         let started = self.clock.monotonic_ms();
         let kept = self.until_acked(started, || self.index.put_snapshots(rows.to_vec())).await;
         kept.map_err(|error| unavailable("write snapshot rows again", &error))
+    }
+
+    /// Keeps what `change` makes of the schedule of a name, which may not be there, under a name of its own,
+    /// later than that of the row before; none where it changes nothing. It hears what time it is.
+    ///
+    /// # Errors
+    /// What `change` says; `Unavailable`: whether it counts is unknown.
+    pub async fn schedule(
+        &self,
+        name: &str,
+        change: impl FnOnce(Option<&ScheduleRow>, Timestamp) -> Result<Option<ScheduleRow>> + Send,
+    ) -> Result<Option<ScheduleRow>> {
+        let started = self.clock.monotonic_ms();
+        let before = self.index.schedule(name).await;
+        let before = before.map_err(|error| unavailable("read a schedule", &error))?;
+        let after = before.as_ref().map_or(Timestamp(0), |row| Timestamp(row.at.minted_at().0 + 1));
+        let now = self.clock.now();
+        let Some(changed) = change(before.as_ref(), now)? else { return Ok(before) };
+        let at = LedgerId::mint(now.max(after), self.clock.random());
+        let row = ScheduleRow { at, name: name.into(), ..changed };
+        self.put_fact(started, at, &row).await?;
+        let kept = self.until_acked(started, || self.index.put_schedule(row.clone())).await;
+        kept.map_err(|error| unavailable("write a schedule", &error))?;
+        Ok(Some(row))
     }
 
     fn mint_after(&self, before: Option<LedgerId>) -> LedgerId {

@@ -389,7 +389,7 @@ async fn is_durable(
     key: &AggregateKey,
     version: Version,
 ) -> Result<bool> {
-    match own.take(partition, Arc::clone(&key.id), Some(version)).await {
+    match own.take(partition, Arc::clone(&key.id), Some(version), Trigger::Manual).await {
         None => Ok(false),
         Some(Ok(Taken::Durable { version: durable, .. })) if durable >= version => Ok(true),
         Some(Ok(_)) => {

@@ -12,6 +12,7 @@
 //! | `offline` | whether objects alone tell a history that is sound (feature `runtime`) |
 //! | [`refold`] | a new lineage out of the stored events of the one before |
 //! | [`retention`] | deleting snapshots, as `retention` says or as somebody asks |
+//! | [`schedules`] | snapshots at due times, by the owners of partitions |
 //! | [`scrub`] | reading what nobody asked for, and writing anew what is damaged |
 //! | [`thinning`] | looking at every aggregate now and then, to delete what is not kept |
 
@@ -27,5 +28,6 @@ pub mod merging;
 pub mod offline;
 pub mod refold;
 pub mod retention;
+pub mod schedules;
 pub mod scrub;
 pub mod thinning;

@@ -32,6 +32,7 @@ use crate::domain::ids::{Lineage, PartitionNo, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::{Listing, Partition, Settings, Taken};
 use crate::domain::poison::Poison;
+use crate::domain::row::Trigger;
 use crate::kafka::{DeadLetters, Group, GroupEvent, Log};
 use crate::reconstruct::{HeadAnswer, ListAnswer, LiveHeads, LiveSnapshots, Reconstructor};
 use crate::store::SnapshotStore;
@@ -204,9 +205,10 @@ impl LiveSnapshots for Handle {
         partition: PartitionNo,
         id: Arc<str>,
         upto: Option<Version>,
+        trigger: Trigger,
     ) -> BoxFuture<'_, Option<Result<Taken, String>>> {
         let (sender, answer) = futures_channel::oneshot::channel();
-        let asked = self.send(partition, Command::Snapshot(id, upto, sender));
+        let asked = self.send(partition, Command::Snapshot(id, upto, trigger, sender));
         Box::pin(async move { if asked { answer.await.ok() } else { None } })
     }
 

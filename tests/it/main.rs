@@ -45,6 +45,7 @@ mod readme;
 mod real;
 mod rebuild_speed;
 mod refold;
+mod schedules;
 mod scrub;
 mod servers;
 mod site;

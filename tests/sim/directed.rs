@@ -25,6 +25,7 @@ use crate::refold::{
 use crate::retention::scenarios::{
     row_that_is_written_again, state_that_newer_events_need, state_whose_events_are_a_rumour,
 };
+use crate::schedules::{run_that_is_asked_for_once, run_that_nobody_was_there_for};
 use crate::stage::{HERE, SEEING_RUMOURS, Stage, TOPIC};
 use crate::{plan::FaultPlan, rng::Odds, subject::Subject, world::Outcome};
 use snapfold::codec::pack::Locator;
@@ -110,6 +111,8 @@ scenarios! {
     GcTakesProvisional by row_that_an_owner_writes_again,
     GcTrustsLostIndex by index_that_is_lost_before_it_is_rebuilt,
     RebuildTakesLoneFulls by full_record_of_a_dead_flush,
+    CatchUpForgotten by run_that_nobody_was_there_for,
+    RunsTwice by run_that_is_asked_for_once,
 }
 
 /// The scenario of a mutant that seeds are too rare for.

@@ -24,6 +24,7 @@
 //! | `runner` | many seeds on two threads |
 //! | `mutants` | the test that every wrong protocol is caught, and its table |
 //! | `directed` | scenarios for the mutants that seeds meet too rarely |
+//! | `schedules` | snapshots at due times, by owners that die |
 //! | `halts` | of partitions that halt at poison |
 //! | `losses` | of checkpoints that are lost, with and without the log |
 //! | `marks` | of quarantine marks whose records are gone |
@@ -67,6 +68,7 @@ mod refold;
 mod retention;
 mod rng;
 mod runner;
+mod schedules;
 #[cfg(not(feature = "runtime"))]
 mod spacing;
 #[cfg(not(feature = "runtime"))]

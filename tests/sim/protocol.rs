@@ -13,6 +13,7 @@ use crate::refold;
 use crate::retention::delete_some;
 use crate::rng::Rng;
 use crate::runner::{self, Case, Seeds};
+use crate::schedules::{self, change_one};
 use crate::subject::{Fleet, Running, Subject};
 use crate::world::{Outcome, Parts, Setup, World};
 use snapfold::codec::pack::Class;
@@ -34,6 +35,8 @@ const COMPACT_EVERY_MS: u64 = 170;
 const DELETE_EVERY_MS: u64 = 210;
 /// Virtual milliseconds between two garbage collections.
 const COLLECT_EVERY_MS: u64 = 900;
+/// Virtual milliseconds between two changes of schedules.
+const CHANGE_EVERY_MS: u64 = 310;
 /// Virtual milliseconds in which everything must settle, or at least have come further.
 const SETTLE_MS: u64 = 60_000;
 /// How often that is waited for. Where an aggregate takes more than the memory of its partition, each of its
@@ -196,6 +199,16 @@ pub(crate) fn play(case: Case) -> Outcome {
     every(&world, DELETE_EVERY_MS, Arc::new(move |world| delete_some(world, &subject_too, &deleter, &asked)));
     let (subject_too, collecting) = (subject.clone(), fleet.clone());
     every(&world, COLLECT_EVERY_MS, Arc::new(move |world| collect_once(world, &subject_too, &collecting)));
+    if subject.schedules {
+        let rng = Mutex::new(Rng::new(case.seed ^ 0x5c4e_d01e));
+        let (asker, asked) = (fleet.clone(), Arc::clone(&judge));
+        let change = move |world: &Parts| {
+            if !world.is_healed() {
+                change_one(world, &asker, &asked, &rng);
+            }
+        };
+        every(&world, CHANGE_EVERY_MS, Arc::new(change));
+    }
     let violated =
         |world: &World| if world.sim.violations().is_empty() { Ok(()) } else { Err("stop".to_owned()) };
     world.chaos(CHAOS_MS, &mut |world| violated(world));
@@ -210,6 +223,9 @@ pub(crate) fn play(case: Case) -> Outcome {
         if !settled || !is_quiet(&world, &fleet) {
             world.sim.violation(format!("it does not settle: {:?}", told(&fleet)));
         }
+    }
+    if world.sim.violations().is_empty() && subject.schedules && damage == Damageable::Nothing {
+        schedules::check(&world);
     }
     if world.sim.violations().is_empty() {
         let undead = world.index.undead();

@@ -15,7 +15,7 @@ use crate::surface::found;
 use crate::world::{Outcome, Ports, Setup, World};
 use futures_channel::oneshot;
 use snapfold::domain::ids::{AggregateKey, Offset, PackId, PartitionNo, Version};
-use snapfold::domain::row::{PartitionKey, WatermarkRow};
+use snapfold::domain::row::{PartitionKey, Trigger, WatermarkRow};
 use snapfold::lookup::{Answer, Asked, EventView, Freshness, Lookup, Selector};
 use snapfold::reconstruct::{AsOf, Found};
 #[cfg(not(feature = "runtime"))]
@@ -165,7 +165,7 @@ impl Stage {
     /// The same of any aggregate.
     pub(crate) fn snapshot_of(&self, worker: ProcessId, id: &str) {
         let (sender, _) = oneshot::channel();
-        self.command(worker, Command::Snapshot(id.into(), None, sender));
+        self.command(worker, Command::Snapshot(id.into(), None, Trigger::Manual, sender));
         self.world.idle(500);
     }
 

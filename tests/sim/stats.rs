@@ -89,6 +89,8 @@ counts! {
     VersionCompared "of these, as of a version"
     TimeCompared "of these, as of a boundary time"
     AllCompared "runs that compared every version and boundary time"
+    ScheduleAsked "runs of schedules asked for"
+    ScheduleRun "runs of schedules"
     SnapshotAsked "snapshots asked for"
     DeletionAsked "deletions asked for"
     CollectionAsked "garbage collections asked for"

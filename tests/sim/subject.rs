@@ -18,7 +18,7 @@ use snapfold::domain::aggregate::{OnPoison, Rules, Versions};
 use snapfold::domain::event::{Decode, Decoded};
 use snapfold::domain::ids::{Lineage, Offset, PartitionNo};
 use snapfold::domain::mapping::{Mapping, Place};
-use snapfold::domain::partition::{Counts, Listing, Settings, Strategy};
+use snapfold::domain::partition::{BackOff, Counts, Listing, Settings, Strategy};
 use snapfold::domain::record::RawRecord;
 use snapfold::domain::value::Limits;
 use snapfold::lookup::{self, Lookup, LookupSettings, NoCache, Partitioner};
@@ -48,6 +48,7 @@ pub(crate) struct Subject {
     reads_max: usize,
     partitioner: Partitioner,
     caching: bool,
+    pub(crate) schedules: bool,
     decoder: Arc<OnceDecoder>,
 }
 
@@ -222,6 +223,9 @@ impl Subject {
             snapshots_max: rng.index(6) + 1,
             live_bytes_max: rng.between(5_000, 60_000),
             hot_max: rng.index(6),
+            // Generators of their own: what a seed means otherwise stays as it was.
+            adaptive_us: *Rng::new(seed ^ 0xada_9713).pick(&[None, None, Some(40), Some(1_010)]),
+            back_off: BackOff { records_max: Rng::new(seed ^ 0xbac_0ff).between(0, 30), ms_max: 1_000 },
         };
         let algorithm = *rng.pick(&[Algorithm::None, Algorithm::None, Algorithm::Zstd, Algorithm::Lz4]);
         Self {
@@ -259,6 +263,7 @@ impl Subject {
             reads_max: rng.index(4) + 1,
             partitioner: *rng.pick(&[Partitioner::Unknown, Partitioner::Murmur2, Partitioner::Crc32]),
             caching: rng.percent(60),
+            schedules: crate::schedules::of_seed(seed),
             decoder: Arc::new(OnceDecoder::new(versions)),
         }
     }
@@ -278,6 +283,8 @@ impl Subject {
             snapshots_max: 4,
             live_bytes_max: u64::MAX,
             hot_max: 4,
+            adaptive_us: None,
+            back_off: BackOff { records_max: u64::MAX, ms_max: u64::MAX },
         };
         Self {
             versions,
@@ -306,6 +313,7 @@ impl Subject {
             reads_max: 4,
             partitioner: Partitioner::Unknown,
             caching: false,
+            schedules: false,
             decoder: Arc::new(OnceDecoder::new(versions)),
         }
     }
@@ -458,6 +466,9 @@ impl Subject {
             lock(&fleet.compactors).insert(ports.process, compactor);
             let (worker, handle) = Worker::new(components);
             let lookup = subject.lookup(&ports, active, reader, Arc::new(handle.clone()));
+            if subject.schedules {
+                crate::schedules::start(&ports, &handle, &lookup);
+            }
             lock(&fleet.workers).push((ports.process, active, handle, lookup));
             Box::pin(worker.run(Box::pin(pending())))
         })

@@ -6,6 +6,7 @@
 //! The layout with test vectors is in `docs/FORMAT.md`.
 
 mod ledger;
+mod schedule;
 
 use crate::codec::pack::{kind_code, kind_from_code};
 use crate::codec::wire::{Cursor, put_bytes, put_optional, put_varint, put_zigzag};

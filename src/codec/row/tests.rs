@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::record::RecordKind;
+use crate::domain::schedule::{RunRow, Schedule, ScheduleRow, Target};
 use proptest::prelude::*;
 use std::fmt::Debug;
 
@@ -77,6 +78,43 @@ fn note(seed: u64, text: &str, flags: u8) -> NoteRow {
     }
 }
 
+fn schedule(seed: u64, text: &str, flags: u8) -> ScheduleRow {
+    let kind = "order".into();
+    let plan = Schedule {
+        target: match flags & 1 {
+            0 => Target::Selector { kind, prefix: text.into() },
+            _ => Target::Aggregate(AggregateKey { kind, id: text.into() }),
+        },
+        cron: text.into(),
+        timezone: "UTC".into(),
+        enabled: flags & 2 != 0,
+        jitter_ms: seed,
+    };
+    ScheduleRow {
+        name: text.into(),
+        at: LedgerId([seed as u8; 16]),
+        since: Timestamp(-(seed as i64 / 2)),
+        run_at: (flags & 4 != 0).then_some(Timestamp(seed as i64)),
+        plan: (flags & 8 != 0).then_some(plan),
+    }
+}
+
+fn run(seed: u64, text: &str) -> RunRow {
+    RunRow {
+        schedule: text.into(),
+        topic: text.into(),
+        partition: PartitionNo(seed as i32),
+        number: seed,
+        on_time: seed / 2,
+        due: Timestamp(seed as i64),
+        started: Timestamp(-(seed as i64 / 2)),
+        finished: Timestamp(7),
+        created: seed / 3,
+        exists: 0,
+        failed: seed / 5,
+    }
+}
+
 fn comes_back<R: Row + PartialEq + Debug>(row: &R) {
     let bytes = row.encode();
     assert_eq!(&R::decode(&bytes).unwrap(), row);
@@ -112,6 +150,8 @@ proptest! {
         comes_back(&snapshot(seed, &text, flags));
         comes_back(&letter(seed, &text, flags));
         comes_back(&note(seed, &text, flags));
+        comes_back(&schedule(seed, &text, flags));
+        comes_back(&run(seed, &text));
         comes_back(&CheckpointRow {
             key: log(seed, &text),
             pack: PackId([flags; 16]),
@@ -138,6 +178,8 @@ proptest! {
         garbage_is_a_row_or_refused::<WatermarkRow>(&body, whole);
         garbage_is_a_row_or_refused::<DeadLetter>(&body, whole);
         garbage_is_a_row_or_refused::<NoteRow>(&body, whole);
+        garbage_is_a_row_or_refused::<ScheduleRow>(&body, whole);
+        garbage_is_a_row_or_refused::<RunRow>(&body, whole);
     }
 }
 
@@ -146,6 +188,8 @@ fn every_flipped_bit_and_every_cut_is_found() {
     damage_is_found(&snapshot(1_700_000_000_000, "o-1", 15));
     damage_is_found(&letter(77, "o-1", 15));
     damage_is_found(&note(77, "o-1", 15));
+    damage_is_found(&schedule(77, "o-1", 15));
+    damage_is_found(&run(1_700_000_000_000, "o-1"));
     damage_is_found(&CheckpointRow {
         key: log(5, "orders"),
         pack: PackId([1; 16]),

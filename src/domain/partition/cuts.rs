@@ -56,7 +56,9 @@ pub(super) struct Baseline {
     pub(super) bytes: u64,
     /// `Live::folded_bytes` at the newest full record, and increments since.
     pub(super) full_at_bytes: u64,
-    pub(super) increments: u32,
+    pub(super) increments: u16,
+    /// Events between the newest full record and this; beyond 65,535 as many as that.
+    pub(super) since_full: u16,
     /// Bytes of the state.
     pub(super) state_bytes: u32,
 }
@@ -140,6 +142,8 @@ impl Live {
         self.busy.cuts.push_back(Frozen { cut, before, bytes });
         self.grown = false;
         let state_bytes = state_bytes(&self.aggregate);
+        let events = u16::try_from(self.aggregate.version.0 - self.since.version.0).unwrap_or(u16::MAX);
+        self.since.since_full = if full { 0 } else { self.since.since_full.saturating_add(events) };
         self.since.version = self.aggregate.version;
         self.since.bytes = self.folded_bytes;
         self.since.state_bytes = state_bytes;
@@ -222,7 +226,7 @@ pub(super) fn is_full_due(live: &Live, settings: &Settings) -> bool {
                 known => known,
             };
             let is_cheap = bytes > 0 && since_full >= CHEAP_FULL * bytes;
-            let due = live.since.increments + 1 >= full_every || is_cheap;
+            let due = u32::from(live.since.increments) + 1 >= full_every || is_cheap;
             due && since_full * 1000 >= earned && live.aggregate.version > Version(0)
         }
     }

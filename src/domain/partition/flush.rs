@@ -25,37 +25,13 @@ pub(super) struct CheckpointFlight {
 }
 
 impl Partition {
-    /// Why a snapshot of this aggregate is due after its last event, if it is.
-    pub(super) fn due(&self, slot: SlotId) -> Option<Trigger> {
-        let live = self.slots.get(slot).live()?;
-        let settings = &self.settings;
-        let events = live.aggregate.version.0 - live.since.version.0;
-        if events == 0 {
-            return None;
-        }
-        let amplified = match settings.strategy {
-            Strategy::Full => settings.write_amplification_permille * u64::from(live.full_row_bytes),
-            Strategy::Incremental { .. } => 0,
-        };
-        let state_bytes = live.aggregate.state.bytes_bound() as u64;
-        if events >= settings.events_max && live.bytes_since() * 1000 >= amplified {
-            Some(Trigger::Events)
-        } else if live.bytes_since() >= settings.bytes_max
-            || state_bytes >= u64::from(live.since.state_bytes) + settings.bytes_max
-        {
-            Some(Trigger::Bytes)
-        } else {
-            None
-        }
-    }
-
     /// A threshold is reached: the aggregate is cut here, and its snapshot taken as soon as it can be. Where
     /// there is no room for one more cut, the range grows until then.
     pub(super) fn cut(&mut self, slot: SlotId, trigger: Trigger, effects: &mut Vec<Effect>) {
         let bytes_max = self.cut_bytes_max();
         let settings = &self.settings;
         let live = self.slots.get_mut(slot).live_mut().expect("asked of a live aggregate");
-        let full = is_full_due(live, settings);
+        let full = trigger == Trigger::Adaptive || is_full_due(live, settings);
         if live.has_room_for_cut(full, bytes_max) {
             live.freeze(trigger, full, settings.strategy == Strategy::Full, self.now_ms);
         } else {
@@ -199,7 +175,7 @@ impl Partition {
         }
         tell(stored.waiters, &Ok(Taken::Durable { version: stored.version, created: true }), effects);
         self.supersede(&id, stored.version, stored.with_mark);
-        if let Some(trigger) = self.due(slot) {
+        if let Some(trigger) = self.due_now(slot) {
             self.cut(slot, trigger, effects);
         }
         self.touch(slot);

@@ -40,6 +40,8 @@ pub struct Counts {
     pub snapshots: [u64; 8],
     /// Milliseconds from the trip of each of them until it was acknowledged.
     pub creation: Spread,
+    /// Snapshots that were put off because something else pressed.
+    pub put_off: u64,
     /// Snapshots given up.
     pub snapshots_abandoned: u64,
     /// Checkpoints acknowledged.
@@ -217,7 +219,7 @@ impl Partition {
         }
         live.push_tail(StoredEvent { version, skipped, record }, now.monotonic_ms);
         self.counts.folded += 1;
-        if let Some(trigger) = self.due(slot) {
+        if let Some(trigger) = self.due_now(slot) {
             self.cut(slot, trigger, effects);
         }
     }

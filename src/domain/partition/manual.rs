@@ -33,6 +33,8 @@ pub(super) struct Waiter {
     pub(super) reply: Reply,
     /// A snapshot of this version or of a later one will do; none: that of the head.
     pub(super) upto: Option<Version>,
+    /// Why it is asked for: by hand, or by a schedule.
+    pub(super) trigger: Trigger,
 }
 
 /// Tells whoever waited the same.
@@ -42,15 +44,8 @@ pub(super) fn tell(waiters: Vec<Waiter>, answer: &Result<Taken, String>, effects
 }
 
 impl Partition {
-    pub(super) fn snapshot_now(
-        &mut self,
-        id: &Arc<str>,
-        upto: Option<Version>,
-        reply: Reply,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn snapshot_now(&mut self, id: &Arc<str>, waiter: Waiter, effects: &mut Vec<Effect>) {
         let slot = self.slots.find(id).unwrap_or_else(|| self.slots.insert(id));
-        let waiter = Waiter { reply, upto };
         if let Body::Loading(loading) = &mut self.slots.get_mut(slot).body {
             loading.waiters.push(waiter);
             self.touch(slot);
@@ -63,7 +58,7 @@ impl Partition {
     pub(super) fn want_manual(&mut self, slot: SlotId, waiter: Waiter, effects: &mut Vec<Effect>) {
         let live = self.slots.get_mut(slot).live_mut().expect("asked of a live aggregate");
         live.busy.manual.push(waiter);
-        self.want_snapshot(slot, Trigger::Manual, effects);
+        self.want_snapshot(slot, waiter.trigger, effects);
     }
 
     /// Tells those whose version is durable already, or does not exist. Where nobody else waits, no snapshot
@@ -78,7 +73,8 @@ impl Partition {
         let waits = |waiter: &Waiter| waiter.upto.is_none_or(|upto| (durable.next()..=head).contains(&upto));
         let (waiting, told): (Vec<Waiter>, Vec<Waiter>) =
             std::mem::take(&mut live.busy.manual).into_iter().partition(waits);
-        if waiting.is_empty() && live.busy.trip == Some(Trigger::Manual) {
+        let is_asked = matches!(live.busy.trip, Some(Trigger::Manual | Trigger::Schedule));
+        if waiting.is_empty() && is_asked {
             live.busy.trip = None;
         }
         live.busy.manual = waiting;

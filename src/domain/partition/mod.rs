@@ -11,7 +11,10 @@
 //! | `intake.rs` | records: skip, park, fold, dead letters, halt |
 //! | `residency.rs` | loads, adoption, eviction, idle states as bytes |
 //! | `cuts.rs` | the versions at which snapshot records end, while they wait and fly |
-//! | `flush.rs` | triggers, snapshots and checkpoints in flight |
+//! | `trigger.rs` | when a snapshot is due, and what waits while the partition is held back |
+//! | `pressure.rs` | whether it is: it falls behind, or memory is short |
+//! | `costs.rs` | what it takes to reconstruct an aggregate |
+//! | `flush.rs` | snapshots and checkpoints in flight |
 //! | `manual.rs` | snapshots that somebody asks for |
 //! | `items.rs` | what is handed over to be written |
 //! | `sweep.rs` | making snapshots of what live checkpoints hold |
@@ -24,6 +27,7 @@
 //! is the first uncovered offset. An aggregate's *tail* is its uncovered events, kept until they are covered.
 
 mod checkpoints;
+mod costs;
 mod cuts;
 mod entries;
 mod flush;
@@ -31,19 +35,23 @@ mod intake;
 mod items;
 mod live;
 mod manual;
+mod pressure;
 mod residency;
 mod slot;
 mod sweep;
 mod tail;
 mod trail;
+mod trigger;
 mod watermark;
 
 pub use checkpoints::{EntryRef, LiveCheckpoint};
+pub use costs::Costs;
 pub use cuts::{CUTS_MAX, Cut};
 pub use entries::{BodyAt, Entries, Entry, Epochs, FrameAt, TableWriter, reach};
 pub use intake::Counts;
 pub use items::{CheckpointItem, SnapshotItem};
 pub use manual::Taken;
+pub use pressure::BackOff;
 pub use residency::{Listing, Load, Loaded, Residence, Resident};
 pub use tail::Tail;
 pub use trail::TRAIL_MAX;
@@ -53,7 +61,8 @@ use super::erasure::ErasedIds;
 use super::event::Decoded;
 use super::ids::{Offset, PackId, Timestamp, Version};
 use super::poison::Poison;
-use super::row::{PartitionKey, SnapshotRow};
+use super::row::{PartitionKey, SnapshotRow, Trigger};
+use manual::Waiter;
 use slot::Slots;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -120,6 +129,10 @@ pub struct Settings {
     pub live_bytes_max: u64,
     /// States held as trees.
     pub hot_max: usize,
+    /// `adaptive.targetReconstruct` in microseconds.
+    pub adaptive_us: Option<u64>,
+    /// How far it may fall behind before only pressing snapshots are taken.
+    pub back_off: BackOff,
 }
 
 /// Everything that enters.
@@ -161,12 +174,15 @@ pub enum Input {
         /// The log's start.
         start: Offset,
     },
+    /// The log ends here now, as far as anybody has heard.
+    LogEnd(Offset),
     /// Time has passed.
     Tick,
     /// Write a checkpoint of all that is dirty.
     TakeCheckpoint,
-    /// Take a snapshot of one aggregate now, unless one of the version named, or of a later one, is durable.
-    SnapshotNow(Arc<str>, Option<Version>, Reply),
+    /// Take a snapshot of one aggregate now, unless one of the version named, or of a later one, is durable;
+    /// and why.
+    SnapshotNow(Arc<str>, Option<Version>, Trigger, Reply),
     /// What is the head of this aggregate?
     Head(Arc<str>, Reply),
     /// Which aggregates are in memory?
@@ -247,6 +263,10 @@ pub struct Partition {
     sweep: sweep::Sweep,
     /// Most aggregates of the last checkpoint were in an older live one too.
     checkpoints_overlap: bool,
+    pressure: pressure::Pressure,
+    costs: Costs,
+    /// Whose snapshots wait until nothing presses.
+    put_off: VecDeque<slot::SlotId>,
     counts: Counts,
     /// Aggregates that were erased.
     erased: ErasedIds,
@@ -299,6 +319,9 @@ impl Partition {
             checkpoint_wanted: false,
             sweep: sweep::Sweep::default(),
             checkpoints_overlap: false,
+            pressure: pressure::Pressure::default(),
+            costs: Costs::default(),
+            put_off: VecDeque::new(),
             counts: Counts::default(),
             erased: ErasedIds::default(),
             now_ms: 0,
@@ -341,9 +364,12 @@ impl Partition {
             Input::DeadLettered(offset) => self.watermark.letter_recorded(offset),
             Input::Committed(result) => self.watermark.commit_ended(result),
             Input::Empty { from, to, start } => self.pass_empty(from, to, start),
+            Input::LogEnd(end) => self.note_log_end(end, effects),
             Input::Tick => self.trip_by_age(now, effects),
             Input::TakeCheckpoint => self.take_checkpoint(now, effects),
-            Input::SnapshotNow(id, upto, reply) => self.snapshot_now(&id, upto, reply, effects),
+            Input::SnapshotNow(id, upto, trigger, reply) => {
+                self.snapshot_now(&id, Waiter { reply, upto, trigger }, effects);
+            }
             Input::Head(id, reply) => self.tell_head(&id, reply, effects),
             Input::List(listing, reply) => {
                 effects.push(Effect::Listed(reply, self.list(&listing), self.position))
@@ -421,6 +447,12 @@ impl Partition {
     /// Stops for a reason that lies outside the events: the log is not what was folded.
     pub fn halt_from_outside(&mut self, poison: Poison) {
         self.halted = Some((self.position, poison));
+    }
+
+    /// What it takes to reconstruct an aggregate, as far as it was measured.
+    #[must_use]
+    pub fn costs(&self) -> Costs {
+        self.costs
     }
 
     /// Why and where the partition stands still.

@@ -21,6 +21,8 @@ pub struct Load {
     pub id: Arc<str>,
     /// What rest holds of it, or why nothing that is there can be read (never for an error that may pass).
     pub result: Result<Box<Loaded>, Poison>,
+    /// Microseconds that it took, if somebody measured that.
+    pub took_us: Option<u64>,
 }
 
 /// What rest holds of an aggregate.
@@ -113,6 +115,11 @@ impl Partition {
         let first =
             loading.parked.front().map(|decoded| (decoded.record.offset, decoded.record.leader_epoch));
         let (first, epoch) = first.unwrap_or((self.position, -1));
+        if let (Ok(loaded), Some(took_us)) = (&load.result, load.took_us) {
+            let fulls = loaded.rows.iter().filter(|row| row.kind == RecordKind::Full);
+            let full = fulls.map(|row| row.version).max().unwrap_or_default();
+            self.costs.learn(took_us, loaded.aggregate.version.0.saturating_sub(full.0));
+        }
         let live = match load.result {
             Ok(loaded) => self.bring_to_life(&load.id, *loaded, first, effects),
             Err(poison) => self.unreadable(&load.id, (first, epoch), poison, now),
@@ -162,7 +169,8 @@ impl Partition {
         live.has_row = newest.is_some();
         live.row_marked = rows.iter().any(|row| row.quarantined);
         live.since.version = row;
-        live.since.increments = u32::try_from(since_full.clone().count()).unwrap_or(u32::MAX);
+        live.since.since_full = u16::try_from(row.0.saturating_sub(full_row.0)).unwrap_or(u16::MAX);
+        live.since.increments = u16::try_from(since_full.clone().count()).unwrap_or(u16::MAX);
         live.since.bytes = since_full.map(|row| row.raw_bytes).sum();
         let (entries, bytes) = self.pending_beyond(id, row);
         live.entries = u16::try_from(entries).unwrap_or(u16::MAX);
@@ -334,6 +342,7 @@ impl Partition {
     pub(super) fn keep_within_memory(&mut self, effects: &mut Vec<Effect>) {
         while self.memory_bytes() > self.settings.memory_bytes_max {
             let Some(victim) = self.slots.victim() else {
+                self.pressure.memory_is_short(self.now_ms);
                 self.drop_cuts();
                 if self.memory_bytes() > self.settings.memory_bytes_max {
                     self.want_checkpoint(effects);

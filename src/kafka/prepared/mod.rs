@@ -183,6 +183,10 @@ impl Log for PreparedLog {
         self.log.bounds(partition)
     }
 
+    fn last_end(&self, partition: PartitionNo) -> Option<Offset> {
+        self.log.last_end(partition)
+    }
+
     fn read(
         &self,
         partition: PartitionNo,

@@ -14,6 +14,7 @@ use crate::domain::record::Bytes;
 use crate::domain::row::{
     CheckpointRow, DeadLetter, NoteRow, OwnerRow, PartitionKey, SnapshotRow, WatermarkRow,
 };
+use crate::domain::schedule::{RunRow, ScheduleRow};
 use futures_util::future::{BoxFuture, FutureExt, lazy};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +38,9 @@ struct Tables {
     dictionaries: BTreeMap<Digest, Bytes>,
     notes: BTreeMap<(AggregateKey, Lineage), BTreeMap<(Version, LedgerId), NoteRow>>,
     holds: BTreeMap<AggregateKey, BTreeMap<LedgerId, HoldRow>>,
+    schedules: BTreeMap<Arc<str>, ScheduleRow>,
+    schedules_changed: Option<LedgerId>,
+    runs: BTreeMap<(Arc<str>, Arc<str>, PartitionNo), BTreeMap<u8, RunRow>>,
 }
 
 /// An index in memory.
@@ -111,6 +115,26 @@ impl Tables {
         if row.low_watermark > kept.low_watermark {
             *kept = row;
         }
+    }
+
+    fn put_schedule(&mut self, row: ScheduleRow) {
+        self.schedules_changed = Some(row.at);
+        let kept = self.schedules.entry(Arc::clone(&row.name)).or_insert_with(|| row.clone());
+        if row.at > kept.at {
+            *kept = row;
+        }
+    }
+
+    fn put_run(&mut self, row: RunRow) {
+        let key = (Arc::clone(&row.schedule), Arc::clone(&row.topic), row.partition);
+        self.runs.entry(key).or_default().insert(row.place(), row);
+    }
+
+    fn runs(&self, name: &str, topic: &str, partition: PartitionNo) -> Vec<RunRow> {
+        let kept = self.runs.get(&(name.into(), topic.into(), partition)).into_iter();
+        let mut runs: Vec<RunRow> = kept.flat_map(BTreeMap::values).cloned().collect();
+        runs.sort_by_key(|run| run.number);
+        runs
     }
 
     fn put_dead_letter(&mut self, letter: DeadLetter) {
@@ -253,6 +277,35 @@ impl Index for MemoryIndex {
 
     fn holds<'a>(&'a self, key: &'a AggregateKey) -> BoxFuture<'a, PortResult<Vec<HoldRow>>> {
         self.call(|tables| tables.holds.get(key).into_iter().flat_map(BTreeMap::values).cloned().collect())
+    }
+
+    fn put_schedule(&self, row: ScheduleRow) -> BoxFuture<'_, PortResult<()>> {
+        self.call(|tables| tables.put_schedule(row))
+    }
+
+    fn schedule<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<Option<ScheduleRow>>> {
+        self.call(move |tables| tables.schedules.get(name).cloned())
+    }
+
+    fn schedules(&self) -> BoxFuture<'_, PortResult<Vec<ScheduleRow>>> {
+        self.call(|tables| tables.schedules.values().cloned().collect())
+    }
+
+    fn schedules_changed(&self) -> BoxFuture<'_, PortResult<Option<LedgerId>>> {
+        self.call(|tables| tables.schedules_changed)
+    }
+
+    fn put_run(&self, row: RunRow) -> BoxFuture<'_, PortResult<()>> {
+        self.call(|tables| tables.put_run(row))
+    }
+
+    fn runs<'a>(
+        &'a self,
+        name: &'a str,
+        topic: &'a str,
+        partition: PartitionNo,
+    ) -> BoxFuture<'a, PortResult<Vec<RunRow>>> {
+        self.call(move |tables| tables.runs(name, topic, partition))
     }
 
     fn put_dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, PortResult<()>> {

@@ -35,6 +35,7 @@ use crate::domain::record::Bytes;
 use crate::domain::row::{
     CheckpointRow, DeadLetter, NoteRow, OwnerRow, PartitionKey, SnapshotRow, WatermarkRow,
 };
+use crate::domain::schedule::{RunRow, ScheduleRow};
 use futures_util::future::BoxFuture;
 
 /// Where a walk over the snapshot rows of one aggregate starts, and in which direction it goes.
@@ -149,6 +150,45 @@ pub trait Index: Send + Sync {
     }
     /// The holds of an aggregate, by name.
     fn holds<'a>(&'a self, _key: &'a AggregateKey) -> BoxFuture<'a, PortResult<Vec<HoldRow>>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+    /// The deletions of an aggregate's snapshots, by the names of their objects in the ledger. An index in
+    /// which nothing is deleted has none.
+    fn deletions<'a>(
+        &'a self,
+        _key: &'a AggregateKey,
+        _lineage: Lineage,
+    ) -> BoxFuture<'a, PortResult<Vec<LedgerId>>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+    /// Writes a schedule; of several rows of one name that with the larger `at` counts. An index of which
+    /// nobody wants schedules keeps none.
+    fn put_schedule(&self, _row: ScheduleRow) -> BoxFuture<'_, PortResult<()>> {
+        Box::pin(std::future::ready(Err(PortError::Permanent("this index keeps no schedules".to_owned()))))
+    }
+    /// A schedule by its name, one that was deleted too.
+    fn schedule<'a>(&'a self, _name: &'a str) -> BoxFuture<'a, PortResult<Option<ScheduleRow>>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+    /// All schedules by name, those that were deleted too.
+    fn schedules(&self) -> BoxFuture<'_, PortResult<Vec<ScheduleRow>>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+    /// Another value than before whenever a schedule was written: cheap to ask.
+    fn schedules_changed(&self) -> BoxFuture<'_, PortResult<Option<LedgerId>>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+    /// Writes a run of a schedule into its place; of several the last one written counts.
+    fn put_run(&self, _row: RunRow) -> BoxFuture<'_, PortResult<()>> {
+        Box::pin(std::future::ready(Err(PortError::Permanent("this index keeps no runs".to_owned()))))
+    }
+    /// The kept runs of a schedule in one partition, by number.
+    fn runs<'a>(
+        &'a self,
+        _name: &'a str,
+        _topic: &'a str,
+        _partition: PartitionNo,
+    ) -> BoxFuture<'a, PortResult<Vec<RunRow>>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
     /// Records a dead letter; repeating it is harmless.

@@ -17,6 +17,7 @@ use crate::domain::record::Bytes;
 use crate::domain::row::{
     CheckpointRow, DeadLetter, NoteRow, OwnerRow, PartitionKey, SnapshotRow, WatermarkRow,
 };
+use crate::domain::schedule::{RunRow, ScheduleRow};
 use crate::telemetry::metrics as table;
 use crate::telemetry::stopwatch::Stopwatch;
 use futures_util::future::BoxFuture;
@@ -235,6 +236,43 @@ impl Index for MeteredIndex {
         versions: (Version, Version),
     ) -> BoxFuture<'a, PortResult<Vec<NoteRow>>> {
         self.meter.call("notes", self.inner.notes(key, lineage, versions))
+    }
+
+    fn deletions<'a>(
+        &'a self,
+        key: &'a AggregateKey,
+        lineage: Lineage,
+    ) -> BoxFuture<'a, PortResult<Vec<LedgerId>>> {
+        self.meter.call("deletions", self.inner.deletions(key, lineage))
+    }
+
+    fn put_schedule(&self, row: ScheduleRow) -> BoxFuture<'_, PortResult<()>> {
+        self.meter.write("put_schedule", 1, self.inner.put_schedule(row))
+    }
+
+    fn schedule<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<Option<ScheduleRow>>> {
+        self.meter.call("schedule", self.inner.schedule(name))
+    }
+
+    fn schedules(&self) -> BoxFuture<'_, PortResult<Vec<ScheduleRow>>> {
+        self.meter.call("schedules", self.inner.schedules())
+    }
+
+    fn schedules_changed(&self) -> BoxFuture<'_, PortResult<Option<LedgerId>>> {
+        self.meter.call("schedules_changed", self.inner.schedules_changed())
+    }
+
+    fn put_run(&self, row: RunRow) -> BoxFuture<'_, PortResult<()>> {
+        self.meter.write("put_run", 1, self.inner.put_run(row))
+    }
+
+    fn runs<'a>(
+        &'a self,
+        name: &'a str,
+        topic: &'a str,
+        partition: PartitionNo,
+    ) -> BoxFuture<'a, PortResult<Vec<RunRow>>> {
+        self.meter.call("runs", self.inner.runs(name, topic, partition))
     }
 
     fn put_dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, PortResult<()>> {

@@ -12,7 +12,7 @@ use crate::domain::error::Result;
 use crate::domain::ids::Version;
 use crate::domain::partition::{Cut, SnapshotItem, Taken};
 use crate::domain::record::{SegmentBody, StoredEvent};
-use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
+use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow, Trigger};
 use crate::domain::value::{Limits, Value};
 use crate::reconstruct::{AsOf, Ask, FoldedEvent, Found, Read};
 use crate::store::flush::Flush;
@@ -38,7 +38,7 @@ impl Scrub {
             PartitionKey { topic: Arc::clone(&self.topic), partition: row.partition, lineage: self.lineage };
         let Some(derived) = self.derived(&log, row).await? else { return Ok(false) };
         let id = Arc::clone(&row.key.id);
-        match self.own.take(row.partition, id, Some(row.version)).await {
+        match self.own.take(row.partition, id, Some(row.version), Trigger::Manual).await {
             Some(Ok(Taken::Durable { version, .. })) if version >= row.version => {}
             _ => return Ok(false),
         }

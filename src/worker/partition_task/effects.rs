@@ -16,6 +16,36 @@ use crate::worker::flusher::{CheckpointOffer, Request, kind, write_checkpoint};
 use futures_channel::oneshot;
 use std::sync::Arc;
 
+/// How long a load takes, where there is a clock that tells so little time apart: the simulator has none.
+#[cfg(feature = "runtime")]
+struct Measure(crate::telemetry::stopwatch::Stopwatch);
+
+#[cfg(feature = "runtime")]
+impl Measure {
+    fn start() -> Self {
+        Self(crate::telemetry::stopwatch::Stopwatch::start())
+    }
+
+    fn us(self) -> Option<u64> {
+        // No load takes centuries, and none less than nothing.
+        Some((self.0.ms() * 1_000.0) as u64)
+    }
+}
+
+#[cfg(not(feature = "runtime"))]
+struct Measure;
+
+#[cfg(not(feature = "runtime"))]
+impl Measure {
+    fn start() -> Self {
+        Self
+    }
+
+    fn us(self) -> Option<u64> {
+        None
+    }
+}
+
 impl Task {
     pub(super) fn perform(&mut self, effect: Effect) {
         match effect {
@@ -73,11 +103,15 @@ impl Task {
         self.io.push(Box::pin(async move {
             let key = AggregateKey { kind: kind(&components), id: Arc::clone(&id) };
             loop {
+                let stopwatch = Measure::start();
                 match components.reader.load(&partition, &key, &pending, until).await {
-                    Ok(loaded) => return Some(Input::Loaded(Load { id, result: Ok(Box::new(loaded)) })),
+                    Ok(loaded) => {
+                        let took_us = stopwatch.us();
+                        return Some(Input::Loaded(Load { id, result: Ok(Box::new(loaded)), took_us }));
+                    }
                     Err(error) if matches!(error.kind, ErrorKind::Gone | ErrorKind::Corrupt) => {
                         let poison = Poison::new("unreadable", error.detail);
-                        return Some(Input::Loaded(Load { id, result: Err(poison) }));
+                        return Some(Input::Loaded(Load { id, result: Err(poison), took_us: None }));
                     }
                     Err(error) if error.kind == ErrorKind::Conflict => {
                         return Some(Input::Halt(Poison::new("log-truncated", error.detail)));

@@ -17,9 +17,10 @@ use super::{Components, Handle};
 use crate::domain::event::Decoded;
 use crate::domain::ids::{Offset, PartitionNo, Version};
 use crate::domain::mutant::{Mutant, mutant};
-use crate::domain::partition::{Counts, Epochs, Input, Listing, Now, Partition, Reply, Taken};
+use crate::domain::partition::{Costs, Counts, Epochs, Input, Listing, Now, Partition, Reply, Taken};
 use crate::domain::poison::Poison;
 use crate::domain::record::RawRecord;
+use crate::domain::row::Trigger;
 use crate::kafka::{LogBounds, Records};
 use crate::reconstruct::{HeadAnswer, ListAnswer};
 use futures_channel::{mpsc, oneshot};
@@ -43,8 +44,8 @@ pub enum Command {
     Head(Arc<str>, oneshot::Sender<HeadAnswer>),
     /// The aggregates in memory, in id order.
     List(Listing, oneshot::Sender<ListAnswer>),
-    /// Take a snapshot now, unless one of the version named, or of a later one, is durable.
-    Snapshot(Arc<str>, Option<Version>, oneshot::Sender<Result<Taken, String>>),
+    /// Take a snapshot now, unless one of the version named, or of a later one, is durable; and why.
+    Snapshot(Arc<str>, Option<Version>, Trigger, oneshot::Sender<Result<Taken, String>>),
     /// Forget all that is in memory and start again from the low watermark, as for another owner.
     Restart,
     /// The topic must not be folded on: stand still.
@@ -82,6 +83,10 @@ pub struct Status {
     pub loads: usize,
     /// How often its task has turned: one whose number stays is stuck.
     pub turns: u64,
+    /// Only pressing snapshots are taken; others wait.
+    pub is_held_back: bool,
+    /// What it takes to reconstruct an aggregate.
+    pub costs: Costs,
     /// Why it stands still.
     pub halted: Option<(Offset, Poison)>,
     /// Why it was never started.
@@ -303,6 +308,9 @@ impl Task {
                 () = tick => {
                     drop(next);
                     tick = clock.sleep(self.components.settings.tick_ms).fuse();
+                    if let Some(end) = self.components.log.last_end(self.partition.key().partition) {
+                        self.step(Input::LogEnd(end));
+                    }
                     self.step(Input::Tick);
                     if !self.idle().await { return }
                 }
@@ -440,9 +448,9 @@ impl Task {
                 self.lists.insert(reply, sender);
                 self.step(Input::List(listing, reply));
             }
-            Command::Snapshot(id, upto, sender) => {
+            Command::Snapshot(id, upto, trigger, sender) => {
                 self.snapshots.insert(reply, sender);
-                self.step(Input::SnapshotNow(id, upto, reply));
+                self.step(Input::SnapshotNow(id, upto, trigger, reply));
             }
             Command::Restart => {
                 self.is_restarting = true;
@@ -494,6 +502,8 @@ impl Task {
             flights: partition.flights(),
             loads: partition.loads(),
             turns: self.turns,
+            is_held_back: partition.is_held_back(),
+            costs: partition.costs(),
             halted: partition.halted().cloned(),
             refused: None,
         };

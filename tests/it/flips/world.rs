@@ -13,7 +13,7 @@ use snapfold::clock::{Clock, SystemClock};
 use snapfold::compute::Inline;
 use snapfold::config::{self, Sources, Stream};
 use snapfold::domain::ids::{Lineage, Offset, Timestamp};
-use snapfold::domain::partition::{Settings, Strategy};
+use snapfold::domain::partition::{BackOff, Settings, Strategy};
 use snapfold::domain::record::RawRecord;
 use snapfold::http::{App, Readiness, router};
 use snapfold::kafka::{Group, Log};
@@ -25,6 +25,7 @@ use snapfold::store::flush::{FlushLimits, Written};
 use snapfold::store::index::embedded::KEYSPACE;
 use snapfold::store::index::{EmbeddedIndex, Index};
 use snapfold::store::packs::{CompressionPlan, Packs};
+use snapfold::upkeep::schedules::{Book, BookParts};
 use snapfold::worker::{Components, Handle, TokioSpawn, Worker, WorkerSettings};
 
 use std::collections::BTreeMap;
@@ -162,6 +163,8 @@ fn settings(strategy: Strategy) -> WorkerSettings {
             snapshots_max: 256,
             live_bytes_max: 64 << 20,
             hot_max: 1_024,
+            adaptive_us: None,
+            back_off: BackOff { records_max: u64::MAX, ms_max: u64::MAX },
         },
         checkpoint_ms: 200,
         linger_ms: 5,
@@ -312,6 +315,12 @@ impl World {
     }
 
     fn copy(&self, index: Arc<dyn Index>, blobs: Arc<dyn Blobs>, log: KeptLog) -> Copy {
+        let book = Book::new(BookParts {
+            index: Arc::clone(&index),
+            blobs: Arc::clone(&blobs),
+            clock: Arc::new(SystemClock::start()),
+            topics: BTreeMap::new(),
+        });
         let packs = Packs::new(Arc::clone(&index), blobs, CompressionPlan::default(), [8; 16]);
         let lookup = Arc::new(Lookup::new(lookup::Components {
             reader: self.reader(index, packs, log),
@@ -330,6 +339,7 @@ impl World {
             owners: BTreeMap::new(),
             keep: BTreeMap::new(),
             compactors: BTreeMap::new(),
+            schedules: Arc::new(book),
             metrics: Arc::new(String::new),
             readiness: Arc::new(|| Readiness { ready: true, reasons: Vec::new() }),
             liveness: Arc::new(|| Readiness { ready: true, reasons: Vec::new() }),

@@ -10,6 +10,7 @@ use crate::subject::{Active, Fleet, NoOwners, Subject};
 use crate::world::{Setup, World};
 use snapfold::domain::ids::{Offset, PartitionNo, Timestamp, Version};
 use snapfold::domain::patch::{Budget, diff as diff_of};
+use snapfold::domain::row::Trigger;
 use snapfold::domain::value::{Limits, Value};
 use snapfold::lookup::{
     Freshness, Lookup, LookupSettings, Refusal, Selector, SnapshotFilter, Source, Streams, VerifyMode, Which,
@@ -60,7 +61,10 @@ impl Hall {
         let (sender, _) = futures_channel::oneshot::channel();
         let workers = lock(&self.fleet.workers);
         let (_, _, handle, _) = workers.first().expect("one worker");
-        assert!(handle.send(HERE, Command::Snapshot("a".into(), None, sender)), "it owns the partition");
+        assert!(
+            handle.send(HERE, Command::Snapshot("a".into(), None, Trigger::Manual, sender)),
+            "it owns the partition"
+        );
         drop(workers);
         self.world.idle(500);
     }

@@ -6,6 +6,7 @@
 //!   replicas at its own moment.
 
 use super::replica::{Cell, Query, Replica};
+use super::schedules::Schedules;
 use super::{Access, Course, Fate, Gate, Op, Port, outcome_code};
 use crate::executor::{ProcessId, lock};
 use crate::rng::Rng;
@@ -16,6 +17,7 @@ use snapfold::domain::ledger::{DeletedRow, deleted_at};
 use snapfold::domain::outcome::PortResult;
 use snapfold::domain::record::Bytes;
 use snapfold::domain::row::{CheckpointRow, DeadLetter, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
+use snapfold::domain::schedule::{RunRow, ScheduleRow};
 use snapfold::store::index::{From, Index};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -46,12 +48,14 @@ type Retired = bool;
 pub(crate) struct Cluster {
     gate: Gate,
     cluster: Arc<Mutex<Cells>>,
+    /// Schedules and their runs.
+    pub(crate) schedules: Schedules,
 }
 
 impl Cluster {
     /// Three empty replicas.
     pub(crate) fn new(gate: Gate) -> Self {
-        Self { gate, cluster: Arc::default() }
+        Self { schedules: Schedules::new(gate.clone()), gate, cluster: Arc::default() }
     }
 
     /// The port, for one process.
@@ -468,6 +472,35 @@ impl Index for SimIndex {
             let merged = self.ask("aggregates", kind, None, Query::Aggregates(kind.into())).await?;
             Ok(merged.known(kind, after, limit))
         })
+    }
+
+    fn put_schedule(&self, row: ScheduleRow) -> BoxFuture<'_, PortResult<()>> {
+        Box::pin(self.world.schedules.put(self.process, row))
+    }
+
+    fn schedule<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<Option<ScheduleRow>>> {
+        Box::pin(self.world.schedules.get(self.process, name))
+    }
+
+    fn schedules(&self) -> BoxFuture<'_, PortResult<Vec<ScheduleRow>>> {
+        Box::pin(self.world.schedules.all(self.process))
+    }
+
+    fn schedules_changed(&self) -> BoxFuture<'_, PortResult<Option<LedgerId>>> {
+        Box::pin(self.world.schedules.changed(self.process))
+    }
+
+    fn put_run(&self, row: RunRow) -> BoxFuture<'_, PortResult<()>> {
+        Box::pin(self.world.schedules.put_run(self.process, row))
+    }
+
+    fn runs<'a>(
+        &'a self,
+        name: &'a str,
+        _: &'a str,
+        partition: PartitionNo,
+    ) -> BoxFuture<'a, PortResult<Vec<RunRow>>> {
+        Box::pin(self.world.schedules.runs(self.process, name, partition))
     }
 
     fn put_dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, PortResult<()>> {

@@ -78,6 +78,10 @@ impl Log for SimLog {
         Box::pin(self.look("bounds", partition, move |broker, topic| broker.bounds(topic, partition)))
     }
 
+    fn last_end(&self, partition: PartitionNo) -> Option<Offset> {
+        self.broker.bounds(&self.topic, partition).ok().map(|bounds| bounds.end)
+    }
+
     fn read(
         &self,
         partition: PartitionNo,

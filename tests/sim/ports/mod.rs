@@ -16,6 +16,7 @@ pub(crate) mod log;
 pub(crate) mod payload;
 pub(crate) mod producer;
 pub(crate) mod replica;
+pub(crate) mod schedules;
 
 use crate::executor::{ProcessId, Sim, lock};
 use crate::plan::{CallFaults, FaultPlan};

@@ -12,6 +12,7 @@ use crate::domain::ids::{
 };
 use crate::domain::ledger::{DeletedRow, HoldRow};
 use crate::domain::row::{DeadLetter, NoteRow, PartitionKey, SnapshotRow, WatermarkRow};
+use crate::domain::schedule::RunRow;
 
 /// A key, or the prefix of keys, under construction.
 #[derive(Clone, Debug)]
@@ -34,6 +35,9 @@ pub(super) enum Table {
     Deleted = 16,
     DeletedByTime = 17,
     Holds = 18,
+    Schedules = 20,
+    SchedulesChanged = 21,
+    Runs = 22,
 }
 
 impl Key {
@@ -208,6 +212,28 @@ pub(super) fn notes(key: &AggregateKey, lineage: Lineage, version: Version) -> K
 
 pub(super) fn note(row: &NoteRow) -> Key {
     notes(&row.key, row.lineage, row.version).raw(&row.at.0)
+}
+
+/// All schedules.
+pub(super) fn schedules() -> Key {
+    Key::of(Table::Schedules)
+}
+
+pub(super) fn schedule(name: &str) -> Key {
+    schedules().text(name)
+}
+
+pub(super) fn schedules_changed() -> Key {
+    Key::of(Table::SchedulesChanged)
+}
+
+/// The kept runs of a schedule in a partition.
+pub(super) fn runs(name: &str, topic: &str, partition: PartitionNo) -> Key {
+    Key::of(Table::Runs).text(name).text(topic).i32(partition.0)
+}
+
+pub(super) fn run(row: &RunRow) -> Key {
+    runs(&row.schedule, &row.topic, row.partition).raw(&[row.place()])
 }
 
 /// The parts of a stored key; every method says none for bytes that no key has.

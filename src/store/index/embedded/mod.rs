@@ -27,6 +27,7 @@ use crate::domain::ledger::{DeletedRow, HoldRow};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::record::Bytes;
 use crate::domain::row::{CheckpointRow, DeadLetter, NoteRow, PartitionKey, SnapshotRow, WatermarkRow};
+use crate::domain::schedule::{RunRow, ScheduleRow};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, UserValue};
 use futures_util::future::BoxFuture;
 use keys::{Key, Parts};
@@ -452,6 +453,52 @@ impl Index for EmbeddedIndex {
     fn holds<'a>(&'a self, key: &'a AggregateKey) -> BoxFuture<'a, PortResult<Vec<HoldRow>>> {
         let all = keys::holds(key);
         self.read(move |rows| rows.list(&all, &all.clone().after(), usize::MAX, keys::hold))
+    }
+
+    fn put_schedule(&self, row: ScheduleRow) -> BoxFuture<'_, PortResult<()>> {
+        self.write(Write::Schedule(row))
+    }
+
+    fn schedule<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<Option<ScheduleRow>>> {
+        self.read(move |rows| {
+            let key = keys::schedule(name);
+            let found = rows.get(&key)?;
+            found
+                .map(|value| read_row(&key.0, &value, |row: &ScheduleRow| keys::schedule(&row.name)))
+                .transpose()
+        })
+    }
+
+    fn schedules(&self) -> BoxFuture<'_, PortResult<Vec<ScheduleRow>>> {
+        let all = keys::schedules();
+        let key = |row: &ScheduleRow| keys::schedule(&row.name);
+        self.read(move |rows| rows.list(&all, &all.clone().after(), usize::MAX, key))
+    }
+
+    fn schedules_changed(&self) -> BoxFuture<'_, PortResult<Option<LedgerId>>> {
+        self.read(|rows| {
+            let found = rows.get(&keys::schedules_changed())?;
+            let id = found.map(|change| <[u8; 16]>::try_from(&*change).map(LedgerId));
+            id.transpose().map_err(|_| damaged(&"the mark of changed schedules is no id"))
+        })
+    }
+
+    fn put_run(&self, row: RunRow) -> BoxFuture<'_, PortResult<()>> {
+        self.write(Write::Facts(vec![(keys::run(&row), row.encode())]))
+    }
+
+    fn runs<'a>(
+        &'a self,
+        name: &'a str,
+        topic: &'a str,
+        partition: PartitionNo,
+    ) -> BoxFuture<'a, PortResult<Vec<RunRow>>> {
+        let all = keys::runs(name, topic, partition);
+        self.read(move |rows| {
+            let mut runs = rows.list(&all, &all.clone().after(), usize::MAX, keys::run)?;
+            runs.sort_by_key(|run| run.number);
+            Ok(runs)
+        })
     }
 
     fn put_dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, PortResult<()>> {

@@ -15,6 +15,7 @@ use crate::codec::row::Row;
 use crate::domain::ids::{LedgerId, PackId, Timestamp};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::row::{CheckpointRow, DeadLetter, PartitionKey, WatermarkRow};
+use crate::domain::schedule::ScheduleRow;
 use crate::store::index::memory::outranks;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -52,6 +53,7 @@ pub(super) enum Write {
     Retire(PartitionKey, PackId),
     Watermark(WatermarkRow),
     DeadLetter(DeadLetter),
+    Schedule(ScheduleRow),
 }
 
 impl Write {
@@ -66,7 +68,7 @@ impl Write {
                     rows.iter().map(bytes).sum()
                 }
                 Self::DeleteSnapshot(key, _) => 3 * key.0.len(),
-                Self::Checkpoint(_) | Self::Retire(..) | Self::Watermark(_) => 0,
+                Self::Checkpoint(_) | Self::Retire(..) | Self::Watermark(_) | Self::Schedule(_) => 0,
                 Self::DeadLetter(letter) => letter.record.bytes() + letter.detail.len(),
             }
     }
@@ -228,6 +230,14 @@ impl Batch<'_> {
                 let kept: Option<DeadLetter> = self.kept(&key)?;
                 if kept.is_none_or(|kept| outranks(&letter, &kept)) {
                     self.put(key, letter.encode());
+                }
+            }
+            Write::Schedule(row) => {
+                self.put(keys::schedules_changed(), row.at.0.to_vec());
+                let key = keys::schedule(&row.name);
+                let kept: Option<ScheduleRow> = self.kept(&key)?;
+                if kept.is_none_or(|kept| row.at > kept.at) {
+                    self.put(key, row.encode());
                 }
             }
         }

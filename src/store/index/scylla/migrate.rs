@@ -27,6 +27,11 @@ const SCHEMAS: &[Schema] = &[
     Schema { version: 1, file: "0001-index.cql", text: include_str!("../../../../schemas/0001-index.cql") },
     Schema { version: 2, file: "0002-notes.cql", text: include_str!("../../../../schemas/0002-notes.cql") },
     Schema {
+        version: 3,
+        file: "0003-schedules.cql",
+        text: include_str!("../../../../schemas/0003-schedules.cql"),
+    },
+    Schema {
         version: LATEST,
         file: "0004-holds.cql",
         text: include_str!("../../../../schemas/0004-holds.cql"),

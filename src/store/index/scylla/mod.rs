@@ -8,14 +8,16 @@
 //! | [`columns`] | snapshot rows as columns, checksums of rows |
 //! | [`walk`] | walks over the snapshot rows of one aggregate |
 //! | [`listing`] | aggregates in id order out of slots; dead letters out of buckets |
+//! | [`schedules`] | schedules and their runs |
 //! | [`migrate`] | keyspace and tables |
 //!
 //! *Order*: writes and reads wait for the local quorum, so a read sees every write that was acknowledged
 //! before. Rows of one aggregate are written one after the other, never as a batch: of a batch that reached
 //! one replica, somebody may see the last row and write it again at quorum, but not those ahead of it, which
 //! may disappear with that replica. Which of two writes of one cell wins does not depend on when they arrive:
-//! low watermarks, checkpoints and their deletions carry write times of their own; all other rows are the
-//! same whenever they are written.
+//! low watermarks, checkpoints and their deletions, and schedules carry write times of their own; runs of
+//! schedules are hints, of which the last one written counts; all other rows are the same whenever they are
+//! written.
 //! *If it fails*: see [`outcome`]. Every write may be repeated. A row that disagrees with its checksum is
 //! damage and is told; nothing that failed is ever told as absent.
 //! *If cancelled*: a write that was sent happens or not; a read ends.
@@ -27,6 +29,7 @@ mod connect;
 mod listing;
 mod migrate;
 mod outcome;
+mod schedules;
 mod statements;
 mod walk;
 
@@ -44,6 +47,7 @@ use crate::domain::record::Bytes;
 use crate::domain::row::{
     CheckpointRow, DeadLetter, NoteRow, OwnerRow, PartitionKey, SnapshotRow, WatermarkRow,
 };
+use crate::domain::schedule::{RunRow, ScheduleRow};
 use columns::{NewSnapshot, Perhaps, crc, differs, number, proven, varint};
 use connect::Timeouts;
 use futures_util::future::{BoxFuture, try_join_all};
@@ -387,6 +391,35 @@ impl Index for ScyllaIndex {
             proven(HoldRow { key: key.clone(), at, held, reason: reason.map(Into::into) }, crc)
         };
         Box::pin(self.all(&self.statements.holds, (&*key.kind, &*key.id), make))
+    }
+
+    fn put_schedule(&self, row: ScheduleRow) -> BoxFuture<'_, PortResult<()>> {
+        Box::pin(self.keep_schedule(row))
+    }
+
+    fn schedule<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<Option<ScheduleRow>>> {
+        Box::pin(self.one_schedule(name))
+    }
+
+    fn schedules(&self) -> BoxFuture<'_, PortResult<Vec<ScheduleRow>>> {
+        Box::pin(self.all_schedules())
+    }
+
+    fn schedules_changed(&self) -> BoxFuture<'_, PortResult<Option<LedgerId>>> {
+        Box::pin(self.last_change())
+    }
+
+    fn put_run(&self, row: RunRow) -> BoxFuture<'_, PortResult<()>> {
+        Box::pin(self.keep_run(row))
+    }
+
+    fn runs<'a>(
+        &'a self,
+        name: &'a str,
+        topic: &'a str,
+        partition: PartitionNo,
+    ) -> BoxFuture<'a, PortResult<Vec<RunRow>>> {
+        Box::pin(self.last_runs(name, topic, partition))
     }
 
     fn put_dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, PortResult<()>> {

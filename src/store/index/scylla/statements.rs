@@ -71,6 +71,16 @@ const PUT_HOLD: &str = "\
      INSERT INTO KS.holds (aggregate_type, aggregate_id, hold, held, reason, crc) VALUES (?, ?, ?, ?, ?, ?)";
 const HOLDS: &str =
     "SELECT hold, held, reason, crc FROM KS.holds WHERE aggregate_type = ? AND aggregate_id = ?";
+const PUT_SCHEDULE: &str = "\
+     INSERT INTO KS.schedules (bucket, name, change, form, aggregate_type, aggregate_id, id_prefix, \
+     schedule, timezone, enabled, jitter_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+const SCHEDULES: &str = "SELECT name, form FROM KS.schedules WHERE bucket = ?";
+const SCHEDULE: &str = "SELECT form FROM KS.schedules WHERE bucket = ? AND name = ?";
+const SCHEDULES_CHANGED: &str = "SELECT DISTINCT change FROM KS.schedules WHERE bucket = ?";
+const PUT_RUN: &str = "\
+     INSERT INTO KS.schedule_runs (name, topic, partition_no, place, run_number, on_time, due, started, \
+     finished, created_count, exists_count, failed_count, form) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const RUNS: &str = "SELECT form FROM KS.schedule_runs WHERE name = ? AND topic = ? AND partition_no = ?";
 const PUT_DICTIONARY: &str = "INSERT INTO KS.dictionaries (id, bytes) VALUES (?, ?)";
 const DICTIONARY: &str = "SELECT bytes FROM KS.dictionaries WHERE id = ?";
 const SCHEMA_VERSION: &str = "SELECT version FROM KS.schema_versions WHERE version = ?";
@@ -103,6 +113,12 @@ pub(super) struct Statements {
     pub(super) notes: PreparedStatement,
     pub(super) put_hold: PreparedStatement,
     pub(super) holds: PreparedStatement,
+    pub(super) put_schedule: PreparedStatement,
+    pub(super) schedules: PreparedStatement,
+    pub(super) schedule: PreparedStatement,
+    pub(super) schedules_changed: PreparedStatement,
+    pub(super) put_run: PreparedStatement,
+    pub(super) runs: PreparedStatement,
     pub(super) put_dictionary: PreparedStatement,
     pub(super) dictionary: PreparedStatement,
     pub(super) schema_version: PreparedStatement,
@@ -186,6 +202,12 @@ impl Statements {
             notes: read(NOTES).await?,
             put_hold: write(PUT_HOLD).await?,
             holds: read(HOLDS).await?,
+            put_schedule: write(PUT_SCHEDULE).await?,
+            schedules: read(SCHEDULES).await?,
+            schedule: read(SCHEDULE).await?,
+            schedules_changed: read(SCHEDULES_CHANGED).await?,
+            put_run: write(PUT_RUN).await?,
+            runs: read(RUNS).await?,
             put_dictionary: write(PUT_DICTIONARY).await?,
             dictionary: read(DICTIONARY).await?,
         })

@@ -1,5 +1,7 @@
 //! The command line as clap reads it. What is said here is the help text, so it is written for users.
 
+mod schedule;
+
 pub use super::args_refold::{EraseArgs, ReducerBenchArgs, ReducerDiffArgs, RefoldArgs};
 use super::audit_args::{DoctorArgs, ProofArgs, VerifyArgs};
 pub use super::compact::SnapshotCompactArgs;
@@ -7,6 +9,7 @@ use super::duties::GcArgs;
 use super::keeping::{SnapshotHoldArgs, SnapshotReleaseArgs, SnapshotRmArgs};
 use super::recovery::{BackupArgs, RebuildIndexArgs, RestoreArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub use schedule::{ScheduleCommand, ScheduleLsArgs, SchedulePutArgs, ScheduleRef, StatsArgs};
 use std::path::PathBuf;
 
 /// Time travel for Kafka event topics: fold, snapshot, and ask for any version of any aggregate
@@ -55,6 +58,11 @@ pub enum Command {
     /// Take, list, show, label and verify stored snapshots
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Take snapshots at due times: make, list, run, pause and remove schedules
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
+    /// Show how much is stored: by stream, by class of packs, or of one aggregate day by day
+    Stats(StatsArgs),
     /// Turn history that exists elsewhere into events, one record a line on stdout
     #[command(subcommand)]
     Import(ImportCommand),

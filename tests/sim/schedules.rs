@@ -1,0 +1,207 @@
+//! Schedules: made, paused and asked to run by whichever worker, executed by owners that die. In the end
+//! every run that somebody was told of has been, in every partition.
+
+use crate::executor::lock;
+use crate::judge::Judge;
+use crate::questions::able;
+use crate::rng::Rng;
+use crate::stats::Count;
+use crate::subject::Fleet;
+use crate::world::{Parts, Ports, World};
+use futures_util::future::BoxFuture;
+use snapfold::domain::error::{Error, ErrorKind, Result};
+use snapfold::domain::ids::{PartitionNo, Timestamp};
+use snapfold::domain::schedule::{Schedule, Target};
+use snapfold::lookup::{Lookup, Made, Refusal};
+use snapfold::upkeep::schedules::{Book, BookParts, Change, Duty, Page, Takes, Took};
+use snapfold::worker::Handle;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+/// The schedules of a world.
+const NAMES: [&str; 2] = ["all", "one"];
+
+/// Whether a seed has schedules: a quarter of them, so that what the others mean stays as it was.
+pub(crate) fn of_seed(seed: u64) -> bool {
+    seed % 4 == 1
+}
+
+/// The partitions of one worker, as whoever executes schedules sees them.
+struct SimTakes {
+    handle: Handle,
+    lookup: Lookup,
+}
+
+fn fault(refusal: Refusal) -> Error {
+    match refusal {
+        Refusal::Failed(error) => error,
+        Refusal::NotCaughtUp { .. } => Error::new(ErrorKind::Unavailable, "not-caught-up", "not yet"),
+        other => Error::new(ErrorKind::NotFound, "unknown-aggregate", format!("{other:?}")),
+    }
+}
+
+impl Takes for SimTakes {
+    fn owned(&self) -> Vec<PartitionNo> {
+        let statuses = self.handle.statuses.lock().expect("no panic while it is held");
+        let runs = statuses.iter().filter(|(_, status)| status.refused.is_none() && status.halted.is_none());
+        runs.map(|(partition, _)| *partition).collect()
+    }
+    fn is_held_back(&self, partition: PartitionNo) -> bool {
+        let statuses = self.handle.statuses.lock().expect("no panic while it is held");
+        statuses.get(&partition).is_some_and(|status| status.is_held_back)
+    }
+    fn place<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<PartitionNo>>> {
+        Box::pin(async move { self.lookup.place(id).await.map_err(fault) })
+    }
+    fn ids<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Page>> {
+        Box::pin(async move { self.lookup.ids(prefix, after, limit.min(4)).await.map_err(fault) })
+    }
+    fn take<'a>(&'a self, partition: PartitionNo, id: &'a str) -> BoxFuture<'a, Took> {
+        Box::pin(async move {
+            match self.lookup.create_due(&self.handle, partition, id).await {
+                Ok(Some(Made { created: true, .. })) => Took::Created,
+                Ok(Some(_)) => Took::Exists,
+                Ok(None) => Took::Elsewhere,
+                Err(refusal) => Took::Failed(fault(refusal)),
+            }
+        })
+    }
+}
+
+/// Executes the schedules of one worker beside it.
+pub(crate) fn start(ports: &Ports, handle: &Handle, lookup: &Lookup) {
+    let spec = &ports.streams[0].spec;
+    let duty = Duty {
+        takes: Arc::new(SimTakes { handle: handle.clone(), lookup: lookup.clone() }),
+        index: Arc::clone(&ports.index),
+        clock: Arc::clone(&ports.clock),
+        kind: spec.kind.into(),
+        topic: spec.topic.into(),
+        changes: Arc::default(),
+        tallies: Arc::default(),
+    };
+    ports.sim.spawn(ports.process, duty.run());
+}
+
+fn book(ports: &Ports) -> Book {
+    let spec = &ports.streams[0].spec;
+    let count = u32::try_from(spec.partitions).unwrap_or(1);
+    Book::new(BookParts {
+        index: Arc::clone(&ports.index),
+        blobs: Arc::clone(&ports.blobs),
+        clock: Arc::clone(&ports.clock),
+        topics: BTreeMap::from([(spec.kind.into(), (spec.topic.into(), count))]),
+    })
+}
+
+/// The first schedule is never due by itself, so that runs that were asked for are not made up for by later
+/// ones.
+fn says(kind: &str, name: &str) -> Schedule {
+    let target = Target::Selector { kind: kind.into(), prefix: "".into() };
+    let cron = if name == NAMES[0] { "0 0 1 1 *" } else { "* * * * *" };
+    Schedule { target, cron: cron.into(), timezone: "UTC".into(), enabled: true, jitter_ms: 500 }
+}
+
+/// Has one random live worker make a schedule, or change the one that is there.
+pub(crate) fn change_one(world: &Parts, fleet: &Fleet, judge: &Arc<Mutex<Judge>>, rng: &Mutex<Rng>) {
+    let Some(workers) = able(world, fleet, judge) else { return };
+    let (at, drawn, name) = {
+        let mut rng = lock(rng);
+        (rng.index(workers.len()), rng.below(10), *rng.pick(&NAMES))
+    };
+    let process = workers[at].0;
+    let (ports, sim) = (world.ports(process), world.sim.clone());
+    sim.clone().spawn(process, async move {
+        let (book, kind) = (book(&ports), ports.streams[0].spec.kind);
+        // Whatever it is told: what is kept is judged.
+        let _ = match drawn {
+            0..=1 => book.put(name, says(kind, name)).await.map(drop),
+            2 => book.change(name, Change::Pause).await.map(drop),
+            3 => book.change(name, Change::Resume).await.map(drop),
+            4 => book.change(name, Change::Delete).await.map(drop),
+            _ => {
+                sim.count(Count::ScheduleAsked);
+                book.change(name, Change::RunNow).await.map(drop)
+            }
+        };
+    });
+}
+
+/// Runs that somebody asked for and that have not been; those that are not due by their owner's clock do not
+/// count.
+pub(crate) fn missing(world: &World) -> Vec<String> {
+    let spec = &world.setup.streams[0];
+    let mut missing = Vec::new();
+    for row in world.index.schedules.rows().iter().filter(|row| row.plan.is_some()) {
+        let Some(asked) = row.run_at else { continue };
+        for partition in (0..spec.partitions).map(PartitionNo) {
+            let owner = world.groups[spec.topic].owner(partition);
+            let now = owner.map_or(Timestamp(i64::MIN), |owner| world.ports(owner).clock.now());
+            let last = world.index.schedules.last_due(&row.name, partition);
+            if now > asked && last.is_none_or(|last| last < asked) {
+                missing.push(format!("{} in {partition}: asked for {asked}, last {last:?}", row.name));
+            }
+        }
+    }
+    missing
+}
+
+/// Every run that was asked for is made up for.
+pub(crate) fn check(world: &World) {
+    if !world.settle(60_000, &mut |world| missing(world).is_empty()) {
+        world.sim.violation(format!("runs of schedules were forgotten: {:?}", missing(world)));
+    }
+}
+
+/// A run is asked for while nobody owns the partition: the next owner makes up for it.
+#[cfg(not(feature = "runtime"))]
+pub(crate) fn run_that_nobody_was_there_for() -> crate::world::Outcome {
+    let stage = crate::stage::Stage::of(scheduled());
+    let first = stage.worker("first");
+    stage.events(1..=3);
+    ask(&stage, |book| Box::pin(async move { book.put("all", says("order", "all")).await.map(drop) }));
+    stage.world.idle(2_000);
+    stage.world.sim.kill(first);
+    ask(&stage, |book| Box::pin(async move { book.change("all", Change::RunNow).await.map(drop) }));
+    stage.world.idle(100);
+    stage.worker("next");
+    stage.world.idle(5_000);
+    finish(stage)
+}
+
+/// A run, and time in which it must not happen again.
+#[cfg(not(feature = "runtime"))]
+pub(crate) fn run_that_is_asked_for_once() -> crate::world::Outcome {
+    let stage = crate::stage::Stage::of(scheduled());
+    stage.worker("owner");
+    stage.events(1..=3);
+    ask(&stage, |book| Box::pin(async move { book.put("all", says("order", "all")).await.map(drop) }));
+    ask(&stage, |book| Box::pin(async move { book.change("all", Change::RunNow).await.map(drop) }));
+    stage.world.idle(8_000);
+    finish(stage)
+}
+
+#[cfg(not(feature = "runtime"))]
+fn scheduled() -> crate::subject::Subject {
+    let versions = crate::ports::producer::VersionMode::Given;
+    let mut subject = crate::subject::Subject::staged(versions);
+    subject.schedules = true;
+    subject
+}
+
+#[cfg(not(feature = "runtime"))]
+fn ask(stage: &crate::stage::Stage, change: fn(Book) -> BoxFuture<'static, Result<()>>) {
+    let told = stage.world.ask(10_000, |ports| change(book(&ports)));
+    assert!(matches!(told, Some(Ok(()))), "{told:?}");
+}
+
+#[cfg(not(feature = "runtime"))]
+fn finish(stage: crate::stage::Stage) -> crate::world::Outcome {
+    check(&stage.world);
+    stage.ask_all()
+}
