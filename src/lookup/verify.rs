@@ -144,8 +144,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// The increment or segment in the middle of which a full record lies that somebody asked for: its events up to
-    /// there are what the record is compared with.
+    /// The increment or segment in the middle of which a full record lies that somebody asked for: its events
+    /// up to there are what the record is compared with.
     fn around<'r>(&self, full: &SnapshotRow, rows: &'r [SnapshotRow]) -> Option<&'r SnapshotRow> {
         let is_around = |row: &&SnapshotRow| {
             row.kind != RecordKind::Full
