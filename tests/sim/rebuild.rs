@@ -18,6 +18,7 @@ use snapfold::domain::ledger::{DeletedRow, deleted_at};
 use snapfold::domain::outcome::PortResult;
 use snapfold::domain::record::Bytes;
 use snapfold::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
+use snapfold::domain::schedule::ScheduleRow;
 use snapfold::store::blobs::{Blobs, MemoryBlobs};
 use snapfold::store::index::{From, Index, MemoryIndex};
 use snapfold::store::packs::{CompressionPlan, Packs};
@@ -119,6 +120,10 @@ impl Index for Recorder {
         limit: usize,
     ) -> BoxFuture<'a, PortResult<Vec<(AggregateKey, PartitionNo)>>> {
         self.rows.aggregates(kind, after, limit)
+    }
+
+    fn put_schedule(&self, row: ScheduleRow) -> BoxFuture<'_, PortResult<()>> {
+        self.rows.put_schedule(row)
     }
 
     fn put_dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, PortResult<()>> {

@@ -96,6 +96,9 @@ fn say(done: &Rebuilt, is_dry: bool, took_ms: u64, screen: &mut Screen<'_>) -> D
     screen.line(&format!("checkpoints: {live} rows {written}, {superseded} superseded by snapshots"))?;
     let (notes, holds, dictionaries) = (done.notes, done.holds, done.dictionaries);
     screen.line(&format!("notes: {notes}, holds: {holds}, dictionaries: {dictionaries}"))?;
+    if done.schedules > 0 {
+        screen.line(&format!("changes of schedules: {}", done.schedules))?;
+    }
     screen.line(&format!("low watermarks: {} {written}", done.watermarks))?;
     screen.say("dead letters are in no pack: those of the index that was lost are gone");
     Ok(())

@@ -1,4 +1,4 @@
-//! What the ledger says: notes and holds come back as rows, what was deleted stays deleted.
+//! What the ledger says: notes, holds and schedules come back as rows, what was deleted stays deleted.
 
 use super::{Rebuild, Rebuilt};
 use crate::codec::row::Row;
@@ -6,6 +6,7 @@ use crate::domain::error::{Error, Result};
 use crate::domain::ids::{AggregateKey, LedgerId, Lineage, PackId, Version};
 use crate::domain::ledger::{DeletedRow, Deletion, HoldRow};
 use crate::domain::row::NoteRow;
+use crate::domain::schedule::ScheduleRow;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +28,7 @@ enum Fact {
     Note(NoteRow),
     Hold(HoldRow),
     Deletion(Deletion),
+    Schedule(ScheduleRow),
 }
 
 impl Fact {
@@ -35,6 +37,7 @@ impl Fact {
             Some(&NoteRow::TYPE) => NoteRow::decode(bytes).map(Self::Note),
             Some(&HoldRow::TYPE) => HoldRow::decode(bytes).map(Self::Hold),
             Some(&Deletion::TYPE) => Deletion::decode(bytes).map(Self::Deletion),
+            Some(&ScheduleRow::TYPE) => ScheduleRow::decode(bytes).map(Self::Schedule),
             _ => Err(Error::corrupt("it is damaged, or of a later version: use the newer snapfold")),
         }
     }
@@ -60,6 +63,11 @@ impl Rebuild {
                 Ok(Fact::Hold(row)) => {
                     self.written("write a hold", || self.index.put_hold(row.clone())).await?;
                     report.holds += 1;
+                }
+                Ok(Fact::Schedule(row)) => {
+                    // In whatever order: of two of one name the later counts.
+                    self.written("write a schedule", || self.index.put_schedule(row.clone())).await?;
+                    report.schedules += 1;
                 }
                 Ok(Fact::Deletion(deletion)) => {
                     let at = deletion.at;

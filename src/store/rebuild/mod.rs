@@ -17,7 +17,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `mod.rs` | the order, the report |
-//! | `ledger` | what the ledger says: notes, holds, deletions |
+//! | `ledger` | what the ledger says: notes, holds, schedules, deletions |
 //! | `lost` | whether an index was lost |
 //! | [`plan`] | what one aggregate's rows are |
 //! | `survey` | which packs there are, and what their footers say of checkpoints and watermarks |
@@ -98,6 +98,8 @@ pub struct Rebuilt {
     pub superseded: u64,
     /// Notes.
     pub notes: u64,
+    /// Rows of schedules, from the ledger: each change is one.
+    pub schedules: u64,
     /// Holds, and ends of holds.
     pub holds: u64,
     /// Rows that were deleted: they stay so.
