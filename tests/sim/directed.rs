@@ -7,7 +7,7 @@ use crate::collection::scenarios::{
 };
 use crate::creation::old_version_that_no_row_covers;
 use crate::drains::drain_while_many_aggregates_load;
-use crate::halts::halt_while_another_loads;
+use crate::halts::{halt_while_another_loads, log_cut_below_a_loaded_state};
 use crate::losses::{
     log_that_forgets_an_unread_event, log_that_passes_an_owner, lost_checkpoint_and_no_log,
     lost_checkpoint_before_it_is_covered, lost_checkpoint_that_is_folded_again, topic_that_is_created_again,
@@ -470,33 +470,6 @@ fn log_cut_below_a_marker() -> Outcome {
     stage.world.broker.truncate(TOPIC, HERE, Offset(1));
     stage.events(2..=4);
     stage.ask_all()
-}
-
-/// An owner is killed that has folded further than the low watermark tells. The next one loads the snapshot
-/// that lies ahead, and before it has come so far the log is cut between the two and goes on with other events
-/// (seed 1345, given).
-fn log_cut_below_a_loaded_state() -> Outcome {
-    let stage = Stage::of(Subject::staged(VersionMode::Given).reading_one_by_one());
-    let first = stage.worker("first");
-    stage.always(first, "put_checkpoint", Fate::Lost);
-    stage.append_to("b", 1, "s1");
-    stage.events(1..=5);
-    stage.snapshot(first);
-    stage.world.sim.kill(first);
-    let next = stage.worker("next");
-    stage.rule(next, "next", Fate::Answered, 3);
-    stage.rule(next, "next", Fate::Refused, 100);
-    stage.world.idle(1_000);
-    assert_eq!(stage.status(next).position, Offset(2), "it has taken one event of each");
-    stage.world.broker.truncate(TOPIC, HERE, Offset(3));
-    for version in 3..=6 {
-        stage.append(version, "s2");
-    }
-    stage.world.idle(10_000);
-    if stage.status(next).halted.is_none() {
-        stage.world.sim.violation("what was folded is not in the log, and it is folded on".to_owned());
-    }
-    stage.world.finish()
 }
 
 /// The trail of a full snapshot names a record of somebody else: it is not followed, and the versions before

@@ -1,4 +1,4 @@
-//! Directed scenarios of `onPoison: halt`: what stops a partition, and what is folded when it has stopped.
+//! Directed scenarios of partitions that halt: at poison, and where the log is not the one that was folded.
 
 use crate::ports::Fate;
 use crate::ports::broker::Draft;
@@ -53,4 +53,31 @@ fn a_record_without_an_aggregate_is_a_dead_letter_under_halt_too() {
     assert_eq!(stage.world.index.union().letters(&stage.partition(), at, 1).len(), 1);
     let outcome = stage.ask_all();
     assert!(outcome.violations.is_empty(), "{:?}", outcome.violations);
+}
+
+/// An owner is killed that has folded further than the low watermark tells. The next one loads the snapshot
+/// that lies ahead, and before it has come so far the log is cut between the two and goes on with other events
+/// (seed 1345, given).
+pub(crate) fn log_cut_below_a_loaded_state() -> Outcome {
+    let stage = Stage::of(Subject::staged(VersionMode::Given).reading_one_by_one());
+    let first = stage.worker("first");
+    stage.always(first, "put_checkpoint", Fate::Lost);
+    stage.append_to("b", 1, "s1");
+    stage.events(1..=5);
+    stage.snapshot(first);
+    stage.world.sim.kill(first);
+    let next = stage.worker("next");
+    stage.rule(next, "next", Fate::Answered, 3);
+    stage.rule(next, "next", Fate::Refused, 100);
+    stage.world.idle(1_000);
+    assert_eq!(stage.status(next).position, Offset(2), "it has taken one event of each");
+    stage.world.broker.truncate(TOPIC, HERE, Offset(3));
+    for version in 3..=6 {
+        stage.append(version, "s2");
+    }
+    stage.world.idle(10_000);
+    if stage.status(next).halted.is_none() {
+        stage.world.sim.violation("what was folded is not in the log, and it is folded on".to_owned());
+    }
+    stage.world.finish()
 }

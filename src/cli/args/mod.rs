@@ -1,15 +1,22 @@
 //! The command line as clap reads it. What is said here is the help text, so it is written for users.
 
+mod import;
 mod schedule;
+mod snapshot;
 
 pub use super::args_refold::{EraseArgs, ReducerBenchArgs, ReducerDiffArgs, RefoldArgs};
 use super::audit_args::{DoctorArgs, ProofArgs, VerifyArgs};
 pub use super::compact::SnapshotCompactArgs;
 use super::duties::GcArgs;
-use super::keeping::{SnapshotHoldArgs, SnapshotReleaseArgs, SnapshotRmArgs};
+pub use super::keeping::{SnapshotHoldArgs, SnapshotReleaseArgs, SnapshotRmArgs};
 use super::recovery::{BackupArgs, RebuildIndexArgs, RestoreArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub use import::{ImportCommand, ImportCsvArgs, ImportGitArgs, ImportNdjsonArgs, ImportRows, ImportSource};
 pub use schedule::{ScheduleCommand, ScheduleLsArgs, SchedulePutArgs, ScheduleRef, StatsArgs};
+pub use snapshot::{
+    SnapshotCommand, SnapshotCreateArgs, SnapshotLabelArgs, SnapshotLsArgs, SnapshotNoteArgs,
+    SnapshotShowArgs, SnapshotVerifyArgs, VerifyMode,
+};
 use std::path::PathBuf;
 
 /// Time travel for Kafka event topics: fold, snapshot, and ask for any version of any aggregate
@@ -207,233 +214,6 @@ pub struct DiffArgs {
     /// Server and format.
     #[command(flatten)]
     pub asking: Asking,
-}
-
-/// `snapshot`.
-#[derive(Debug, Subcommand)]
-pub enum SnapshotCommand {
-    /// List the snapshots of an aggregate, oldest first
-    Ls(SnapshotLsArgs),
-    /// Print the state in a snapshot: the newest one, or that of a version
-    Show(SnapshotShowArgs),
-    /// Check what is stored against checksums, hash chain and fold; exit 4 if anything is wrong
-    Verify(SnapshotVerifyArgs),
-    /// Take a snapshot of an aggregate now, or of all whose ids start with a prefix
-    Create(SnapshotCreateArgs),
-    /// Merge the history of an aggregate into segments, or thin what is stored of it
-    Compact(SnapshotCompactArgs),
-    /// Keep a snapshot, whatever retention says
-    Pin(SnapshotNoteArgs),
-    /// Leave a snapshot to retention again
-    Unpin(SnapshotNoteArgs),
-    /// Give a snapshot a name, or take it away
-    Label(SnapshotLabelArgs),
-    /// Delete a snapshot, or all older ones that nothing needs
-    Rm(SnapshotRmArgs),
-    /// Let nothing of an aggregate be deleted
-    Hold(SnapshotHoldArgs),
-    /// Let what was held be deleted again
-    Release(SnapshotReleaseArgs),
-}
-
-/// `snapshot create`.
-#[derive(Args, Clone, Debug)]
-pub struct SnapshotCreateArgs {
-    /// The aggregate; left out, all of `--type`
-    #[arg(value_name = "TYPE/ID", required_unless_present = "kind", conflicts_with = "kind")]
-    pub address: Option<String>,
-    /// Take snapshots of all aggregates of this type
-    #[arg(long = "type", id = "kind", value_name = "TYPE")]
-    pub kind: Option<String>,
-    /// Only of those whose ids start with this
-    #[arg(long, value_name = "TEXT", requires = "kind")]
-    pub prefix: Option<String>,
-    /// Of this version instead of the head
-    #[arg(long, value_name = "N", conflicts_with = "kind", value_parser = clap::value_parser!(u64).range(1..))]
-    pub version: Option<u64>,
-    /// What to call the snapshot
-    #[arg(long, value_name = "TEXT", conflicts_with = "kind")]
-    pub label: Option<String>,
-    /// Only if the state is that of this JSON file, `-` for stdin; exit 7 if it is another one
-    #[arg(long, value_name = "FILE", conflicts_with = "kind")]
-    pub state: Option<String>,
-    /// Why it is taken
-    #[arg(long, value_name = "TEXT", conflicts_with = "kind")]
-    pub reason: Option<String>,
-    /// Server and format.
-    #[command(flatten)]
-    pub asking: Asking,
-}
-
-/// `snapshot pin` and `snapshot unpin`.
-#[derive(Args, Clone, Debug)]
-pub struct SnapshotNoteArgs {
-    /// The aggregate, and the snapshot's version
-    #[arg(value_name = "TYPE/ID@VERSION")]
-    pub address: String,
-    /// The snapshot's version; the address is then TYPE/ID alone
-    #[arg(long, value_name = "N")]
-    pub version: Option<u64>,
-    /// Server and format.
-    #[command(flatten)]
-    pub asking: Asking,
-}
-
-/// `snapshot label`.
-#[derive(Args, Clone, Debug)]
-pub struct SnapshotLabelArgs {
-    /// The snapshot.
-    #[command(flatten)]
-    pub note: SnapshotNoteArgs,
-    /// The name; left out, it has none afterwards
-    #[arg(value_name = "LABEL")]
-    pub label: Option<String>,
-}
-
-/// `snapshot ls`.
-#[derive(Args, Clone, Debug)]
-pub struct SnapshotLsArgs {
-    /// The aggregate
-    #[arg(value_name = "TYPE/ID")]
-    pub address: String,
-    /// At most so many snapshots
-    #[arg(short = 'n', long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
-    pub limit: u64,
-    /// Server and format.
-    #[command(flatten)]
-    pub asking: Asking,
-}
-
-/// `snapshot show`.
-#[derive(Args, Clone, Debug)]
-pub struct SnapshotShowArgs {
-    /// The aggregate, and the snapshot's version
-    #[arg(value_name = "TYPE/ID[@VERSION]")]
-    pub address: String,
-    /// The snapshot's version; the address is then TYPE/ID alone
-    #[arg(long, value_name = "N")]
-    pub version: Option<u64>,
-    /// Server and format.
-    #[command(flatten)]
-    pub asking: Asking,
-}
-
-/// `snapshot verify`.
-#[derive(Args, Clone, Debug)]
-pub struct SnapshotVerifyArgs {
-    /// The aggregate; with a version, all that leads to it
-    #[arg(value_name = "TYPE/ID[@VERSION]")]
-    pub address: String,
-    /// Verify up to this version; the address is then TYPE/ID alone
-    #[arg(long, value_name = "N")]
-    pub version: Option<u64>,
-    /// How thoroughly
-    #[arg(long, value_enum, default_value_t = VerifyMode::Checksum)]
-    pub mode: VerifyMode,
-    /// Server and format.
-    #[command(flatten)]
-    pub asking: Asking,
-}
-
-/// How thoroughly stored history is verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum VerifyMode {
-    /// Every stored record against its checksums, the chain and the fold
-    Checksum,
-    /// The same, and every byte of the packs that hold them
-    Pack,
-    /// The same as `checksum`, and against the topic as far back as it reaches
-    Replay,
-}
-
-/// `import`.
-#[derive(Debug, Subcommand)]
-pub enum ImportCommand {
-    /// The JSON documents of a git repository: one aggregate each, one version a commit
-    Git(ImportGitArgs),
-    /// The rows of a CSV file
-    Csv(ImportCsvArgs),
-    /// The lines of an NDJSON file
-    Ndjson(ImportNdjsonArgs),
-}
-
-/// What all imports have.
-#[derive(Args, Clone, Debug)]
-pub struct ImportSource {
-    /// Print a configuration that folds these events, for `dev --config`, instead of events
-    #[arg(long)]
-    pub print_config: bool,
-}
-
-/// `import git`.
-#[derive(Args, Clone, Debug)]
-pub struct ImportGitArgs {
-    /// A folder of the repository
-    #[arg(value_name = "DIRECTORY", default_value = ".")]
-    pub directory: PathBuf,
-    /// Which documents
-    #[arg(long = "glob", value_name = "GLOB", default_value = "**/*.json")]
-    pub globs: Vec<String>,
-    /// Up to which commit; HEAD without
-    #[arg(long, value_name = "REVISION")]
-    pub rev: Option<String>,
-    /// For `dev`.
-    #[command(flatten)]
-    pub source: ImportSource,
-}
-
-/// Where in a row or line the parts of an event are.
-#[derive(Args, Clone, Debug)]
-pub struct ImportRows {
-    /// Column, or JSON pointer, of the aggregate's id
-    #[arg(long, value_name = "PLACE", default_value = "id")]
-    pub id: String,
-    /// Column, or JSON pointer, of the event's type
-    #[arg(long, value_name = "PLACE")]
-    pub event_type_at: Option<String>,
-    /// The type of events that have none
-    #[arg(long, value_name = "NAME", default_value = "Changed")]
-    pub event_type: String,
-    /// Column, or JSON pointer, of the event's time: RFC 3339, a date, or epoch milliseconds
-    #[arg(long, value_name = "PLACE")]
-    pub time: Option<String>,
-}
-
-/// `import csv`.
-#[derive(Args, Clone, Debug)]
-pub struct ImportCsvArgs {
-    /// The file, `-` for stdin; its first line names the columns
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// Columns.
-    #[command(flatten)]
-    pub rows: ImportRows,
-    /// What is between two cells
-    #[arg(long, default_value_t = ',')]
-    pub delimiter: char,
-    /// Leave numbers texts
-    #[arg(long)]
-    pub texts: bool,
-    /// For `dev`.
-    #[command(flatten)]
-    pub source: ImportSource,
-}
-
-/// `import ndjson`.
-#[derive(Args, Clone, Debug)]
-pub struct ImportNdjsonArgs {
-    /// The file, `-` for stdin
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// JSON pointers.
-    #[command(flatten)]
-    pub rows: ImportRows,
-    /// JSON pointer of the data; the whole line without
-    #[arg(long, value_name = "POINTER")]
-    pub data: Option<String>,
-    /// For `dev`.
-    #[command(flatten)]
-    pub source: ImportSource,
 }
 
 /// The configuration file and what is set over it.

@@ -158,9 +158,7 @@ impl Cluster {
             let missing = rows.values().filter(|row| !all.has(row) && !all.is_deleted(row));
             violations.extend(missing.map(|row| format!("an acknowledged row did not come back: {row:?}")));
         }
-        for replica in &mut cluster.replicas {
-            *replica = all.clone().with_letters_of(replica);
-        }
+        cluster.replicas.iter_mut().for_each(|lost| *lost = all.clone().with_letters_of(lost));
         cluster.acked_marks.clear();
         drop(cluster);
         let marks = cells.iter().filter(|cell| matches!(cell, Cell::Watermark(_)));
@@ -172,9 +170,7 @@ impl Cluster {
     #[cfg(not(feature = "runtime"))]
     pub(crate) fn lose(&self) {
         let mut cluster = lock(&self.cluster);
-        for replica in &mut cluster.replicas {
-            *replica = Replica::default().with_letters_of(replica);
-        }
+        cluster.replicas.iter_mut().for_each(|lost| *lost = Replica::default().with_letters_of(lost));
         cluster.acked_marks.clear();
     }
 
