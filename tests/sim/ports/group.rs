@@ -16,6 +16,7 @@ use snapfold::domain::ids::{Offset, PartitionNo};
 use snapfold::domain::outcome::PortResult;
 use snapfold::kafka::{Group, GroupEvent, Records};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
@@ -77,7 +78,7 @@ impl Coordinator {
 
     /// The port, for one process; it joins with its first call.
     pub(crate) fn port(&self, log: SimLog) -> SimGroup {
-        SimGroup { coordinator: self.clone(), log }
+        SimGroup { coordinator: self.clone(), log, has_joined: AtomicBool::new(false) }
     }
 
     /// What the group thinks of a process.
@@ -334,10 +335,13 @@ fn let_go(state: &mut State, process: ProcessId, partitions: &[PartitionNo]) {
 pub(crate) struct SimGroup {
     coordinator: Coordinator,
     log: SimLog,
+    /// It has joined by this port: a process may have others, to look at things.
+    has_joined: AtomicBool,
 }
 
 impl SimGroup {
     fn joined(&self) {
+        self.has_joined.store(true, Ordering::Relaxed);
         let process = self.log.process;
         let known = lock(&self.coordinator.state).mail.contains_key(&process);
         if !known {
@@ -379,7 +383,7 @@ impl Group for SimGroup {
 impl Drop for SimGroup {
     fn drop(&mut self) {
         // A process that ends in order says good-bye; one that was killed does not.
-        if self.coordinator.gate.sim.is_alive(self.log.process) {
+        if *self.has_joined.get_mut() && self.coordinator.gate.sim.is_alive(self.log.process) {
             self.coordinator.leave(self.log.process);
         }
     }
