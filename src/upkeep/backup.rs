@@ -4,8 +4,8 @@
 //!
 //! *Order*: names are listed so that whatever an object relies on is listed after it: checkpoints (whose low
 //!   watermarks rely on all snapshots acknowledged before), full records (which rely on increments beside
-//!   them), increments, dictionaries, ledger, lineages, erasures. So a backup beside live workers is one that an index
-//!   can be rebuilt from. The manifest comes last: without it nothing counts as a backup.
+//!   them), increments, dictionaries, ledger, lineages, erasures. So a backup beside live workers is one that
+//!   an index can be rebuilt from. The manifest comes last: without it nothing counts as a backup.
 //! *If it fails*: what was copied stays, and the next run goes on. An object that is damaged where it lies is
 //!   named and not copied; the manifest says so.
 //! *If cancelled*: as if it failed. *What may leak*: objects in the target that no manifest names.

@@ -1,5 +1,5 @@
-//! Background duties, and what keeps stored history whole: each plans with what `domain` knows and acts through
-//! `store`.
+//! Background duties, and what keeps stored history whole: each plans with what `domain` knows and acts
+//! through `store`.
 //!
 //! | file | owns |
 //! |---|---|

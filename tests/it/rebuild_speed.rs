@@ -1,5 +1,5 @@
-//! How fast an index is rebuilt, and whether the rows are those that were written: 100,000 records in packs of
-//! a folder, into the embedded index.
+//! How fast an index is rebuilt, and whether the rows are those that were written: 100,000 records in packs
+//! of a folder, into the embedded index.
 //!
 //! The figure: `cargo test --release --test it rebuild_speed -- --nocapture`.
 

@@ -1,5 +1,5 @@
-//! `rebuild-index`, `backup`, `restore`, `verify --offline`: what brings stored history back, and what tells that it is
-//! whole. They work on the stores that a configuration names, without a server.
+//! `rebuild-index`, `backup`, `restore`, `verify --offline`: what brings stored history back, and what tells
+//! that it is whole. They work on the stores that a configuration names, without a server.
 //!
 //! | file | owns |
 //! |---|---|

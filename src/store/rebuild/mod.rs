@@ -2,7 +2,8 @@
 //!
 //! *Order*: as whoever wrote them first wrote them. Dictionaries; then what the ledger says, deletions among
 //!   it; then of each aggregate its listing, its increments' rows one after the other, its full rows; then
-//!   rows of checkpoints; then low watermarks, so that an index without these is one that is not whole, and no worker starts on it.
+//!   rows of checkpoints; then low watermarks, so that an index without these is one that is not whole, and
+//!   no worker starts on it.
 //! *If it fails*: a write is repeated until it is acknowledged; what does not answer for a minute ends the
 //!   rebuild, which may be started again: all it writes are facts, and the same each time. An object that
 //!   cannot be read is told, and no low watermark is written unless the caller accepts the loss.
