@@ -5,12 +5,13 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "in a test a failure is a panic")]
 
+use sha2::{Digest as _, Sha256};
 use snapfold::codec::body::{encode_full, encode_increment, encode_segment};
 use snapfold::codec::compress::{Compression, Encoder};
 use snapfold::codec::dictionary::{AGGREGATES_MIN, Dictionary, Privacy, TOKEN_LEN_MIN, Trainer};
 use snapfold::codec::pack::{Class, FinishedPack, Header, OpenTail, PackWriter, open_tail, verify_pack};
 use snapfold::domain::compaction::EVENT_BYTES_MAX;
-use snapfold::domain::ids::{AggregateKey, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
+use snapfold::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
 use snapfold::domain::patch::{self, Budget, JsonPatch};
 use snapfold::domain::record::{
     FullBody, IncrementBody, RawRecord, RecordId, RecordKind, RecordMeta, SegmentBody, StoredEvent,
@@ -282,7 +283,7 @@ fn segments(
                 effective_time: last.record.record_time,
                 first_time: events[0].record.record_time,
                 last_event_type: "Changed".into(),
-                chain: Dictionary::new(text.as_slice()).unwrap().id(),
+                chain: Digest(Sha256::digest(&text).into()),
                 state: Some(text.into()),
                 ..FullBody::default()
             });

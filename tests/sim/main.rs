@@ -44,6 +44,7 @@ mod directed;
 #[cfg(not(feature = "runtime"))]
 mod drains;
 mod executor;
+mod fleet;
 #[cfg(not(feature = "runtime"))]
 mod halts;
 mod judge;

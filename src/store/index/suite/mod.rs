@@ -5,6 +5,7 @@
 
 mod deletions;
 mod notes;
+mod owners;
 mod schedules;
 
 use super::memory::MemoryIndex;
@@ -13,26 +14,10 @@ use crate::domain::chain::snapshot_id;
 use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
 use crate::domain::record::{Bytes, RawRecord};
 use crate::domain::row::{
-    CheckpointRow, DeadLetter, OwnerRow, PartitionKey, RecordKind, SnapshotRow, Trigger, WatermarkRow,
+    CheckpointRow, DeadLetter, PartitionKey, RecordKind, SnapshotRow, Trigger, WatermarkRow,
 };
 use futures_util::future::join_all;
-
-/// For indexes that several processes may use.
-pub(crate) async fn the_last_who_says_that_it_owns_a_partition_is_told(index: &dyn Index) {
-    let (key, other) = (log("owned", 3, 1), log("owned", 4, 1));
-    assert_eq!(index.owner(&key).await, Ok(None));
-    let row = |address: &str, position| OwnerRow {
-        key: key.clone(),
-        address: address.into(),
-        position: Offset(position),
-        heartbeat: Timestamp(1_700_000_000_123),
-    };
-    for (address, position) in [("http://a:1", 7), ("http://b:2", 5)] {
-        index.put_owner(row(address, position)).await.unwrap();
-        assert_eq!(index.owner(&key).await, Ok(Some(row(address, position))));
-    }
-    assert_eq!(index.owner(&other).await, Ok(None));
-}
+pub(crate) use owners::the_last_who_says_that_it_owns_a_partition_is_told;
 
 /// Every promise of the port that can be checked without closing the index.
 pub(crate) async fn all(index: &dyn Index) {
