@@ -1,14 +1,16 @@
 //! Schedules: made, paused and asked to run by whichever worker, executed by owners that die. In the end
 //! every run that somebody was told of has been, in every partition.
 
-use crate::executor::lock;
+use crate::executor::{ProcessId, lock};
 use crate::judge::Judge;
+use crate::ports::clock::SimClock;
 use crate::questions::able;
 use crate::rng::Rng;
 use crate::stats::Count;
 use crate::subject::Fleet;
 use crate::world::{Parts, Ports, World};
 use futures_util::future::BoxFuture;
+use snapfold::clock::Clock;
 use snapfold::domain::error::{Error, ErrorKind, Result};
 use snapfold::domain::ids::{PartitionNo, Timestamp};
 use snapfold::domain::schedule::{Schedule, Target};
@@ -88,13 +90,19 @@ pub(crate) fn start(ports: &Ports, handle: &Handle, lookup: &Lookup) {
     ports.sim.spawn(ports.process, duty.run());
 }
 
-fn book(ports: &Ports) -> Book {
-    let spec = &ports.streams[0].spec;
+/// The clock of a process.
+fn clock(world: &Parts, process: ProcessId) -> SimClock {
+    SimClock { sim: world.sim.clone(), process, skews: world.skews.clone() }
+}
+
+/// The book as a process writes it. Not over all of its ports: those of its group are the worker's.
+fn book(world: &Parts, process: ProcessId) -> Book {
+    let spec = &world.setup.streams[0];
     let count = u32::try_from(spec.partitions).unwrap_or(1);
     Book::new(BookParts {
-        index: Arc::clone(&ports.index),
-        blobs: Arc::clone(&ports.blobs),
-        clock: Arc::clone(&ports.clock),
+        index: Arc::new(world.index.port(process)),
+        blobs: Arc::new(world.bucket.port(process)),
+        clock: Arc::new(clock(world, process)),
         topics: BTreeMap::from([(spec.kind.into(), (spec.topic.into(), count))]),
     })
 }
@@ -115,9 +123,8 @@ pub(crate) fn change_one(world: &Parts, fleet: &Fleet, judge: &Arc<Mutex<Judge>>
         (rng.index(workers.len()), rng.below(10), *rng.pick(&NAMES))
     };
     let process = workers[at].0;
-    let (ports, sim) = (world.ports(process), world.sim.clone());
-    sim.clone().spawn(process, async move {
-        let (book, kind) = (book(&ports), ports.streams[0].spec.kind);
+    let (book, kind, sim) = (book(world, process), world.setup.streams[0].kind, world.sim.clone());
+    world.sim.spawn(process, async move {
         // Whatever it is told: what is kept is judged.
         let _ = match drawn {
             0..=1 => book.put(name, says(kind, name)).await.map(drop),
@@ -141,7 +148,7 @@ pub(crate) fn missing(world: &World) -> Vec<String> {
         let Some(asked) = row.run_at else { continue };
         for partition in (0..spec.partitions).map(PartitionNo) {
             let owner = world.groups[spec.topic].owner(partition);
-            let now = owner.map_or(Timestamp(i64::MIN), |owner| world.ports(owner).clock.now());
+            let now = owner.map_or(Timestamp(i64::MIN), |owner| clock(world, owner).now());
             let last = world.index.schedules.last_due(&row.name, partition);
             if now > asked && last.is_none_or(|last| last < asked) {
                 missing.push(format!("{} in {partition}: asked for {asked}, last {last:?}", row.name));
@@ -196,7 +203,8 @@ fn scheduled() -> crate::subject::Subject {
 
 #[cfg(not(feature = "runtime"))]
 fn ask(stage: &crate::stage::Stage, change: fn(Book) -> BoxFuture<'static, Result<()>>) {
-    let told = stage.world.ask(10_000, |ports| change(book(&ports)));
+    let world = (*stage.world).clone();
+    let told = stage.world.ask(10_000, |ports| change(book(&world, ports.process)));
     assert!(matches!(told, Some(Ok(()))), "{told:?}");
 }
 
