@@ -114,7 +114,7 @@ codes! {
             "compare with `GET …/state`; for a stored one, `POST …/verify` tells which record is wrong and whether it healed"
         "needed-by-increments" 409 "Newer snapshots need this one"
             "Increments hold only the events since the snapshot before them, so that one cannot be deleted alone."
-            "delete with `rebase=true`, which stores the next one in full first"
+            "delete with `rebase=true`, which gives its events to the next snapshot first"
         "lineage-changed" 409 "The reducer or the topic is another one"
             "What is stored was folded by another reducer or mapping, or from a topic that was deleted and created again. Lineages never mix."
             "go back to the former configuration, fold what is stored again with `snapfold refold`, or the topic with `--new-lineage`"
