@@ -64,7 +64,7 @@ fn every_kind_of_problem_of_one_value_is_told_with_its_fix() {
         (
             "nonsense: 1",
             "f.yaml:1:1: `nonsense` is not a key\n  hint: the keys here are kafka, index, blobs, registry, http, \
-             memory, parallelism, checkpoint, flush, cache, scrub, gc, deadLetters, streams",
+             memory, parallelism, checkpoint, flush, cache, scrub, gc, compaction, deadLetters, streams",
         ),
         (
             "memory: { limit: 1024 }",

@@ -148,8 +148,8 @@ pub struct RecordId {
     pub upto_version: Version,
     /// How it is stored.
     pub kind: RecordKind,
-    /// The version it follows on; of a segment, that of its base; for a full record, the snapshot it was folded
-    /// from.
+    /// The version it follows on; of a segment, that of its base; for a full record, the snapshot it was
+    /// folded from.
     pub from_version: Version,
 }
 

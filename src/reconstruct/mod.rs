@@ -424,9 +424,9 @@ impl Reconstructor {
         Ok(())
     }
 
-    /// Rows from a start downwards to the newest that brings a state, or the first; further down to `oldest` if
-    /// given. The walk goes on below such a row only as far as `oldest`: an unreadable base makes the assembly ask
-    /// for more.
+    /// Rows from a start downwards to the newest that brings a state, or the first; further down to `oldest`
+    /// if given. The walk goes on below such a row only as far as `oldest`: an unreadable base makes the
+    /// assembly ask for more.
     async fn rows_down(
         &self,
         key: &AggregateKey,

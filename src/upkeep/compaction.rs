@@ -321,8 +321,8 @@ impl Compactor {
         Retention { packs: Arc::clone(&reader.packs), ledger: Arc::new(ledger), lineage: *lineage }
     }
 
-    /// Deletes what is redundant. What the rest relies on is written again and read first: a row that was only
-    /// read may be a dying owner's rumour. Of an aggregate that is held nothing goes.
+    /// Deletes what is redundant. What the rest relies on is written again and read first: a row that was
+    /// only read may be a dying owner's rumour. Of an aggregate that is held nothing goes.
     async fn retire(
         &self,
         key: &AggregateKey,
@@ -358,8 +358,8 @@ fn is_relied(row: &SnapshotRow, plan: &Plan) -> bool {
     stays && (row.kind == RecordKind::Segment || (only_fulls && plan.segments.is_empty()))
 }
 
-/// What a full record of a version, or of the newest snapshot, comes to. One that tells of a quarantine is the
-/// head's, and stays it.
+/// What a full record of a version, or of the newest snapshot, comes to. One that tells of a quarantine is
+/// the head's, and stays it.
 fn rebased(rows: &[SnapshotRow], version: Option<Version>) -> Option<Rebased> {
     let newest = rows.iter().filter(|row| !row.quarantined).map(|row| row.version).max()?;
     let version = version.unwrap_or(newest);

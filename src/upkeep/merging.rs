@@ -6,8 +6,8 @@
 //! *If cancelled*: the same.
 //! *What may leak*: as for `compaction`.
 //!
-//! COST: a share of one core and of the stores' time: after each aggregate it rests as long as that took, times
-//! [`REST`], and it does nothing while events wait to be folded.
+//! COST: a share of one core and of the stores' time: after each aggregate it rests as long as that took,
+//! times [`REST`], and it does nothing while events wait to be folded.
 
 use super::compaction::{Compacted, Compactor, Wish};
 use crate::clock::Clock;

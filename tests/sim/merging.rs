@@ -146,8 +146,8 @@ pub(crate) fn late_segment() -> Outcome {
     stage.ask_all()
 }
 
-/// Goal: merged history answers as before, whatever its segments' size, also from another worker, when the log
-/// has forgotten it. Method: every question after each of several compactions.
+/// Goal: merged history answers as before, whatever its segments' size, also from another worker, when the
+/// log has forgotten it. Method: every question after each of several compactions.
 #[cfg(not(feature = "runtime"))]
 #[test]
 fn what_is_merged_answers_as_before() {

@@ -1,8 +1,8 @@
 //! The body of a segment: the state that its events follow on, as the body of a full record, then the events,
 //! as the body of an increment. Both are whole bodies of their kinds, so whoever reads those reads segments.
 //!
-//! Invariants: the events follow on the base by version and by offset; neither tells of a quarantine, which is
-//! the head's; there is no base where the events start with the aggregate's first.
+//! Invariants: the events follow on the base by version and by offset; neither tells of a quarantine, which
+//! is the head's; there is no base where the events start with the aggregate's first.
 
 use super::{BODY_FORMAT, check_format, decode_full, decode_increment, flags, put_full, put_increment};
 use crate::codec::wire::{Cursor, put_varint};

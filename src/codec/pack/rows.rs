@@ -192,8 +192,8 @@ impl Rows {
     }
 }
 
-/// How `from_version` is stored: as a distance for D, as itself for F (mostly 0) and for S (so that readers of
-/// before there were segments find the entries in order).
+/// How `from_version` is stored: as a distance for D, as itself for F (mostly 0) and for S (so that readers
+/// of before there were segments find the entries in order).
 fn version_span(meta: &RecordMeta) -> i64 {
     match meta.id.kind {
         RecordKind::Increment => meta.id.upto_version.0.wrapping_sub(meta.id.from_version.0) as i64,

@@ -1,5 +1,5 @@
-//! How a stretch of events is divided into segments: as many whole rows as fit into one, and rows that are too
-//! large for one into equal parts.
+//! How a stretch of events is divided into segments: as many whole rows as fit into one, and rows that are
+//! too large for one into equal parts.
 
 use super::cover::Span;
 use super::{Depth, Order, PlannedSegment};

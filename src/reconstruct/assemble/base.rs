@@ -1,8 +1,8 @@
 //! The state that everything starts from: a full record's, a segment's base, or one that was kept from an
 //! earlier answer.
 //!
-//! A segment brings the events after its base in the same read, so of two records the one that leads nearer to
-//! the moment *by itself* costs less: folding is far cheaper than one more read.
+//! A segment brings the events after its base in the same read, so of two records the one that leads nearer
+//! to the moment *by itself* costs less: folding is far cheaper than one more read.
 
 use super::{Assembly, Piece, Source, is_damage};
 use crate::domain::aggregate::Aggregate;
