@@ -306,9 +306,7 @@ impl Stack {
         });
         self.workers.insert(Arc::clone(&stream.kind), handle.clone());
         self.merge_history(config, stream, stores, (compactor, &handle));
-        let (scrubbing, seen) = upkeep::scrub(config, stream, &reader, store, (lineage, handle.clone()));
-        self.serving.spawn(scrubbing);
-        self.scrubs.insert(Arc::clone(&stream.kind), seen);
+        self.scrub(config, stream, (&reader, store), (lineage, handle.clone()));
         self.serving.spawn(heed_erasures(Arc::clone(&reader.packs), handle.clone()));
         let owners = self.owners(stream, stores, lineage, handle);
         Ok(Lookup::new(lookup::Components {
@@ -320,6 +318,19 @@ impl Stack {
             lineage,
             settings: LookupSettings { partitioner: partitioner(stream), ..LookupSettings::default() },
         }))
+    }
+
+    /// Reads what is stored of a stream in the background.
+    fn scrub(
+        &mut self,
+        config: &Config,
+        stream: &Stream,
+        (reader, store): (&Reconstructor, Arc<SnapshotStore>),
+        own: (Lineage, Handle),
+    ) {
+        let (scrubbing, seen) = upkeep::scrub(config, stream, reader, store, own);
+        self.serving.spawn(scrubbing);
+        self.scrubs.insert(Arc::clone(&stream.kind), seen);
     }
 
     /// Merges the history of a stream where it is asked to, and by itself where it is configured.

@@ -14,12 +14,12 @@ use super::{Shared, body, jobs};
 use crate::domain::value::Value;
 use crate::lookup::{Lookup, Progress, SurveyAsk, SurveyFinding, Surveyed, Tier};
 use crate::telemetry::metrics::{VERIFIED_RECORDS, VERIFY_FINDINGS};
+use crate::telemetry::stopwatch::Stopwatch;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// The route.
 pub(super) const ROUTE: &str = "/v1/verify";
@@ -104,7 +104,7 @@ pub(super) async fn post(State(shared): State<Shared>, uri: Uri, sent: Body) -> 
         None => shared.app.streams.by_type.values().cloned().collect(),
     };
     let job = shared.jobs.start(&shared, "verify", None, move |job| async move {
-        let started = Instant::now();
+        let started = Stopwatch::start();
         let mut out = Surveyed::default();
         let done = run(&streams, &request, &job, &mut out).await;
         measure(request.kind.as_deref().unwrap_or("all"), &out);
@@ -162,7 +162,7 @@ fn measure(stream: &str, out: &Surveyed) {
     }
 }
 
-fn result(tier: Tier, out: &Surveyed, started: Instant) -> Vec<u8> {
+fn result(tier: Tier, out: &Surveyed, started: Stopwatch) -> Vec<u8> {
     json::object(|body| {
         body.text("tier", name(tier)).flag("ok", out.problems == 0);
         body.number("aggregates", out.aggregates).number("rows", out.rows).number("packs", out.packs);
@@ -173,7 +173,7 @@ fn result(tier: Tier, out: &Surveyed, started: Instant) -> Vec<u8> {
         body.objects("uncoveredExamples", &out.uncovered_ids, |body, (id, (from, to))| {
             body.text("aggregateId", id).number("fromVersion", from).number("toVersion", to);
         });
-        body.number("elapsedMs", started.elapsed().as_millis());
+        body.number("elapsedMs", started.ms() as u64);
     })
 }
 

@@ -36,7 +36,7 @@ pub(super) fn run(args: &DoctorArgs, screen: &mut Screen<'_>) -> Done {
 
 async fn all(config: &Config) -> Vec<Check> {
     let mut checks = configuration(config);
-    let Opened { index, blobs, checks: of_stores } = stores::open(config).await;
+    let Opened { index, blobs, checks: of_stores } = Box::pin(stores::open(config)).await;
     checks.extend(of_stores);
     checks.extend(stores::registry(config).await);
     let settings = consumer_settings(config, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));

@@ -43,7 +43,7 @@ pub(super) async fn open(config: &Config) -> Opened {
             checks.push(not_yet("index", path));
             None
         }
-        (None, _) => within("index", &mut checks, stores::index(config)).await,
+        (None, _) => Box::pin(within("index", &mut checks, stores::index(config))).await,
     };
     if let Some(index) = &index {
         checks.push(probed("index", probe_index(&**index, &clock).await, INDEX_HINT));
@@ -53,7 +53,7 @@ pub(super) async fn open(config: &Config) -> Opened {
             checks.push(not_yet("blobs", path));
             None
         }
-        (_, None) => within("blobs", &mut checks, stores::blobs(config)).await,
+        (_, None) => Box::pin(within("blobs", &mut checks, stores::blobs(config))).await,
     };
     if let Some(blobs) = &blobs {
         checks.push(probed("blobs", probe_blobs(&**blobs, &clock).await, BLOBS_HINT));
