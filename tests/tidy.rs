@@ -3,6 +3,8 @@
 
 #[path = "tidy/find.rs"]
 mod find;
+#[path = "tidy/seed.rs"]
+mod seed;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -29,7 +29,7 @@
 //! | `refold.rs`, `erase.rs` | `refold`, `erase` |
 //! | `args_refold.rs` | what can be typed of these |
 //! | `explain.rs` | `explain` |
-//! | `run.rs` | `run`, and what every process shares: its runtime, its signals, first answers of its servers |
+//! | `run.rs` | `run`, and what every process shares: runtime, signals, first answers of servers |
 //! | `stack.rs` | the composition root of every worker process |
 //! | `listen.rs` | where a process listens |
 //! | `settings.rs` | what a configuration means for the parts of a process |

@@ -1,8 +1,8 @@
 //! `refold`: a new lineage out of stored events, beside the workers of the old one.
 //!
-//! *Order*: the new lineage gets its number, then its rows and low watermarks, then it is activated; from then
-//!   on workers with the old reducer refuse to start, and those with the new one start where the old ones
-//!   stood.
+//! *Order*: the new lineage gets its number, then its rows and low watermarks, then it is activated; from
+//!   then on workers with the old reducer refuse to start, and those with the new one start where the old
+//!   ones stood.
 //! *If it fails*: run it again; what is written is found.
 
 use super::args_refold::RefoldArgs;

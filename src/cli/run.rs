@@ -1,5 +1,5 @@
-//! `run`: a worker process from start to stop, and what every process shares: its runtime, its signals, the first
-//! answer of its servers.
+//! `run`: a worker process from start to stop, and what every process shares: its runtime, its signals, the
+//! first answer of its servers.
 
 use super::args::RunArgs;
 use super::failure::{Done, Exit, Failure};

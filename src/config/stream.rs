@@ -187,8 +187,8 @@ impl Stream {
         }
     }
 
-    /// SHA-256 of what makes events of records: a part of what the fingerprint is of. Where it stays the same,
-    /// stored events are the same events for another reducer.
+    /// SHA-256 of what makes events of records: a part of what the fingerprint is of. Where it stays the
+    /// same, stored events are the same events for another reducer.
     #[must_use]
     pub fn mapping_digest(&self) -> Digest {
         let format = self.format.name();

@@ -80,10 +80,27 @@ pub(super) struct Order {
 /// What came of it, between workers of one version or its neighbours, never stored.
 #[derive(Serialize, Deserialize)]
 enum Told {
-    Compacted { segments: u64, events: u64, raw: u64, stored: u64, superseded: u64, deleted: u64, freed: u64 },
-    Rebased { version: u64, created: bool, reads: u64, freed: u64 },
+    Compacted {
+        segments: u64,
+        events: u64,
+        raw: u64,
+        stored: u64,
+        superseded: u64,
+        deleted: u64,
+        /// Bytes.
+        freed: u64,
+    },
+    Rebased {
+        version: u64,
+        created: bool,
+        reads: u64,
+        freed: u64,
+    },
     NoSnapshot,
-    Refused { code: String, detail: String },
+    Refused {
+        code: String,
+        detail: String,
+    },
 }
 
 impl Order {

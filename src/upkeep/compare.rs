@@ -1,10 +1,12 @@
 //! Which states a new reducer would change: stored events folded again, beside the states that are stored.
 //! Nothing is written.
 //!
-//! *Order*: that of every reader. *If it fails*: an aggregate whose events are not all stored is told as such;
-//!   a port that fails ends the comparison. *If cancelled*: nothing was written. *What may leak*: nothing.
+//! *Order*: that of every reader. *If it fails*: an aggregate whose events are not all stored is told as
+//!   such; a port that fails ends the comparison. *If cancelled*: nothing was written. *What may leak*:
+//!   nothing.
 //!
-//! COST: without the old reducer, states are compared where full snapshots are stored; with it, every version.
+//! COST: without the old reducer, states are compared where full snapshots are stored; with it, every
+//! version.
 
 use crate::domain::aggregate::{Aggregate, Folded, Rules, State, id_hash};
 use crate::domain::error::{Error, ErrorKind, Result};

@@ -56,8 +56,8 @@ fn a_record_without_an_aggregate_is_a_dead_letter_under_halt_too() {
 }
 
 /// An owner is killed that has folded further than the low watermark tells. The next one loads the snapshot
-/// that lies ahead, and before it has come so far the log is cut between the two and goes on with other events
-/// (seed 1345, given).
+/// that lies ahead, and before it has come so far the log is cut between the two and goes on with other
+/// events (seed 1345, given).
 pub(crate) fn log_cut_below_a_loaded_state() -> Outcome {
     let stage = Stage::of(Subject::staged(VersionMode::Given).reading_one_by_one());
     let first = stage.worker("first");

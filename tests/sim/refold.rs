@@ -110,8 +110,8 @@ fn look(
     });
 }
 
-/// Activates the new lineage, unless what was folded is no longer the truth. Some workers are stopped at once,
-/// some go on with the old lineage for a while.
+/// Activates the new lineage, unless what was folded is no longer the truth. Some workers are stopped at
+/// once, some go on with the old lineage for a while.
 fn cut_over(world: &Parts, plan: &Plan) {
     world.freeze(false);
     if !lock(&plan.judge).follow(world, plan.from) {

@@ -12,6 +12,7 @@ use crate::world::Parts;
 use snapfold::domain::error::{Error, ErrorKind};
 use snapfold::domain::ids::{Offset, Version};
 use snapfold::domain::partition::Strategy;
+use snapfold::domain::row::SnapshotRow;
 use snapfold::domain::value::Pointer;
 use snapfold::lookup::{
     Answer, Asked, Basis, Blame, Changed, EventView, FieldHistory, Freshness, ListItem, Lookup, Over,
@@ -210,7 +211,7 @@ pub(crate) fn judge(judge: &mut Judge, world: &Parts, told: &Told, got: &Got) ->
         Got::History(Ok(history)) => origins::history_fits(judge, told, history),
         Got::Changes(Ok(changes)) => origins::changes_fit(judge, told, changes),
         Got::Within(Ok(answer)) => origins::within_fits(judge, world, told, answer),
-        Got::Snapshots(Ok(snapshots)) => snapshots_fit(judge, told, snapshots),
+        Got::Snapshots(Ok(snapshots)) => snapshots_fit(judge, world, told, snapshots),
         Got::Latest(Ok(latest)) => latest_fits(judge, world, told, &latest.0, &latest.1),
         Got::Aggregates(Ok(items)) => aggregates_fit(judge, told, items, world.bucket.is_damaged()),
         Got::Verify(Ok(verified)) => verified_fits(world, told, verified),
@@ -266,7 +267,12 @@ fn events_fit(judge: &Judge, told: &Told, events: &[EventView], excused: bool) -
     Ok(())
 }
 
-fn snapshots_fit(judge: &Judge, told: &Told, snapshots: &[SnapshotMeta]) -> Result<(), String> {
+fn snapshots_fit(
+    judge: &Judge,
+    world: &Parts,
+    told: &Told,
+    snapshots: &[SnapshotMeta],
+) -> Result<(), String> {
     let Wish::Snapshots(filter) = told.wish else { return Err("snapshots were not asked for".to_owned()) };
     let versions: Vec<Version> = snapshots.iter().map(|meta| meta.row.version).collect();
     let ordered =
@@ -288,7 +294,10 @@ fn snapshots_fit(judge: &Judge, told: &Told, snapshots: &[SnapshotMeta]) -> Resu
         }
     }
     let full = versions.len() == filter.limit;
-    let missing = told.asked.then.fulls.iter().map(|row| row.version).find(|version| {
+    // What somebody deletes while it is asked for may be told or not.
+    let now = judge.now(world, &told.asked.id).fulls;
+    let stays = |row: &&Arc<SnapshotRow>| now.iter().any(|other| other.version == row.version);
+    let missing = told.asked.then.fulls.iter().filter(stays).map(|row| row.version).find(|version| {
         let past = versions
             .last()
             .is_some_and(|last| if filter.descending { version < last } else { version > last });

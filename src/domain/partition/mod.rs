@@ -329,8 +329,7 @@ impl Partition {
         }
     }
 
-    /// The same without these aggregates: their events are passed by, and nothing that live checkpoints hold of
-    /// them is needed any more.
+    /// The same without these aggregates: their events, also those in checkpoints, are passed by.
     #[must_use]
     pub fn without(mut self, erased: ErasedIds) -> Self {
         for id in erased.iter() {

@@ -227,7 +227,8 @@ proptest! {
             prop_assert!(row.version < newest && !row.quarantined && !pins.contains(&row.version));
         }
         // What must still be had: what was promised, and the snapshots that are still there.
-        let in_force = |time| rows.iter().filter(|row| row.effective_time <= time).map(|row| row.version.0).max();
+        let until = |time| rows.iter().filter(move |row| row.effective_time <= time);
+        let in_force = |time| until(time).map(|row| row.version.0).max();
         let first = match promise {
             Promise::Forever => 1,
             Promise::Since(time) => in_force(time).unwrap_or(1),
@@ -248,11 +249,12 @@ proptest! {
                 .collect();
             let without_it = oracle(&without);
             let promised = before.range(first.min(version.0)..).all(|had| without_it.contains(had));
-            promised && left.iter().all(|row| !before.contains(&row.version.0) || without_it.contains(&row.version.0))
+            let there = |version: &u64| !before.contains(version) || without_it.contains(version);
+            promised && left.iter().all(|row| there(&row.version.0))
         };
         for (version, reason) in &plan.kept {
-            let is_whole = left.iter().any(|row| row.version == *version && row.kind == RecordKind::Full);
-            let has_events = left.iter().any(|row| row.version == *version && row.kind == RecordKind::Increment);
+            let is_there = |kind| left.iter().any(|row| row.version == *version && row.kind == kind);
+            let (is_whole, has_events) = (is_there(RecordKind::Full), is_there(RecordKind::Increment));
             // With less promised, a base is chosen so that the events below it may go.
             let chosen = promise == Promise::Forever && *reason == Reason::NeededByIncrements;
             if chosen && is_whole && !has_events {

@@ -136,7 +136,10 @@ impl Assembly<'_> {
     /// The events that came with the base are not read again.
     pub(super) fn hold_events(&mut self, pieces: &mut [Piece]) {
         let Some((pack, version, events)) = self.held.take() else { return };
-        let is_it = |piece: &&mut Piece| matches!(&piece.source, Source::Row(row) if (row.pack, row.version) == (pack, version));
+        let is_it = |piece: &&mut Piece| match &piece.source {
+            Source::Row(row) => (row.pack, row.version) == (pack, version),
+            _ => false,
+        };
         if let Some(piece) = pieces.iter_mut().find(is_it) {
             piece.held = Some(events);
         }

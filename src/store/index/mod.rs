@@ -85,9 +85,9 @@ pub trait Index: Send + Sync {
         &self,
         id: [u8; 16],
     ) -> BoxFuture<'_, PortResult<Option<(AggregateKey, Lineage, Version)>>>;
-    /// Deletes one snapshot row, whether it is there or not, for good: a repetition of its write, however late,
-    /// does not bring it back (`domain::ledger::deleted_at`). `deletion` names the fact in the ledger. An
-    /// index in which nothing is ever deleted refuses.
+    /// Deletes one snapshot row, whether it is there or not, for good: a repetition of its write, however
+    /// late, does not bring it back (`domain::ledger::deleted_at`). `deletion` names the fact in the ledger.
+    /// An index in which nothing is ever deleted refuses.
     fn delete_snapshot<'a>(
         &'a self,
         _row: &'a DeletedRow,

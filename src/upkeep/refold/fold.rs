@@ -180,7 +180,8 @@ impl<'a> Folding<'a> {
         SnapshotItem { id, row, pending: Vec::new(), tail: events.into(), increment, cuts, first_offset }
     }
 
-    /// The chain, as long as each event has the version that it had: then rows of the old lineage tell it too.
+    /// The chain, as long as each event has the version that it had: then rows of the old lineage tell it
+    /// too.
     pub(super) fn check_chain(&self, expected: Option<Digest>) -> Result<()> {
         match expected {
             Some(chain) if chain != self.aggregate.chain => {

@@ -9,15 +9,17 @@
 //! | `letters.rs` | dead letters, some of which the new reducer may fold |
 //!
 //! *Order*: per partition the old lineage's low watermark, then its live checkpoints, then rows, as every
-//!   reader; the end is that watermark, and what lies beyond is the log's. Of each aggregate its dead letters,
-//!   then its increments one after the other, then full rows. When all of a partition is acknowledged, the new
-//!   lineage's low watermark. When all partitions have one, whoever called may activate the new lineage.
+//!   reader; the end is that watermark, and what lies beyond is the log's. Of each aggregate its dead
+//!   letters, then its increments one after the other, then full rows. When all of a partition is
+//!   acknowledged, the new lineage's low watermark. When all partitions have one, whoever called may activate
+//!   the new lineage.
 //! *If it fails*: the error goes to the caller, who may call again: what was written is found and left.
 //! *If cancelled*: the same.
 //! *What may leak*: rows and packs of a lineage that is never activated; nobody reads them.
 //!
-//! INVARIANT: nothing that was merely seen covers anything (rule 4): newest rows of an earlier try are written
-//! again before the watermark may pass them. The order of writes says that all before them are acknowledged.
+//! INVARIANT: nothing that was merely seen covers anything (rule 4): newest rows of an earlier try are
+//! written again before the watermark may pass them. The order of writes says that all before them are
+//! acknowledged.
 
 /// What a store answers, asked again and again until it does.
 macro_rules! patiently {
@@ -232,8 +234,8 @@ impl Refold {
         Ok(())
     }
 
-    /// Folds aggregates and writes them, until all of them are acknowledged: where a store does not answer, what
-    /// was written by then is found the next time.
+    /// Folds aggregates and writes them, until all of them are acknowledged: where a store does not answer,
+    /// what was written by then is found the next time.
     async fn aggregates(&self, keys: Vec<(AggregateKey, &Source)>) -> Result<()> {
         let started = self.store.clock.monotonic_ms();
         let mut found = self.resumes;

@@ -1,5 +1,5 @@
-//! Dead letters that go to a topic as well: the record as it came, with what is wrong with it. What the brokers
-//! do not take is in the index alone, and stops nobody.
+//! Dead letters that go to a topic as well: the record as it came, with what is wrong with it. What the
+//! brokers do not take is in the index alone, and stops nobody.
 
 use super::Topic;
 use crate::process::LONG;

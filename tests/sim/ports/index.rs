@@ -30,16 +30,16 @@ struct Cells {
     replicas: [Replica; REPLICAS],
     acked_marks: BTreeMap<(PartitionKey, u128), Offset>,
     acked: Option<Vec<Cell>>,
-    // Facts whose writer heard that they are there.
     rows: BTreeMap<(AggregateKey, Lineage), Versions>,
     deleted: BTreeSet<DeletedRow>,
     checkpoints: BTreeMap<(PartitionKey, PackId), Retired>,
     letters: BTreeSet<(PartitionKey, Offset)>,
     spared: Option<usize>,
+    /// Rows that somebody asked to delete, whatever came of it.
+    condemned: BTreeSet<DeletedRow>,
 }
 
 type Versions = BTreeMap<(Version, PackId), Arc<SnapshotRow>>;
-
 /// Whether the deletion of a checkpoint row was acknowledged as well.
 type Retired = bool;
 
@@ -116,11 +116,12 @@ impl Cluster {
         lock(&self.cluster).replicas.iter().filter(|replica| replica.holds(cell)).count()
     }
 
-    /// Full snapshots of an aggregate whose rows were acknowledged.
+    /// Full snapshots of an aggregate whose rows were acknowledged, and that nobody tried to delete.
     pub(crate) fn acked_fulls(&self, key: &AggregateKey, lineage: Lineage) -> Vec<Arc<SnapshotRow>> {
         let cluster = lock(&self.cluster);
-        let rows = cluster.rows.get(&(key.clone(), lineage)).into_iter().flatten();
-        rows.map(|(_, row)| row.clone()).filter(|row| row.kind == RecordKind::Full).collect()
+        let rows = cluster.rows.get(&(key.clone(), lineage)).into_iter().flatten().map(|(_, row)| row);
+        let stays = |row: &&Arc<SnapshotRow>| !cluster.condemned.contains(&DeletedRow::of(row));
+        rows.filter(|row| row.kind == RecordKind::Full).filter(stays).cloned().collect()
     }
 
     /// Rows whose deletion was acknowledged and that a quorum may see all the same: always none.
@@ -143,16 +144,14 @@ impl Cluster {
         let cluster = lock(&self.cluster);
         let walks =
             cluster.replicas.iter().flat_map(|replica| replica.walk(key, lineage, From::Newest, usize::MAX));
-        let fulls = walks.filter(|row| row.kind == RecordKind::Full);
-        fulls.map(|row| row.version).max().unwrap_or_default()
+        walks.filter(|row| row.kind == RecordKind::Full).map(|row| row.version).max().unwrap_or_default()
     }
 
-    /// All replicas lose what they hold, but for dead letters, and have these cells: whoever wrote them heard
-    /// that they are there. Every row that was acknowledged before must be among them.
+    /// All replicas lose what they hold, but for dead letters, and have these cells, as acknowledged. Every
+    /// row that was acknowledged before must be among them.
     pub(crate) fn replace(&self, cells: &[Cell]) {
         let mut violations = Vec::new();
-        let mut cluster = lock(&self.cluster);
-        let mut all = Replica::default();
+        let (mut cluster, mut all) = (lock(&self.cluster), Replica::default());
         cells.iter().for_each(|cell| violations.extend(all.apply(cell)));
         for rows in cluster.rows.values() {
             let missing = rows.values().filter(|row| !all.has(row) && !all.is_deleted(row));
@@ -169,7 +168,7 @@ impl Cluster {
     /// All replicas lose what they hold, but for dead letters.
     #[cfg(not(feature = "runtime"))]
     pub(crate) fn lose(&self) {
-        let mut cluster = lock(&self.cluster);
+        let cluster = &mut *lock(&self.cluster);
         cluster.replicas.iter_mut().for_each(|lost| *lost = Replica::default().with_letters_of(lost));
         cluster.acked_marks.clear();
     }
@@ -408,6 +407,7 @@ impl Index for SimIndex {
         deletion: LedgerId,
     ) -> BoxFuture<'a, PortResult<()>> {
         let cell = Cell::Deleted(Arc::new(row.clone()), deleted_at(row.pack, deletion));
+        lock(&self.world.cluster).condemned.insert(row.clone());
         self.put("delete_snapshot", row.key.id.clone(), None, cell)
     }
 

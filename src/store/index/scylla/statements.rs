@@ -26,8 +26,8 @@ const PUT_SNAPSHOT_ID: &str =
 const SNAPSHOT_BY_ID: &str =
     "SELECT aggregate_type, aggregate_id, lineage, version FROM KS.snapshot_ids WHERE id = ?";
 const DELETE_SNAPSHOT: &str = "\
-     DELETE FROM KS.snapshots USING TIMESTAMP ? WHERE aggregate_type = ? AND aggregate_id = ? AND lineage = ? \
-     AND version = ? AND pack = ?";
+     DELETE FROM KS.snapshots USING TIMESTAMP ? \
+     WHERE aggregate_type = ? AND aggregate_id = ? AND lineage = ? AND version = ? AND pack = ?";
 const PUT_CHECKPOINT: &str = "\
      INSERT INTO KS.checkpoints (topic, partition_no, lineage, pack, first_offset, end_offset, \
      entry_count, object_bytes, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
