@@ -247,6 +247,22 @@ fn rows() -> [(&'static str, Vec<u8>); 9] {
         detail: "the value is not JSON".to_owned(),
         record: event().record,
     };
+    let (note, deletion, hold) = ledger();
+    [
+        ("row: snapshot", snapshot.encode()),
+        ("row: checkpoint", checkpoint.encode()),
+        ("row: low watermark", watermark.encode()),
+        ("row: dead letter", letter.encode()),
+        ("row: note", note.encode()),
+        ("row: deletion", deletion.encode()),
+        ("row: hold", hold.encode()),
+        ("row: schedule", schedule().encode()),
+        ("row: run of a schedule", run().encode()),
+    ]
+}
+
+/// What people say of the snapshots of an aggregate.
+fn ledger() -> (NoteRow, Deletion, HoldRow) {
     let note = NoteRow {
         key: key(),
         lineage: Lineage(1),
@@ -264,17 +280,7 @@ fn rows() -> [(&'static str, Vec<u8>); 9] {
     };
     let deletion = Deletion { at: note.at, reason: "asked for".into(), rows: vec![gone] };
     let hold = HoldRow { key: key(), at: note.at, held: true, reason: Some("case 12".into()) };
-    [
-        ("row: snapshot", snapshot.encode()),
-        ("row: checkpoint", checkpoint.encode()),
-        ("row: low watermark", watermark.encode()),
-        ("row: dead letter", letter.encode()),
-        ("row: note", note.encode()),
-        ("row: deletion", deletion.encode()),
-        ("row: hold", hold.encode()),
-        ("row: schedule", schedule().encode()),
-        ("row: run of a schedule", run().encode()),
-    ]
+    (note, deletion, hold)
 }
 
 fn schedule() -> ScheduleRow {

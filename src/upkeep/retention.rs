@@ -94,7 +94,7 @@ pub enum Refused {
     /// The aggregate is held.
     Held(HoldRow),
     /// A record that the rest would rely on cannot be read.
-    Unproved(SnapshotRow, Error),
+    Unproved(Box<SnapshotRow>, Error),
     /// A fault.
     Failed(Error),
 }
@@ -245,7 +245,7 @@ impl Retention {
                 match read {
                     Ok(()) => Ok(()),
                     Err(error) if error.kind == ErrorKind::Unavailable => Err(Refused::Failed(error)),
-                    Err(error) => Err(Refused::Unproved(row, error)),
+                    Err(error) => Err(Refused::Unproved(Box::new(row), error)),
                 }
             }
         };

@@ -159,6 +159,37 @@ fn told(fleet: &Fleet) -> Vec<String> {
     workers.iter().map(say).collect()
 }
 
+/// All that is asked for again and again while everything fails.
+fn busy(world: &World, subject: &Subject, fleet: &Fleet, judge: &Arc<Mutex<Judge>>, seed: u64) {
+    let operator = fleet.clone();
+    every(world, 300, Arc::new(move |world| operator.operate(world)));
+    let (asker, asked) = (fleet.clone(), Arc::clone(judge));
+    every(world, ASK_EVERY_MS, Arc::new(move |world| ask_one(world, &asker, &asked)));
+    let (asker, asked) = (fleet.clone(), Arc::clone(judge));
+    every(world, CREATE_EVERY_MS, Arc::new(move |world| create_one(world, &asker, &asked)));
+    let (asker, asked) = (fleet.clone(), Arc::clone(judge));
+    every(world, COMPACT_EVERY_MS, Arc::new(move |world| compact_one(world, &asker, &asked)));
+    for time in refold::times(seed, CHAOS_MS) {
+        let (world_too, subject, fleet, judge) =
+            (world.clone(), subject.clone(), fleet.clone(), Arc::clone(judge));
+        world.sim.at(time, move || refold::start(&world_too, &subject, &fleet, &judge));
+    }
+    let (subject_too, deleter, asked) = (subject.clone(), fleet.clone(), Arc::clone(judge));
+    every(world, DELETE_EVERY_MS, Arc::new(move |world| delete_some(world, &subject_too, &deleter, &asked)));
+    let (subject_too, collecting) = (subject.clone(), fleet.clone());
+    every(world, COLLECT_EVERY_MS, Arc::new(move |world| collect_once(world, &subject_too, &collecting)));
+    if subject.schedules {
+        let rng = Mutex::new(Rng::new(seed ^ 0x5c4e_d01e));
+        let (asker, asked) = (fleet.clone(), Arc::clone(judge));
+        let change = move |world: &Parts| {
+            if !world.is_healed() {
+                change_one(world, &asker, &asked, &rng);
+            }
+        };
+        every(world, CHANGE_EVERY_MS, Arc::new(change));
+    }
+}
+
 /// One seed.
 pub(crate) fn play(case: Case) -> Outcome {
     let subject = Subject::drawn(case.seed, case.versions);
@@ -181,34 +212,8 @@ pub(crate) fn play(case: Case) -> Outcome {
     let active = *lock(&fleet.active);
     let judge = Arc::new(Mutex::new(Judge::new(&subject, &world, active)));
     world.start_workers(subject.boot(&fleet));
-    let operator = fleet.clone();
-    every(&world, 300, Arc::new(move |world| operator.operate(world)));
-    let (asker, asked) = (fleet.clone(), Arc::clone(&judge));
-    every(&world, ASK_EVERY_MS, Arc::new(move |world| ask_one(world, &asker, &asked)));
-    let (asker, asked) = (fleet.clone(), Arc::clone(&judge));
-    every(&world, CREATE_EVERY_MS, Arc::new(move |world| create_one(world, &asker, &asked)));
     rebuild::schedule(&world, &losses);
-    let (asker, asked) = (fleet.clone(), Arc::clone(&judge));
-    every(&world, COMPACT_EVERY_MS, Arc::new(move |world| compact_one(world, &asker, &asked)));
-    for time in refold::times(case.seed, CHAOS_MS) {
-        let (world_too, subject, fleet, judge) =
-            (world.clone(), subject.clone(), fleet.clone(), Arc::clone(&judge));
-        world.sim.at(time, move || refold::start(&world_too, &subject, &fleet, &judge));
-    }
-    let (subject_too, deleter, asked) = (subject.clone(), fleet.clone(), Arc::clone(&judge));
-    every(&world, DELETE_EVERY_MS, Arc::new(move |world| delete_some(world, &subject_too, &deleter, &asked)));
-    let (subject_too, collecting) = (subject.clone(), fleet.clone());
-    every(&world, COLLECT_EVERY_MS, Arc::new(move |world| collect_once(world, &subject_too, &collecting)));
-    if subject.schedules {
-        let rng = Mutex::new(Rng::new(case.seed ^ 0x5c4e_d01e));
-        let (asker, asked) = (fleet.clone(), Arc::clone(&judge));
-        let change = move |world: &Parts| {
-            if !world.is_healed() {
-                change_one(world, &asker, &asked, &rng);
-            }
-        };
-        every(&world, CHANGE_EVERY_MS, Arc::new(change));
-    }
+    busy(&world, &subject, &fleet, &judge, case.seed);
     let violated =
         |world: &World| if world.sim.violations().is_empty() { Ok(()) } else { Err("stop".to_owned()) };
     world.chaos(CHAOS_MS, &mut |world| violated(world));

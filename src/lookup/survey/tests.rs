@@ -150,14 +150,7 @@ fn stored(aggregates: usize, increments: usize, events: usize, text: &str) -> St
                 let row = aggregate.version;
                 let mut tail = Vec::with_capacity(events);
                 for _ in 0..events {
-                    let value = format!(r#"{{"n":{offset},"part":"{}","text":"{text}"}}"#, offset % 7);
-                    let record = RawRecord {
-                        offset: Offset(offset),
-                        record_time: Timestamp(1_700_000_000_000 + offset),
-                        key: Some(id.as_bytes().into()),
-                        value: Some(value.as_bytes().into()),
-                        ..RawRecord::default()
-                    };
+                    let record = numbered(offset, &id, text);
                     offset += 1;
                     let folded = rules.fold(aggregate, &decoder.decode(record.clone()));
                     assert_eq!(folded, Folded::Applied);
@@ -184,16 +177,14 @@ fn stored(aggregates: usize, increments: usize, events: usize, text: &str) -> St
     }
     let mark = WatermarkRow { key: log, topic_id: 1, leader_epoch: 0, low_watermark: Offset(offset) };
     index.put_watermark(mark).now_or_never().expect("nothing waits").expect("memory takes all");
-    let reader = Reconstructor {
-        index: dynamic,
-        packs,
-        log: Arc::new(Forgotten(offset)),
-        decoder: Arc::new(decoder),
-        rules,
-        topic_id: 1,
-        health: Arc::default(),
-    };
-    let lookup = Lookup::new(Components {
+    let log = Arc::new(Forgotten(offset));
+    let (decoder, health) = (Arc::new(decoder), Arc::default());
+    let reader = Reconstructor { index: dynamic, packs, log, decoder, rules, topic_id: 1, health };
+    Stored { lookup: lookup_over(reader, clock), blobs, rows }
+}
+
+fn lookup_over(reader: Reconstructor, clock: Arc<Ticks>) -> Lookup {
+    Lookup::new(Components {
         reader,
         owners: Arc::new(Nobody),
         clock,
@@ -201,8 +192,19 @@ fn stored(aggregates: usize, increments: usize, events: usize, text: &str) -> St
         topic: TOPIC.into(),
         lineage: Lineage(1),
         settings: LookupSettings::default(),
-    });
-    Stored { lookup, blobs, rows }
+    })
+}
+
+/// An event that says which it is.
+fn numbered(offset: i64, id: &str, text: &str) -> RawRecord {
+    let value = format!(r#"{{"n":{offset},"part":"{}","text":"{text}"}}"#, offset % 7);
+    RawRecord {
+        offset: Offset(offset),
+        record_time: Timestamp(1_700_000_000_000 + offset),
+        key: Some(id.as_bytes().into()),
+        value: Some(value.as_bytes().into()),
+        ..RawRecord::default()
+    }
 }
 
 /// Seconds of one core that this thread has had; wall time where the system does not tell.
@@ -213,6 +215,7 @@ fn core_seconds(since: Instant) -> f64 {
 }
 
 /// Runs to the end, turn by turn.
+#[expect(clippy::disallowed_methods, reason = "a speed is measured by a real clock")]
 fn surveyed(lookup: &Lookup, tier: Tier) -> (Surveyed, f64) {
     let ask = SurveyAsk { tier, prefix: String::new(), one_in: 1 };
     let (mut out, started) = (Surveyed::default(), Instant::now());

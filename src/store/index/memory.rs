@@ -24,6 +24,9 @@ use std::sync::{Arc, Mutex};
 /// Newest version first, copies of one version by pack.
 type Newest = BTreeMap<(Reverse<Version>, PackId), SnapshotRow>;
 
+/// Schedule, topic and partition.
+type RunsOf = (Arc<str>, Arc<str>, PartitionNo);
+
 #[derive(Default)]
 struct Tables {
     snapshots: BTreeMap<(AggregateKey, Lineage), Newest>,
@@ -40,7 +43,7 @@ struct Tables {
     holds: BTreeMap<AggregateKey, BTreeMap<LedgerId, HoldRow>>,
     schedules: BTreeMap<Arc<str>, ScheduleRow>,
     schedules_changed: Option<LedgerId>,
-    runs: BTreeMap<(Arc<str>, Arc<str>, PartitionNo), BTreeMap<u8, RunRow>>,
+    runs: BTreeMap<RunsOf, BTreeMap<u8, RunRow>>,
 }
 
 /// An index in memory.

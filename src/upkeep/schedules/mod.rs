@@ -265,7 +265,7 @@ impl Duty {
             Heard::Nothing => looked.is_looking = false,
             Heard::Placed(name, place) => agenda.placed(&name, place),
             Heard::Runs(name, partition, runs) => {
-                agenda.read(&name, partition, runs.as_deref().map_err(|()| ()), now);
+                agenda.read(&name, partition, runs.as_deref().map_err(|_| ()), now);
             }
         }
     }

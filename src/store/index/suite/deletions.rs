@@ -48,7 +48,7 @@ pub(super) async fn stay_whatever_is_repeated(index: &dyn Index) {
 
 fn hold(of: &AggregateKey, n: u8, held: bool) -> HoldRow {
     let at = LedgerId::mint(Timestamp(1_700_000_000_000 + i64::from(n)), [n; 10]);
-    HoldRow { key: of.clone(), at, held, reason: (n % 2 == 0).then(|| format!("case {n}").into()) }
+    HoldRow { key: of.clone(), at, held, reason: n.is_multiple_of(2).then(|| format!("case {n}").into()) }
 }
 
 pub(super) async fn holds_come_back_by_name(index: &dyn Index) {

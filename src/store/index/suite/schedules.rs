@@ -13,15 +13,15 @@ fn schedule(name: &str, n: u8) -> ScheduleRow {
         target,
         cron: "0 2 * * *".into(),
         timezone: "Europe/Berlin".into(),
-        enabled: n % 3 == 0,
+        enabled: n.is_multiple_of(3),
         jitter_ms: u64::from(n),
     };
     ScheduleRow {
         name: name.into(),
         at: LedgerId::mint(Timestamp(1_700_000_000_000 + i64::from(n)), [n; 10]),
         since: Timestamp(i64::from(n) - 3),
-        run_at: (n % 4 == 0).then_some(Timestamp(7)),
-        plan: (n % 5 != 0).then_some(plan),
+        run_at: n.is_multiple_of(4).then_some(Timestamp(7)),
+        plan: (!n.is_multiple_of(5)).then_some(plan),
     }
 }
 
