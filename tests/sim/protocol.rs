@@ -171,7 +171,7 @@ fn busy(world: &World, subject: &Subject, fleet: &Fleet, judge: &Arc<Mutex<Judge
     every(world, COMPACT_EVERY_MS, Arc::new(move |world| compact_one(world, &asker, &asked)));
     for time in refold::times(seed, CHAOS_MS) {
         let (world_too, subject, fleet, judge) =
-            (world.clone(), subject.clone(), fleet.clone(), Arc::clone(judge));
+            ((**world).clone(), subject.clone(), fleet.clone(), Arc::clone(judge));
         world.sim.at(time, move || refold::start(&world_too, &subject, &fleet, &judge));
     }
     let (subject_too, deleter, asked) = (subject.clone(), fleet.clone(), Arc::clone(judge));
