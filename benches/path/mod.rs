@@ -179,6 +179,7 @@ impl Path {
             written,
         };
         Components {
+            dead_letters: None,
             group: Arc::clone(&self.log) as Arc<dyn snapfold::kafka::Group>,
             log: Arc::clone(&reader.log),
             store: Arc::new(store),

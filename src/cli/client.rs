@@ -59,6 +59,9 @@ pub(super) struct List {
     pub(super) is_cut: bool,
 }
 
+/// How a page of a list is asked for.
+type GetPage<'a> = dyn Fn(&[(&'static str, String)]) -> Done<Body> + 'a;
+
 impl Client {
     pub(super) fn new(server: &str) -> Done<Self> {
         if !server.starts_with("http://") {
@@ -207,7 +210,7 @@ impl Client {
         })
     }
 
-    fn pages(&self, limit: u64, get: &dyn Fn(&[(&'static str, String)]) -> Done<Body>) -> Done<List> {
+    fn pages(&self, limit: u64, get: &GetPage<'_>) -> Done<List> {
         let (mut items, mut only, mut cursor) = (Vec::new(), None, None::<String>);
         loop {
             let mut query = vec![("limit", (limit - items.len() as u64).min(PAGE_MAX).to_string())];

@@ -83,7 +83,7 @@ pub(super) fn told_event(id: &str, item: &Value) -> Done<Told> {
     let foreign = || Failure::new(Exit::Failure, "the server told an event that is none");
     let text = |name: &str| item.get(name).and_then(Value::as_str);
     let whole = |value: Option<&Value>| value.and_then(Value::as_i64);
-    let time = |name: &str| text(name).and_then(|text| moment::parse(text)).unwrap_or(Timestamp(0));
+    let time = |name: &str| text(name).and_then(moment::parse).unwrap_or(Timestamp(0));
     let version = whole(item.get("version")).and_then(|n| u64::try_from(n).ok()).ok_or_else(foreign)?;
     let version = Version(version);
     let offset = whole(item.get("position").and_then(|at| at.get("offset"))).ok_or_else(foreign)?;

@@ -296,14 +296,7 @@ impl Stack {
             partitions: partitions.own,
             settings: worker_settings(config, stream, partitions.all),
         });
-        let mut stop = self.stop.subscribe();
-        self.folding.spawn(async move {
-            let stopped = async move {
-                // An error means that the stack is gone: the same.
-                let _ = stop.wait_for(|stop| *stop).await;
-            };
-            worker.run(Box::pin(stopped)).await;
-        });
+        self.fold(worker);
         self.workers.insert(Arc::clone(&stream.kind), handle.clone());
         self.merge_history(config, stream, stores, (compactor, &handle));
         self.scrub(config, stream, (&reader, store), (lineage, handle.clone()));
@@ -318,6 +311,18 @@ impl Stack {
             lineage,
             settings: LookupSettings { partitioner: partitioner(stream), ..LookupSettings::default() },
         }))
+    }
+
+    /// Runs a worker until the stack stops.
+    fn fold(&mut self, worker: Worker) {
+        let mut stop = self.stop.subscribe();
+        self.folding.spawn(async move {
+            let stopped = async move {
+                // An error means that the stack is gone: the same.
+                let _ = stop.wait_for(|stop| *stop).await;
+            };
+            worker.run(Box::pin(stopped)).await;
+        });
     }
 
     /// Reads what is stored of a stream in the background.

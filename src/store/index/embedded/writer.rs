@@ -42,12 +42,15 @@ const SPACE_MIN: u64 = 256 << 20;
 /// Tells how many bytes are free where the index is.
 pub type Space = Box<dyn Fn() -> std::io::Result<u64> + Send>;
 
+/// A row with its key, and what finds it by its id.
+type Snapshot = (Key, Vec<u8>, (Key, Vec<u8>));
+
 /// One write of the port.
 pub(super) enum Write {
     /// Rows that are the same whenever they are written.
     Facts(Vec<(Key, Vec<u8>)>),
     /// Snapshot rows, unless they were deleted, and what finds them by their ids.
-    Snapshots(Vec<(Key, Vec<u8>, (Key, Vec<u8>))>),
+    Snapshots(Vec<Snapshot>),
     DeleteSnapshot(Key, LedgerId),
     Checkpoint(CheckpointRow),
     Retire(PartitionKey, PackId),
