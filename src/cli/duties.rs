@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// Between two times at which histograms are folded into their buckets.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
@@ -38,6 +38,9 @@ pub struct GcArgs {
     /// Only tell what would go; looks at every record, and so tells how many are dead
     #[arg(long)]
     pub dry_run: bool,
+    /// Delete what nothing names even where that is more than a fifth of all packs
+    #[arg(long, conflicts_with = "dry_run")]
+    pub force: bool,
     /// How the answer is printed
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub output: Format,
@@ -134,16 +137,22 @@ fn collector(config: &Config, stores: &Stores) -> Collector {
 async fn collect(collector: Collector, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
-        match collector.pass(Mode::Collect).await {
+        match collector.turn(u64::try_from(every.as_millis()).unwrap_or(u64::MAX)).await {
             Ok(None) => {}
             Ok(Some(report)) => {
                 metrics::counter!(table::GC_PASSES.name).increment(1);
                 metrics::counter!(table::GC_PACKS.name).increment(report.deleted);
                 metrics::counter!(table::GC_BYTES.name).increment(report.freed_bytes);
                 metrics::gauge!(table::GC_CONDEMNED.name).set(report.condemned as f64);
-                let Report { packs, deleted, condemned, freed_bytes, unknown, orphaned, .. } = report;
+                let Report { packs, deleted, condemned, freed_bytes, unknown, orphaned, withheld, .. } =
+                    report;
                 info!(packs, deleted, condemned, freed_bytes, unknown, orphaned, "garbage collected");
                 metrics::gauge!(table::GC_ORPHANED.name).set(orphaned as f64);
+                if withheld > 0 {
+                    let hint =
+                        "if that many are to go, `snapfold gc --force` does it; else see `rebuild-index`";
+                    error!(withheld, packs, hint, "too many packs lost their last row: none was deleted");
+                }
                 if orphaned > 0 {
                     warn!(
                         orphaned,
@@ -159,7 +168,11 @@ async fn collect(collector: Collector, every: Duration) {
 /// The `gc` command: one pass, by hand.
 pub(super) fn gc(args: &GcArgs, screen: &mut Screen<'_>) -> Done {
     let config = load_config(&args.source.config, &args.source.sets)?;
-    let mode = if args.dry_run { Mode::DryRun } else { Mode::Collect };
+    let mode = match (args.dry_run, args.force) {
+        (true, _) => Mode::DryRun,
+        (false, true) => Mode::Forced,
+        (false, false) => Mode::Collect,
+    };
     let report = runtime(&config)?.block_on(async {
         let stores = Stores::open(&config).await?;
         collector(&config, &stores).pass(mode).await.map_err(fault)
@@ -168,6 +181,12 @@ pub(super) fn gc(args: &GcArgs, screen: &mut Screen<'_>) -> Done {
         screen.say("another worker collects at this moment: nothing to do");
         return Ok(());
     };
+    if report.withheld > 0 {
+        screen.say(
+            "more than a fifth of all packs would go, so none did: the index may have lost rows (see \
+             `rebuild-index`); if they are meant to go, `--force` does it",
+        );
+    }
     told(&report, args, screen)
 }
 
@@ -179,6 +198,7 @@ fn told(report: &Report, args: &GcArgs, screen: &mut Screen<'_>) -> Done {
         ("orphaned", report.orphaned),
         (if args.dry_run { "wouldDelete" } else { "deleted" }, report.deleted),
         ("freedBytes", report.freed_bytes),
+        ("withheld", report.withheld),
         ("unknown", report.unknown),
         ("records", report.records),
         ("deadRecords", report.dead_records),

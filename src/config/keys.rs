@@ -269,8 +269,8 @@ const GC: &[Key] = &[
         "orphanAge",
         Shape::Duration,
         "30d",
-        "age of a pack below which it stays if the index knows nothing of its versions: rows may be lost, and \
-         `rebuild-index` makes them from packs",
+        "how long a pack stays after it was first found that the index knows nothing of its versions: rows may be \
+         lost, and `rebuild-index` makes them from packs",
     ),
 ];
 

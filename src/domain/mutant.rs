@@ -177,6 +177,8 @@ mutants! {
     GcOnePass,
     /// What no row names goes although the index may have lost rows.
     GcTrustsLostIndex,
+    /// How long a pack is orphaned is told by its age, not by when its rows were found missing.
+    GcOrphansByAge,
     /// References are not looked up again right before a pack is deleted.
     GcNotVerifiedAgain,
     /// A checkpoint's pack is deleted although a checkpoint row names it (G1, rule 7).

@@ -19,6 +19,9 @@ use axum::http::Uri;
 use axum::response::Response;
 use std::sync::Arc;
 
+/// Records that one request reads to prove what stays.
+const RELIED_MAX: usize = 5_000;
+
 /// Deletes snapshots of the stream of an aggregate.
 pub(super) fn retention(target: &Target) -> Retention {
     let (ledger, packs, lineage) = target.lookup.upkeep();
@@ -46,6 +49,9 @@ impl Deleting {
     }
 
     async fn act(&self, planned: Planned) -> Result<(), Problem> {
+        bounded(planned.plan.relied.len())?;
+        // Everything that is relied on is read: that is work as any other question's.
+        let _turn = self.target.lookup.admit().await?;
         self.retention.act(&planned, "asked for").await.map_err(refused)
     }
 
@@ -81,6 +87,18 @@ impl Deleting {
     }
 }
 
+/// 413 where more records would have to be read than one request may.
+fn bounded(relied: usize) -> Result<(), Problem> {
+    if relied <= RELIED_MAX {
+        return Ok(());
+    }
+    let detail = format!(
+        "nothing was deleted: {relied} records that stay would have to be read and found sound, {RELIED_MAX} may be"
+    );
+    let hint = "merge the history first (`POST …/compact`), or let `retention` of the stream do it";
+    Err(Problem::new("too-much-work", detail).hint(hint))
+}
+
 fn refused(refused: Refused) -> Problem {
     match refused {
         Refused::Held(hold) => {
@@ -94,6 +112,12 @@ fn refused(refused: Refused) -> Problem {
                 "nothing was deleted: the record of version {version}, on which the others would rest, cannot be read: {error}"
             );
             Problem::new("corrupt", detail)
+        }
+        Refused::Changed(version) => {
+            let detail = format!(
+                "nothing was deleted: the snapshot of version {version}, on which the others would rest, went meanwhile"
+            );
+            Problem::new("conflict", detail).hint("somebody else deletes here as well: ask again")
         }
         Refused::Failed(error) => error.into(),
     }
@@ -196,4 +220,16 @@ pub(super) async fn before(State(shared): State<Shared>, path: Path, uri: Uri) -
         deleting.act(planned).await?;
     }
     Ok(told(&plan, is_dry_run))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deletion_that_would_read_too_much_is_refused() {
+        assert!(bounded(RELIED_MAX).is_ok());
+        let problem = bounded(RELIED_MAX + 1).expect_err("one too many");
+        assert_eq!((problem.status.as_u16(), problem.code), (413, "too-much-work"));
+    }
 }

@@ -17,7 +17,7 @@ struct Queue {
 pub(super) struct Gate(Arc<Mutex<Queue>>);
 
 /// The right to read; dropping it lets the next one in.
-pub(super) struct Turn(Option<Gate>);
+pub(crate) struct Turn(Option<Gate>);
 
 impl Gate {
     pub(super) fn new(turns: usize, waiting_max: usize) -> Self {

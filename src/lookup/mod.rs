@@ -200,8 +200,11 @@ impl Lookup {
         PartitionKey { topic: Arc::clone(&parts.topic), partition, lineage: parts.lineage }
     }
 
-    /// Waits for a turn to read.
-    async fn admit(&self) -> Asked<Turn> {
+    /// Waits for a turn to read, which is over when it is dropped.
+    ///
+    /// # Errors
+    /// Overloaded if too many wait already.
+    pub(crate) async fn admit(&self) -> Asked<Turn> {
         let turn = self.0.gate.turn().await;
         turn.ok_or_else(|| {
             let detail = "too many questions wait already";

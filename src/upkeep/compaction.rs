@@ -2,8 +2,9 @@
 //! compared, written as segments, and only then what they stand in for may go.
 //!
 //! *Order*: a snapshot at or above all that is merged is acknowledged, as its owner says; segments and their
-//!   rows; then, as for every deletion (`retention`), what the rest relies on is written again and read, the
-//!   hold is read, the fact goes into the ledger, and the redundant rows go.
+//!   rows; then, unless the aggregate is held, as for every deletion (`retention`) what the rest relies on is
+//!   written again and read, hold, pins and rows are read once more, the fact goes into the ledger, and the
+//!   redundant rows go.
 //! *If it fails*: whatever was written is true, and what it stands in for is still there. The next time plans
 //!   anew.
 //! *If cancelled*: the same.
@@ -162,13 +163,14 @@ impl Compactor {
         if !is_durable(own, partition, &key, touched).await? {
             return Ok(None);
         }
-        let mut relied: Vec<SnapshotRow> = rows.iter().filter(|row| is_relied(row, &plan)).cloned().collect();
+        let stays = |row: &&SnapshotRow| !plan.superseded.contains(row);
+        let mut staying: Vec<SnapshotRow> = rows.iter().filter(stays).cloned().collect();
         if mutant(Mutant::SupersededBeforeAcked) {
-            self.retire(&key, &plan, relied.clone(), &mut done).await?;
+            self.retire(&key, &plan, (staying.clone(), wish.aim), &mut done).await?;
         }
-        relied.extend(self.write(partition, &key, (&rows, &plan), &mut done).await?);
+        staying.extend(self.write(partition, &key, (&rows, &plan), &mut done).await?);
         if !mutant(Mutant::SupersededBeforeAcked) {
-            self.retire(&key, &plan, relied, &mut done).await?;
+            self.retire(&key, &plan, (staying, wish.aim), &mut done).await?;
         }
         Ok(Some(done))
     }
@@ -327,15 +329,24 @@ impl Compactor {
         &self,
         key: &AggregateKey,
         plan: &Plan,
-        relied: Vec<SnapshotRow>,
+        (mut relied, aim): (Vec<SnapshotRow>, Aim),
         done: &mut Compacted,
     ) -> Result<()> {
-        let go = retention::Plan { go: plan.superseded.clone(), kept: Vec::new(), relied };
-        let planned = Planned { key: key.clone(), rows: Vec::new(), plan: go };
         let retention = self.retention();
+        // COST: of what is held nothing goes, so nothing has to be read for it.
+        if plan.superseded.is_empty() || retention.hold(key).await?.is_some() {
+            return Ok(());
+        }
+        let pinned = retention.pinned(key).await?;
+        let goes = |row: &&SnapshotRow| !pinned.contains(&row.version);
+        let go: Vec<SnapshotRow> = plan.superseded.iter().filter(goes).cloned().collect();
+        relied.retain(|row| is_relied(row, &go, aim));
+        let go = retention::Plan { go, kept: Vec::new(), relied };
+        let planned = Planned { key: key.clone(), rows: Vec::new(), plan: go };
         let rows = match retention.ready(&planned).await {
             Ok(rows) => rows,
-            Err(Refused::Held(_)) => return Ok(()),
+            // Somebody else deletes here, or it is held since a moment ago: the next time plans anew.
+            Err(Refused::Held(_) | Refused::Changed(_)) => return Ok(()),
             Err(Refused::Unproved(row, error)) => {
                 let what = format!("read the record of version {} that the rest would rely on", row.version);
                 return Err(error.context(&what));
@@ -350,12 +361,17 @@ impl Compactor {
     }
 }
 
-/// Whether the versions of what goes will rest on this row: on segments, and where only full records go on
-/// everything else.
-fn is_relied(row: &SnapshotRow, plan: &Plan) -> bool {
-    let only_fulls = plan.superseded.iter().all(|row| row.kind == RecordKind::Full);
-    let stays = !plan.superseded.contains(row);
-    stays && (row.kind == RecordKind::Segment || (only_fulls && plan.segments.is_empty()))
+/// Whether the versions of what goes will rest on a row that stays: merged, on segments that hold some of them;
+/// thinned out, on anything, since full records may be folded from all that is before and after them.
+fn is_relied(row: &SnapshotRow, go: &[SnapshotRow], aim: Aim) -> bool {
+    let holds = |gone: &SnapshotRow| {
+        let from = if gone.kind == RecordKind::Full { gone.version } else { gone.from_version };
+        row.from_version <= gone.version && from <= row.version
+    };
+    match aim {
+        Aim::Thin => !go.is_empty(),
+        Aim::Merge => row.kind == RecordKind::Segment && go.iter().any(holds),
+    }
 }
 
 /// What a full record of a version, or of the newest snapshot, comes to. One that tells of a quarantine is

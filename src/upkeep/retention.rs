@@ -3,8 +3,9 @@
 //!
 //! *Order*: the rows that what is promised will rest on are written again until acknowledged (a row that was
 //!   merely read may be a dying owner's rumour, which is gone tomorrow), their records are read and found
-//!   sound, the hold is read once more; then the fact goes into the ledger, then the rows. Packs stay: garbage
-//!   collection takes them once nothing names them.
+//!   sound; then hold, pins and rows are read once more, and where a row is gone that is relied on nothing
+//!   happens: somebody else deletes as well. Then the fact goes into the ledger, then the rows. Packs stay:
+//!   garbage collection takes them once nothing names them.
 //! *If it fails*: before the ledger nothing has happened; after it some rows are gone and the others go when it
 //!   is asked again. Any part of a plan is a plan, so whatever is left keeps every promise.
 //! *If cancelled*: the same.
@@ -95,6 +96,8 @@ pub enum Refused {
     Held(HoldRow),
     /// A record that the rest would rely on cannot be read.
     Unproved(Box<SnapshotRow>, Error),
+    /// The snapshot of this version, which the rest would rely on, was deleted meanwhile.
+    Changed(Version),
     /// A fault.
     Failed(Error),
 }
@@ -187,18 +190,34 @@ impl Retention {
     /// # Errors
     /// What was refused, or a fault.
     pub async fn ready(&self, planned: &Planned) -> std::result::Result<Vec<DeletedRow>, Refused> {
-        let Planned { key, plan, .. } = planned;
+        let plan = &planned.plan;
         if plan.go.is_empty() {
             return Ok(Vec::new());
         }
         self.confirm(&plan.relied).await?;
         self.prove(&plan.relied).await?;
-        // The last thing before the fact: whoever held it since then was too late by this much.
+        self.recheck(planned).await
+    }
+
+    /// Which rows of a plan still go, by what holds, pins and rows say now. The last thing before the fact:
+    /// whoever held or pinned something since then was too late by this much.
+    ///
+    /// # Errors
+    /// What was refused, or a fault.
+    pub async fn recheck(&self, planned: &Planned) -> std::result::Result<Vec<DeletedRow>, Refused> {
+        let Planned { key, plan, .. } = planned;
         if let Some(hold) = self.hold(key).await? {
             return Err(Refused::Held(hold));
         }
         let pinned = self.pinned(key).await?;
-        Ok(plan.go.iter().filter(|row| !pinned.contains(&row.version)).map(DeletedRow::of).collect())
+        let rows = self.rows(key).await?;
+        let there: BTreeSet<_> = rows.iter().map(|row| (row.version, row.pack)).collect();
+        let is_there = |row: &SnapshotRow| there.contains(&(row.version, row.pack));
+        if let Some(gone) = plan.relied.iter().find(|row| !is_there(row)) {
+            return Err(Refused::Changed(gone.version));
+        }
+        let goes = |row: &&SnapshotRow| is_there(row) && !pinned.contains(&row.version);
+        Ok(plan.go.iter().filter(goes).map(DeletedRow::of).collect())
     }
 
     /// Deletes rows that are ready to go: the fact, then the rows.
@@ -232,29 +251,38 @@ impl Retention {
         Ok(())
     }
 
-    /// Reads records and finds them sound.
+    /// Reads records and finds them sound: of copies of one record, in as many packs, one.
     async fn prove(&self, rows: &[SnapshotRow]) -> std::result::Result<(), Refused> {
-        let prove = |row: &SnapshotRow| {
-            let row = row.clone();
-            async move {
-                let read = match row.kind {
-                    RecordKind::Full => self.packs.full(&row).await.map(drop),
-                    RecordKind::Increment => self.packs.increment(&row).await.map(drop),
-                    RecordKind::Segment => self.packs.segment(&row).await.map(drop),
-                };
-                match read {
-                    Ok(()) => Ok(()),
-                    Err(error) if error.kind == ErrorKind::Unavailable => Err(Refused::Failed(error)),
-                    Err(error) => Err(Refused::Unproved(Box::new(row), error)),
-                }
-            }
-        };
-        let proofs: Vec<_> = rows.iter().map(prove).collect();
+        let mut copies: BTreeMap<_, Vec<&SnapshotRow>> = BTreeMap::new();
+        for row in rows {
+            let of = (row.partition, row.kind, row.from_version, row.version);
+            copies.entry(of).or_default().push(row);
+        }
+        let proofs: Vec<_> = copies.into_values().map(|copies| self.prove_one(copies)).collect();
         stream::iter(proofs).buffer_unordered(AT_ONCE).try_collect().await
     }
 
+    /// A copy that is damaged stays beside the one that it was written anew as.
+    async fn prove_one(&self, copies: Vec<&SnapshotRow>) -> std::result::Result<(), Refused> {
+        let mut damaged = Ok(());
+        // The newest first: that is the one that was written anew.
+        for row in copies.into_iter().rev() {
+            let read = match row.kind {
+                RecordKind::Full => self.packs.full(row).await.map(drop),
+                RecordKind::Increment => self.packs.increment(row).await.map(drop),
+                RecordKind::Segment => self.packs.segment(row).await.map(drop),
+            };
+            match read {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind == ErrorKind::Unavailable => return Err(Refused::Failed(error)),
+                Err(error) => damaged = Err(Refused::Unproved(Box::new(row.clone()), error)),
+            }
+        }
+        damaged
+    }
+
     /// Versions that somebody pinned.
-    async fn pinned(&self, key: &AggregateKey) -> Result<BTreeSet<Version>> {
+    pub(super) async fn pinned(&self, key: &AggregateKey) -> Result<BTreeSet<Version>> {
         let all = (Version(0), Version(u64::MAX));
         let noted = self.index().notes(key, self.lineage, all).await;
         let noted = noted.map_err(|error| unavailable("read the notes on snapshots", &error))?;

@@ -1,8 +1,9 @@
 //! The background duty of retention: now and then each worker looks at every aggregate of the partitions that
 //! it folds, and deletes what `retention` does not keep.
 //!
-//! *Order*: aggregates by id; what goes of several is one fact in the ledger. *If it fails*: the next sweep
-//!   begins anew, and finds what is left. *If cancelled*: the same.
+//! *Order*: aggregates by id; what goes of several that were planned within moments is one fact in the ledger,
+//!   and right before it holds, pins and rows of each are read once more. *If it fails*: the next sweep begins
+//!   anew, and finds what is left. *If cancelled*: the same.
 //! COST: a few reads for each aggregate, as many of them in a second as the configuration allows, and one
 //!   object for each batch of deletions.
 
@@ -11,14 +12,16 @@ use crate::domain::error::Result;
 use crate::domain::ids::{AggregateKey, PartitionNo};
 use crate::domain::ledger::DeletedRow;
 use crate::domain::retention::Wanted;
+use crate::domain::row::SnapshotRow;
 use crate::reconstruct::LiveSnapshots;
 use crate::store::unavailable;
 use std::sync::Arc;
 
 /// Aggregates listed in one go.
 const PAGE: usize = 256;
-/// Aggregates whose deletions share a fact in the ledger.
-const BATCH: usize = 64;
+/// Aggregates whose deletions share a fact in the ledger, and how long the first of them waits for it.
+const BATCH: usize = 16;
+const BATCH_MS: u64 = 2_000;
 
 /// Thins out one stream.
 pub struct Thinning {
@@ -50,9 +53,8 @@ pub struct Swept {
 /// What is to be deleted together.
 #[derive(Default)]
 struct Batch {
-    rows: Vec<DeletedRow>,
-    keys: Vec<AggregateKey>,
-    bytes: u64,
+    planned: Vec<Planned>,
+    since_ms: u64,
 }
 
 impl Thinning {
@@ -73,7 +75,8 @@ impl Thinning {
             after = Some(Arc::clone(&last.id));
             for (key, _) in page.iter().filter(|(_, partition)| self.owns(own, *partition)) {
                 self.look(key, &mut batch, &mut swept).await?;
-                if batch.keys.len() >= BATCH {
+                let waited_ms = self.retention.ledger.clock.monotonic_ms().saturating_sub(batch.since_ms);
+                if batch.planned.len() >= BATCH || waited_ms >= BATCH_MS {
                     self.commit(std::mem::take(&mut batch), &mut swept).await?;
                 }
                 self.retention.ledger.clock.sleep(1_000 / self.per_second.max(1)).await;
@@ -96,28 +99,45 @@ impl Thinning {
             return Ok(());
         }
         match self.retention.ready(&planned).await {
-            Ok(rows) => {
-                batch.bytes += planned.plan.freed_bytes();
-                batch.rows.extend(rows);
-                batch.keys.push(key.clone());
+            Ok(_) => {
+                if batch.planned.is_empty() {
+                    batch.since_ms = self.retention.ledger.clock.monotonic_ms();
+                }
+                batch.planned.push(planned);
             }
-            Err(Refused::Held(_)) => swept.held += 1,
-            Err(Refused::Unproved(..)) => swept.unproved += 1,
-            Err(Refused::Failed(error)) => return Err(error),
+            Err(refused) => note(refused, swept)?,
         }
         Ok(())
     }
 
-    async fn commit(&self, mut batch: Batch, swept: &mut Swept) -> Result<()> {
-        for key in std::mem::take(&mut batch.keys) {
-            // The first of the batch was asked some time ago.
-            if self.retention.hold(&key).await?.is_some() {
-                batch.rows.retain(|row| row.key != key);
-                swept.held += 1;
+    async fn commit(&self, batch: Batch, swept: &mut Swept) -> Result<()> {
+        let mut rows: Vec<DeletedRow> = Vec::new();
+        for planned in &batch.planned {
+            match self.retention.recheck(planned).await {
+                Ok(go) => {
+                    let goes = |row: &&SnapshotRow| {
+                        go.iter().any(|gone| (gone.version, gone.pack) == (row.version, row.pack))
+                    };
+                    swept.bytes +=
+                        planned.plan.go.iter().filter(goes).map(|row| row.stored_bytes).sum::<u64>();
+                    rows.extend(go);
+                }
+                Err(refused) => note(refused, swept)?,
             }
         }
-        swept.rows += batch.rows.len() as u64;
-        swept.bytes += batch.bytes;
-        self.retention.commit(batch.rows, "retention").await
+        swept.rows += rows.len() as u64;
+        self.retention.commit(rows, "retention").await
     }
+}
+
+/// What was refused is counted; a fault ends the sweep.
+fn note(refused: Refused, swept: &mut Swept) -> Result<()> {
+    match refused {
+        Refused::Held(_) => swept.held += 1,
+        Refused::Unproved(..) => swept.unproved += 1,
+        // Somebody else deletes here: the next sweep plans anew.
+        Refused::Changed(_) => {}
+        Refused::Failed(error) => return Err(error),
+    }
+    Ok(())
 }

@@ -63,6 +63,7 @@ pub(crate) fn collect_once(world: &Parts, subject: &Subject, fleet: &Fleet) {
 pub(crate) mod scenarios {
     use super::{NO_DELAYS, collector};
     use crate::executor::ProcessId;
+    use crate::merging::{ask_to_compact, increments};
     use crate::ports::Fate;
     use crate::stage::{SEEING_RUMOURS, Stage};
     use crate::world::Outcome;
@@ -85,39 +86,54 @@ pub(crate) mod scenarios {
         }
     }
 
-    /// A writer whose packs are there and whose rows are on their way for a while.
-    fn slow_rows(stage: &Stage) -> ProcessId {
-        let writer = stage.worker("writer");
-        stage.events(1..=3);
-        stage.rule(writer, "put_snapshot", Fate::Lost, 30);
-        stage.snapshot(writer);
-        writer
+    /// An owner that merges history: the pack of its segments is there, below the low watermark, and their rows
+    /// are on their way until fates are lifted. Once they are acknowledged, the increments go.
+    fn slow_rows() -> (Stage, ProcessId) {
+        let (stage, owner) = increments();
+        stage.always(owner, "put_snapshot", Fate::Lost);
+        ask_to_compact(&stage, owner, 6);
+        stage.world.idle(500);
+        (stage, owner)
+    }
+
+    fn and_then_merged(stage: Stage, owner: ProcessId) -> Outcome {
+        stage.lift();
+        stage.world.idle(10_000);
+        stage.world.sim.kill(owner);
+        stage.worker("next");
+        stage.world.idle(1_500);
+        stage.forget();
+        head_is(&stage, 24);
+        stage.ask_all()
     }
 
     /// Packs that are old enough, but whose flush goes on: rows come between the first pass and the second.
     pub(crate) fn rows_that_come_between_two_passes() -> Outcome {
-        let stage = Stage::new();
-        slow_rows(&stage);
+        let (stage, owner) = slow_rows();
         let settings = GcSettings { distance_ms: 3_000, ..NO_DELAYS };
         pass(&stage, settings);
+        stage.lift();
         stage.world.idle(5_000);
         pass(&stage, settings);
-        stage.forget();
-        head_is(&stage, 3);
-        stage.ask_all()
+        and_then_merged(stage, owner)
+    }
+
+    /// The same, but rows come while the collector is about to act on what it read.
+    pub(crate) fn rows_that_come_within_a_pass() -> Outcome {
+        let (stage, owner) = slow_rows();
+        stage.sleep_before_deletion(10_000);
+        pass(&stage, GcSettings { distance_ms: 3_000, ..NO_DELAYS });
+        and_then_merged(stage, owner)
     }
 
     /// The same with no distance between passes, and packs that are young.
     pub(crate) fn young_packs() -> Outcome {
-        let stage = Stage::new();
-        slow_rows(&stage);
+        let (stage, owner) = slow_rows();
         let settings = GcSettings { age_ms_min: 60_000, ..NO_DELAYS };
+        stage.sleep_before_deletion(10_000);
         pass(&stage, settings);
         pass(&stage, settings);
-        stage.world.idle(5_000);
-        stage.forget();
-        head_is(&stage, 3);
-        stage.ask_all()
+        and_then_merged(stage, owner)
     }
 
     /// The index is lost, and its owner goes on: low watermarks are there again, rows of what was before are
@@ -132,6 +148,24 @@ pub(crate) mod scenarios {
         stage.events(4..=6);
         stage.snapshot(owner);
         let settings = GcSettings { orphan_ms: 1 << 40, ..NO_DELAYS };
+        pass(&stage, settings);
+        pass(&stage, settings);
+        crate::rebuild::lose_index(&stage.world);
+        stage.ask_all()
+    }
+
+    /// The same long after its packs were written: that rows are missing is news all the same.
+    pub(crate) fn index_that_is_lost_after_a_long_time() -> Outcome {
+        let stage = Stage::new();
+        let owner = stage.worker("owner");
+        stage.events(1..=3);
+        stage.snapshot(owner);
+        stage.forget();
+        stage.world.idle(120_000);
+        stage.world.index.lose();
+        stage.events(4..=6);
+        stage.snapshot(owner);
+        let settings = GcSettings { orphan_ms: 60_000, ..NO_DELAYS };
         pass(&stage, settings);
         pass(&stage, settings);
         crate::rebuild::lose_index(&stage.world);

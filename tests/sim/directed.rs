@@ -2,8 +2,9 @@
 //! fails with it. What they are played on is in `stage`.
 
 use crate::collection::scenarios::{
-    checkpoint_whose_retirement_is_a_rumour, index_that_is_lost_before_it_is_rebuilt, live_checkpoint,
-    row_that_an_owner_writes_again, rows_that_come_between_two_passes, young_packs,
+    checkpoint_whose_retirement_is_a_rumour, index_that_is_lost_after_a_long_time,
+    index_that_is_lost_before_it_is_rebuilt, live_checkpoint, row_that_an_owner_writes_again,
+    rows_that_come_between_two_passes, rows_that_come_within_a_pass, young_packs,
 };
 use crate::creation::old_version_that_no_row_covers;
 use crate::drains::drain_while_many_aggregates_load;
@@ -103,12 +104,13 @@ scenarios! {
     RetentionStrandsIncrements by state_that_newer_events_need,
     SurvivorsNotConfirmed by state_whose_events_are_a_rumour,
     DeletedRowRewritten by row_that_is_written_again,
-    GcOnePass by rows_that_come_between_two_passes,
+    GcOnePass by rows_that_come_within_a_pass,
     GcNotVerifiedAgain by rows_that_come_between_two_passes,
     GcYoungPacks by young_packs,
     GcIgnoresCheckpointRows by live_checkpoint,
     GcLeavesCheckpointRows by checkpoint_whose_retirement_is_a_rumour,
     GcTakesProvisional by row_that_an_owner_writes_again,
+    GcOrphansByAge by index_that_is_lost_after_a_long_time,
     GcTrustsLostIndex by index_that_is_lost_before_it_is_rebuilt,
     RebuildTakesLoneFulls by full_record_of_a_dead_flush,
     CatchUpForgotten by run_that_nobody_was_there_for,

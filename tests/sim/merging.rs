@@ -77,9 +77,9 @@ pub(crate) fn compact_one(world: &World, fleet: &Fleet, judge: &Arc<Mutex<Judge>
     });
 }
 
-/// Asks a worker on a stage to merge all of `a` into segments of so many events, and gives it time.
+/// Asks a worker on a stage to merge all of `a` into segments of so many events.
 #[cfg(not(feature = "runtime"))]
-fn compact(stage: &Stage, worker: ProcessId, events_max: usize) {
+pub(crate) fn ask_to_compact(stage: &Stage, worker: ProcessId, events_max: usize) {
     let (handle, _) = stage.asked_of(worker);
     let compactor = stage.compactor_of(worker);
     stage.world.sim.spawn(worker, async move {
@@ -87,12 +87,18 @@ fn compact(stage: &Stage, worker: ProcessId, events_max: usize) {
         // Whatever comes of it: what it wrote, and what it took away, is judged.
         let _ = compactor.compact(&handle, HERE, "a", wish).await;
     });
+}
+
+/// The same, and time for it.
+#[cfg(not(feature = "runtime"))]
+fn compact(stage: &Stage, worker: ProcessId, events_max: usize) {
+    ask_to_compact(stage, worker, events_max);
     stage.world.idle(1_500);
 }
 
 /// Versions 1 to 24 of `a` as increments of four events and full records.
 #[cfg(not(feature = "runtime"))]
-fn increments() -> (Stage, ProcessId) {
+pub(crate) fn increments() -> (Stage, ProcessId) {
     let subject = Subject::spaced(4, Strategy::Incremental { full_every: 2 }, 1 << 40);
     let stage = Stage::of(subject);
     let worker = stage.worker("owner");

@@ -5,10 +5,10 @@
 use crate::executor::{ProcessId, lock};
 use crate::judge::Judge;
 use crate::plan::FaultPlan;
-use crate::ports::Fate;
 use crate::ports::blobs::Damage;
 use crate::ports::broker::{Draft, Note};
 use crate::ports::producer::{StreamSpec, VersionMode};
+use crate::ports::{Fate, Op};
 use crate::questions::{Moments, final_check};
 use crate::subject::{Active, Fleet, NoOwners, Subject};
 use crate::surface::found;
@@ -21,6 +21,8 @@ use snapfold::reconstruct::{AsOf, Found};
 #[cfg(not(feature = "runtime"))]
 use snapfold::upkeep::compaction::Compactor;
 use snapfold::worker::{Command, Handle, Status};
+#[cfg(not(feature = "runtime"))]
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -36,8 +38,8 @@ const DEAF_TO_RUMOURS: usize = 2;
 /// Whose calls of a method have which fate, and how many of them.
 type Rule = (ProcessId, &'static str, Fate, usize);
 
-/// What is done at the next call of a method, before it.
-type Deed = (&'static str, Box<dyn FnOnce() + Send>);
+/// What is done once, before the first call of which something is true.
+type Deed = (Box<dyn FnMut(&Op<'_>) -> bool + Send>, Box<dyn FnOnce(&Op<'_>) + Send>);
 
 /// One stage; see the module.
 pub(crate) struct Stage {
@@ -73,8 +75,8 @@ impl Stage {
         let once: Arc<Mutex<Option<Deed>>> = Arc::default();
         let (book, deed) = (Arc::clone(&rules), Arc::clone(&once));
         world.script(Some(Box::new(move |op| {
-            if let Some((_, deed)) = lock(&deed).take_if(|(what, _)| *what == op.what) {
-                deed();
+            if let Some((_, deed)) = lock(&deed).take_if(|(is_it, _)| is_it(op)) {
+                deed(op);
             }
             let mut rules = lock(&book);
             let rule = rules
@@ -101,7 +103,32 @@ impl Stage {
 
     /// Does something right before the next call of `what`.
     pub(crate) fn before(&self, what: &'static str, deed: impl FnOnce() + Send + 'static) {
-        *lock(&self.once) = Some((what, Box::new(deed)));
+        *lock(&self.once) = Some((Box::new(move |op| op.what == what), Box::new(|_| deed())));
+    }
+
+    /// Whoever reads the end of one history pack for the second time sleeps for a while before it hears of it:
+    /// a collector, which first reads the footer, and then is about to delete it. From then on no call has a
+    /// fate that was written down.
+    #[cfg(not(feature = "runtime"))]
+    pub(crate) fn sleep_before_deletion(&self, ms: u64) {
+        let mut read: BTreeSet<(ProcessId, String)> = BTreeSet::new();
+        let is_it = move |op: &Op<'_>| {
+            let is_end = op.what == "get_tail" && op.target.starts_with("v1/history/");
+            is_end && !read.insert((op.process, op.target.to_owned()))
+        };
+        let (sim, rules) = (self.world.sim.clone(), Arc::clone(&self.rules));
+        let deed = move |op: &Op<'_>| {
+            sim.pause(op.process, sim.now() + ms);
+            // The script that calls this holds them right after it.
+            lock(&rules).clear();
+        };
+        *lock(&self.once) = Some((Box::new(is_it), Box::new(deed)));
+    }
+
+    /// From now on no call has a fate that was written down.
+    #[cfg(not(feature = "runtime"))]
+    pub(crate) fn lift(&self) {
+        lock(&self.rules).clear();
     }
 
     /// The same for all calls.

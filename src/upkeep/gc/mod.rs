@@ -16,46 +16,52 @@
 //! - readers that planned before fall back (rule 6), or begin anew (L2).
 //!
 //! *Order*: lease, list of the condemned, then pack by pack: footer, rows; last the new list. *If it fails*:
-//!   the pack stays, and so it does if it cannot be read or names what is not known here. *If cancelled*: the
-//!   next pass begins anew. *What may leak*: nothing but time.
+//!   the pack stays, and so it does if it cannot be read or names what is not known here. What was found until
+//!   then is kept, and what was not reached stays condemned since when it was. *If cancelled*: the next pass
+//!   begins anew once the lease is over. *What may leak*: nothing but time.
 //! A pack that no row names although its versions are told by no other row is *orphaned*: perhaps the index
-//! has lost them, and the pack is what it is rebuilt from. It stays for `orphan_ms`.
+//! has lost them, and the pack is what it is rebuilt from. It stays for `orphan_ms` from the pass that found it
+//! so first, however old it is: the day on which rows were lost is what counts.
+//! Where more packs are doomed than a share of them, none goes unless somebody says so ([`Mode::Forced`]):
+//! rows that went all at once may be lost as well. Packs of checkpoints come and go, and are not counted.
 //! Two collectors at a time would do the same twice; the lease keeps that rare.
 //!
 //! | file | owns |
 //! |---|---|
 //! | `mod.rs` | the pass: who goes, who stays |
 //! | [`lease`] | one collector at a time, by the store's clock |
+//! | [`judge`] | what a pack is found to be |
 //! | [`condemned`] | what was found unnamed before, as objects |
 
 mod condemned;
+mod judge;
 mod lease;
 
 use crate::clock::Clock;
-use crate::codec::pack::{Class, Footer, pack_name};
-use crate::domain::error::{ErrorKind, Result};
-use crate::domain::ids::{Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
+use crate::codec::pack::{Class, pack_name};
+use crate::domain::error::Result;
+use crate::domain::ids::{Offset, PackId, Timestamp};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::{PortError, PortResult};
-use crate::domain::record::RecordId;
-use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow};
-use crate::store::index::{From, Index};
+use crate::domain::row::{CheckpointRow, PartitionKey};
+use crate::store::index::Index;
 use crate::store::packs::Packs;
 use crate::store::unavailable;
 use condemned::Condemned;
 use futures_util::future::BoxFuture;
 use lease::Lease;
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Names that are listed in one go.
 const PAGE: usize = 1_000;
-/// Copies of a version that are looked at in one go.
-const COPIES: usize = 16;
-/// Entries of a checkpoint's pack that are looked for elsewhere before it goes.
-const ENTRIES_LOOKED_AT: usize = 8;
-/// Before a deletion that may have happened is repeated, and how often it is.
+/// The share of all packs that goes without being asked for, as one of so many, and how many always do.
+const SHARE: u64 = 5;
+const DOOMED_MAX: u64 = 100;
+/// A turn is skipped if the last pass is younger than so many quarters of the interval: clocks differ, and a
+/// pass takes time.
+const QUARTERS: u64 = 3;
+/// Before a call that failed is repeated, and how often it is.
 const RETRY_MS: u64 = 200;
 const TRIES: usize = 20;
 
@@ -70,7 +76,7 @@ pub struct GcSettings {
     pub lease_ms: u64,
     /// Between two packs: what a pass costs the stores at the most.
     pub pause_ms: u64,
-    /// A pack with versions that nothing else holds stays so long, whatever names it.
+    /// A pack with versions that no row tells of stays so long from when it was first found so.
     pub orphan_ms: u64,
 }
 
@@ -86,6 +92,8 @@ impl Default for GcSettings {
 pub enum Mode {
     /// It does.
     Collect,
+    /// It does, however many they are.
+    Forced,
     /// It tells what it would do, needs no lease and looks at every record.
     DryRun,
 }
@@ -121,6 +129,8 @@ pub struct Report {
     pub freed_bytes: u64,
     /// Packs that no row names although nothing else holds their versions: the index may have lost rows.
     pub orphaned: u64,
+    /// Packs that would have gone, but are too many to go without being asked for.
+    pub withheld: u64,
     /// Packs that cannot be judged, and stay.
     pub unknown: u64,
     /// Records of packs that are old enough, and those of them that no row names; every one of them only in
@@ -136,8 +146,8 @@ pub struct Report {
 enum Verdict {
     Live,
     Unknown,
-    /// No row names it, and of a version of it no row tells at all.
-    Orphaned,
+    /// The same as garbage, but of a version of it no row tells at all.
+    Orphaned(Vec<PartitionKey>),
     /// None of its records is named; of a checkpoint's pack the partitions that may list it.
     Garbage(Vec<PartitionKey>),
 }
@@ -158,10 +168,28 @@ struct Pass<'a> {
     seen: BTreeMap<PartitionKey, Seen>,
     before: Condemned,
     after: Condemned,
+    /// More packs are doomed than may go without being asked for.
+    withholds: bool,
     report: Report,
 }
 
 impl Collector {
+    /// One pass over all packs, unless there was one within most of `every_ms`; none as for [`Self::pass`].
+    ///
+    /// # Errors
+    /// As for [`Self::pass`].
+    pub async fn turn(&self, every_ms: u64) -> Result<Option<Report>> {
+        let blobs = &*self.packs.blobs;
+        if let Some(last) = condemned::written_at(blobs).await? {
+            let now = lease::store_now(blobs, &*self.clock).await?;
+            let passed = u64::try_from(now.0.saturating_sub(last.0)).unwrap_or(0);
+            if passed < every_ms / 4 * QUARTERS {
+                return Ok(None);
+            }
+        }
+        self.pass(Mode::Collect).await
+    }
+
     /// One pass over all packs; none if another collector is at work.
     ///
     /// # Errors
@@ -169,33 +197,53 @@ impl Collector {
     pub async fn pass(&self, mode: Mode) -> Result<Option<Report>> {
         let blobs = &*self.packs.blobs;
         let lease = match mode {
-            Mode::Collect => match Lease::take(blobs, &*self.clock, self.settings.lease_ms).await? {
-                Some(lease) => Some(lease),
-                None => return Ok(None),
-            },
+            Mode::Collect | Mode::Forced => {
+                match Lease::take(blobs, &*self.clock, self.settings.lease_ms).await? {
+                    Some(lease) => Some(lease),
+                    None => return Ok(None),
+                }
+            }
             Mode::DryRun => None,
         };
         let now = match &lease {
             Some(lease) => lease.taken_at(),
             None => lease::store_now(blobs, &*self.clock).await?,
         };
-        self.packs.erasures.refresh().await?;
-        let before = Condemned::read(blobs).await?;
-        let after = Condemned::default();
-        let report = Report::default();
-        let mut pass = Pass { of: self, mode, now, lease, seen: BTreeMap::new(), before, after, report };
-        for class in [Class::Full, Class::History, Class::Checkpoint] {
-            if !pass.class(class).await? {
-                // Somebody else is at work: what this pass condemned, that one finds as well.
-                return Ok(Some(pass.report));
-            }
-        }
-        if let Some(lease) = pass.lease {
-            pass.after.write(blobs, &*self.clock).await?;
-            lease.end(blobs).await;
-        }
+        let (before, after, report) = (Condemned::default(), Condemned::default(), Report::default());
+        let seen = BTreeMap::new();
+        let mut pass = Pass { of: self, mode, now, lease, seen, before, after, withholds: false, report };
+        let ended = pass.all().await;
+        let Some(lease) = pass.lease.take() else { return ended.map(|_| Some(pass.report)) };
+        // Of a lease that was lost nothing is written: what this pass found, whoever has it finds as well.
+        let written = match &ended {
+            Ok(End::Whole) => pass.after.write(blobs, &*self.clock).await,
+            Ok(End::LeaseLost) => Ok(()),
+            Err(_) if pass.report.packs == 0 => Ok(()),
+            Err(_) => pass.after.over(pass.before).write(blobs, &*self.clock).await,
+        };
+        lease.end(blobs).await;
+        ended.and(written)?;
         Ok(Some(pass.report))
     }
+
+    /// Repeats a call until it is answered, or cannot be.
+    async fn repeat<'b, T>(&self, call: impl Fn() -> BoxFuture<'b, PortResult<T>> + Send) -> PortResult<T> {
+        for _ in 1..TRIES {
+            match call().await {
+                Err(PortError::NotDone(_) | PortError::Unknown(_)) => self.clock.sleep(RETRY_MS).await,
+                answered => return answered,
+            }
+        }
+        call().await
+    }
+}
+
+/// How a pass ended.
+enum End {
+    /// All packs were looked at.
+    Whole,
+    /// Somebody else is at work.
+    LeaseLost,
 }
 
 /// The pack and when it was minted, by the name of its object.
@@ -209,13 +257,51 @@ fn pack_of(class: Class, name: &str) -> Option<PackId> {
 }
 
 impl Pass<'_> {
+    async fn all(&mut self) -> Result<End> {
+        self.of.packs.erasures.refresh().await?;
+        self.before = Condemned::read(&*self.of.packs.blobs).await?;
+        self.withholds = self.mode != Mode::Forced && self.are_too_many().await?;
+        for class in [Class::Full, Class::History, Class::Checkpoint] {
+            if !self.class(class).await? {
+                return Ok(End::LeaseLost);
+            }
+        }
+        Ok(End::Whole)
+    }
+
+    /// Whether more packs are doomed, if they are found unnamed again, than may go without being asked for.
+    async fn are_too_many(&self) -> Result<bool> {
+        let is_doomed = |name: &str, at| self.is_due(at) && !name.starts_with(&prefix(Class::Checkpoint));
+        let doomed = self.before.count(is_doomed);
+        if doomed <= DOOMED_MAX {
+            return Ok(false);
+        }
+        let mut packs = 0;
+        for class in [Class::Full, Class::History] {
+            let mut after: Option<String> = None;
+            loop {
+                let names = self.page(&prefix(class), after.as_deref()).await?;
+                packs += names.len() as u64;
+                after = names.into_iter().next_back();
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(doomed > packs / SHARE)
+    }
+
+    async fn page(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>> {
+        let names = self.of.repeat(|| self.of.packs.blobs.list(prefix, after, PAGE)).await;
+        names.map_err(|error| unavailable("list packs", &error))
+    }
+
     /// All packs of a class; false if the lease was lost meanwhile.
     async fn class(&mut self, class: Class) -> Result<bool> {
-        let prefix = format!("v1/{}/", class.name());
+        let prefix = prefix(class);
         let mut after: Option<String> = None;
         loop {
-            let names = self.of.packs.blobs.list(&prefix, after.as_deref(), PAGE).await;
-            let names = names.map_err(|error| unavailable("list packs", &error))?;
+            let names = self.page(&prefix, after.as_deref()).await?;
             let Some(last) = names.last() else { return Ok(true) };
             after = Some(last.clone());
             for name in names {
@@ -251,214 +337,91 @@ impl Pass<'_> {
         u64::try_from(age).map_or(true, |age| age < ms)
     }
 
-    /// Whether rows of a pack that nothing tells of may be lost: of an old one somebody would have noticed.
-    fn may_be_lost(&self, pack: PackId) -> bool {
-        let orphan_ms = self.of.settings.orphan_ms;
-        orphan_ms > 0 && self.is_younger(pack.minted_at(), orphan_ms)
+    fn is_due(&self, condemned: Timestamp) -> bool {
+        !self.is_younger(condemned, self.of.settings.distance_ms)
     }
 
     async fn pack(&mut self, class: Class, pack: PackId, name: String) -> Result<()> {
         let condemned = self.before.at(&name);
-        let is_due = condemned.is_some_and(|at| {
-            let passed = u64::try_from(self.now.0.saturating_sub(at.0)).unwrap_or(0);
-            passed >= self.of.settings.distance_ms
-        });
+        let orphaned = self.before.orphaned_at(&name);
+        let is_due = condemned.is_some_and(|at| self.is_due(at));
         let verdict = match (condemned, mutant(Mutant::GcNotVerifiedAgain)) {
             (Some(_), true) => Verdict::Garbage(Vec::new()),
             _ => self.judge(class, pack).await?,
         };
-        match verdict {
-            Verdict::Live => self.report.live += 1,
-            Verdict::Unknown => self.report.unknown += 1,
-            Verdict::Orphaned => self.report.orphaned += 1,
-            Verdict::Garbage(listing) if is_due || mutant(Mutant::GcOnePass) => {
-                self.delete(pack, &name, listing).await?;
+        self.before.forget(&name);
+        let listing = match verdict {
+            Verdict::Live => {
+                self.report.live += 1;
+                return Ok(());
             }
-            Verdict::Garbage(_) => {
-                // Its name tells the writer's clock; the store's must agree that it is old.
-                let taken = self.of.packs.blobs.modified(&name).await;
-                let taken = taken.map_err(|error| unavailable("ask for a pack's age", &error))?;
-                if self.is_young(taken) {
-                    self.report.live += 1;
+            Verdict::Unknown => {
+                self.report.unknown += 1;
+                return Ok(());
+            }
+            Verdict::Orphaned(listing) => {
+                let since = match mutant(Mutant::GcOrphansByAge) {
+                    true => pack.minted_at(),
+                    false => orphaned.unwrap_or(self.now),
+                };
+                self.after.add_orphan(name.clone(), since);
+                if self.is_younger(since, self.of.settings.orphan_ms) {
+                    self.report.orphaned += 1;
                     return Ok(());
                 }
-                self.report.condemned += 1;
-                self.after.add(name, condemned.unwrap_or(self.now));
+                listing
             }
+            Verdict::Garbage(listing) => listing,
+        };
+        if is_due && self.withholds && class != Class::Checkpoint {
+            self.report.withheld += 1;
+            self.after.add(name, condemned.unwrap_or(self.now));
+            return Ok(());
         }
+        if is_due || mutant(Mutant::GcOnePass) {
+            return self.delete(pack, &name, listing).await;
+        }
+        self.condemn(name, condemned).await
+    }
+
+    async fn condemn(&mut self, name: String, before: Option<Timestamp>) -> Result<()> {
+        // Its name tells the writer's clock; the store's must agree that it is old.
+        let of = self.of;
+        let taken = of.repeat(|| of.packs.blobs.modified(&name)).await;
+        let taken = taken.map_err(|error| unavailable("ask for a pack's age", &error))?;
+        if self.is_young(taken) {
+            self.report.live += 1;
+            return Ok(());
+        }
+        self.report.condemned += 1;
+        self.after.add(name, before.unwrap_or(self.now));
         Ok(())
     }
 
-    async fn judge(&mut self, class: Class, pack: PackId) -> Result<Verdict> {
-        let footer = match self.of.packs.footer_of(class, pack).await {
-            Ok((footer, _)) => footer,
-            Err(error) if error.kind == ErrorKind::Unavailable => return Err(error),
-            // Damage is for people to judge, and what is gone already needs nothing.
-            Err(_) => return Ok(Verdict::Unknown),
-        };
-        match class {
-            Class::Checkpoint => self.judge_checkpoint(pack, &footer).await,
-            _ => self.judge_records(pack, &footer).await,
-        }
-    }
-
-    async fn judge_records(&mut self, pack: PackId, footer: &Footer) -> Result<Verdict> {
-        let (mut is_live, mut is_orphaned, len) = (false, false, footer.len());
-        let may_be_lost = self.may_be_lost(pack);
-        // Of a pack that is alive most records are: from anywhere, one read tells.
-        let start = usize::from(pack.0[15]) % len.max(1);
-        for at in (start..len).chain(0..start) {
-            let (Ok(id), Ok(stretch)) = (footer.id(at), footer.stretch(at)) else {
-                return Ok(Verdict::Unknown);
-            };
-            let Some(key) = self.partition(&id, stretch.partition) else { return Ok(Verdict::Unknown) };
-            self.report.records += 1;
-            let settled = self.is_settled(&key, (stretch.first_offset, stretch.last_offset)).await?;
-            if !settled || self.is_named(&id, pack).await? {
-                is_live = true;
-                if self.mode == Mode::Collect {
-                    break;
-                }
-            } else {
-                self.report.dead_records += 1;
-                self.report.dead_bytes += u64::from(stretch.body_len);
-                is_orphaned |= may_be_lost && !is_orphaned && !self.is_told(&id).await?;
-            }
-        }
-        Ok(match (is_live, is_orphaned) {
-            (true, _) => Verdict::Live,
-            (false, true) => Verdict::Orphaned,
-            (false, false) => Verdict::Garbage(Vec::new()),
-        })
-    }
-
-    async fn judge_checkpoint(&mut self, pack: PackId, footer: &Footer) -> Result<Verdict> {
-        let mut listing: BTreeSet<PartitionKey> = BTreeSet::new();
-        for at in 0..footer.len() {
-            let (Ok(id), Ok(stretch)) = (footer.id(at), footer.stretch(at)) else {
-                return Ok(Verdict::Unknown);
-            };
-            let Some(key) = self.partition(&id, stretch.partition) else { return Ok(Verdict::Unknown) };
-            listing.insert(key);
-        }
-        for key in &listing {
-            let listed = self.of.index.checkpoints(key).await;
-            let listed = listed.map_err(|error| unavailable("list checkpoints", &error))?;
-            if listed.iter().any(|row| row.pack == pack) && !mutant(Mutant::GcIgnoresCheckpointRows) {
-                return Ok(Verdict::Live);
-            }
-        }
-        // COST: an index that has lost its rows has lost most of them, so a few entries tell.
-        let step = footer.len().div_ceil(ENTRIES_LOOKED_AT).max(1);
-        if self.may_be_lost(pack) {
-            for at in (0..footer.len()).step_by(step) {
-                if let Ok(id) = footer.id(at)
-                    && !self.is_told(&id).await?
-                {
-                    return Ok(Verdict::Orphaned);
-                }
-            }
-        }
-        Ok(Verdict::Garbage(listing.into_iter().collect()))
-    }
-
-    /// Whether the index tells of the last version of a record without it: then whoever took the record's row
-    /// away meant it. Where it does not, rows may be lost, and packs are what an index is rebuilt from.
-    async fn is_told(&self, id: &RecordId) -> Result<bool> {
-        if mutant(Mutant::GcTrustsLostIndex) || self.of.packs.erasures.of(&id.key).is_some() {
-            return Ok(true);
-        }
-        let version = id.upto_version;
-        let above = From::Above(Version(version.0.saturating_sub(1)));
-        let rows = self.of.index.snapshots(&id.key, id.lineage, above, COPIES).await;
-        let rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
-        let is_thinned = self.of.thinned.contains(&id.key.kind);
-        let tells = |row: &SnapshotRow| {
-            row.version == version
-                || row.version > version
-                    && (is_thinned || row.kind != RecordKind::Full && row.from_version < version)
-        };
-        Ok(rows.iter().any(tells))
-    }
-
-    fn partition(&self, id: &RecordId, partition: PartitionNo) -> Option<PartitionKey> {
-        let topic = Arc::clone(self.of.topics.get(&id.key.kind)?);
-        let lineage: Lineage = id.lineage;
-        Some(PartitionKey { topic, partition, lineage })
-    }
-
-    /// Whether no owner will ever rely on a row of these offsets that it does not see acknowledged now.
-    async fn is_settled(&mut self, key: &PartitionKey, (first, last): (Offset, Offset)) -> Result<bool> {
-        if mutant(Mutant::GcTakesProvisional) {
-            return Ok(true);
-        }
-        let seen = match self.seen.entry(key.clone()) {
-            Entry::Occupied(seen) => seen.into_mut(),
-            Entry::Vacant(place) => {
-                let marks = self.of.index.watermarks(key).await;
-                let marks = marks.map_err(|error| unavailable("read the low watermark", &error))?;
-                let low_watermark = marks.iter().map(|row| row.low_watermark).max().unwrap_or(Offset(0));
-                let checkpoints = self.of.index.checkpoints(key).await;
-                let checkpoints = checkpoints.map_err(|error| unavailable("list checkpoints", &error))?;
-                place.insert(Seen { low_watermark, checkpoints })
-            }
-        };
-        let overlaps = |row: &CheckpointRow| row.first_offset <= last && row.end_offset > first;
-        Ok(last < seen.low_watermark && !seen.checkpoints.iter().any(overlaps))
-    }
-
-    /// Whether a row names this record in this pack.
-    async fn is_named(&self, id: &RecordId, pack: PackId) -> Result<bool> {
-        let (mut limit, version): (usize, Version) = (COPIES, id.upto_version);
-        loop {
-            let rows = self.of.index.snapshots(&id.key, id.lineage, From::AtOrBelow(version), limit).await;
-            let rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
-            if rows.iter().any(|row| row.version == version && row.pack == pack) {
-                return Ok(true);
-            }
-            // The copies of a version come together; more of them than fit are rare, and asked for again.
-            let may_go_on = rows.len() == limit && rows.iter().all(|row| row.version == version);
-            if !may_go_on {
-                return Ok(false);
-            }
-            limit *= 4;
-        }
-    }
-
     async fn delete(&mut self, pack: PackId, name: &str, listing: Vec<PartitionKey>) -> Result<()> {
-        let blobs = &self.of.packs.blobs;
-        let bytes = match blobs.get_tail(name, 0).await {
+        let (of, blobs) = (self.of, &self.of.packs.blobs);
+        let bytes = match of.repeat(|| blobs.get_tail(name, 0)).await {
             Ok((_, bytes)) => bytes,
             Err(PortError::Missing) => return Ok(()),
             Err(error) => return Err(unavailable("ask for a pack's length", &error)),
         };
-        if self.mode == Mode::Collect {
+        if self.mode != Mode::DryRun {
             // G1: what one replica still has of the row, or gets later, must not lead anyone to the pack.
             for key in listing.iter().filter(|_| !mutant(Mutant::GcLeavesCheckpointRows)) {
-                self.repeat("delete a checkpoint row", || self.of.index.delete_checkpoint(key, pack)).await?;
+                let deleted = of.repeat(|| of.index.delete_checkpoint(key, pack)).await;
+                deleted.map_err(|error| unavailable("delete a checkpoint row", &error))?;
             }
-            self.repeat("delete a pack", || blobs.delete(name)).await?;
+            let deleted = of.repeat(|| blobs.delete(name)).await;
+            deleted.map_err(|error| unavailable("delete a pack", &error))?;
         }
         self.report.deleted += 1;
         self.report.freed_bytes += bytes;
         Ok(())
     }
+}
 
-    async fn repeat<'a>(
-        &'a self,
-        doing: &str,
-        mut write: impl FnMut() -> BoxFuture<'a, PortResult<()>> + Send,
-    ) -> Result<()> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match write().await {
-                Ok(()) => return Ok(()),
-                Err(error) if tries == TRIES => return Err(unavailable(doing, &error)),
-                Err(_) => self.of.clock.sleep(RETRY_MS).await,
-            }
-        }
-    }
+fn prefix(class: Class) -> String {
+    format!("v1/{}/", class.name())
 }
 
 #[cfg(test)]
