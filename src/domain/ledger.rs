@@ -60,11 +60,20 @@ pub fn in_force(holds: &[HoldRow]) -> Option<&HoldRow> {
     holds.last().filter(|hold| hold.held)
 }
 
-/// Write time in microseconds of every row that names a pack: of all writes of one row the same (T1).
+/// Write time in microseconds of rows that name a pack: of all writes of one row the same (T1).
 #[must_use]
 pub fn written_at(pack: PackId) -> i64 {
     // INVARIANT: 48 bits of milliseconds fit.
     pack.minted_at().0 * 1_000
+}
+
+/// Write time of a snapshot row. A rebuilt one differs from the one that its flush wrote (how long that took is in
+/// no pack), and servers mix the cells of two rows of one time: so it is the later one, and a mark of that is
+/// in the row itself, whoever writes it again.
+#[must_use]
+pub fn row_written_at(row: &SnapshotRow) -> i64 {
+    let is_rebuilt = row.creation_ms == 0 && !mutant(Mutant::RebuiltRowsMix);
+    written_at(row.pack) + i64::from(is_rebuilt)
 }
 
 /// Write time of a snapshot row's deletion: later than any write of the row, however late that is repeated.
@@ -74,7 +83,7 @@ pub fn deleted_at(pack: PackId, deletion: LedgerId) -> i64 {
     if mutant(Mutant::DeletedRowRewritten) {
         return written_at(pack) - 1;
     }
-    written_at(pack).max(deletion.minted_at().0 * 1_000) + 1
+    (written_at(pack) + 1).max(deletion.minted_at().0 * 1_000) + 1
 }
 
 #[cfg(test)]
@@ -87,7 +96,7 @@ mod tests {
         let pack = PackId::mint(Timestamp(2_000), [1; 10]);
         for now in [0, 1_999, 2_000, 2_001, 9_999] {
             let deletion = LedgerId::mint(Timestamp(now), [2; 10]);
-            assert!(deleted_at(pack, deletion) > written_at(pack), "{now}");
+            assert!(deleted_at(pack, deletion) > written_at(pack) + 1, "{now}: also than of a rebuilt one");
             assert!(deleted_at(pack, deletion) > now * 1_000, "{now}");
         }
     }

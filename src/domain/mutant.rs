@@ -157,6 +157,8 @@ mutants! {
     RebuildForgetsCheckpoints,
     /// An index is rebuilt with full records whose increments were never written.
     RebuildTakesLoneFulls,
+    /// Rebuilt rows, and those that their flushes wrote, have one write time.
+    RebuiltRowsMix,
     /// A rebuilt low watermark is the end of what the newest checkpoint holds, whatever else was on its way.
     RebuildWatermarkIsReach,
     /// A segment's base is used although it lies beyond the moment that is asked for.

@@ -103,9 +103,10 @@ impl Lookup {
             clock: Arc::clone(&self.0.parts.clock),
         };
         for some in rows.chunks(DELETED_AT_ONCE) {
-            let named = ledger.delete(some.iter().map(DeletedRow::of).collect(), "erasure").await?;
-            for row in &named.rows {
-                ledger.delete_row(row, named.at).await?;
+            for named in ledger.delete(some.iter().map(DeletedRow::of).collect(), "erasure").await? {
+                for row in &named.rows {
+                    ledger.delete_row(row, named.at).await?;
+                }
             }
         }
         Ok(())

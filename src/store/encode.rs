@@ -219,7 +219,8 @@ impl Encoded {
             leader_epoch: meta.leader_epoch,
             effective_time: meta.effective_time,
             created_at,
-            creation_ms,
+            // 0 is for rows that were rebuilt (`domain::ledger::row_written_at`).
+            creation_ms: creation_ms.max(1),
             trigger,
             event_type: end.last_event_type.clone(),
             chain: end.chain,

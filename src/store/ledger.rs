@@ -1,8 +1,8 @@
 //! The ledger: what is no fold result and must survive the loss of the index. It alone writes notes, holds
-//! and schedules,
-//! and it alone deletes snapshot rows.
+//! and schedules, and it alone deletes snapshot rows.
 //!
-//! *Order*: the object in the blob store, then its row, or the deletion of those it names, so that an index can be rebuilt from objects alone.
+//! *Order*: the object in the blob store, then its row, or the deletion of those it names, so that an index
+//!   can be rebuilt from objects alone.
 //! *If it fails*: a write that may have happened is repeated, byte for byte, until it is acknowledged or ten
 //!   seconds are over; then nothing is certain, and noting the same again is harmless.
 //! *What may leak*: objects whose rows were never written; they count once the index is rebuilt.
@@ -26,6 +26,10 @@ use std::sync::Arc;
 const DEADLINE_MS: u64 = 10_000;
 /// Pause before a failed write is repeated.
 const RETRY_MS: u64 = 100;
+/// About what one object of deletions holds: whoever reads it has it in memory, and writes it until a deadline.
+const DELETION_BYTES: usize = 256 << 10;
+/// What a row takes beside its key's words.
+const ROW_BYTES: usize = 48;
 
 /// Writes the ledger.
 pub struct Ledger {
@@ -73,16 +77,21 @@ impl Ledger {
         Ok(row)
     }
 
-    /// Keeps the fact that these rows are deleted. They are deleted by [`Self::delete_row`], after it.
+    /// Keeps the fact that these rows are deleted, as many objects as it takes. They are deleted by
+    /// [`Self::delete_row`], after it.
     ///
     /// # Errors
-    /// `Unavailable`: whether it is kept is unknown.
-    pub async fn delete(&self, rows: Vec<DeletedRow>, reason: &str) -> Result<Deletion> {
-        let started = self.clock.monotonic_ms();
-        let at = self.mint_after(None);
-        let deletion = Deletion { at, reason: reason.into(), rows };
-        self.put_fact(started, at, &deletion).await?;
-        Ok(deletion)
+    /// `Unavailable`: whether it is kept, or some of it, is unknown.
+    pub async fn delete(&self, rows: Vec<DeletedRow>, reason: &str) -> Result<Vec<Deletion>> {
+        let mut deletions = Vec::new();
+        for rows in objects_of(rows) {
+            let started = self.clock.monotonic_ms();
+            let at = self.mint_after(deletions.last().map(|before: &Deletion| before.at));
+            let deletion = Deletion { at, reason: reason.into(), rows };
+            self.put_fact(started, at, &deletion).await?;
+            deletions.push(deletion);
+        }
+        Ok(deletions)
     }
 
     /// Deletes one row that a fact names.
@@ -173,10 +182,26 @@ impl Ledger {
     }
 }
 
+/// The rows, parted into what goes into one object each.
+fn objects_of(rows: Vec<DeletedRow>) -> Vec<Vec<DeletedRow>> {
+    let (mut objects, mut bytes): (Vec<Vec<DeletedRow>>, usize) = (Vec::new(), 0);
+    for row in rows {
+        bytes += ROW_BYTES + row.key.kind.len() + row.key.id.len();
+        match objects.last_mut() {
+            Some(object) if bytes <= DELETION_BYTES => object.push(row),
+            _ => {
+                bytes = ROW_BYTES + row.key.kind.len() + row.key.id.len();
+                objects.push(vec![row]);
+            }
+        }
+    }
+    objects
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ids::{AggregateKey, Lineage, Version};
+    use crate::domain::ids::{AggregateKey, Lineage, PackId, Version};
     use crate::domain::row::Notes;
     use crate::store::blobs::MemoryBlobs;
     use crate::store::index::MemoryIndex;
@@ -233,5 +258,29 @@ mod tests {
         let mut notes = Notes::default();
         rows.iter().for_each(|row| notes.take(row));
         assert_eq!(notes, Notes::default(), "both were taken away");
+    }
+
+    #[test]
+    fn a_long_deletion_is_many_objects_none_of_which_is_long() {
+        let (index, blobs) = (Arc::new(MemoryIndex::new()), Arc::new(MemoryBlobs::new()));
+        let ledger = Ledger { index, blobs: blobs.clone(), clock: Arc::new(Still) };
+        let row = |n: u64| DeletedRow {
+            key: AggregateKey { kind: "order".into(), id: "i".repeat(200).into() },
+            lineage: Lineage(1),
+            version: Version(n),
+            pack: PackId([7; 16]),
+        };
+        let rows: Vec<DeletedRow> = (0..5_000).map(row).collect();
+        let named = ledger.delete(rows.clone(), "test").now_or_never().unwrap().unwrap();
+        assert!(named.len() > 3, "{}", named.len());
+        let mut read = Vec::new();
+        for deletion in &named {
+            let name = ledger_name(deletion.at);
+            let (object, _) = blobs.get_tail(&name, u64::MAX).now_or_never().unwrap().unwrap();
+            assert!(object.len() <= DELETION_BYTES, "{}", object.len());
+            read.extend(Deletion::decode(&object).unwrap().rows);
+        }
+        assert_eq!(read, rows);
+        assert_eq!(ledger.delete(Vec::new(), "test").now_or_never().unwrap().unwrap(), []);
     }
 }

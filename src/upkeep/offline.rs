@@ -135,6 +135,10 @@ impl Check<'_> {
                         for entry in live.entries.iter() {
                             let kind = Arc::clone(&self.folding.rules.kind);
                             let key = AggregateKey { kind, id: (*entry.id).into() };
+                            if self.packs.erasures.of(&key).is_some() {
+                                // Its rows are gone, and what is left of it follows on nothing.
+                                continue;
+                            }
                             let listed = self.index.put_aggregate(&key, partition).await;
                             listed.map_err(|error| unavailable("list an aggregate", &error))?;
                         }

@@ -228,8 +228,10 @@ impl Retention {
         if rows.is_empty() {
             return Ok(());
         }
-        let deletion = self.ledger.delete(rows, reason).await?;
-        self.delete_rows(&deletion).await
+        for deletion in self.ledger.delete(rows, reason).await? {
+            self.delete_rows(&deletion).await?;
+        }
+        Ok(())
     }
 
     async fn delete_rows(&self, deletion: &Deletion) -> Result<()> {

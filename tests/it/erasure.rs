@@ -97,6 +97,11 @@ fn an_erased_aggregate_never_comes_back() {
     let again = api.send("POST", &format!("{path}:erase"), r#"{"reason":"another"}"#).json();
     assert_eq!(again["erasure"], told["erasure"], "it was erased once");
 
+    // Checkpoints still hold some of it, and nothing that this follows on.
+    let verified =
+        Program::start(&["verify", "--offline", "--config", site.config().to_str().unwrap()]).end();
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+
     site.send(later);
     settled(&api, 1_500, true);
     must_be_gone(&api);

@@ -40,6 +40,10 @@ pub(in crate::cli) fn restore(args: &RestoreArgs, screen: &mut Screen<'_>) -> Do
     runtime(&config)?.block_on(async {
         let from = place(&config, &args.from, &args.bucket).await?;
         let stores = Stores::open(&config).await?;
+        let streams = config.streams.iter();
+        let streams: Vec<_> =
+            streams.map(|stream| (Arc::clone(&stream.kind), Arc::clone(&stream.topic))).collect();
+        backup::refuse_used_index(&*stores.index, (&*from, &*stores.blobs), &streams).await.map_err(fault)?;
         let progress = Progress::default();
         let work = backup::restore(&*from, &*stores.blobs, args.backup.as_deref(), mode, &progress);
         let report = beside(work, || look(&progress)).await.map_err(fault)?;

@@ -8,10 +8,13 @@ use crate::domain::ledger::{DeletedRow, Deletion, HoldRow};
 use crate::domain::row::NoteRow;
 use crate::domain::schedule::ScheduleRow;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-/// Rows of one aggregate that were deleted.
-pub(super) type Gone = BTreeSet<(Version, PackId)>;
+/// No write of a row is repeated for so long.
+const LATE_MS: i64 = 24 * 3_600_000;
+
+/// Rows of one aggregate that were deleted, and by which deletion: of several the last.
+pub(super) type Gone = BTreeMap<(Version, PackId), LedgerId>;
 
 /// The rows that were deleted, by aggregate.
 #[derive(Default)]
@@ -44,8 +47,7 @@ impl Fact {
 }
 
 impl Rebuild {
-    /// Writes what the ledger says, and tells what was deleted: before any row, so that none of these comes
-    /// back, not for a moment.
+    /// Writes what the ledger says, and tells what was deleted.
     pub(super) async fn ledger(&self, report: &mut Rebuilt) -> Result<Deleted> {
         let names = self.names("v1/ledger/").await?;
         let read = |name: String| async move {
@@ -53,7 +55,7 @@ impl Rebuild {
             Ok::<_, Error>((name, Fact::decode(&bytes)))
         };
         let mut reads = stream::iter(names).map(read).buffer_unordered(self.settings.reads);
-        let (mut deleted, mut deletions) = (Deleted::default(), Vec::new());
+        let mut deleted = Deleted::default();
         while let Some((name, fact)) = reads.try_next().await? {
             match fact {
                 Ok(Fact::Note(row)) => {
@@ -70,24 +72,87 @@ impl Rebuild {
                     report.schedules += 1;
                 }
                 Ok(Fact::Deletion(deletion)) => {
-                    let at = deletion.at;
                     for row in deletion.rows {
-                        let gone = deleted.0.entry((row.key.clone(), row.lineage)).or_default();
-                        gone.insert((row.version, row.pack));
-                        deletions.push((row, at));
+                        let gone = deleted.0.entry((row.key, row.lineage)).or_default();
+                        let at = gone.entry((row.version, row.pack)).or_default();
+                        *at = deletion.at.max(*at);
                     }
                 }
                 Err(error) => report.problems.push(format!("`{name}`: {}", error.detail)),
             }
         }
-        drop(reads);
-        report.deleted = deletions.len() as u64;
+        report.deleted = deleted.0.values().map(|gone| gone.len() as u64).sum();
+        Ok(deleted)
+    }
+
+    /// Deletes what was deleted: before any row is written, so that none of these comes back, not for a
+    /// moment. An index without aggregates holds none of them, and the plan leaves them out: only those of
+    /// late may still be on their way from a worker that repeats a write.
+    pub(super) async fn delete(&self, deleted: &Deleted, is_fresh: bool) -> Result<()> {
+        let since = if is_fresh { self.clock.now().0.saturating_sub(LATE_MS) } else { i64::MIN };
+        let rows = deleted.0.iter().flat_map(|((key, lineage), gone)| {
+            gone.iter().map(move |((version, pack), at)| {
+                let (key, lineage, version, pack) = (key.clone(), *lineage, *version, *pack);
+                (DeletedRow { key, lineage, version, pack }, *at)
+            })
+        });
+        let rows = rows.filter(|(_, at)| at.minted_at().0 >= since);
         let delete = |(row, at): (DeletedRow, LedgerId)| async move {
             self.written("delete a snapshot row", || self.index.delete_snapshot(&row, at)).await
         };
-        let mut writes = stream::iter(deletions).map(delete).buffer_unordered(self.settings.writes);
+        let mut writes = stream::iter(rows).map(delete).buffer_unordered(self.settings.writes);
         while writes.try_next().await?.is_some() {}
-        drop(writes);
-        Ok(deleted)
+        Ok(())
+    }
+}
+
+#[cfg(all(test, feature = "runtime"))]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, SystemClock};
+    use crate::codec::pack::ledger_name;
+    use crate::domain::ids::{PartitionNo, Timestamp};
+    use crate::domain::row::SnapshotRow;
+    use crate::store::blobs::{Blobs, MemoryBlobs};
+    use crate::store::index::{From, Index, MemoryIndex, suite};
+    use crate::store::packs::{CompressionPlan, Packs};
+    use crate::store::rebuild::Settings;
+    use std::sync::Arc;
+
+    const ROWS: u64 = 60_000;
+
+    fn row(version: u64) -> SnapshotRow {
+        let key = AggregateKey { kind: "order".into(), id: "a".into() };
+        suite::snapshot(&key, 1, version, PackId([1; 16]))
+    }
+
+    /// Rebuilds from one object of the ledger, longer than 1 MiB, and then writes what it deleted again.
+    async fn left(index: MemoryIndex, deleted_at: Timestamp) -> Vec<u64> {
+        let (index, blobs, clock) =
+            (Arc::new(index), Arc::new(MemoryBlobs::new()), Arc::new(SystemClock::start()));
+        let at = LedgerId::mint(deleted_at, [1; 10]);
+        let rows = (1..=ROWS).map(|version| DeletedRow::of(&row(version))).collect();
+        let bytes = Deletion { at, reason: "retention".into(), rows }.encode();
+        assert!(bytes.len() > 1 << 20, "{}", bytes.len());
+        blobs.put_new(&ledger_name(at), &bytes).await.unwrap();
+        let packs = Packs::new(index.clone(), blobs, CompressionPlan::default(), [0; 16]);
+        let (packs, settings) = (Arc::new(packs), Settings::default());
+        let (topics, progress) = ([("order".into(), "orders".into())].into(), Arc::default());
+        let rebuild = Rebuild { index: index.clone(), packs, clock, topics, settings, progress };
+        let rebuilt = rebuild.run().await.unwrap();
+        assert_eq!((rebuilt.problems, rebuilt.deleted), (Vec::new(), ROWS));
+        index.put_snapshots(vec![row(1), row(ROWS)]).await.unwrap();
+        let rows = index.snapshots(&row(1).key, Lineage(1), From::Newest, 9).await.unwrap();
+        rows.iter().map(|row| row.version.0).collect()
+    }
+
+    #[tokio::test]
+    async fn a_long_deletion_counts_and_an_empty_index_is_spared_what_is_long_over() {
+        let (now, long_ago) = (SystemClock::start().now(), Timestamp(1_700_000_000_000));
+        assert_eq!(left(MemoryIndex::new(), now).await, Vec::<u64>::new(), "a write of it may be on its way");
+        assert_eq!(left(MemoryIndex::new(), long_ago).await, [ROWS, 1], "nothing was deleted");
+        let used = MemoryIndex::new();
+        used.put_aggregate(&row(1).key, PartitionNo(0)).await.unwrap();
+        assert_eq!(left(used, long_ago).await, Vec::<u64>::new());
     }
 }

@@ -147,6 +147,7 @@ impl Rebuild {
         let deleted = self.ledger(&mut report).await?;
         let survey = self.survey(&mut report).await?;
         let is_fresh = self.is_fresh(&survey).await?;
+        self.delete(&deleted, is_fresh).await?;
         let slices = survey.entries.div_ceil(self.settings.entries_max as u64).max(1);
         let mut live = BTreeSet::new();
         for slice in 0..slices {
@@ -165,7 +166,7 @@ impl Rebuild {
 
     /// No row of any aggregate is there, so none has to be looked for.
     async fn is_fresh(&self, survey: &Survey) -> Result<bool> {
-        for kind in &survey.kinds {
+        for kind in survey.kinds.iter().chain(self.topics.keys()) {
             let known = self.until_read("list aggregates", || self.index.aggregates(kind, None, 1)).await?;
             if !known.is_empty() {
                 return Ok(false);

@@ -75,7 +75,8 @@ impl Draft {
             leader_epoch: meta.leader_epoch,
             effective_time: meta.effective_time,
             created_at: footer.header().created,
-            // It ended after the pack was written: nothing in a pack can tell.
+            // It ended after the pack was written: nothing in a pack can tell. That it is 0 tells that the
+            // row is a rebuilt one (`domain::ledger::row_written_at`).
             creation_ms: 0,
             trigger: facts.map_or(Trigger::Events, |facts| facts.trigger),
             event_type: facts.map(|facts| facts.event_type.clone()).unwrap_or_default(),
@@ -110,7 +111,7 @@ pub(super) fn plan(found: Found, low: Option<Offset>, gone: Option<&Gone>) -> Pl
         let beside = planned.increments.iter().any(|draft| draft.holds(version));
         // The pack of an increment that was deleted may be gone, too.
         let deleted = gone.into_iter().flatten();
-        let deleted = deleted.filter(|(of, pack)| *of >= version && *pack != full.row.pack).count();
+        let deleted = deleted.filter(|((of, pack), _)| *of >= version && *pack != full.row.pack).count();
         if full.with_events && !beside && deleted == 0 && !mutant(Mutant::RebuildTakesLoneFulls) {
             let pending = found.pending.iter().any(|entry| entry.upto >= version);
             if pending || low.is_none_or(|low| full.row.last_offset >= low) {
@@ -137,7 +138,7 @@ pub(super) fn plan(found: Found, low: Option<Offset>, gone: Option<&Gone>) -> Pl
     };
     planned.live = found.pending.iter().filter(is_left).map(|entry| entry.pack).collect();
     let is_kept =
-        |draft: &Draft| gone.is_none_or(|gone| !gone.contains(&(draft.row.version, draft.row.pack)));
+        |draft: &Draft| gone.is_none_or(|gone| !gone.contains_key(&(draft.row.version, draft.row.pack)));
     planned.increments.retain(is_kept);
     planned.fulls.retain(is_kept);
     planned
@@ -146,7 +147,7 @@ pub(super) fn plan(found: Found, low: Option<Offset>, gone: Option<&Gone>) -> Pl
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ids::{AggregateKey, Digest, Timestamp};
+    use crate::domain::ids::{AggregateKey, Digest, LedgerId, Timestamp};
 
     fn pack(n: u8) -> PackId {
         PackId([n; 16])
@@ -234,7 +235,8 @@ mod tests {
 
     #[test]
     fn what_was_deleted_is_not_written_and_proves_that_it_was_there() {
-        let gone: Gone = [(Version(5), pack(1)), (Version(8), pack(7))].into();
+        let gone: Gone =
+            [(Version(5), pack(1)), (Version(8), pack(7))].map(|row| (row, LedgerId::default())).into();
         let drafts = vec![increment(0, 5), draft(RecordKind::Full, 5, 8, true)];
         let entry = Pending { pack: pack(2), upto: Version(5), marked: false };
         let planned = plan(Found { drafts, pending: vec![entry] }, Some(Offset(1)), Some(&gone));

@@ -5,6 +5,7 @@ use crate::codec::pack::{Class, Footer};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, Lineage, PackId, Version};
 use crate::domain::outcome::{PortError, PortResult};
+use crate::store::blobs::Blob;
 use crate::store::index::From;
 use crate::store::unavailable;
 use futures_util::future::BoxFuture;
@@ -94,10 +95,10 @@ impl Rebuild {
         }
     }
 
-    /// The bytes of a small object.
-    pub(super) async fn object(&self, name: &str) -> Result<Vec<u8>> {
-        let read = || self.packs.blobs.get_range(name, 0, 1 << 20);
-        self.until_read("read an object of the ledger", read).await
+    /// The bytes of an object of the ledger, however long: older versions of snapfold did not bound them.
+    pub(super) async fn object(&self, name: &str) -> Result<Blob> {
+        let read = || self.packs.blobs.get_tail(name, u64::MAX);
+        Ok(self.until_read("read an object of the ledger", read).await?.0)
     }
 
     /// Version and pack of all rows that the index has of an aggregate.

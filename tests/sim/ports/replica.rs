@@ -8,7 +8,7 @@
 
 use snapfold::domain::chain::snapshot_id;
 use snapfold::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Version};
-use snapfold::domain::ledger::{DeletedRow, written_at};
+use snapfold::domain::ledger::{DeletedRow, row_written_at};
 use snapfold::domain::record::Bytes;
 use snapfold::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
 use snapfold::store::index::From;
@@ -86,7 +86,7 @@ fn public_id(row: &SnapshotRow) -> [u8; 16] {
 }
 
 /// Whether two rows tell the same: how long one took to be written only its writer knows, and a rebuilt index
-/// does not.
+/// does not. Of two that differ the later one must count as a whole: servers mix cells of one write time.
 fn is_same(a: &SnapshotRow, b: &SnapshotRow) -> bool {
     a == b || *a == SnapshotRow { creation_ms: a.creation_ms, ..b.clone() }
 }
@@ -104,13 +104,17 @@ impl Replica {
                 let rows = self.snapshots.entry((row.key.clone(), row.lineage)).or_default();
                 let at = (row.version, row.pack);
                 let deleted = self.deleted.get(&(row.key.clone(), row.lineage));
-                if deleted.and_then(|deleted| deleted.get(&at)).is_some_and(|at| *at >= written_at(row.pack))
-                {
+                let is_deleted = |at: &i64| *at >= row_written_at(row);
+                if deleted.and_then(|deleted| deleted.get(&at)).is_some_and(is_deleted) {
                     return None;
                 }
-                if let Some(kept) = rows.get(&at) {
-                    return (!is_same(kept, row))
-                        .then(|| format!("a snapshot row changed: {kept:?} became {row:?}"));
+                if let Some(kept) = rows.get(&at).filter(|kept| kept != &row) {
+                    if !is_same(kept, row) || row_written_at(kept) == row_written_at(row) {
+                        return Some(format!("a snapshot row changed: {kept:?} became {row:?}"));
+                    }
+                    if row_written_at(kept) > row_written_at(row) {
+                        return None;
+                    }
                 }
                 Arc::make_mut(rows).insert(at, row.clone());
                 None
@@ -121,7 +125,10 @@ impl Replica {
                 if cells.get(&at).is_none_or(|kept| time > kept) {
                     Arc::make_mut(cells).insert(at, *time);
                 }
-                if let Some(rows) = self.snapshots.get_mut(&of).filter(|_| *time >= written_at(row.pack)) {
+                let is_older = |kept: &Arc<SnapshotRow>| *time >= row_written_at(kept);
+                if let Some(rows) = self.snapshots.get_mut(&of)
+                    && rows.get(&at).is_some_and(is_older)
+                {
                     Arc::make_mut(rows).remove(&at);
                 }
                 None

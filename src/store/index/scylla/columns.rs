@@ -8,7 +8,7 @@ use super::outcome::damaged;
 use crate::codec::pack::Locator;
 use crate::codec::row::Row;
 use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
-use crate::domain::ledger::written_at;
+use crate::domain::ledger::row_written_at;
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::row::{RecordKind, SnapshotRow, Trigger};
 use scylla::cluster::metadata::ColumnType;
@@ -163,7 +163,7 @@ pub(super) fn differs(name: &str) -> PortError {
 impl<'a> NewSnapshot<'a> {
     pub(super) fn of(row: &'a SnapshotRow) -> Self {
         let codec = Locator::decode(&row.locator).ok().map(|locator| locator.algorithm.name());
-        Self { row: SnapshotColumns::of(row), codec: Perhaps(codec), written_at: written_at(row.pack) }
+        Self { row: SnapshotColumns::of(row), codec: Perhaps(codec), written_at: row_written_at(row) }
     }
 }
 

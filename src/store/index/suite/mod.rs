@@ -35,6 +35,7 @@ pub(crate) async fn all(index: &dyn Index) {
     notes::come_back_by_version_and_name(index).await;
     deletions::stay_whatever_is_repeated(index).await;
     deletions::holds_come_back_by_name(index).await;
+    deletions::a_rebuilt_row_and_the_one_of_its_flush_never_mix(index).await;
     schedules::come_back_and_of_two_the_later_counts(index).await;
     schedules::runs_take_the_places_of_older_ones(index).await;
     a_call_that_is_never_polled_does_nothing(index).await;

@@ -2,10 +2,13 @@
 //! belongs to it. Objects never change, so a backup copies what the target lacks; and what it made is itself
 //! a blob store.
 //!
-//! *Order*: names are listed so that whatever an object relies on is listed after it: checkpoints (whose low
-//!   watermarks rely on all snapshots acknowledged before), full records (which rely on increments beside
-//!   them), increments, dictionaries, ledger, lineages, erasures. So a backup beside live workers is one that
-//!   an index can be rebuilt from. The manifest comes last: without it nothing counts as a backup.
+//! *Order*: names are listed so that whatever an object relies on is listed after it: the ledger (whose
+//!   deletions rely on the packs that took the place of what they delete), checkpoints (whose low watermarks
+//!   rely on all snapshots acknowledged before), full records (which rely on increments beside them),
+//!   increments, dictionaries, lineages, erasures. What was listed and is gone when its turn comes was
+//!   collected as garbage, and what it was relied on for is in packs that the list may not have: all is
+//!   listed again, until nothing is gone. So a backup beside live workers is one that an index can be rebuilt
+//!   from. The manifest comes last: without it nothing counts as a backup.
 //! *If it fails*: what was copied stays, and the next run goes on. An object that is damaged where it lies is
 //!   named and not copied; the manifest says so.
 //! *If cancelled*: as if it failed. *What may leak*: objects in the target that no manifest names.
@@ -13,22 +16,25 @@
 use super::manifest::{Copied, FOLDER, Manifest};
 use crate::codec::pack::intact;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::ids::{Digest, PackId, Timestamp};
+use crate::domain::ids::{Digest, PackId, PartitionNo, Timestamp};
 use crate::domain::outcome::PortError;
+use crate::domain::row::PartitionKey;
 use crate::store::blobs::{Blob, Blobs};
-use crate::store::unavailable;
+use crate::store::index::Index;
+use crate::store::{lineages, unavailable};
 use futures_util::stream::{self, StreamExt};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What is copied, in this order (see the module).
 const PREFIXES: [&str; 8] = [
+    "v1/ledger/",
     "v1/checkpoint/",
     "v1/full/",
     "v1/history/",
     "v1/dict/",
-    "v1/ledger/",
     "v1/lineages/",
     "v1/erasures/",
     "schemas/",
@@ -37,6 +43,8 @@ const PREFIXES: [&str; 8] = [
 const COPIES: usize = 8;
 /// Names in one answer.
 const PAGE: usize = 1_000;
+/// How often all is listed: each time there is less left to copy, so that less of it goes meanwhile.
+const ROUNDS: usize = 8;
 /// How often a call that failed, or bytes that are damaged, are tried.
 const TRIES: usize = 4;
 
@@ -87,23 +95,56 @@ pub async fn backup(
     progress: &Progress,
 ) -> Result<Report> {
     let known = manifests(to).await?;
-    let mut before: BTreeMap<String, Copied> = BTreeMap::new();
+    let (mut before, mut there) = (BTreeMap::new(), BTreeSet::new());
     for name in &known {
         before.extend(manifest(to, name).await?.objects);
     }
-    let (mut names, mut there) = (Vec::new(), BTreeSet::new());
     for prefix in PREFIXES {
-        names.extend(list(from, prefix).await?);
         there.extend(list(to, prefix).await?);
     }
-    progress.total.store(names.len() as u64, Ordering::Relaxed);
+    before.retain(|name, _| there.contains(name));
     // Of two manifests the larger name must be the later one, whatever the clock says.
     let last = known.last().and_then(|name| name.strip_prefix(FOLDER)?.split('.').next()?.parse().ok());
     let begun = begun.max(Timestamp(last.map_or(0, |last: i64| last + 1)));
-    let mut made = Manifest { begun, ..Manifest::default() };
     let mut report = Report::default();
+    let mut made = Manifest::default();
+    for round in 1..=ROUNDS {
+        made = Manifest { begun, ..Manifest::default() };
+        report.problems.clear();
+        let gone = copied((from, to), &mut before, (&mut made, &mut report), mode, progress).await?;
+        if gone.is_empty() {
+            break;
+        }
+        if round == ROUNDS {
+            report.problems.extend(gone.iter().map(|name| format!("`{name}` is listed, and it is missing")));
+            made.damaged.extend(gone);
+        }
+    }
+    made.damaged.sort();
+    report.problems.sort();
+    (report.objects, report.bytes, report.manifest) = (made.objects.len() as u64, made.bytes(), made.name());
+    if mode == Mode::Write {
+        put(to, &made.name(), made.encode().as_bytes()).await?;
+    }
+    Ok(report)
+}
+
+/// Lists all there is and copies what is not known to be copied; tells what went in between.
+async fn copied(
+    (from, to): (&dyn Blobs, &dyn Blobs),
+    before: &mut BTreeMap<String, Copied>,
+    (made, report): (&mut Manifest, &mut Report),
+    mode: Mode,
+    progress: &Progress,
+) -> Result<Vec<String>> {
+    let (mut names, mut gone) = (Vec::new(), Vec::new());
+    for prefix in PREFIXES {
+        names.extend(list(from, prefix).await?);
+    }
+    progress.total.store(names.len() as u64, Ordering::Relaxed);
+    progress.done.store(0, Ordering::Relaxed);
     let copy = |name: String| {
-        let kept = before.get(&name).copied().filter(|_| there.contains(&name));
+        let kept = before.get(&name).copied();
         async move {
             let copied = match kept {
                 Some(kept) => Ok((kept, false)),
@@ -122,21 +163,16 @@ pub async fn backup(
                 made.objects.insert(name, object);
             }
             Err(error) if error.kind == ErrorKind::Unavailable => return Err(error),
-            // Garbage collection took it after it was listed: nothing relies on it.
-            Err(error) if error.kind == ErrorKind::NotFound => {}
+            Err(error) if error.kind == ErrorKind::NotFound => gone.push(name),
             Err(error) => {
                 report.problems.push(format!("`{name}`: {}", error.detail));
                 made.damaged.push(name);
             }
         }
     }
-    made.damaged.sort();
-    report.problems.sort();
-    (report.objects, report.bytes, report.manifest) = (made.objects.len() as u64, made.bytes(), made.name());
-    if mode == Mode::Write {
-        put(to, &made.name(), made.encode().as_bytes()).await?;
-    }
-    Ok(report)
+    drop(copies);
+    before.extend(made.objects.iter().map(|(name, object)| (name.clone(), *object)));
+    Ok(gone)
 }
 
 /// Copies all objects of a backup in `from` into `to`: the backup named, or the last one.
@@ -204,6 +240,52 @@ pub async fn restore(
     }
     report.problems.sort();
     Ok(report)
+}
+
+/// Fails if an index knows anything of these streams (their types and topics) that a backup to be restored from
+/// `from` into `to` may not: of two low watermarks the larger counts, so what lies between would never be
+/// folded. A rebuilding that was cut short, which wrote no low watermark, may be gone on with.
+///
+/// # Errors
+/// `Conflict`; `Unavailable` if a store does not answer.
+pub async fn refuse_used_index(
+    index: &dyn Index,
+    (from, to): (&dyn Blobs, &dyn Blobs),
+    streams: &[(Arc<str>, Arc<str>)],
+) -> Result<()> {
+    let refused = |kind: &str| {
+        let detail = format!(
+            "the index already knows snapshots of type `{kind}`, from later than the backup perhaps: restore into an \
+             empty index (another keyspace, another folder). If the objects are all there, and only the index \
+             was lost, `snapfold rebuild-index` is what to run"
+        );
+        Err(Error::new(ErrorKind::Conflict, "conflict", detail))
+    };
+    let is_begun = !list(to, "v1/lineages/").await?.is_empty();
+    for (kind, topic) in streams {
+        let known = index.aggregates(kind, None, 1).await;
+        let known = known.map_err(|error| unavailable("list aggregates", &error))?;
+        if !known.is_empty() && !is_begun {
+            return refused(kind);
+        }
+        let history = match lineages::history(from, topic).await {
+            Err(error) if error.kind == ErrorKind::Unavailable => return Err(error),
+            // What is damaged is told when it is copied.
+            read => read.unwrap_or_default(),
+        };
+        for active in history {
+            let last = active.partitions.and_then(|count| i32::try_from(count).ok()).unwrap_or(1);
+            for partition in (0..last).map(PartitionNo) {
+                let log = PartitionKey { topic: Arc::clone(topic), partition, lineage: active.lineage };
+                let marks = index.watermarks(&log).await;
+                let marks = marks.map_err(|error| unavailable("read low watermarks", &error))?;
+                if !marks.is_empty() {
+                    return refused(kind);
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Names of all backups in a store, oldest first.
@@ -321,64 +403,4 @@ async fn tried<T, F: Future<Output = std::result::Result<T, PortError>>>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::blobs::MemoryBlobs;
-    use futures_util::FutureExt;
-
-    fn put_now(blobs: &MemoryBlobs, name: &str, bytes: &[u8]) {
-        blobs.put_new(name, bytes).now_or_never().expect("memory answers at once").unwrap();
-    }
-
-    fn dictionary(bytes: &[u8]) -> String {
-        format!("v1/dict/{}", Digest(Sha256::digest(bytes).into()))
-    }
-
-    async fn backed_up(from: &MemoryBlobs, to: &MemoryBlobs, mode: Mode) -> Report {
-        backup(from, to, Timestamp(5), mode, &Progress::default()).await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_backup_copies_what_is_new_and_comes_back_whole() {
-        let (from, to, back) = (MemoryBlobs::new(), MemoryBlobs::new(), MemoryBlobs::new());
-        put_now(&from, &dictionary(b"one"), b"one");
-        put_now(&from, "v1/lineages/topic-t/0000000001", b"a lineage");
-        put_now(&from, "v1/check", b"snapfold\n");
-        let dry = backed_up(&from, &to, Mode::DryRun).await;
-        assert_eq!((dry.copied, list(&to, "").await.unwrap().len()), (2, 0));
-        let full = backed_up(&from, &to, Mode::Write).await;
-        assert_eq!((full.objects, full.copied, full.copied_bytes, full.problems.len()), (2, 2, 12, 0));
-        put_now(&from, &dictionary(b"two"), b"two");
-        // The clock has not moved on, and yet the second is the later one.
-        let more = backed_up(&from, &to, Mode::Write).await;
-        assert_eq!((more.objects, more.copied, more.copied_bytes), (3, 1, 3));
-        assert!(more.manifest > full.manifest, "{} {}", more.manifest, full.manifest);
-
-        let progress = Progress::default();
-        let restored = restore(&to, &back, None, Mode::Write, &progress).await.unwrap();
-        assert_eq!((restored.objects, restored.copied, restored.manifest), (3, 3, more.manifest));
-        assert_eq!(list(&back, "v1/").await.unwrap().len(), 3);
-        let again = restore(&to, &back, None, Mode::Write, &progress).await.unwrap();
-        assert_eq!(again.copied, 0);
-        let older = restore(&to, &back, Some(&full.manifest), Mode::Write, &progress).await;
-        assert_eq!(older.unwrap_err().kind, ErrorKind::Conflict, "it would mix two histories");
-        let none = restore(&to, &back, Some("backups/other"), Mode::Write, &progress).await;
-        assert_eq!(none.unwrap_err().kind, ErrorKind::NotFound);
-    }
-
-    #[tokio::test]
-    async fn damage_is_named_on_the_way_in_and_on_the_way_out() {
-        let (from, to, back) = (MemoryBlobs::new(), MemoryBlobs::new(), MemoryBlobs::new());
-        put_now(&from, &dictionary(b"one"), b"other bytes");
-        put_now(&from, "v1/ledger/0", b"no checksum");
-        put_now(&from, &dictionary(b"two"), b"two");
-        let report = backed_up(&from, &to, Mode::Write).await;
-        assert_eq!((report.objects, report.problems.len()), (1, 2), "{:?}", report.problems);
-        assert!(report.problems[0].contains(&dictionary(b"one")), "{:?}", report.problems);
-        to.delete(&dictionary(b"two")).await.unwrap();
-        put_now(&to, &dictionary(b"two"), b"too");
-        let restored = restore(&to, &back, None, Mode::Write, &Progress::default()).await.unwrap();
-        assert_eq!((restored.copied, restored.problems.len()), (0, 3), "{:?}", restored.problems);
-        assert_eq!(list(&back, "").await.unwrap(), Vec::<String>::new());
-    }
-}
+mod tests;
