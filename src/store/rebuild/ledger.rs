@@ -90,18 +90,20 @@ impl Rebuild {
     /// late may still be on their way from a worker that repeats a write.
     pub(super) async fn delete(&self, deleted: &Deleted, is_fresh: bool) -> Result<()> {
         let since = if is_fresh { self.clock.now().0.saturating_sub(LATE_MS) } else { i64::MIN };
-        let rows = deleted.0.iter().flat_map(|((key, lineage), gone)| {
-            gone.iter().map(move |((version, pack), at)| {
-                let (key, lineage, version, pack) = (key.clone(), *lineage, *version, *pack);
-                (DeletedRow { key, lineage, version, pack }, *at)
-            })
-        });
-        let rows = rows.filter(|(_, at)| at.minted_at().0 >= since);
         let delete = |(row, at): (DeletedRow, LedgerId)| async move {
             self.written("delete a snapshot row", || self.index.delete_snapshot(&row, at)).await
         };
-        let mut writes = stream::iter(rows).map(delete).buffer_unordered(self.settings.writes);
-        while writes.try_next().await?.is_some() {}
+        for ((key, lineage), gone) in &deleted.0 {
+            let late = gone.iter().filter(|(_, at)| at.minted_at().0 >= since);
+            let rows: Vec<(DeletedRow, LedgerId)> = late
+                .map(|((version, pack), at)| {
+                    let (key, lineage, version, pack) = (key.clone(), *lineage, *version, *pack);
+                    (DeletedRow { key, lineage, version, pack }, *at)
+                })
+                .collect();
+            let mut writes = stream::iter(rows).map(delete).buffer_unordered(self.settings.writes);
+            while writes.try_next().await?.is_some() {}
+        }
         Ok(())
     }
 }
