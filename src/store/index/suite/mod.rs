@@ -34,6 +34,7 @@ pub(crate) async fn all(index: &dyn Index) {
     dictionaries_come_back_under_their_digest(index).await;
     notes::come_back_by_version_and_name(index).await;
     deletions::stay_whatever_is_repeated(index).await;
+    deletions::are_counted_by_row(index).await;
     deletions::holds_come_back_by_name(index).await;
     schedules::come_back_and_of_two_the_later_counts(index).await;
     schedules::runs_take_the_places_of_older_ones(index).await;
