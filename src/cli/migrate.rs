@@ -129,7 +129,8 @@ mod tests {
                  index: tables of `0001-index.cql`: {tables}\n\
                  index: tables of `0002-notes.cql`: {tables}\n\
                  index: tables of `0003-schedules.cql`: {tables}\n\
-                 index: tables of `0004-holds.cql`: {tables}\n{blobs}"
+                 index: tables of `0004-holds.cql`: {tables}\n\
+                 index: tables of `0005-deletions.cql`: {tables}\n{blobs}"
             )
         };
         let refusal = open().expect_err("there is no keyspace");

@@ -34,7 +34,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::upkeep::compaction::{self as compaction_duty, Compactor};
 use crate::upkeep::merging;
 use crate::upkeep::retention::Keep;
-use crate::upkeep::scrub::Scrubbed;
+use crate::upkeep::scrub::{Pace, Scrubbed};
 use crate::worker::{Components, Handle, TokioSpawn, Worker, announce};
 use futures_util::FutureExt;
 use std::collections::BTreeMap;
@@ -97,6 +97,8 @@ pub(super) struct Stack {
     dead_letters: Option<Arc<DeadLetterTopic>>,
     /// What was seen in the background, by aggregate type.
     scrubs: BTreeMap<Arc<str>, Arc<Scrubbed>>,
+    /// How fast all of them read together.
+    pace: Arc<Pace>,
     stop: watch::Sender<bool>,
     folding: JoinSet<()>,
     serving: JoinSet<()>,
@@ -160,6 +162,7 @@ impl Stack {
             schemas,
             dead_letters: dead_letter_topic(config, address)?,
             scrubs: BTreeMap::new(),
+            pace: Arc::default(),
             stop,
             folding: JoinSet::new(),
             serving: JoinSet::new(),
@@ -333,7 +336,7 @@ impl Stack {
         (reader, store): (&Reconstructor, Arc<SnapshotStore>),
         own: (Lineage, Handle),
     ) {
-        let (scrubbing, seen) = upkeep::scrub(config, stream, reader, store, own);
+        let (scrubbing, seen) = upkeep::scrub(config, stream, reader, store, own, &self.pace);
         self.serving.spawn(scrubbing);
         self.scrubs.insert(Arc::clone(&stream.kind), seen);
     }

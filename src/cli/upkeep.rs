@@ -4,7 +4,7 @@ use crate::config::{Config, Stream};
 use crate::domain::ids::Lineage;
 use crate::reconstruct::Reconstructor;
 use crate::store::SnapshotStore;
-use crate::upkeep::scrub::{Scrub, ScrubSettings, Scrubbed};
+use crate::upkeep::scrub::{Pace, Scrub, ScrubSettings, Scrubbed};
 use crate::worker::Handle;
 use std::future::Future;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ pub(super) fn scrub(
     reader: &Reconstructor,
     store: Arc<SnapshotStore>,
     (lineage, own): (Lineage, Handle),
+    pace: &Arc<Pace>,
 ) -> (impl Future<Output = ()> + Send + use<>, Arc<Scrubbed>) {
     let seen = Arc::new(Scrubbed::at(store.clock.now().0));
     let settings = ScrubSettings {
@@ -30,6 +31,7 @@ pub(super) fn scrub(
         topic: Arc::clone(&stream.topic),
         lineage,
         settings,
+        pace: Arc::clone(pace),
         seen: Arc::clone(&seen),
     };
     let scrubbing = async move {

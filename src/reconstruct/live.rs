@@ -41,6 +41,8 @@ pub trait LiveHeads: Send + Sync {
 pub trait LiveSnapshots: Send + Sync {
     /// Whether this process folds a partition.
     fn owns(&self, partition: PartitionNo) -> bool;
+    /// Whether it folds any.
+    fn owns_any(&self) -> bool;
     /// Makes the head durable as a snapshot, unless a snapshot of `upto` or a later version is; `trigger` is
     /// stored with it. None if this process does not fold the partition (any more).
     fn take(

@@ -79,7 +79,9 @@ impl Thinning {
                 if batch.planned.len() >= BATCH || waited_ms >= BATCH_MS {
                     self.commit(std::mem::take(&mut batch), &mut swept).await?;
                 }
-                self.retention.ledger.clock.sleep(1_000 / self.per_second.max(1)).await;
+                if let Some(pause_ms) = pause_ms(swept.aggregates, self.per_second) {
+                    self.retention.ledger.clock.sleep(pause_ms).await;
+                }
             }
         }
         self.commit(batch, &mut swept).await?;
@@ -140,4 +142,26 @@ fn note(refused: Refused, swept: &mut Swept) -> Result<()> {
         Refused::Failed(error) => return Err(error),
     }
     Ok(())
+}
+
+/// How long to wait after the n-th aggregate, so that no more than `per_second` are looked at: clocks know no
+/// parts of a millisecond, so the fast ones wait after several together.
+fn pause_ms(nth: u64, per_second: u64) -> Option<u64> {
+    let per_second = per_second.max(1);
+    let together = per_second.div_ceil(50);
+    nth.is_multiple_of(together).then(|| (together * 1_000).div_ceil(per_second))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_is_kept_whether_slow_or_fast() {
+        for per_second in [0_u64, 1, 3, 50, 200, 999, 1_000, 1_001, 1_500, 30_000, 100_000] {
+            let wanted = per_second.max(1);
+            let waited: u64 = (1..=wanted * 10).filter_map(|nth| pause_ms(nth, per_second)).sum();
+            assert!((9_500..=11_000).contains(&waited), "{per_second}: {waited} ms for ten seconds' worth");
+        }
+    }
 }

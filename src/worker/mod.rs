@@ -200,6 +200,10 @@ impl LiveSnapshots for Handle {
         self.tasks().contains_key(&partition)
     }
 
+    fn owns_any(&self) -> bool {
+        !self.tasks().is_empty()
+    }
+
     fn take(
         &self,
         partition: PartitionNo,

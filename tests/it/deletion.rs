@@ -58,6 +58,12 @@ fn started(site: &Site) -> (Program, Api) {
     (worker, api)
 }
 
+/// Snapshots that the statistics say were deleted.
+fn counted(api: &Api) -> u64 {
+    let stats = done(&api.get("/v1/aggregates/order/a/stats").unwrap());
+    stats["days"].as_array().unwrap().iter().map(|day| day["snapshotsDeleted"].as_u64().unwrap()).sum()
+}
+
 fn every_version_is_told(api: &Api) {
     for version in 1..=13 {
         let state = done(&api.get(&format!("/v1/aggregates/order/a/state?version={version}")).unwrap());
@@ -81,10 +87,12 @@ fn what_newer_increments_need_goes_only_with_rebase_and_every_version_stays_answ
     let would = done(&api.send("DELETE", &format!("{PATH}/10?rebase=true&dryRun=true"), ""));
     assert_eq!((&would["deleted"], &would["dryRun"]), (&json!([10]), &json!(true)));
     assert_eq!(versions(&api), before, "a dry run changes nothing");
+    assert_eq!(counted(&api), 0);
 
     let gone = done(&api.send("DELETE", &format!("{PATH}/10?rebase=true"), ""));
     assert_eq!((&gone["deleted"], &gone["kept"]), (&json!([10]), &json!([])));
     assert!(gone["freedBytes"].as_u64().unwrap() > 0);
+    assert!(counted(&api) > 0, "what went is counted");
     problem(&api.get(&format!("{PATH}/10")).unwrap(), 404, "no-snapshot");
     problem(&api.send("DELETE", &format!("{PATH}/10?rebase=true"), ""), 404, "no-snapshot");
     every_version_is_told(&api);

@@ -63,8 +63,8 @@ pub struct Schedule {
     pub timezone: Box<str>,
     /// Due times count; a schedule that is paused runs only where somebody asks for it.
     pub enabled: bool,
-    /// Each run starts up to so many milliseconds after its due time, always the same for one due time and
-    /// partition.
+    /// Each run starts up to so many milliseconds after its due time, always the same for one due time, in
+    /// all partitions.
     pub jitter_ms: u64,
 }
 
@@ -121,15 +121,15 @@ impl RunRow {
 }
 
 /// How long after its due time a run starts: spread evenly up to `jitter_ms`, the same whoever computes it.
+/// It is the same in all partitions: those of one worker are walked together.
 #[must_use]
-pub fn jitter(name: &str, due: Timestamp, partition: PartitionNo, jitter_ms: u64) -> u64 {
+pub fn jitter(name: &str, due: Timestamp, jitter_ms: u64) -> u64 {
     if jitter_ms == 0 {
         return 0;
     }
     let mut hash = Sha256::new();
     hash.update(b"snapfold.jitter.v1");
     hash.update(due.0.to_be_bytes());
-    hash.update(partition.0.to_be_bytes());
     hash.update(name.as_bytes());
     let first: [u8; 8] = *hash.finalize().first_chunk().expect("a digest has 32 bytes");
     u64::from_be_bytes(first) % jitter_ms.min(JITTER_MS_MAX).saturating_add(1)
@@ -149,16 +149,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jitter_is_bounded_spread_and_the_same_for_one_due_time_and_partition() {
-        let of = |due, partition| jitter("nightly", Timestamp(due), PartitionNo(partition), 999);
-        assert_eq!(of(60_000, 3), of(60_000, 3));
-        let drawn: Vec<u64> = (0..1_000).map(|minute| of(minute * 60_000, 3)).collect();
+    fn jitter_is_bounded_spread_and_the_same_for_one_due_time() {
+        let of = |name, due| jitter(name, Timestamp(due), 999);
+        assert_eq!(of("nightly", 60_000), of("nightly", 60_000));
+        let drawn: Vec<u64> = (0..1_000).map(|minute| of("nightly", minute * 60_000)).collect();
         assert!(drawn.iter().all(|ms| *ms <= 999));
         assert!(drawn.iter().any(|ms| *ms < 20) && drawn.iter().any(|ms| *ms > 979), "both ends are met");
         let mean = drawn.iter().sum::<u64>() / 1_000;
         assert!((450..=550).contains(&mean), "{mean}");
-        assert_ne!(of(60_000, 3), of(60_000, 4), "partitions do not start together");
-        assert_eq!(jitter("nightly", Timestamp(1), PartitionNo(0), 0), 0);
+        assert_ne!(of("nightly", 60_000), of("daily", 60_000), "schedules do not start together");
+        assert_eq!(jitter("nightly", Timestamp(1), 0), 0);
     }
 
     #[test]

@@ -30,7 +30,7 @@ type RunsOf = (Arc<str>, Arc<str>, PartitionNo);
 #[derive(Default)]
 struct Tables {
     snapshots: BTreeMap<(AggregateKey, Lineage), Newest>,
-    deleted: BTreeSet<DeletedRow>,
+    deleted: BTreeMap<DeletedRow, LedgerId>,
     snapshot_ids: BTreeMap<[u8; 16], (AggregateKey, Lineage, Version)>,
     /// None for a checkpoint that was deleted.
     checkpoints: BTreeMap<PartitionKey, BTreeMap<PackId, Option<CheckpointRow>>>,
@@ -98,18 +98,18 @@ impl Tables {
     fn put_snapshot(&mut self, row: SnapshotRow) {
         let id = snapshot_id(&row.key, row.lineage, row.version);
         self.snapshot_ids.insert(id, (row.key.clone(), row.lineage, row.version));
-        if self.deleted.contains(&DeletedRow::of(&row)) {
+        if self.deleted.contains_key(&DeletedRow::of(&row)) {
             return;
         }
         let rows = self.snapshots.entry((row.key.clone(), row.lineage)).or_default();
         rows.entry((Reverse(row.version), row.pack)).or_insert(row);
     }
 
-    fn delete_snapshot(&mut self, row: &DeletedRow) {
+    fn delete_snapshot(&mut self, row: &DeletedRow, deletion: LedgerId) {
         if let Some(rows) = self.snapshots.get_mut(&(row.key.clone(), row.lineage)) {
             rows.remove(&(Reverse(row.version), row.pack));
         }
-        self.deleted.insert(row.clone());
+        self.deleted.insert(row.clone(), deletion);
     }
 
     fn put_watermark(&mut self, row: WatermarkRow) {
@@ -186,8 +186,25 @@ impl Index for MemoryIndex {
         self.call(move |tables| tables.snapshot_ids.get(&id).cloned())
     }
 
-    fn delete_snapshot<'a>(&'a self, row: &'a DeletedRow, _: LedgerId) -> BoxFuture<'a, PortResult<()>> {
-        self.call(|tables| tables.delete_snapshot(row))
+    fn delete_snapshot<'a>(
+        &'a self,
+        row: &'a DeletedRow,
+        deletion: LedgerId,
+    ) -> BoxFuture<'a, PortResult<()>> {
+        self.call(move |tables| tables.delete_snapshot(row, deletion))
+    }
+
+    fn deletions<'a>(
+        &'a self,
+        key: &'a AggregateKey,
+        lineage: Lineage,
+    ) -> BoxFuture<'a, PortResult<Vec<LedgerId>>> {
+        self.call(move |tables| {
+            let of = tables.deleted.iter().filter(|(row, _)| row.key == *key && row.lineage == lineage);
+            let mut deletions: Vec<LedgerId> = of.map(|(_, deletion)| *deletion).collect();
+            deletions.sort_unstable();
+            deletions
+        })
     }
 
     fn put_checkpoint(&self, row: CheckpointRow) -> BoxFuture<'_, PortResult<()>> {

@@ -152,8 +152,8 @@ pub trait Index: Send + Sync {
     fn holds<'a>(&'a self, _key: &'a AggregateKey) -> BoxFuture<'a, PortResult<Vec<HoldRow>>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
-    /// The deletions of an aggregate's snapshots, by the names of their objects in the ledger. An index in
-    /// which nothing is deleted has none.
+    /// The deletion that each deleted snapshot row of an aggregate went with, by its name in the ledger. One
+    /// that was deleted twice went with either. An index that nobody asks keeps none.
     fn deletions<'a>(
         &'a self,
         _key: &'a AggregateKey,

@@ -49,7 +49,7 @@ const PAGE: usize = 1_000;
 /// How often something is tried that may yet be done, and the pause before it is tried again, which doubles.
 const TRIES: u32 = 5;
 const PAUSE_MS: u64 = 200;
-/// The longest pause between two writes of one row.
+/// The longest pause before something is tried again that is tried until it is done.
 const PAUSE_MS_MAX: u64 = 5_000;
 
 /// What came of one snapshot.
@@ -233,7 +233,11 @@ impl Duty {
     fn ask<'a>(&'a self, agenda: &mut Agenda, asked: &mut FuturesUnordered<BoxFuture<'a, Heard>>) {
         for (name, id) in agenda.to_place(ASKED_MAX.saturating_sub(asked.len())) {
             asked.push(Box::pin(async move {
-                let place = self.takes.place(&id).await;
+                let place = match self.takes.place(&id).await {
+                    // One that was erased lives nowhere, for good: its runs fail, once for each due time.
+                    Err(Error { kind: ErrorKind::Gone, .. }) => Ok(None),
+                    place => place,
+                };
                 if place.is_err() {
                     self.clock.sleep(PAUSE_MS).await;
                 }
@@ -304,12 +308,13 @@ impl Duty {
     async fn walk(&self, prefix: &str, sums: &mut BTreeMap<PartitionNo, Sum>) -> Result<()> {
         let mut after: Option<Arc<str>> = None;
         loop {
-            let page = || self.takes.ids(prefix, after.as_deref(), PAGE);
-            let (ids, last) = self.tried(page).await?;
+            let (ids, last) = self.page(prefix, after.as_deref(), sums).await?;
             let here = &*sums;
             let take = |id: Arc<str>| async move {
                 let place = match self.tried(|| self.takes.place(&id)).await {
                     Ok(place) => place?,
+                    // Erased since its page was read: it is nobody's to take any more.
+                    Err(Error { kind: ErrorKind::Gone, .. }) => return None,
                     // Whose it is cannot be said, so it failed where somebody looks.
                     Err(error) => return Some((*here.first_key_value()?.0, Took::Failed(error))),
                 };
@@ -325,6 +330,29 @@ impl Duty {
             }
             let Some(last) = last else { return Ok(()) };
             after = Some(last);
+        }
+    }
+
+    /// One page of a walk, however long it takes to come: whoever gave up would start at the first page again,
+    /// and under load never see the last one. An error where no partition of the walk is owned any more.
+    async fn page(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        sums: &BTreeMap<PartitionNo, Sum>,
+    ) -> Result<Page> {
+        let mut pause_ms = PAUSE_MS;
+        loop {
+            match self.takes.ids(prefix, after, PAGE).await {
+                Err(error) if error.kind == ErrorKind::Unavailable => {
+                    if !self.takes.owned().iter().any(|partition| sums.contains_key(partition)) {
+                        return Err(error);
+                    }
+                    self.clock.sleep(pause_ms).await;
+                    pause_ms = (pause_ms * 2).min(PAUSE_MS_MAX);
+                }
+                answer => return answer,
+            }
         }
     }
 

@@ -60,6 +60,16 @@ struct Ten {
     /// What is said of snapshots of this id instead of taking them, so many times.
     failing: Mutex<(String, u32)>,
     taken: Mutex<Vec<(i32, String)>>,
+    /// How often pages after the first one are refused, as by a store that is overloaded.
+    refusing: Mutex<u32>,
+    /// An id that was erased.
+    erased: Mutex<String>,
+    /// How often somebody asked where an aggregate lives, and for a page of ids.
+    asked: (AtomicU64, AtomicU64),
+}
+
+fn gone() -> Error {
+    Error::new(ErrorKind::Gone, "erased", "gone for good")
 }
 
 fn partition(id: &str) -> Option<PartitionNo> {
@@ -75,9 +85,20 @@ impl Takes for Ten {
         *self.held_back.lock().unwrap()
     }
     fn place<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<PartitionNo>>> {
-        Box::pin(std::future::ready(Ok(partition(id))))
+        self.asked.0.fetch_add(1, Ordering::Relaxed);
+        let place = match *self.erased.lock().unwrap() == *id {
+            true => Err(gone()),
+            false => Ok(partition(id)),
+        };
+        Box::pin(std::future::ready(place))
     }
     fn ids<'a>(&'a self, prefix: &'a str, after: Option<&'a str>, _: usize) -> BoxFuture<'a, Result<Page>> {
+        self.asked.1.fetch_add(1, Ordering::Relaxed);
+        if let (Some(_), left @ 1..) = (after, &mut *self.refusing.lock().unwrap()) {
+            *left -= 1;
+            let error = Error::new(ErrorKind::Unavailable, "overloaded", "too many wait already");
+            return Box::pin(std::future::ready(Err(error)));
+        }
         let all = (0..10).map(|number| format!("o-{number}"));
         let wanted = all.filter(|id| id.starts_with(prefix) && after.is_none_or(|after| **id > *after));
         // Pages of four.
@@ -88,6 +109,8 @@ impl Takes for Ten {
     fn take<'a>(&'a self, at: PartitionNo, id: &'a str) -> BoxFuture<'a, Took> {
         let took = if !self.owned.lock().unwrap().contains(&at.0) {
             Took::Elsewhere
+        } else if *self.erased.lock().unwrap() == *id {
+            Took::Failed(gone())
         } else if let (which, left @ 1..) = &mut *self.failing.lock().unwrap()
             && which == id
         {
@@ -214,6 +237,52 @@ fn what_may_come_yet_is_tried_again_and_what_cannot_fails() {
     assert_eq!((view.last[0].created, view.last[0].failed), (1, 0));
     let view = site.view("nobody");
     assert_eq!((view.last[0].created, view.last[0].failed), (0, 1));
+}
+
+#[test]
+fn one_that_was_erased_fails_once_for_each_due_time_and_is_left_alone_between_them() {
+    let mut site = Site::new(&[0, 1]);
+    *site.ten.erased.lock().unwrap() = "o-4".into();
+    done(site.book.put("one", one("o-4"))).unwrap();
+    site.pass(10_500);
+    let view = site.view("one");
+    assert_eq!((view.last.len(), view.last[0].failed), (1, 1), "its runs are seen to fail");
+    let before = site.ten.asked.0.load(Ordering::Relaxed);
+    site.pass(30_000);
+    assert_eq!(site.ten.asked.0.load(Ordering::Relaxed), before, "nobody goes on asking");
+    done(site.book.put("all", all("o-"))).unwrap();
+    site.pass(31_000);
+    assert_eq!(site.view("one").last.len(), 2);
+    let view = site.view("all");
+    assert_eq!((view.last[0].created, view.last[0].failed), (9, 0), "of a selector the others are taken");
+}
+
+#[test]
+fn a_walk_goes_on_where_it_stood_however_often_a_page_is_refused() {
+    let mut site = Site::new(&[0, 1]);
+    *site.ten.refusing.lock().unwrap() = 8;
+    done(site.book.put("all", all("o-"))).unwrap();
+    site.pass(50_000);
+    assert_eq!(site.taken().len(), 10, "each once");
+    assert_eq!(site.ten.asked.1.load(Ordering::Relaxed), 3 + 8, "the first page is not read again");
+    assert_eq!(site.view("all").last[0].created, 10);
+    *site.ten.refusing.lock().unwrap() = u32::MAX;
+    site.pass(25_000);
+    assert_eq!(site.taken().len(), 4, "the next run is at its second page");
+    site.ten.owned.lock().unwrap().clear();
+    site.pass(10_000);
+    *site.ten.refusing.lock().unwrap() = 0;
+    site.pass(10_000);
+    assert_eq!((site.taken().len(), site.view("all").last.len()), (0, 1), "another owner's");
+}
+
+#[test]
+fn a_run_that_is_put_off_walks_the_ids_once_for_all_partitions() {
+    let mut site = Site::new(&[0, 1]);
+    done(site.book.put("all", Schedule { jitter_ms: 20_000, ..all("o-") })).unwrap();
+    site.pass(31_000);
+    assert_eq!(site.view("all").last[0].created, 10);
+    assert_eq!(site.ten.asked.1.load(Ordering::Relaxed), 3, "pages of four");
 }
 
 #[test]

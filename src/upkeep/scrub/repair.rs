@@ -1,4 +1,4 @@
-//! One record written anew: from an older snapshot and increments, from other copies, or from the topic,
+//! Records written anew: from an older snapshot and increments, from other copies, or from the topic,
 //! as every answer is.
 //!
 //! INVARIANT: nothing is written but what the row of the damaged record vouches for: the chain at its
@@ -17,6 +17,7 @@ use crate::domain::value::{Limits, Value};
 use crate::reconstruct::{AsOf, Ask, FoldedEvent, Found, Read};
 use crate::store::flush::Flush;
 use crate::store::segments::NewSegment;
+use futures_util::future::join_all;
 use std::sync::Arc;
 
 /// Events that one repair may read.
@@ -29,31 +30,43 @@ enum Derived {
 }
 
 impl Scrub {
-    /// Writes a record anew; false if that cannot be done.
+    /// Writes records anew, together; how many of them. Those that cannot be derived are left.
     ///
     /// # Errors
     /// A store that does not answer.
-    pub(super) async fn repair(&self, row: &SnapshotRow) -> Result<bool> {
-        let log =
-            PartitionKey { topic: Arc::clone(&self.topic), partition: row.partition, lineage: self.lineage };
-        let Some(derived) = self.derived(&log, row).await? else { return Ok(false) };
-        let id = Arc::clone(&row.key.id);
-        match self.own.take(row.partition, id, Some(row.version), Trigger::Manual).await {
-            Some(Ok(Taken::Durable { version, .. })) if version >= row.version => {}
-            _ => return Ok(false),
-        }
-        let written = match derived {
-            Derived::Snapshot(item) => {
-                let flush = Flush { partition: log, kind: Arc::clone(&row.key.kind), item };
-                self.own.write(flush).await.map(|written| written.map(drop))
+    pub(super) async fn repair(&self, rows: &[SnapshotRow]) -> Result<u64> {
+        let (mut snapshots, mut segments) = (Vec::new(), Vec::new());
+        for row in rows {
+            let log = PartitionKey {
+                topic: Arc::clone(&self.topic),
+                partition: row.partition,
+                lineage: self.lineage,
+            };
+            let Some(derived) = self.derived(&log, row).await? else { continue };
+            let id = Arc::clone(&row.key.id);
+            match self.own.take(row.partition, id, Some(row.version), Trigger::Manual).await {
+                Some(Ok(Taken::Durable { version, .. })) if version >= row.version => {}
+                _ => continue,
             }
-            Derived::Segment(segment) => Some(self.store.put_segments(vec![*segment]).await.map(drop)),
-        };
-        match written {
-            Some(Ok(())) => Ok(true),
-            Some(Err(error)) if may_pass(error.kind) => Err(error),
-            Some(Err(_)) | None => Ok(false),
+            match derived {
+                Derived::Snapshot(item) => {
+                    snapshots.push(Flush { partition: log, kind: Arc::clone(&row.key.kind), item });
+                }
+                Derived::Segment(segment) => segments.push(*segment),
+            }
         }
+        let mut repaired = 0;
+        // They are on their way together, so that whoever writes them makes one object of them.
+        for written in
+            join_all(snapshots.into_iter().map(|flush| self.own.write(flush))).await.into_iter().flatten()
+        {
+            repaired += u64::from(is_written(written.map(drop))?);
+        }
+        let count = segments.len() as u64;
+        if count > 0 && is_written(self.store.put_segments(segments).await.map(drop))? {
+            repaired += count;
+        }
+        Ok(repaired)
     }
 
     /// The record of a row, as all that is left makes it; none if that is not what the row tells.
@@ -110,6 +123,15 @@ impl Scrub {
             cuts: vec![Arc::new(cut)],
             first_offset: Some(row.first_offset),
         }
+    }
+}
+
+/// Whether a record was written; not if it cannot be.
+fn is_written(written: Result<()>) -> Result<bool> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if may_pass(error.kind) => Err(error),
+        Err(_) => Ok(false),
     }
 }
 

@@ -257,7 +257,7 @@ impl Agenda {
                 partition: place.1,
                 target: known.says.target.clone(),
                 due,
-                planned: known.planned(due, place.1).min(at.max(due)),
+                planned: known.planned(due).min(at.max(due)),
                 number: entry.number + 1,
                 on_time: entry.on_time,
             });
@@ -356,7 +356,7 @@ impl Agenda {
         self.turns += 1;
         entry.turn = self.turns;
         if let Some(due) = known.due(entry.done, now) {
-            let at = known.planned(due, place.1).max(again);
+            let at = known.planned(due).max(again);
             self.heap.push(Reverse((at, self.turns, place.clone())));
         }
     }
@@ -379,11 +379,11 @@ impl Known {
     }
 
     /// When the run of a due time starts.
-    fn planned(&self, due: Timestamp, partition: PartitionNo) -> Timestamp {
+    fn planned(&self, due: Timestamp) -> Timestamp {
         if self.row.run_at == Some(due) {
             return due;
         }
-        let wait = jitter(&self.row.name, due, partition, self.says.jitter_ms);
+        let wait = jitter(&self.row.name, due, self.says.jitter_ms);
         Timestamp(due.0.saturating_add(i64::try_from(wait).unwrap_or(0)))
     }
 }

@@ -153,7 +153,7 @@ fn a_paused_schedule_runs_only_where_it_is_asked_and_resumes_with_the_next_due_t
 fn jitter_puts_a_run_off_and_it_is_planned_there() {
     let jittered = of(&row("each", "*/10 * * * *"), |says| says.jitter_ms = 50_000);
     let mut agenda = agenda(std::slice::from_ref(&jittered), &[first(&jittered)], at(1));
-    let wait = jitter("each", at(10), PartitionNo(0), 50_000);
+    let wait = jitter("each", at(10), 50_000);
     let planned = Timestamp(at(10).0 + i64::try_from(wait).unwrap());
     assert_eq!(agenda.next_at(), Some(planned));
     assert_eq!(due(&mut agenda, Timestamp(planned.0 - 1)), []);

@@ -38,6 +38,7 @@ pub(super) enum Table {
     Schedules = 20,
     SchedulesChanged = 21,
     Runs = 22,
+    Deletions = 24,
 }
 
 impl Key {
@@ -135,6 +136,25 @@ pub(super) fn deleted_until(time: Timestamp) -> Key {
 /// The same deletion; its value is the key of [`deleted`].
 pub(super) fn deleted_at(deletion: LedgerId, row: &Key) -> Key {
     deleted_by_time().raw(&deletion.0).raw(&row.0)
+}
+
+/// The deletions of an aggregate's snapshot rows, which are kept for ever.
+pub(super) fn deletions(key: &AggregateKey, lineage: Lineage) -> Key {
+    Key::of(Table::Deletions).raw(&snapshots(key, lineage).0[1..])
+}
+
+/// Which deletion the snapshot row with a key went with: where that is kept, and how.
+pub(super) fn gone_with(row: &Key, deletion: LedgerId) -> (Key, Vec<u8>) {
+    let key = Key::of(Table::Deletions).raw(&row.0[1..]);
+    let mut value = deletion.0.to_vec();
+    value.extend(sum(&key.0, &value));
+    (key, value)
+}
+
+/// The checksum of a value of [`gone_with`], which ends with it.
+pub(super) fn sum(key: &[u8], value: &[u8]) -> [u8; 4] {
+    let deletion = &value[..value.len().min(LedgerId::default().0.len())];
+    crc32c::crc32c_append(crc32c::crc32c(key), deletion).to_le_bytes()
 }
 
 /// All holds of an aggregate.

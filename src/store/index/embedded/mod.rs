@@ -4,6 +4,7 @@
 //! | file | owns |
 //! |---|---|
 //! | [`keys`] | keys whose byte order is the order of the rows |
+//! | [`snapshots`] | snapshot rows, found and walked; those that were deleted |
 //! | [`writer`] | group commit: the only thread that writes |
 //!
 //! *Order*: a write is acknowledged after the fsync of its batch; a read then sees it. *If it fails*: damage
@@ -16,6 +17,7 @@
 //! without. A walk by time or offset reads the rows above its start too, about two microseconds each.
 
 mod keys;
+mod snapshots;
 mod writer;
 
 use super::{From, Index};
@@ -217,78 +219,6 @@ impl Rows {
         self.commit([format].into()).map_err(port)
     }
 
-    fn snapshots(
-        &self,
-        key: &AggregateKey,
-        lineage: Lineage,
-        from: From,
-        limit: usize,
-    ) -> PortResult<Vec<SnapshotRow>> {
-        let all = keys::snapshots(key, lineage);
-        let is_start = |row: &SnapshotRow| match from {
-            From::TimeAtOrBefore(time) => row.effective_time <= time,
-            From::OffsetAtOrBelow(offset) => row.last_offset <= offset,
-            _ => true,
-        };
-        let start = match from {
-            From::Above(version) => return self.above(key, lineage, version, limit),
-            From::AtOrBelow(version) => keys::snapshot_version(key, lineage, version),
-            _ => all.clone(),
-        };
-        let mut found = Vec::new();
-        for entry in self.range(&start, &all.after()) {
-            if found.len() == limit {
-                break;
-            }
-            let (stored, value) = entry?;
-            let row = read_row(&stored, &value, keys::snapshot)?;
-            if !found.is_empty() || is_start(&row) {
-                found.push(row);
-            }
-        }
-        Ok(found)
-    }
-
-    /// Upwards by version, but the copies of one version stay in the order of their packs.
-    fn above(
-        &self,
-        key: &AggregateKey,
-        lineage: Lineage,
-        version: Version,
-        limit: usize,
-    ) -> PortResult<Vec<SnapshotRow>> {
-        let (start, end) = (keys::snapshots(key, lineage), keys::snapshot_version(key, lineage, version));
-        let mut found: Vec<SnapshotRow> = Vec::new();
-        // Where the copies of the version that is being read start.
-        let mut copies = 0;
-        for entry in self.range(&start, &end).rev() {
-            let (stored, value) = entry?;
-            let row = read_row(&stored, &value, keys::snapshot)?;
-            if found.last().is_some_and(|last| last.version != row.version) {
-                found[copies..].reverse();
-                copies = found.len();
-            }
-            if copies >= limit {
-                break;
-            }
-            found.push(row);
-        }
-        found[copies..].reverse();
-        found.truncate(limit);
-        Ok(found)
-    }
-
-    fn snapshot_by_id(&self, id: [u8; 16]) -> PortResult<Option<(AggregateKey, Lineage, Version)>> {
-        let Some(value) = self.get(&keys::snapshot_id(id))? else { return Ok(None) };
-        let named = Parts::of(&value).and_then(Parts::snapshot_version);
-        // The id is a digest of what it names, so it is its own checksum; what it names has one form.
-        let named = named.filter(|(key, lineage, version)| {
-            snapshot_id(key, *lineage, *version) == id
-                && keys::snapshot_version(key, *lineage, *version).0 == *value
-        });
-        named.map(Some).ok_or_else(|| damaged(&"a snapshot's public id names something else"))
-    }
-
     fn aggregates(
         &self,
         kind: &str,
@@ -453,6 +383,14 @@ impl Index for EmbeddedIndex {
     fn holds<'a>(&'a self, key: &'a AggregateKey) -> BoxFuture<'a, PortResult<Vec<HoldRow>>> {
         let all = keys::holds(key);
         self.read(move |rows| rows.list(&all, &all.clone().after(), usize::MAX, keys::hold))
+    }
+
+    fn deletions<'a>(
+        &'a self,
+        key: &'a AggregateKey,
+        lineage: Lineage,
+    ) -> BoxFuture<'a, PortResult<Vec<LedgerId>>> {
+        self.read(move |rows| rows.deletions(key, lineage))
     }
 
     fn put_schedule(&self, row: ScheduleRow) -> BoxFuture<'_, PortResult<()>> {

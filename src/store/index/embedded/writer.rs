@@ -70,7 +70,7 @@ impl Write {
                     };
                     rows.iter().map(bytes).sum()
                 }
-                Self::DeleteSnapshot(key, _) => 3 * key.0.len(),
+                Self::DeleteSnapshot(key, _) => 4 * key.0.len(),
                 Self::Checkpoint(_) | Self::Retire(..) | Self::Watermark(_) | Self::Schedule(_) => 0,
                 Self::DeadLetter(letter) => letter.record.bytes() + letter.detail.len(),
             }
@@ -284,6 +284,8 @@ impl Batch<'_> {
         let marker = keys::deleted(row);
         self.put(keys::deleted_at(deletion, row), marker.0.clone());
         self.put(marker, Vec::new());
+        let (key, value) = keys::gone_with(row, deletion);
+        self.put(key, value);
         Ok(())
     }
 

@@ -31,10 +31,11 @@ const SCHEMAS: &[Schema] = &[
         file: "0003-schedules.cql",
         text: include_str!("../../../../schemas/0003-schedules.cql"),
     },
+    Schema { version: 4, file: "0004-holds.cql", text: include_str!("../../../../schemas/0004-holds.cql") },
     Schema {
         version: LATEST,
-        file: "0004-holds.cql",
-        text: include_str!("../../../../schemas/0004-holds.cql"),
+        file: "0005-deletions.cql",
+        text: include_str!("../../../../schemas/0005-deletions.cql"),
     },
 ];
 
@@ -43,7 +44,7 @@ const USE_TRIES: u32 = 20;
 const USE_AGAIN: Duration = Duration::from_millis(100);
 
 /// The version that this program needs.
-pub(super) const LATEST: i32 = 4;
+pub(super) const LATEST: i32 = 5;
 
 /// Whether a migration changes anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -251,8 +251,29 @@ impl Index for ScyllaIndex {
         Box::pin(async move {
             let (kind, id, lineage) = (&*row.key.kind, &*row.key.id, i64::from(row.lineage.0));
             let at = deleted_at(row.pack, deletion);
-            let values = (at, kind, id, lineage, varint(row.version.0), &row.pack.0[..]);
+            let (version, pack) = (varint(row.version.0), &row.pack.0[..]);
+            // Counted first: whoever sees the row gone can see why, and both are written again if one fails.
+            let values = (kind, id, lineage, version.clone(), pack, &deletion.0[..]);
+            self.write(&self.statements.put_deletion, values).await?;
+            let values = (at, kind, id, lineage, version, pack);
             self.write(&self.statements.delete_snapshot, values).await
+        })
+    }
+
+    fn deletions<'a>(
+        &'a self,
+        key: &'a AggregateKey,
+        lineage: Lineage,
+    ) -> BoxFuture<'a, PortResult<Vec<LedgerId>>> {
+        let make = |(deletion,): (Option<Vec<u8>>,)| {
+            let deletion = deletion.and_then(|deletion| deletion.try_into().ok());
+            deletion.map(LedgerId).ok_or_else(|| damaged(&"a deletion has no name"))
+        };
+        Box::pin(async move {
+            let of = (&*key.kind, &*key.id, i64::from(lineage.0));
+            let mut deletions = self.all(&self.statements.deletions, of, make).await?;
+            deletions.sort_unstable();
+            Ok(deletions)
         })
     }
 

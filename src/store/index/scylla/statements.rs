@@ -28,6 +28,11 @@ const SNAPSHOT_BY_ID: &str =
 const DELETE_SNAPSHOT: &str = "\
      DELETE FROM KS.snapshots USING TIMESTAMP ? \
      WHERE aggregate_type = ? AND aggregate_id = ? AND lineage = ? AND version = ? AND pack = ?";
+const PUT_DELETION: &str = "\
+     INSERT INTO KS.snapshot_deletions (aggregate_type, aggregate_id, lineage, version, pack, deletion) \
+     VALUES (?, ?, ?, ?, ?, ?)";
+const DELETIONS: &str = "\
+     SELECT deletion FROM KS.snapshot_deletions WHERE aggregate_type = ? AND aggregate_id = ? AND lineage = ?";
 const PUT_CHECKPOINT: &str = "\
      INSERT INTO KS.checkpoints (topic, partition_no, lineage, pack, first_offset, end_offset, \
      entry_count, object_bytes, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
@@ -96,6 +101,8 @@ pub(super) struct Statements {
     pub(super) snapshots_up: PreparedStatement,
     pub(super) snapshot_by_id: PreparedStatement,
     pub(super) delete_snapshot: PreparedStatement,
+    pub(super) put_deletion: PreparedStatement,
+    pub(super) deletions: PreparedStatement,
     pub(super) put_checkpoint: PreparedStatement,
     pub(super) delete_checkpoint: PreparedStatement,
     pub(super) checkpoints: PreparedStatement,
@@ -186,6 +193,8 @@ impl Statements {
             put_snapshot_id: write(PUT_SNAPSHOT_ID).await?,
             snapshot_by_id: read(SNAPSHOT_BY_ID).await?,
             delete_snapshot: write(DELETE_SNAPSHOT).await?,
+            put_deletion: write(PUT_DELETION).await?,
+            deletions: read(DELETIONS).await?,
             put_checkpoint: write(PUT_CHECKPOINT).await?,
             delete_checkpoint: write(DELETE_CHECKPOINT).await?,
             checkpoints: read(CHECKPOINTS).await?,

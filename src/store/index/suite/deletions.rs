@@ -1,7 +1,7 @@
 //! Deletions of snapshots, and holds, as every index keeps them.
 
 use super::{key, pack, snapshot, walked};
-use crate::domain::ids::{AggregateKey, LedgerId, Timestamp, Version};
+use crate::domain::ids::{AggregateKey, LedgerId, Lineage, Timestamp, Version};
 use crate::domain::ledger::{DeletedRow, HoldRow};
 use crate::store::index::{From, Index};
 
@@ -70,6 +70,27 @@ pub(super) async fn a_rebuilt_row_and_the_one_of_its_flush_never_mix(index: &dyn
     }
     index.put_snapshots([flushed, rebuilt].concat()).await.unwrap();
     assert_eq!(walked(index, &here, From::Newest, 99).await, []);
+}
+
+/// Goal: each row that was deleted is counted once, with its deletion, and for the aggregate and lineage that
+/// it was of. Method: rows of two aggregates and two lineages go, some of them twice.
+pub(super) async fn are_counted_by_row(index: &dyn Index) {
+    let (here, other) = (key("counted", "a"), key("counted", "a\0"));
+    let gone = |of: &AggregateKey, lineage, version, n| DeletedRow {
+        lineage: Lineage(lineage),
+        ..DeletedRow::of(&snapshot(of, lineage, version, pack(n)))
+    };
+    assert_eq!(index.deletions(&here, Lineage(1)).await, Ok(vec![]));
+    let rows = [gone(&here, 1, 9, 1), gone(&here, 1, 3, 1), gone(&here, 1, 3, 2), gone(&here, 2, 3, 1)];
+    let deleted = [(0, 7), (1, 5), (1, 5), (2, 7), (3, 8)];
+    for (n, at) in deleted {
+        index.delete_snapshot(&rows[n], deletion(at)).await.unwrap();
+    }
+    index.delete_snapshot(&gone(&other, 1, 3, 1), deletion(9)).await.unwrap();
+    let of = |at: &[i64]| Ok(at.iter().copied().map(deletion).collect::<Vec<_>>());
+    assert_eq!(index.deletions(&here, Lineage(1)).await, of(&[5, 7, 7]));
+    assert_eq!(index.deletions(&here, Lineage(2)).await, of(&[8]));
+    assert_eq!(index.deletions(&other, Lineage(1)).await, of(&[9]));
 }
 
 fn hold(of: &AggregateKey, n: u8, held: bool) -> HoldRow {

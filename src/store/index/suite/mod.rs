@@ -34,6 +34,7 @@ pub(crate) async fn all(index: &dyn Index) {
     dictionaries_come_back_under_their_digest(index).await;
     notes::come_back_by_version_and_name(index).await;
     deletions::stay_whatever_is_repeated(index).await;
+    deletions::are_counted_by_row(index).await;
     deletions::holds_come_back_by_name(index).await;
     deletions::a_rebuilt_row_and_the_one_of_its_flush_never_mix(index).await;
     schedules::come_back_and_of_two_the_later_counts(index).await;
