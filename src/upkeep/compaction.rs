@@ -421,3 +421,26 @@ fn trigger_of(rows: &[SnapshotRow], version: Version) -> Trigger {
     let events = rows.iter().filter(|row| row.kind != RecordKind::Full && row.version >= version);
     events.min_by_key(|row| row.version).map_or(Trigger::Events, |row| row.trigger)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upkeep::retention::tests::full;
+
+    fn row(kind: RecordKind, from: u64, upto: u64) -> SnapshotRow {
+        SnapshotRow { kind, from_version: Version(from), ..full(upto) }
+    }
+
+    #[test]
+    fn thinning_relies_on_all_that_stays_and_merging_on_segments_that_cover_what_goes() {
+        let gone = [full(10), row(RecordKind::Increment, 5, 10)];
+        for stays in [row(RecordKind::Increment, 10, 20), full(30), row(RecordKind::Segment, 0, 12)] {
+            assert!(is_relied(&stays, &gone, Aim::Thin), "{stays:?}");
+            assert!(!is_relied(&stays, &[], Aim::Thin), "nothing goes");
+        }
+        assert!(is_relied(&row(RecordKind::Segment, 0, 12), &gone, Aim::Merge));
+        assert!(is_relied(&row(RecordKind::Segment, 4, 6), &gone, Aim::Merge), "a part of it");
+        assert!(!is_relied(&row(RecordKind::Segment, 12, 20), &gone, Aim::Merge), "above");
+        assert!(!is_relied(&full(30), &gone, Aim::Merge));
+    }
+}

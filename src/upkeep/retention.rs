@@ -265,8 +265,9 @@ impl Retention {
     }
 
     /// A copy that is damaged stays beside the one that it was written anew as.
-    async fn prove_one(&self, copies: Vec<&SnapshotRow>) -> std::result::Result<(), Refused> {
+    async fn prove_one(&self, mut copies: Vec<&SnapshotRow>) -> std::result::Result<(), Refused> {
         let mut damaged = Ok(());
+        copies.sort_by_key(|row| row.pack);
         // The newest first: that is the one that was written anew.
         for row in copies.into_iter().rev() {
             let read = match row.kind {
@@ -314,5 +315,111 @@ impl Retention {
                 _ => From::AtOrBelow(lowest),
             };
         }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::domain::ids::{Digest, LedgerId, Offset, PackId};
+    use crate::domain::row::{NoteRow, Trigger};
+    use crate::store::blobs::MemoryBlobs;
+    use crate::store::index::MemoryIndex;
+    use crate::store::packs::CompressionPlan;
+    use futures_util::FutureExt;
+    use futures_util::future::BoxFuture;
+
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> Timestamp {
+            Timestamp(1_700_000_000_000)
+        }
+        fn monotonic_ms(&self) -> u64 {
+            0
+        }
+        fn sleep(&self, _: u64) -> BoxFuture<'static, ()> {
+            Box::pin(std::future::ready(()))
+        }
+        fn random(&self) -> [u8; 10] {
+            [7; 10]
+        }
+    }
+
+    fn key() -> AggregateKey {
+        AggregateKey { kind: "order".into(), id: "a".into() }
+    }
+
+    pub(in crate::upkeep) fn full(version: u64) -> SnapshotRow {
+        SnapshotRow {
+            key: key(),
+            lineage: Lineage(1),
+            version: Version(version),
+            pack: PackId([1; 16]),
+            kind: RecordKind::Full,
+            from_version: Version(0),
+            partition: PartitionNo(0),
+            first_offset: Offset(0),
+            last_offset: Offset(version as i64),
+            leader_epoch: 0,
+            effective_time: Timestamp(0),
+            created_at: Timestamp(0),
+            creation_ms: 0,
+            trigger: Trigger::Events,
+            event_type: "Placed".into(),
+            chain: Digest([0; 32]),
+            raw_bytes: 100,
+            stored_bytes: 25,
+            state_digest: None,
+            state_bytes: None,
+            deleted: false,
+            quarantined: false,
+            locator: Vec::new(),
+        }
+    }
+
+    /// Versions 1 to 3, of which 1 and 2 are to go because of 3.
+    fn planned() -> (Retention, Arc<MemoryIndex>, Planned) {
+        let (index, blobs) = (Arc::new(MemoryIndex::new()), Arc::new(MemoryBlobs::new()));
+        let rows: Vec<SnapshotRow> = (1..=3).map(full).collect();
+        index.put_snapshots(rows.clone()).now_or_never().expect("memory answers at once").unwrap();
+        let packs = Packs::new(index.clone(), blobs.clone(), CompressionPlan::default(), [1; 16]);
+        let ledger = Ledger { index: index.clone(), blobs, clock: Arc::new(Still) };
+        let retention = Retention { packs: Arc::new(packs), ledger: Arc::new(ledger), lineage: Lineage(1) };
+        let plan = Plan { go: rows[..2].to_vec(), relied: rows[2..].to_vec(), ..Plan::default() };
+        (retention, index, Planned { key: key(), rows, plan })
+    }
+
+    fn goes(retention: &Retention, planned: &Planned) -> std::result::Result<Vec<Version>, Refused> {
+        let rows = retention.recheck(planned).now_or_never().expect("memory answers at once")?;
+        Ok(rows.iter().map(|row| row.version).collect())
+    }
+
+    fn delete(index: &MemoryIndex, version: u64) {
+        let at = LedgerId::mint(Timestamp(1_700_000_000_000), [1; 10]);
+        let gone = index.delete_snapshot(&DeletedRow::of(&full(version)), at);
+        gone.now_or_never().expect("memory answers at once").unwrap();
+    }
+
+    #[test]
+    fn what_is_pinned_after_it_was_planned_stays_and_what_is_gone_is_not_deleted_again() {
+        let (retention, index, planned) = planned();
+        assert_eq!(goes(&retention, &planned), Ok(vec![Version(1), Version(2)]));
+        let at = LedgerId::mint(Timestamp(1_700_000_000_000), [1; 10]);
+        let (version, pinned) = (Version(2), Some(true));
+        let note =
+            NoteRow { key: key(), lineage: Lineage(1), version, at, label: None, pinned, reason: None };
+        index.put_note(note).now_or_never().expect("memory answers at once").unwrap();
+        assert_eq!(goes(&retention, &planned), Ok(vec![Version(1)]));
+        delete(&index, 1);
+        assert_eq!(goes(&retention, &planned), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn nothing_goes_once_somebody_has_deleted_what_the_rest_relies_on() {
+        let (retention, index, planned) = planned();
+        delete(&index, 3);
+        assert_eq!(goes(&retention, &planned), Err(Refused::Changed(Version(3))));
     }
 }

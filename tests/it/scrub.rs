@@ -114,6 +114,12 @@ fn a_bit_that_flips_on_disk_is_found_and_its_records_are_written_anew() {
     until("more passes", || figure(&api, "snapfold_scrubbed_rows_total") > rows * 3.0);
     assert_eq!(figure(&api, "snapfold_scrub_repaired_records_total"), 0.0, "once is enough");
     assert!(figure(&api, "snapfold_scrub_age_seconds") < 60.0);
+    for id in ["a", "b", "c"] {
+        let path = format!("/v1/aggregates/order/{id}/snapshots?beforeVersion=99");
+        let deleted = api.send("DELETE", &path, "");
+        assert_eq!(deleted.status, 200, "the damaged copies stay and harm nobody: {}", deleted.body);
+    }
+    assert_eq!(states(&api), right);
     worker.stop();
 
     // What was written anew stands by itself: without the damaged packs.

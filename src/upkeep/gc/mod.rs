@@ -217,7 +217,7 @@ impl Collector {
         // Of a lease that was lost nothing is written: what this pass found, whoever has it finds as well.
         let written = match &ended {
             Ok(End::Whole) => pass.after.write(blobs, &*self.clock).await,
-            Ok(End::LeaseLost) => Ok(()),
+            Ok(End::LeaseLost) => return Ok(Some(pass.report)),
             Err(_) if pass.report.packs == 0 => Ok(()),
             Err(_) => pass.after.over(pass.before).write(blobs, &*self.clock).await,
         };
@@ -427,6 +427,70 @@ fn prefix(class: Class) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::blobs::MemoryBlobs;
+    use crate::store::index::MemoryIndex;
+    use crate::store::packs::CompressionPlan;
+    use futures_util::FutureExt;
+
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> Timestamp {
+            Timestamp(1_700_000_000_000)
+        }
+        fn monotonic_ms(&self) -> u64 {
+            0
+        }
+        fn sleep(&self, _: u64) -> BoxFuture<'static, ()> {
+            Box::pin(std::future::ready(()))
+        }
+        fn random(&self) -> [u8; 10] {
+            [7; 10]
+        }
+    }
+
+    /// Whether so many doomed packs are too many of so many.
+    fn are_too_many(class: Class, doomed: u64, packs: u64) -> bool {
+        let (index, blobs) = (Arc::new(MemoryIndex::new()), Arc::new(MemoryBlobs::new()));
+        let mut before = Condemned::default();
+        for nth in 0..packs {
+            let name = format!("{}{nth:06}.sfp", prefix(class));
+            blobs.put_new(&name, b"pack").now_or_never().expect("memory answers at once").unwrap();
+            if nth < doomed {
+                before.add(name, Timestamp(0));
+            }
+        }
+        let packs = Packs::new(index.clone(), blobs, CompressionPlan::default(), [0; 16]);
+        let of = Collector {
+            index,
+            packs: Arc::new(packs),
+            clock: Arc::new(Still),
+            topics: BTreeMap::new(),
+            thinned: BTreeSet::new(),
+            settings: GcSettings::default(),
+        };
+        let pass = Pass {
+            of: &of,
+            mode: Mode::DryRun,
+            now: Timestamp(1_700_000_000_000),
+            lease: None,
+            seen: BTreeMap::new(),
+            before,
+            after: Condemned::default(),
+            withholds: false,
+            report: Report::default(),
+        };
+        pass.are_too_many().now_or_never().expect("memory answers at once").unwrap()
+    }
+
+    #[test]
+    fn a_fifth_of_all_packs_does_not_go_unless_they_are_few() {
+        assert!(!are_too_many(Class::Full, 100, 100), "few");
+        assert!(are_too_many(Class::Full, 101, 101));
+        assert!(are_too_many(Class::History, 300, 1_400));
+        assert!(!are_too_many(Class::History, 300, 1_500));
+        assert!(!are_too_many(Class::Checkpoint, 101, 101), "those come and go");
+    }
 
     #[test]
     fn packs_are_known_by_their_names_and_nothing_else_is() {
