@@ -94,8 +94,9 @@ impl Takes for Ten {
     }
     fn ids<'a>(&'a self, prefix: &'a str, after: Option<&'a str>, _: usize) -> BoxFuture<'a, Result<Page>> {
         self.asked.1.fetch_add(1, Ordering::Relaxed);
-        if let (Some(_), left @ 1..) = (after, &mut *self.refusing.lock().unwrap()) {
-            *left -= 1;
+        let mut refusing = self.refusing.lock().unwrap();
+        if after.is_some() && *refusing > 0 {
+            *refusing -= 1;
             let error = Error::new(ErrorKind::Unavailable, "overloaded", "too many wait already");
             return Box::pin(std::future::ready(Err(error)));
         }
