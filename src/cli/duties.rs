@@ -200,6 +200,7 @@ fn told(report: &Report, args: &GcArgs, screen: &mut Screen<'_>) -> Done {
         ("freedBytes", report.freed_bytes),
         ("withheld", report.withheld),
         ("unknown", report.unknown),
+        ("late", report.late),
         ("records", report.records),
         ("deadRecords", report.dead_records),
         ("deadBytes", report.dead_bytes),

@@ -34,12 +34,13 @@ pub(super) fn run(args: &EraseArgs, screen: &mut Screen<'_>) -> Done {
     let packs = body.value.get("packs").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let gone = packs.iter().filter(|pack| pack.get("gone").and_then(Value::as_bool) == Some(true)).count();
     screen.line(&format!(
-        "{}/{} erased at {} (version {}): {} rows left, {gone} of {} packs gone",
+        "{}/{} erased at {} (version {}): {} rows and {} dead letters left, {gone} of {} packs gone",
         printable(&address.kind),
         printable(&address.id),
         of("erasedAt"),
         of("version"),
         of("rowsLeft"),
+        of("deadLettersLeft"),
         packs.len()
     ))?;
     for pack in packs {

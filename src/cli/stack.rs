@@ -303,7 +303,7 @@ impl Stack {
         self.workers.insert(Arc::clone(&stream.kind), handle.clone());
         self.merge_history(config, stream, stores, (compactor, &handle));
         self.scrub(config, stream, (&reader, store), (lineage, handle.clone()));
-        self.serving.spawn(heed_erasures(Arc::clone(&reader.packs), handle.clone()));
+        self.serving.spawn(heed_erasures(reader.clone(), handle.clone()));
         let owners = self.owners(stream, stores, lineage, handle);
         Ok(Lookup::new(lookup::Components {
             reader,
@@ -483,15 +483,20 @@ fn dead_letter_topic(config: &Config, address: SocketAddr) -> Done<Option<Arc<De
     Ok(Some(Arc::new(DeadLetterTopic::new(producer, topic))))
 }
 
-/// Looks whether an aggregate was erased, and has the worker forget it.
-async fn heed_erasures(packs: Arc<Packs>, handle: Handle) {
+/// Looks whether an aggregate was erased, by whomever, and has the worker forget it.
+async fn heed_erasures(reader: Reconstructor, handle: Handle) {
+    let (erasures, mut heeded) = (&reader.packs.erasures, 0);
     loop {
-        tokio::time::sleep(ERASURES_EVERY).await;
-        match packs.erasures.refresh().await {
-            Ok(true) => handle.restart(),
-            Ok(false) => {}
-            Err(error) => tracing::warn!(%error, "read the list of erasures"),
+        if let Err(error) = erasures.refresh().await {
+            tracing::warn!(%error, "read the list of erasures");
         }
+        // Nothing is ever taken off the list, so its length tells whether there is more on it.
+        let erased = erasures.ids(&reader.rules.kind);
+        if erased.len() > heeded {
+            heeded = erased.len();
+            handle.heed(&erased);
+        }
+        tokio::time::sleep(ERASURES_EVERY).await;
     }
 }
 

@@ -193,6 +193,10 @@ mutants! {
     CatchUpForgotten,
     /// The end of a schedule's run is not noted, so its due time runs again.
     RunsTwice,
+    /// An owner starts without having looked who is erased.
+    ErasedFoldedAgain,
+    /// What is in memory of an aggregate stays there when it is erased.
+    ErasedStaysInMemory,
 }
 
 #[cfg(not(feature = "runtime"))]

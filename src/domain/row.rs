@@ -226,6 +226,21 @@ impl DeadLetter {
         self
     }
 
+    /// The same without what its record held: it is told that there was one, and where.
+    #[must_use]
+    pub fn blank(self) -> Self {
+        let super::record::RawRecord { offset, leader_epoch, .. } = self.record;
+        let record = super::record::RawRecord { offset, leader_epoch, ..super::record::RawRecord::default() };
+        Self { record, ..self }
+    }
+
+    /// Whether its record holds nothing: then nobody's data is in it.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        let record = &self.record;
+        record.key.is_none() && record.value.is_none() && record.headers.is_empty()
+    }
+
     /// Whether [`Self::bounded`] left out a part of its record.
     #[must_use]
     pub fn is_cut(&self) -> bool {

@@ -63,7 +63,7 @@ pub(super) async fn post(
     target.lookup.erase(&target.id, reason, request).await?;
     // Whoever folds here forgets what is in memory; other workers do so when they look at the list.
     if let Some(worker) = shared.app.workers.get(&target.kind) {
-        worker.restart();
+        worker.heed(&target.lookup.erased_ids());
     }
     certificate(&target).await
 }
@@ -75,10 +75,11 @@ pub(super) async fn get(State(shared): State<Shared>, path: Path, uri: Uri) -> R
 }
 
 async fn certificate(target: &Target) -> Result<Response, Problem> {
-    let Some(Erased { erasure, rows_left, packs_left }) = target.lookup.erased(&target.id).await? else {
+    let Some(erased) = target.lookup.erased(&target.id).await? else {
         return Err(Problem::new("unknown-aggregate", "there is no erasure of an aggregate with this id")
             .hint("an aggregate is erased by `POST …/{id}:erase`"));
     };
+    let Erased { erasure, rows_left, letters_left, packs_left } = erased;
     Ok(answer(json::object(|body| {
         body.text("aggregateType", &erasure.key.kind).text("aggregateId", &erasure.key.id);
         body.text("erasure", &erasure.at.to_string()).time("erasedAt", erasure.at.minted_at());
@@ -91,7 +92,8 @@ async fn certificate(target: &Target) -> Result<Response, Problem> {
             }),
             None => body.null("position"),
         };
-        body.flag("complete", rows_left == 0 && packs_left.is_empty()).number("rowsLeft", rows_left);
+        body.flag("complete", rows_left == 0 && letters_left == 0 && packs_left.is_empty());
+        body.number("rowsLeft", rows_left).number("deadLettersLeft", letters_left);
         body.objects("packs", erasure.packs.iter(), |pack, name| {
             pack.text("name", name).flag("gone", !packs_left.contains(name));
         });

@@ -204,6 +204,13 @@ mod tests {
     }
 
     #[test]
+    fn an_erasure_is_told_as_one() {
+        let erased = Error::new(ErrorKind::Gone, "erased", "it was erased");
+        let problem = Problem::from(Refusal::from(erased));
+        assert_eq!((problem.status.as_u16(), problem.code), (410, "erased"));
+    }
+
+    #[test]
     fn refusals_have_their_status_and_say_what_they_know() {
         let version = Version(41);
         let at = (PartitionNo(4), Offset(18_231));

@@ -279,7 +279,8 @@ impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         match (error.kind, error.code) {
             (ErrorKind::Unavailable, "not-caught-up") => Self::NotCaughtUp { head: None, position: None },
-            (ErrorKind::Gone, _) => Self::HistoryGone { earliest: None },
+            // An erasure is no gap in what is kept: whoever asks must be told which of the two it is.
+            (ErrorKind::Gone, code) if code != "erased" => Self::HistoryGone { earliest: None },
             _ => Self::Failed(error),
         }
     }

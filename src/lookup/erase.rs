@@ -2,26 +2,21 @@
 //!
 //! *Order*: what holds records of it is looked up, then the erasure is kept with that list; from then on this
 //!   process answers nothing about it, and others follow as soon as they look. Then its rows are deleted, each
-//!   named by the ledger first. Packs without rows are garbage.
+//!   named by the ledger first, and its dead letters lose their records. Packs without rows are garbage.
 //! *If it fails*: whether it counts is unknown; to ask again is harmless, and deletes what came late.
 //! *If cancelled*: the same. *What may leak*: what was kept in caches, until their time is over.
 
 use super::{Asked, Freshness, Lookup, Refusal, Selector};
 use crate::codec::pack::{Class, Locator, pack_name};
-use crate::domain::erasure::Erasure;
+use crate::domain::erasure::{ErasedIds, Erasure};
 use crate::domain::error::{Error, ErrorKind};
-use crate::domain::ids::{AggregateKey, LedgerId, Lineage, Offset, Version};
-use crate::domain::ledger::{DeletedRow, in_force};
-use crate::domain::row::SnapshotRow;
-use crate::store::index::From;
+use crate::domain::ids::{AggregateKey, LedgerId, Offset, PartitionNo, Version};
+use crate::domain::ledger::in_force;
+use crate::domain::row::{PartitionKey, SnapshotRow};
 use crate::store::ledger::Ledger;
-use crate::store::{lineages, unavailable};
+use crate::store::{erased, unavailable};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-const PAGE: usize = 256;
-/// Rows that one object of the ledger names.
-const DELETED_AT_ONCE: usize = 10_000;
 
 /// An erasure, and what is left of what it found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +25,8 @@ pub struct Erased {
     pub erasure: Arc<Erasure>,
     /// Rows of the index that still tell of the aggregate.
     pub rows_left: u64,
+    /// Dead letters of it whose records are still there.
+    pub letters_left: u64,
     /// Of the packs that held records of it, those that are still there.
     pub packs_left: BTreeSet<Box<str>>,
 }
@@ -45,7 +42,7 @@ impl Lookup {
         // Another worker may have erased it a moment ago.
         erasures.refresh().await?;
         if let Some(erasure) = erasures.of(&key) {
-            self.delete_rows(&self.rows_of(&key).await?).await?;
+            self.take_away(&key, &self.logs().await?).await?;
             return Ok(erasure);
         }
         let holds = self.reader().index.holds(&key).await;
@@ -59,18 +56,15 @@ impl Lookup {
         let head = self.state(id, Selector::Head, Freshness::default()).await.ok();
         let (version, offset) =
             head.map_or((Version(0), Offset(-1)), |head| (head.aggregate.version, head.aggregate.offset));
-        let rows = self.rows_of(&key).await?;
-        let mut packs: BTreeSet<Box<str>> = rows.iter().flat_map(packs_of).collect();
-        for held in self.reader().view_of(&self.log_of(partition), &key).await?.checkpoints {
-            packs.insert(pack_name(Class::Checkpoint, held.entry.pack).into());
-        }
+        let logs = self.logs().await?;
+        let packs = self.packs_with(&key, &logs).await?;
         let clock = &self.0.parts.clock;
         let at = LedgerId::mint(clock.now(), clock.random());
         let (lineage, partition) = (self.0.parts.lineage, Some(partition));
         let erasure = Erasure { key, at, reason, request, lineage, partition, version, offset, packs };
         let key = erasure.key.clone();
         erasures.keep(erasure).await?;
-        self.delete_rows(&rows).await?;
+        self.take_away(&key, &logs).await?;
         erasures.of(&key).ok_or(Refusal::UnknownAggregate)
     }
 
@@ -82,9 +76,11 @@ impl Lookup {
         let (key, erasures) = (self.key(id), &self.reader().packs.erasures);
         erasures.refresh().await?;
         let Some(erasure) = erasures.of(&key) else { return Ok(None) };
-        let rows_left = self.rows_of(&key).await?.len() as u64;
+        let (logs, index) = (self.logs().await?, &*self.reader().index);
+        let rows_left = erased::rows_of(index, &logs, &key).await?.len() as u64;
+        let letters_left = erased::letters_of(index, &logs, |of| *of == key).await?.len() as u64;
         let packs_left = erasures.left(&erasure.packs).await?;
-        Ok(Some(Erased { erasure, rows_left, packs_left }))
+        Ok(Some(Erased { erasure, rows_left, letters_left, packs_left }))
     }
 
     /// Fails if an aggregate was erased.
@@ -95,45 +91,47 @@ impl Lookup {
         Ok(self.reader().packs.erasures.check(&self.key(id))?)
     }
 
-    async fn delete_rows(&self, rows: &[SnapshotRow]) -> Asked<()> {
+    /// The ids that are erased, as far as this process has heard.
+    #[must_use]
+    pub fn erased_ids(&self) -> ErasedIds {
+        self.reader().packs.erasures.ids(&self.reader().rules.kind)
+    }
+
+    /// Takes away what the index tells of an aggregate that is on the list.
+    async fn take_away(&self, key: &AggregateKey, logs: &BTreeSet<PartitionKey>) -> Asked<()> {
         let reader = self.reader();
         let ledger = Ledger {
             index: Arc::clone(&reader.index),
             blobs: Arc::clone(&reader.packs.blobs),
             clock: Arc::clone(&self.0.parts.clock),
         };
-        for some in rows.chunks(DELETED_AT_ONCE) {
-            for named in ledger.delete(some.iter().map(DeletedRow::of).collect(), "erasure").await? {
-                for row in &named.rows {
-                    ledger.delete_row(row, named.at).await?;
-                }
-            }
-        }
-        Ok(())
+        erased::delete_rows(&ledger, &erased::rows_of(&*reader.index, logs, key).await?).await?;
+        let letters = erased::letters_of(&*reader.index, logs, |of| of == key).await?;
+        Ok(erased::blank(&*reader.index, letters).await?)
     }
 
-    /// The rows that tell of an aggregate, of all lineages.
-    async fn rows_of(&self, key: &AggregateKey) -> Asked<Vec<SnapshotRow>> {
-        let (parts, reader) = (&self.0.parts, self.reader());
-        let history = lineages::history(&*reader.packs.blobs, &parts.topic).await?;
-        let mut all: BTreeSet<Lineage> = history.iter().map(|known| known.lineage).collect();
-        all.insert(parts.lineage);
-        let mut rows = Vec::new();
-        for lineage in all {
-            // A row of version 0 tells of a quarantine before the first event.
-            let mut from = From::AtOrBelow(Version(0));
-            loop {
-                let page = reader.index.snapshots(key, lineage, from, PAGE).await;
-                let page = page.map_err(|error| unavailable("read snapshot rows", &error))?;
-                from = match (from, page.last().map(|row| row.version)) {
-                    (From::Above(_), None) => break,
-                    (From::Above(_), Some(last)) => From::Above(last),
-                    _ => From::Above(Version(0)),
-                };
-                rows.extend(page);
+    /// The logs in which there may be something of an aggregate: of all lineages.
+    async fn logs(&self) -> Asked<BTreeSet<PartitionKey>> {
+        let mut logs = erased::logs_of(&*self.reader().packs.blobs, &self.0.parts.topic).await?;
+        let count = i32::try_from(self.partition_count().await?).unwrap_or(i32::MAX);
+        logs.extend((0..count).map(|number| self.log_of(PartitionNo(number))));
+        Ok(logs)
+    }
+
+    /// The packs that are known to hold records of it: rows or live checkpoints name them.
+    async fn packs_with(
+        &self,
+        key: &AggregateKey,
+        logs: &BTreeSet<PartitionKey>,
+    ) -> Asked<BTreeSet<Box<str>>> {
+        let rows = erased::rows_of(&*self.reader().index, logs, key).await?;
+        let mut packs: BTreeSet<Box<str>> = rows.iter().flat_map(packs_of).collect();
+        for log in logs {
+            for held in self.reader().view_of(log, key).await?.checkpoints {
+                packs.insert(pack_name(Class::Checkpoint, held.entry.pack).into());
             }
         }
-        Ok(rows)
+        Ok(packs)
     }
 }
 

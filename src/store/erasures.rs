@@ -19,6 +19,8 @@ use crate::domain::ids::{AggregateKey, LedgerId, Lineage, Offset, PartitionNo, T
 use crate::domain::number::Number;
 use crate::domain::outcome::PortError;
 use crate::domain::value::{Limits, Object, Value};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 
@@ -26,6 +28,7 @@ const FOLDER: &str = "v1/erasures/";
 const PAGE: usize = 1_000;
 /// How often a call that failed is repeated at once.
 const TRIES: usize = 4;
+const READS_AT_ONCE: usize = 16;
 /// No erasure is longer: names of a hundred thousand packs.
 const OBJECT_BYTES_MAX: u64 = 16 << 20;
 /// Names are ordered by their writers' clocks: one that is so much behind is found all the same.
@@ -51,9 +54,8 @@ impl Known {
             return;
         }
         let key = erasure.key.clone();
-        let mut ids = self.ids.get(&key.kind).map(|ids| (**ids).clone()).unwrap_or_default();
-        ids.insert(Arc::clone(&key.id));
-        self.ids.insert(Arc::clone(&key.kind), Arc::new(ids));
+        // COST: the set is copied once for each look that finds something, because whoever folds holds it.
+        Arc::make_mut(self.ids.entry(Arc::clone(&key.kind)).or_default()).insert(Arc::clone(&key.id));
         // Of several the first counts: what it found is what there was.
         self.of.entry(key).or_insert_with(|| Arc::new(erasure));
     }
@@ -76,19 +78,29 @@ impl Erasures {
         let mut is_more = false;
         loop {
             let names = self.list(after.as_deref()).await?;
-            for name in &names {
-                if self.known.read().expect("no panic while it is held").names.contains(name) {
-                    continue;
-                }
-                let erasure = self.read(name).await?;
-                self.known.write().expect("no panic while it is held").take(name.clone(), erasure);
-                is_more = true;
-            }
+            is_more |= self.read_new(&names).await?;
             match names.last() {
                 Some(last) if names.len() == PAGE => after = Some(last.clone()),
                 _ => return Ok(is_more),
             }
         }
+    }
+
+    /// Reads those that are not known yet, in the order of their names; true if there were any. Those before
+    /// one that cannot be read are in force all the same.
+    async fn read_new(&self, names: &[String]) -> Result<bool> {
+        let new: Vec<&String> = {
+            let known = self.known.read().expect("no panic while it is held");
+            names.iter().filter(|name| !known.names.contains(*name)).collect()
+        };
+        let reads = new.iter().map(|name| -> BoxFuture<'_, _> { Box::pin(self.read(name)) });
+        let reads: Vec<_> = reads.collect();
+        let read: Vec<Result<Erasure>> = stream::iter(reads).buffered(READS_AT_ONCE).collect().await;
+        let mut known = self.known.write().expect("no panic while it is held");
+        for (name, erasure) in new.iter().zip(read) {
+            known.take((*name).clone(), erasure?);
+        }
+        Ok(!new.is_empty())
     }
 
     /// The erasure of an aggregate, if it was erased.
@@ -141,15 +153,19 @@ impl Erasures {
     /// # Errors
     /// `Unavailable`.
     pub async fn left(&self, names: &BTreeSet<Box<str>>) -> Result<BTreeSet<Box<str>>> {
-        let mut left = BTreeSet::new();
-        for name in names {
-            match self.blobs.get_range(name, 0, 1).await {
-                Ok(_) => drop(left.insert(name.clone())),
-                Err(PortError::Missing) => {}
-                Err(error) => return Err(unavailable(&format!("read `{name}`"), &error)),
-            }
-        }
-        Ok(left)
+        let looks = names.iter().map(|name| -> BoxFuture<'_, _> {
+            Box::pin(async move {
+                match self.blobs.get_range(name, 0, 1).await {
+                    Ok(_) => Ok(Some(name.clone())),
+                    Err(PortError::Missing) => Ok(None),
+                    Err(error) => Err(unavailable(&format!("read `{name}`"), &error)),
+                }
+            })
+        });
+        let looks: Vec<_> = looks.collect();
+        let left: Vec<Option<Box<str>>> =
+            stream::iter(looks).buffer_unordered(READS_AT_ONCE).try_collect().await?;
+        Ok(left.into_iter().flatten().collect())
     }
 
     async fn list(&self, after: Option<&str>) -> Result<Vec<String>> {

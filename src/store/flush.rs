@@ -22,7 +22,7 @@ use crate::codec::dictionary::Training;
 use crate::codec::pack::dictionary_name;
 use crate::compute::{Compute, computed};
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::ids::{AggregateKey, PackId, Timestamp, Version};
+use crate::domain::ids::{PackId, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::partition::{CheckpointItem, Entries, LiveCheckpoint, SnapshotItem};
@@ -184,6 +184,11 @@ impl SnapshotStore {
                 outcomes.iter_mut().for_each(|outcome| *outcome = Err(error.clone()));
             }
         }
+        for (flush, outcome) in flushes.iter().zip(&mut outcomes) {
+            if let Err(error) = self.packs.erasures.check(&flush.key()) {
+                *outcome = Err(error);
+            }
+        }
         outcomes
     }
 
@@ -230,7 +235,7 @@ impl SnapshotStore {
         if !item.increment {
             return Ok(Vec::new());
         }
-        let key = AggregateKey { kind: Arc::clone(&flush.kind), id: Arc::clone(&item.id) };
+        let key = flush.key();
         let mut next = item.row.next();
         let last = item.last().version();
         let mut events: Vec<StoredEvent> = Vec::new();
@@ -285,6 +290,9 @@ impl SnapshotStore {
                 rows.push((*of, row));
             }
         }
+        // Whoever was erased since the flush was planned gets no row; a pack without rows is garbage.
+        let is_erased = |of: usize| self.packs.erasures.of(&flushes[of].key()).is_some();
+        rows.retain(|(of, _)| !is_erased(*of));
         // Before the first row: whoever sees a row will not list its aggregate again.
         let listings = self.listings(flushes, started);
         let listed = listings.len() as u64;
@@ -322,9 +330,11 @@ impl SnapshotStore {
 
     /// Listing rows of aggregates that no row tells of yet.
     fn listings<'a>(&'a self, flushes: &'a [Flush], started: u64) -> Vec<BoxFuture<'a, Result<()>>> {
-        let new = flushes.iter().filter(|flush| flush.item.row == Version(0));
+        let is_new = |flush: &&Flush| flush.item.row == Version(0);
+        let is_kept = |flush: &&Flush| self.packs.erasures.of(&flush.key()).is_none();
+        let new = flushes.iter().filter(is_new).filter(is_kept);
         let listing = |flush: &'a Flush| -> BoxFuture<'a, _> {
-            let key = AggregateKey { kind: Arc::clone(&flush.kind), id: Arc::clone(&flush.item.id) };
+            let key = flush.key();
             let partition = flush.partition.partition;
             let put = move || -> BoxFuture<'a, _> {
                 let key = key.clone();

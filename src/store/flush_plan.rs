@@ -11,6 +11,14 @@ use crate::domain::partition::{Cut, SnapshotItem};
 use crate::domain::record::{IncrementBody, StoredEvent};
 use crate::domain::row::{RecordKind, SnapshotRow};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl Flush {
+    /// Whose.
+    pub(super) fn key(&self) -> AggregateKey {
+        AggregateKey { kind: Arc::clone(&self.kind), id: Arc::clone(&self.item.id) }
+    }
+}
 
 /// What one flush writes: packs, and which part of the flush each entry is.
 #[derive(Default)]

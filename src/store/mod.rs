@@ -9,6 +9,7 @@
 //! | [`dictionaries`] | which dictionaries are in use, learning them, fetching them |
 //! | [`encode`] | snapshots' records on their way into a pack |
 //! | [`encode_checkpoint`] | a checkpoint's pack, rows and tables |
+//! | [`erased`] | what is left of erased aggregates in the index, and taking it away |
 //! | [`erasures`] | which aggregates were erased |
 //! | [`faulty`] | seeded faults in front of either port, for tests |
 //! | [`flush`] | `SnapshotStore`: the order of writes, deadlines, abandoned flushes |
@@ -28,6 +29,7 @@ pub mod checkpoints;
 pub mod dictionaries;
 pub mod encode;
 pub mod encode_checkpoint;
+pub mod erased;
 pub mod erasures;
 pub mod faulty;
 pub mod flush;

@@ -86,7 +86,9 @@ impl SnapshotStore {
         // An id that occurs in two partitions may have the same version in both, and a row's key has no
         // partition.
         let mut parts: BTreeMap<PartitionNo, Vec<NewSegment>> = BTreeMap::new();
-        for segment in segments {
+        // Of an aggregate that was erased meanwhile nothing is written, and what this stood for goes anyway.
+        let is_kept = |segment: &NewSegment| self.packs.erasures.of(&segment.key).is_none();
+        for segment in segments.into_iter().filter(is_kept) {
             parts.entry(segment.partition.partition).or_default().push(segment);
         }
         let (packs, clock) = (Arc::clone(&self.packs), Arc::clone(&self.clock));

@@ -5,6 +5,7 @@
 //! not fit stands still and says how to go on.
 
 use super::Components;
+use crate::domain::erasure::ErasedIds;
 use crate::domain::error::{ErrorKind, Result};
 use crate::domain::ids::{Offset, PackId, PartitionNo};
 use crate::domain::mutant::{Mutant, mutant};
@@ -136,9 +137,18 @@ pub(super) async fn start(components: &Components, partition: PartitionNo) -> Re
     let rules = components.rules.clone();
     let unreadable = view.unreadable.iter().map(|row| (row.pack, row.end_offset)).collect();
     let partition = Partition::new(key, rules, settings, low_watermark, view.checkpoints);
-    let erased = components.reader.packs.erasures.ids(&components.rules.kind);
-    let partition = partition.beside_unreadable(unreadable).without(erased);
+    let partition = partition.beside_unreadable(unreadable).without(erased(components).await?);
     Ok(Start::Fold(Box::new(partition), bounds))
+}
+
+/// Who is erased by now: whoever was erased while another owned the partition must not be folded again.
+async fn erased(components: &Components) -> Result<ErasedIds> {
+    if mutant(Mutant::ErasedFoldedAgain) {
+        return Ok(ErasedIds::default());
+    }
+    let erasures = &components.reader.packs.erasures;
+    erasures.refresh().await?;
+    Ok(erasures.ids(&components.rules.kind))
 }
 
 /// Whether the log is still the one that was folded up to `position`, last seen under `epoch`, and that

@@ -27,6 +27,7 @@ pub use spawn::TokioSpawn;
 
 use crate::clock::Clock;
 use crate::domain::aggregate::Rules;
+use crate::domain::erasure::ErasedIds;
 use crate::domain::event::Decode;
 use crate::domain::ids::{Lineage, PartitionNo, Version};
 use crate::domain::mutant::{Mutant, mutant};
@@ -152,11 +153,11 @@ impl Handle {
         }
     }
 
-    /// Makes all partitions forget what is in memory and start again from their low watermarks.
-    pub fn restart(&self) {
+    /// Tells all partitions who is erased; repeating it is harmless.
+    pub fn heed(&self, erased: &ErasedIds) {
         for task in self.tasks().values() {
             // A task that has ended has nothing in memory.
-            let _ = task.unbounded_send(Command::Restart);
+            let _ = task.unbounded_send(Command::Heed(Arc::clone(erased)));
         }
     }
 

@@ -90,8 +90,8 @@ fn an_erased_aggregate_never_comes_back() {
     assert!(!told["packs"].as_array().unwrap().is_empty(), "{told}");
     must_be_gone(&api);
     assert_eq!(
-        (&told["rowsLeft"], &told["complete"]),
-        (&0.into(), &false.into()),
+        (&told["rowsLeft"], &told["deadLettersLeft"], &told["complete"]),
+        (&0.into(), &0.into(), &false.into()),
         "packs are left to collect"
     );
     let again = api.send("POST", &format!("{path}:erase"), r#"{"reason":"another"}"#).json();

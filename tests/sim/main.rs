@@ -43,6 +43,8 @@ mod creation;
 mod directed;
 #[cfg(not(feature = "runtime"))]
 mod drains;
+#[cfg(not(feature = "runtime"))]
+mod erasing;
 mod executor;
 mod fleet;
 #[cfg(not(feature = "runtime"))]

@@ -4,6 +4,7 @@ use super::live::Live;
 use super::slot::{Body, Slot, SlotId};
 use super::{Effect, Now, Partition};
 use crate::domain::aggregate::{Folded, State};
+use crate::domain::erasure::ErasedIds;
 use crate::domain::event::Decoded;
 use crate::domain::ids::Offset;
 use crate::domain::mutant::{Mutant, mutant};
@@ -57,6 +58,33 @@ pub struct Counts {
 }
 
 impl Partition {
+    /// The same without these aggregates: their events are passed by, and nothing that live checkpoints hold of
+    /// them is needed any more.
+    #[must_use]
+    pub fn without(mut self, erased: ErasedIds) -> Self {
+        for id in erased.iter() {
+            self.checkpoints.iter_mut().for_each(|live| live.erase(id));
+        }
+        self.erased = erased;
+        self
+    }
+
+    /// Goes on without these aggregates as well. False, and nothing changes, if one of those that are new is in
+    /// memory: then it has to start again without them.
+    #[must_use]
+    pub fn heed(&mut self, erased: ErasedIds) -> bool {
+        let new: Vec<&Arc<str>> = erased.difference(&self.erased).collect();
+        let is_resident = new.iter().any(|id| self.slots.find(id).is_some());
+        if is_resident && !mutant(Mutant::ErasedStaysInMemory) {
+            return false;
+        }
+        for id in new {
+            self.checkpoints.iter_mut().for_each(|live| live.erase(id));
+        }
+        self.erased = erased;
+        true
+    }
+
     pub(super) fn take_records(&mut self, records: Vec<Decoded>, now: Now, effects: &mut Vec<Effect>) {
         // COST: asked of all before anything is folded, so that the waits for memory overlap.
         let find = |decoded: &Decoded| decoded.id().and_then(|id| self.slots.find(id));

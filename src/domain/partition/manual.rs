@@ -45,6 +45,10 @@ pub(super) fn tell(waiters: Vec<Waiter>, answer: &Result<Taken, String>, effects
 
 impl Partition {
     pub(super) fn snapshot_now(&mut self, id: &Arc<str>, waiter: Waiter, effects: &mut Vec<Effect>) {
+        if self.erased.contains(id) {
+            let why = "the aggregate was erased".to_owned();
+            return effects.push(Effect::SnapshotTaken(waiter.reply, Err(why)));
+        }
         let slot = self.slots.find(id).unwrap_or_else(|| self.slots.insert(id));
         if let Body::Loading(loading) = &mut self.slots.get_mut(slot).body {
             loading.waiters.push(waiter);

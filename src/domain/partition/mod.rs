@@ -329,16 +329,6 @@ impl Partition {
         }
     }
 
-    /// The same without these aggregates: their events, also those in checkpoints, are passed by.
-    #[must_use]
-    pub fn without(mut self, erased: ErasedIds) -> Self {
-        for id in erased.iter() {
-            self.checkpoints.iter_mut().for_each(|live| live.erase(id));
-        }
-        self.erased = erased;
-        self
-    }
-
     /// The same beside listed checkpoints that cannot be read, each with the end of its offsets; `start` lies
     /// at or before the first of what they held. They are retired once that is folded and covered again.
     #[must_use]

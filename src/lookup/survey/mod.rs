@@ -267,6 +267,8 @@ impl Survey<'_> {
             Refusal::TooMuchWork { events, max } => {
                 ("too-much-work", format!("verifying it would read {events} events, {max} may be read"))
             }
+            // Somebody erased it meanwhile: there is nothing to verify any more.
+            Refusal::Failed(Error { code: "erased", .. }) => return Ok(()),
             other => return Err(other),
         };
         self.found(Some(id), version, code, detail);

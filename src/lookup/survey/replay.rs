@@ -58,6 +58,8 @@ impl Survey<'_> {
         let bounds = bounds.map_err(|error| unavailable("read the log's bounds", &error))?;
         let mut folded: BTreeMap<Arc<str>, Option<Aggregate>> = BTreeMap::new();
         let mut next = bounds.start;
+        // The topic has their events for ever, and nothing here may tell of them.
+        let erased = self.lookup.erased_ids();
         while next < bounds.end {
             let reader = self.lookup.reader();
             let records = match reader.log.read(partition, next, bounds.end).await {
@@ -73,7 +75,7 @@ impl Survey<'_> {
             next = last.offset.next();
             for record in records {
                 let (Some(id), _) = self.lookup.reader().decoder.route(&record) else { continue };
-                if !self.is_in(range, &id) {
+                if !self.is_in(range, &id) || erased.contains(&id) {
                     continue;
                 }
                 if !folded.contains_key(&id) {
@@ -88,7 +90,9 @@ impl Survey<'_> {
             }
             let_others().await;
         }
-        for (id, aggregate) in folded {
+        // Some may have been erased meanwhile.
+        let erased = self.lookup.erased_ids();
+        for (id, aggregate) in folded.into_iter().filter(|(id, _)| !erased.contains(id)) {
             if let Some(aggregate) = aggregate.filter(|aggregate| aggregate.version > Version(0)) {
                 self.compare(&id, &aggregate).await?;
             }

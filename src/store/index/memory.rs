@@ -74,7 +74,8 @@ pub(super) fn outranks(new: &DeadLetter, kept: &DeadLetter) -> bool {
     fn rank(letter: &DeadLetter) -> (i32, &str, &str) {
         (letter.record.leader_epoch, &letter.code, &letter.detail)
     }
-    rank(new) > rank(kept)
+    // One whose aggregate was erased is written again without its record, which then stays away.
+    rank(new) > rank(kept) || rank(new) == rank(kept) && new.is_blank()
 }
 
 fn walk(rows: &Newest, from: From, limit: usize) -> Vec<SnapshotRow> {

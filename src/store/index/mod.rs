@@ -191,7 +191,7 @@ pub trait Index: Send + Sync {
     ) -> BoxFuture<'a, PortResult<Vec<RunRow>>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
-    /// Records a dead letter; repeating it is harmless.
+    /// Records a dead letter; repeating it is harmless. The same without its record replaces it.
     fn put_dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, PortResult<()>>;
     /// Up to `limit` dead letters of one partition from an offset on.
     fn dead_letters<'a>(

@@ -31,10 +31,12 @@
 //! | `mod.rs` | the pass: who goes, who stays |
 //! | [`lease`] | one collector at a time, by the store's clock |
 //! | [`judge`] | what a pack is found to be |
+//! | [`late`] | what was written of erased aggregates after all |
 //! | [`condemned`] | what was found unnamed before, as objects |
 
 mod condemned;
 mod judge;
+mod late;
 mod lease;
 
 use crate::clock::Clock;
@@ -133,6 +135,8 @@ pub struct Report {
     pub withheld: u64,
     /// Packs that cannot be judged, and stay.
     pub unknown: u64,
+    /// Rows and dead letters of erased aggregates that were written late, and went, or in a dry run would go.
+    pub late: u64,
     /// Records of packs that are old enough, and those of them that no row names; every one of them only in
     /// a dry run.
     pub records: u64,
@@ -259,6 +263,8 @@ fn pack_of(class: Class, name: &str) -> Option<PackId> {
 impl Pass<'_> {
     async fn all(&mut self) -> Result<End> {
         self.of.packs.erasures.refresh().await?;
+        // First, so that packs are judged without it.
+        self.report.late = self.of.take_late(self.mode).await?;
         self.before = Condemned::read(&*self.of.packs.blobs).await?;
         self.withholds = self.mode != Mode::Forced && self.are_too_many().await?;
         for class in [Class::Full, Class::History, Class::Checkpoint] {

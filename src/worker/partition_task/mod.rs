@@ -14,6 +14,7 @@ use self::ahead::Ahead;
 use super::assignment::{Refusal, Start, start_when_possible, verify};
 use super::flusher::{CheckpointOffer, Request};
 use super::{Components, Handle};
+use crate::domain::erasure::ErasedIds;
 use crate::domain::event::Decoded;
 use crate::domain::ids::{Offset, PartitionNo, Version};
 use crate::domain::mutant::{Mutant, mutant};
@@ -46,8 +47,9 @@ pub enum Command {
     List(Listing, oneshot::Sender<ListAnswer>),
     /// Take a snapshot now, unless one of the version named, or of a later one, is durable; and why.
     Snapshot(Arc<str>, Option<Version>, Trigger, oneshot::Sender<Result<Taken, String>>),
-    /// Forget all that is in memory and start again from the low watermark, as for another owner.
-    Restart,
+    /// These aggregates are erased. Where one of them is in memory, all that is in memory is forgotten and the
+    /// partition starts again from the low watermark, as for another owner.
+    Heed(ErasedIds),
     /// The topic must not be folded on: stand still.
     Halt(Poison),
     /// Cover what is dirty, commit, stop.
@@ -116,8 +118,10 @@ struct Task {
     turns: u64,
     /// Somebody asked it to drain.
     is_revoked: bool,
-    /// Somebody asked it to start again.
+    /// It is to start again.
     is_restarting: bool,
+    /// Somebody asked it to stand still: so it does when it has started again.
+    stands_for: Option<Poison>,
     done: bool,
 }
 
@@ -131,7 +135,7 @@ pub(super) async fn run(
     ended: mpsc::UnboundedSender<(PartitionNo, Option<Partition>)>,
     kept: Option<Partition>,
 ) {
-    let mut kept = kept;
+    let (mut kept, mut stands_for) = (kept, None);
     loop {
         let (mut partition, bounds) = match start_when_possible(&components, number).await {
             Start::Fold(partition, bounds) => (*partition, bounds),
@@ -141,9 +145,13 @@ pub(super) async fn run(
             partition.keep_memory(kept);
         }
         let mut task = Task::new(components.clone(), partition, bounds, requests.clone(), handle.clone());
-        task.publish();
+        match stands_for.take() {
+            Some(poison) => task.obey(Command::Halt(poison)),
+            None => task.publish(),
+        }
         let ending = task.fold_until_the_end(number, &mut commands).await;
         if ending == Ending::Passed && !task.is_revoked {
+            stands_for = task.stands_for;
             continue;
         }
         let kept = mutant(Mutant::MemoryKeptOnRevoke).then_some(task.partition);
@@ -209,6 +217,7 @@ impl Task {
             turns: 0,
             is_revoked: false,
             is_restarting: false,
+            stands_for: None,
             done: false,
         }
     }
@@ -452,11 +461,15 @@ impl Task {
                 self.snapshots.insert(reply, sender);
                 self.step(Input::SnapshotNow(id, upto, trigger, reply));
             }
-            Command::Restart => {
-                self.is_restarting = true;
-                self.done = true;
+            Command::Heed(erased) => {
+                let goes_on = self.partition.heed(erased);
+                self.is_restarting |= !goes_on;
+                self.done |= !goes_on;
             }
-            Command::Halt(poison) => self.step(Input::Halt(poison)),
+            Command::Halt(poison) => {
+                self.stands_for = Some(poison.clone());
+                self.step(Input::Halt(poison));
+            }
             Command::Drain(sender) => {
                 self.is_revoked = true;
                 self.drained.push(sender);

@@ -1,0 +1,100 @@
+//! Directed scenarios of an erasure: whoever starts to fold, and whoever folds already, goes on without the
+//! aggregate, and nothing of it is written again.
+
+use crate::executor::ProcessId;
+use crate::stage::Stage;
+use crate::world::{Outcome, Ports};
+use snapfold::domain::erasure::ErasedIds;
+use snapfold::domain::ids::{AggregateKey, Version};
+use snapfold::domain::poison::Poison;
+use snapfold::store::index::From;
+
+/// Erases `a`, as a process that owns nothing, and hears who is erased.
+fn erase(stage: &Stage) -> ErasedIds {
+    let (subject, active) = stage.subject();
+    let erased = stage.world.ask(60_000, move |ports| async move {
+        let reader = subject.reader(&ports, active);
+        let lookup = subject.lookup(&ports, active, reader, std::sync::Arc::new(crate::subject::NoOwners));
+        let erasure = lookup.erase("a", "asked for".into(), None).await.map_err(|why| format!("{why:?}"));
+        let again = lookup.erase("a", "again".into(), None).await.map_err(|why| format!("{why:?}"));
+        assert_eq!(erasure, again, "it is erased once");
+        lookup.erased_ids()
+    });
+    erased.expect("it is answered")
+}
+
+/// No row and no listed checkpoint tells of an aggregate.
+fn nothing_of(stage: &Stage, id: &str) -> bool {
+    let (subject, active) = stage.subject();
+    let (log, key) = (stage.partition(), AggregateKey { id: id.into(), ..stage.key() });
+    let left = stage.world.ask(60_000, move |ports: Ports| async move {
+        let rows = ports.index.snapshots(&key, log.lineage, From::Above(Version(0)), 99).await;
+        let view = subject.reader(&ports, active).view_of(&log, &key).await;
+        (rows.expect("nothing fails").len(), view.expect("nothing fails").checkpoints.len())
+    });
+    left.expect("it is answered") == (0, 0)
+}
+
+/// Events of `a` and of another come; one of them is erased, the other goes on.
+fn goes_on_without_it(stage: Stage, owner: ProcessId) -> Outcome {
+    stage.append_to("b", 2, "s1");
+    stage.events(5..=6);
+    stage.snapshot(owner);
+    stage.snapshot_of(owner, "b");
+    if !nothing_of(&stage, "a") {
+        stage.world.sim.violation("something of an erased aggregate was written".to_owned());
+    }
+    if nothing_of(&stage, "b") {
+        stage.world.sim.violation("nothing of another aggregate was written".to_owned());
+    }
+    let status = stage.status(owner);
+    if status.counts.erased == 0 || status.low_watermark < status.position {
+        stage.world.sim.violation(format!("the partition does not go on: {status:?}"));
+    }
+    stage.world.finish()
+}
+
+/// `a` is erased, and the owner, who has not heard of it, folds one more event of it, which nothing covers.
+fn folded() -> (Stage, ProcessId, ErasedIds) {
+    let stage = Stage::new();
+    let owner = stage.worker("owner");
+    stage.append_to("b", 1, "s1");
+    stage.events(1..=3);
+    let erased = erase(&stage);
+    stage.append(4, "s1");
+    stage.world.idle(200);
+    (stage, owner, erased)
+}
+
+/// The owner dies; the next one has not heard of the erasure until it starts.
+pub(crate) fn owner_that_starts_after_an_erasure() -> Outcome {
+    let (stage, owner, _) = folded();
+    stage.world.sim.kill(owner);
+    let next = stage.worker("next");
+    stage.world.idle(1_000);
+    goes_on_without_it(stage, next)
+}
+
+/// The owner has its state in memory, and events of it that nothing covers.
+pub(crate) fn owner_that_hears_of_an_erasure() -> Outcome {
+    let (stage, owner, erased) = folded();
+    stage.asked_of(owner).0.heed(&erased);
+    stage.world.idle(1_000);
+    goes_on_without_it(stage, owner)
+}
+
+/// Goal: who was told to stand still does so when it starts again without the erased.
+#[test]
+fn a_partition_that_stands_still_does_so_after_an_erasure_too() {
+    let (stage, owner, erased) = folded();
+    let handle = stage.asked_of(owner).0;
+    handle.halt(&Poison::new("log-compacted", "a test"));
+    stage.world.idle(200);
+    handle.heed(&erased);
+    stage.world.idle(1_000);
+    stage.append_to("b", 2, "s1");
+    stage.world.idle(1_000);
+    let status = stage.status(owner);
+    assert_eq!(status.halted.as_ref().map(|(_, poison)| poison.code), Some("log-compacted"), "{status:?}");
+    assert_eq!(status.counts.records, 0, "it started again, and folds nothing: {status:?}");
+}
