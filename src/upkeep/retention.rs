@@ -398,7 +398,8 @@ pub(super) mod tests {
 
     fn delete(index: &MemoryIndex, version: u64) {
         let at = LedgerId::mint(Timestamp(1_700_000_000_000), [1; 10]);
-        let gone = index.delete_snapshot(&DeletedRow::of(&full(version)), at);
+        let gone = DeletedRow::of(&full(version));
+        let gone = index.delete_snapshot(&gone, at);
         gone.now_or_never().expect("memory answers at once").unwrap();
     }
 

@@ -219,13 +219,19 @@ impl Planning<'_> {
             Promise::Snapshots => self.newest,
         };
         // Whatever stays above what goes must stay answerable, too.
-        let goes = self.rows.iter().zip(wanted).filter(|(_, wanted)| **wanted).map(|(row, _)| row.version);
-        let lowest_gone = goes.min().unwrap_or(self.newest);
+        let goes = || self.rows.iter().zip(wanted).filter(|(_, wanted)| **wanted).map(|(row, _)| row);
+        let lowest_gone = goes().map(|row| row.version).min().unwrap_or(self.newest);
+        // A stretch that goes may lead to one that ends before it does.
+        let led = goes().filter(|row| row.kind != RecordKind::Full).map(|row| row.from_version.next()).min();
         let stays = |(row, wanted): &(&&SnapshotRow, &bool)| {
             !**wanted || row.quarantined || self.pinned.contains(&row.version)
         };
-        let stays = self.rows.iter().zip(wanted).filter(stays).map(|(row, _)| row.version);
-        let lowest_kept = stays.filter(|version| *version >= lowest_gone).min().unwrap_or(self.newest);
+        let needs = |row: &&&SnapshotRow| {
+            row.version >= lowest_gone
+                || row.kind != RecordKind::Full && led.is_some_and(|led| row.version >= led)
+        };
+        let stays = self.rows.iter().zip(wanted).filter(stays).map(|(row, _)| row);
+        let lowest_kept = stays.filter(needs).map(|row| row.version).min().unwrap_or(self.newest);
         promised.min(lowest_kept).max(Version(1))
     }
 

@@ -433,6 +433,7 @@ fn prefix(class: Class) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::blobs::Blobs as _;
     use crate::store::blobs::MemoryBlobs;
     use crate::store::index::MemoryIndex;
     use crate::store::packs::CompressionPlan;
