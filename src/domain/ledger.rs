@@ -67,9 +67,9 @@ pub fn written_at(pack: PackId) -> i64 {
     pack.minted_at().0 * 1_000
 }
 
-/// Write time of a snapshot row. A rebuilt one differs from the one that its flush wrote (how long that took is in
-/// no pack), and servers mix the cells of two rows of one time: so it is the later one, and a mark of that is
-/// in the row itself, whoever writes it again.
+/// Write time of a snapshot row. A rebuilt one differs from the one that its flush wrote (how long that took
+/// is in no pack), and servers mix the cells of two rows of one time: so it is the later one, and a mark of
+/// that is in the row itself, whoever writes it again.
 #[must_use]
 pub fn row_written_at(row: &SnapshotRow) -> i64 {
     let is_rebuilt = row.creation_ms == 0 && !mutant(Mutant::RebuiltRowsMix);

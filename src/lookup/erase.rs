@@ -1,8 +1,8 @@
 //! Erasing an aggregate, and what became of it.
 //!
 //! *Order*: what holds records of it is looked up, then the erasure is kept with that list; from then on this
-//!   process answers nothing about it, and others follow as soon as they look. Then its rows are deleted, each
-//!   named by the ledger first, and its dead letters lose their records. Packs without rows are garbage.
+//!   process answers nothing about it, and others follow as soon as they look. Then its rows are deleted,
+//!   each named by the ledger first, and its dead letters lose their records. Packs without rows are garbage.
 //! *If it fails*: whether it counts is unknown; to ask again is harmless, and deletes what came late.
 //! *If cancelled*: the same. *What may leak*: what was kept in caches, until their time is over.
 
@@ -32,8 +32,8 @@ pub struct Erased {
 }
 
 impl Lookup {
-    /// Erases an aggregate; of one that was erased already the rows go that were written late, and its erasure
-    /// is answered.
+    /// Erases an aggregate; of one that was erased already the rows go that were written late, and its
+    /// erasure is answered.
     ///
     /// # Errors
     /// `UnknownAggregate`; `legal-hold`; a fault, and then nothing is certain.

@@ -4,8 +4,8 @@
 //! read from the objects, so an index that was lost, restored or built anew forgets no erasure.
 //!
 //! *Order*: the object first; whatever else is done to erase follows and may be repeated.
-//! *If it fails*: whether it counts is unknown; to erase again is harmless. A list that cannot be read keeps a
-//!   process from starting, and what was read before stays in force.
+//! *If it fails*: whether it counts is unknown; to erase again is harmless. A list that cannot be read keeps
+//!   a process from starting, and what was read before stays in force.
 //! *If cancelled*: the same. *What may leak*: nothing.
 //!
 //! INVARIANT: nothing is ever taken off the list.

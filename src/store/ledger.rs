@@ -26,7 +26,8 @@ use std::sync::Arc;
 const DEADLINE_MS: u64 = 10_000;
 /// Pause before a failed write is repeated.
 const RETRY_MS: u64 = 100;
-/// About what one object of deletions holds: whoever reads it has it in memory, and writes it until a deadline.
+/// About what one object of deletions holds: whoever reads it has it in memory, and writes it until a
+/// deadline.
 const DELETION_BYTES: usize = 256 << 10;
 /// What a row takes beside its key's words.
 const ROW_BYTES: usize = 48;

@@ -361,8 +361,8 @@ impl Compactor {
     }
 }
 
-/// Whether the versions of what goes will rest on a row that stays: merged, on segments that hold some of them;
-/// thinned out, on anything, since full records may be folded from all that is before and after them.
+/// Whether the versions of what goes will rest on a row that stays: merged, on segments that hold some of
+/// them; thinned out, on anything, since full records may be folded from all that is before and after them.
 fn is_relied(row: &SnapshotRow, go: &[SnapshotRow], aim: Aim) -> bool {
     let holds = |gone: &SnapshotRow| {
         let from = if gone.kind == RecordKind::Full { gone.version } else { gone.from_version };

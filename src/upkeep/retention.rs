@@ -6,12 +6,12 @@
 //!   sound; then hold, pins and rows are read once more, and where a row is gone that is relied on nothing
 //!   happens: somebody else deletes as well. Then the fact goes into the ledger, then the rows. Packs stay:
 //!   garbage collection takes them once nothing names them.
-//! *If it fails*: before the ledger nothing has happened; after it some rows are gone and the others go when it
-//!   is asked again. Any part of a plan is a plan, so whatever is left keeps every promise.
+//! *If it fails*: before the ledger nothing has happened; after it some rows are gone and the others go when
+//!   it is asked again. Any part of a plan is a plan, so whatever is left keeps every promise.
 //! *If cancelled*: the same.
-//! *What may leak*: a fact in the ledger whose rows are still there: an index that is rebuilt leaves them out.
-//! Who owns the partition does not matter: the newest rows, from which an owner goes on, are never deleted,
-//! and a deletion is later than any repetition of the row's write (rule 4 adopts none back to life).
+//! *What may leak*: a fact in the ledger whose rows are still there: an index that is rebuilt leaves them
+//! out. Who owns the partition does not matter: the newest rows, from which an owner goes on, are never
+//! deleted, and a deletion is later than any repetition of the row's write (rule 4 adopts none back to life).
 
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, Lineage, PartitionNo, Timestamp, Version};

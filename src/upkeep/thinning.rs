@@ -1,9 +1,9 @@
 //! The background duty of retention: now and then each worker looks at every aggregate of the partitions that
 //! it folds, and deletes what `retention` does not keep.
 //!
-//! *Order*: aggregates by id; what goes of several that were planned within moments is one fact in the ledger,
-//!   and right before it holds, pins and rows of each are read once more. *If it fails*: the next sweep begins
-//!   anew, and finds what is left. *If cancelled*: the same.
+//! *Order*: aggregates by id; what goes of several that were planned within moments is one fact in the
+//!   ledger, and right before it holds, pins and rows of each are read once more. *If it fails*: the next
+//!   sweep begins anew, and finds what is left. *If cancelled*: the same.
 //! COST: a few reads for each aggregate, as many of them in a second as the configuration allows, and one
 //!   object for each batch of deletions.
 

@@ -312,7 +312,9 @@ fn ready_or_standing(worker: &mut Program) -> Api {
 
 /// What damaged packs may cost: time, or a refusal that says so; never a wrong answer.
 fn damaged(is_log_whole: bool, every: usize) {
-    let site = Site::new(ORDERS, "checkpoint: { interval: 300ms }\ncache: { enabled: false }", "orders", 1);
+    // Scrubbing would mend what is to be found.
+    let more = "checkpoint: { interval: 300ms }\ncache: { enabled: false }\nscrub: { interval: 0s }";
+    let site = Site::new(ORDERS, more, "orders", 1);
     let padding = if is_log_whole { 0 } else { 24_000 };
     let (sendings, ledger) = story(21, 3_000, 1, padding);
     let mut worker = site.worker();

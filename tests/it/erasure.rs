@@ -1,5 +1,5 @@
-//! An erased aggregate: nobody answers about it, nobody folds it on, and no restart, replay or lost index brings
-//! it back.
+//! An erased aggregate: nobody answers about it, nobody folds it on, and no restart, replay or lost index
+//! brings it back.
 
 use crate::kill::story;
 use crate::process::{Api, Program, until};
@@ -55,9 +55,9 @@ fn must_be_gone(api: &Api) {
     }
 }
 
-/// Goal: what was erased stays so, whatever is lost or folded again, and others are as they were. Method: erase
-/// one, ask everything, send more of its events, restart, and at last without the index, so that the whole topic
-/// is folded again.
+/// Goal: what was erased stays so, whatever is lost or folded again, and others are as they were. Method:
+/// erase one, ask everything, send more of its events, restart, and at last without the index, so that the
+/// whole topic is folded again.
 #[test]
 fn an_erased_aggregate_never_comes_back() {
     let site = Site::new(ORDERS, "checkpoint: { interval: 300ms }", "orders", PARTITIONS);
@@ -108,8 +108,10 @@ fn an_erased_aggregate_never_comes_back() {
     until("its events are passed by", || api.figure("snapfold_erased_events_total") > 0.0);
     worker.stop();
 
-    // Without the index everything that is left in the topic is folded again.
+    // An index that is made anew brings nothing of it back.
     std::fs::remove_dir_all(site.config().with_file_name("index")).unwrap();
+    let rebuilt = Program::start(&["rebuild-index", "--config", site.config().to_str().unwrap()]).end();
+    assert_eq!(rebuilt.code, Some(0), "{rebuilt:?}");
     let mut worker = site.worker();
     let api = worker.ready();
     settled(&api, 1_500, true);

@@ -257,12 +257,13 @@ impl Api {
         Self::read(self.agent.post(format!("{}{path}", self.url)).send_empty())
     }
 
-    /// `POST`, `PATCH` or `DELETE`, the first two with a body.
+    /// `POST`, `PATCH`, `PUT` or `DELETE`, all but the last with a body.
     pub(crate) fn send(&self, method: &str, path: &str, body: &str) -> Reply {
         let url = format!("{}{path}", self.url);
         let answer = match method {
             "POST" => self.agent.post(url).send(body),
             "PATCH" => self.agent.patch(url).send(body),
+            "PUT" => self.agent.put(url).send(body),
             "DELETE" => self.agent.delete(url).call(),
             other => panic!("{other}"),
         };

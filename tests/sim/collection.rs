@@ -86,8 +86,8 @@ pub(crate) mod scenarios {
         }
     }
 
-    /// An owner that merges history: the pack of its segments is there, below the low watermark, and their rows
-    /// are on their way until fates are lifted. Once they are acknowledged, the increments go.
+    /// An owner that merges history: the pack of its segments is there, below the low watermark, and their
+    /// rows are on their way until fates are lifted. Once they are acknowledged, the increments go.
     fn slow_rows() -> (Stage, ProcessId) {
         let (stage, owner) = increments();
         stage.always(owner, "put_snapshot", Fate::Lost);

@@ -106,9 +106,9 @@ impl Stage {
         *lock(&self.once) = Some((Box::new(move |op| op.what == what), Box::new(|_| deed())));
     }
 
-    /// Whoever reads the end of one history pack for the second time sleeps for a while before it hears of it:
-    /// a collector, which first reads the footer, and then is about to delete it. From then on no call has a
-    /// fate that was written down.
+    /// Whoever reads the end of one history pack for the second time sleeps for a while before it hears of
+    /// it: a collector, which first reads the footer, and then is about to delete it. From then on no call
+    /// has a fate that was written down.
     #[cfg(not(feature = "runtime"))]
     pub(crate) fn sleep_before_deletion(&self, ms: u64) {
         let mut read: BTreeSet<(ProcessId, String)> = BTreeSet::new();

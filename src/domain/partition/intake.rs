@@ -58,8 +58,8 @@ pub struct Counts {
 }
 
 impl Partition {
-    /// The same without these aggregates: their events are passed by, and nothing that live checkpoints hold of
-    /// them is needed any more.
+    /// The same without these aggregates: their events are passed by, and nothing that live checkpoints hold
+    /// of them is needed any more.
     #[must_use]
     pub fn without(mut self, erased: ErasedIds) -> Self {
         for id in erased.iter() {
@@ -69,8 +69,8 @@ impl Partition {
         self
     }
 
-    /// Goes on without these aggregates as well. False, and nothing changes, if one of those that are new is in
-    /// memory: then it has to start again without them.
+    /// Goes on without these aggregates as well. False, and nothing changes, if one of those that are new is
+    /// in memory: then it has to start again without them.
     #[must_use]
     pub fn heed(&mut self, erased: ErasedIds) -> bool {
         let new: Vec<&Arc<str>> = erased.difference(&self.erased).collect();

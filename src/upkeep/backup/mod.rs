@@ -242,9 +242,9 @@ pub async fn restore(
     Ok(report)
 }
 
-/// Fails if an index knows anything of these streams (their types and topics) that a backup to be restored from
-/// `from` into `to` may not: of two low watermarks the larger counts, so what lies between would never be
-/// folded. A rebuilding that was cut short, which wrote no low watermark, may be gone on with.
+/// Fails if an index knows anything of these streams (their types and topics) that a backup to be restored
+/// from `from` into `to` may not: of two low watermarks the larger counts, so what lies between would never
+/// be folded. A rebuilding that was cut short, which wrote no low watermark, may be gone on with.
 ///
 /// # Errors
 /// `Conflict`; `Unavailable` if a store does not answer.
@@ -255,9 +255,9 @@ pub async fn refuse_used_index(
 ) -> Result<()> {
     let refused = |kind: &str| {
         let detail = format!(
-            "the index already knows snapshots of type `{kind}`, from later than the backup perhaps: restore into an \
-             empty index (another keyspace, another folder). If the objects are all there, and only the index \
-             was lost, `snapfold rebuild-index` is what to run"
+            "the index already knows snapshots of type `{kind}`, perhaps from later than the backup: restore \
+             into an empty index (another keyspace or folder). If the objects are all there, and only the \
+             index was lost, run `snapfold rebuild-index`"
         );
         Err(Error::new(ErrorKind::Conflict, "conflict", detail))
     };

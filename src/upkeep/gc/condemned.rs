@@ -1,6 +1,6 @@
-//! Packs that a pass found unnamed, with the time of the first pass that did, and those that it found orphaned:
-//! one object for each pass, of which the newest counts, so that the next collector, wherever it runs, goes on
-//! where this one ended.
+//! Packs that a pass found unnamed, with the time of the first pass that did, and those that it found
+//! orphaned: one object for each pass, of which the newest counts, so that the next collector, wherever it
+//! runs, goes on where this one ended.
 
 use crate::clock::Clock;
 use crate::domain::error::Result;

@@ -1,7 +1,7 @@
 //! What a pack is found to be, by its footer, low watermarks, checkpoints and rows (see the module above).
 //!
-//! *Order*: footer; then of each record where it lies before who names it. *If it fails*: a read is repeated for
-//!   some seconds; then the pack stays. *If cancelled*: nothing has happened. *What may leak*: nothing.
+//! *Order*: footer; then of each record where it lies before who names it. *If it fails*: a read is repeated
+//!   for some seconds; then the pack stays. *If cancelled*: nothing has happened. *What may leak*: nothing.
 
 use super::{Mode, Pass, RETRY_MS, Seen, TRIES, Verdict};
 use crate::codec::pack::{Class, Footer};

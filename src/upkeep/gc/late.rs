@@ -1,7 +1,7 @@
 //! What was written of erased aggregates by somebody who had not heard of it: a pass takes it away.
 //!
-//! *If it fails*: the next pass finds it. COST: a query for each erased aggregate, lineage and pass, and, where
-//! any is erased, a walk over the dead letters.
+//! *If it fails*: the next pass finds it. COST: a query for each erased aggregate, lineage and pass, and,
+//! where any is erased, a walk over the dead letters.
 
 use super::{Collector, Mode};
 use crate::domain::error::Result;

@@ -5,26 +5,26 @@
 //! Found so, it is *condemned*; found so again, a pass and some distance later, it is *doomed*: it goes.
 //!
 //! Why no pause, of whoever it may be, makes that wrong:
-//! - whoever writes a pack writes its rows within the deadline of its flush, measured from before the pack was
-//!   there, and does not count on a row that was acknowledged later. Age and distance are longer;
-//! - an owner that writes a row again (rule 4) relies on it only if it lies at or beyond the low watermark, or
-//!   overlaps a live checkpoint. Neither ever becomes true of a record of which it is not: the low watermark
-//!   only grows, and new checkpoints begin at it. So a record below it, without such a checkpoint, that no row
-//!   names will never be relied on, and until then its pack stays;
+//! - whoever writes a pack writes its rows within the deadline of its flush, measured from before the pack
+//!   was there, and does not count on a row that was acknowledged later. Age and distance are longer;
+//! - an owner that writes a row again (rule 4) relies on it only if it lies at or beyond the low watermark,
+//!   or overlaps a live checkpoint. Neither ever becomes true of a record of which it is not: the low
+//!   watermark only grows, and new checkpoints begin at it. So a record below it, without such a checkpoint,
+//!   that no row names will never be relied on, and until then its pack stays;
 //! - a checkpoint's row is deleted, and that is acknowledged, for every partition of its footer, seen or not,
 //!   before its pack goes (G1), and a late write of the row is older than that (T1);
 //! - readers that planned before fall back (rule 6), or begin anew (L2).
 //!
 //! *Order*: lease, list of the condemned, then pack by pack: footer, rows; last the new list. *If it fails*:
-//!   the pack stays, and so it does if it cannot be read or names what is not known here. What was found until
-//!   then is kept, and what was not reached stays condemned since when it was. *If cancelled*: the next pass
-//!   begins anew once the lease is over. *What may leak*: nothing but time.
+//!   the pack stays, and so it does if it cannot be read or names what is not known here. What was found
+//!   until then is kept, and what was not reached stays condemned since when it was. *If cancelled*: the next
+//!   pass begins anew once the lease is over. *What may leak*: nothing but time.
 //! A pack that no row names although its versions are told by no other row is *orphaned*: perhaps the index
-//! has lost them, and the pack is what it is rebuilt from. It stays for `orphan_ms` from the pass that found it
-//! so first, however old it is: the day on which rows were lost is what counts.
-//! Where more packs are doomed than a share of them, none goes unless somebody says so ([`Mode::Forced`]):
-//! rows that went all at once may be lost as well. Packs of checkpoints come and go, and are not counted.
-//! Two collectors at a time would do the same twice; the lease keeps that rare.
+//! has lost them, and the pack is what it is rebuilt from. It stays for `orphan_ms` from the pass that found
+//! it so first, however old it is: the day on which rows were lost is what counts. Where more packs are
+//! doomed than a share of them, none goes unless somebody says so ([`Mode::Forced`]): rows that went all at
+//! once may be lost as well. Packs of checkpoints come and go, and are not counted. Two collectors at a time
+//! would do the same twice; the lease keeps that rare.
 //!
 //! | file | owns |
 //! |---|---|

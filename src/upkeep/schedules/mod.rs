@@ -333,8 +333,9 @@ impl Duty {
         }
     }
 
-    /// One page of a walk, however long it takes to come: whoever gave up would start at the first page again,
-    /// and under load never see the last one. An error where no partition of the walk is owned any more.
+    /// One page of a walk, however long it takes to come: whoever gave up would start at the first page
+    /// again, and under load never see the last one. An error where no partition of the walk is owned any
+    /// more.
     async fn page(
         &self,
         prefix: &str,

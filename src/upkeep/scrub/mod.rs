@@ -294,8 +294,8 @@ impl Scrub {
     }
 }
 
-/// Rows whose records are written anew together: of one id and version only one, since rows in one pack differ
-/// in nothing else.
+/// Rows whose records are written anew together: of one id and version only one, since rows in one pack
+/// differ in nothing else.
 fn together(rows: Vec<SnapshotRow>) -> Vec<Vec<SnapshotRow>> {
     let mut parts: Vec<Vec<SnapshotRow>> = Vec::new();
     for row in rows {

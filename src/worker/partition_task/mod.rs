@@ -47,8 +47,8 @@ pub enum Command {
     List(Listing, oneshot::Sender<ListAnswer>),
     /// Take a snapshot now, unless one of the version named, or of a later one, is durable; and why.
     Snapshot(Arc<str>, Option<Version>, Trigger, oneshot::Sender<Result<Taken, String>>),
-    /// These aggregates are erased. Where one of them is in memory, all that is in memory is forgotten and the
-    /// partition starts again from the low watermark, as for another owner.
+    /// These aggregates are erased. Where one of them is in memory, all that is in memory is forgotten and
+    /// the partition starts again from the low watermark, as for another owner.
     Heed(ErasedIds),
     /// The topic must not be folded on: stand still.
     Halt(Poison),
