@@ -471,7 +471,9 @@ impl Stack {
 /// The topic that gets dead letters as well, if one is configured.
 fn dead_letter_topic(config: &Config, address: SocketAddr) -> Done<Option<Arc<DeadLetterTopic>>> {
     let Some(topic) = &config.dead_letter_topic else { return Ok(None) };
-    let properties = consumer_settings(config, address).properties;
+    let mut properties = consumer_settings(config, address).properties;
+    // A letter that is too large must not take others with it.
+    properties.insert("batch.num.messages".to_owned(), "1".to_owned());
     let settings = ProducerSettings {
         client_id: format!("snapfold-dead-letters@{address}"),
         properties,

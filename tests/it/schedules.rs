@@ -65,7 +65,7 @@ fn a_schedule_is_made_runs_is_paused_and_removed() {
         (&json!(true), &json!("30s"), &json!([]))
     );
     assert_eq!(view["nextRuns"].as_array().map(Vec::len), Some(5));
-    assert!(view["nextRun"].as_str().unwrap().ends_with("-01-01T01:00:00Z"), "{view}");
+    assert!(view["nextRun"].as_str().unwrap().ends_with("-01-01T01:00:00.000Z"), "{view}");
     let again = api.send("PUT", path, &body.to_string());
     assert_eq!((again.status, again.json()), (200, view), "nothing has changed");
 
@@ -179,7 +179,8 @@ fn what_is_stored_is_counted_by_day_by_stream_and_by_class() {
     let api = worker.ready();
     settled(&api, 123, true);
     for body in [r#"{"version":3}"#, "{}"] {
-        assert_eq!(api.send("POST", "/v1/aggregates/order/a/snapshots", body).status, 201);
+        let taken = api.send("POST", "/v1/aggregates/order/a/snapshots", body);
+        assert!(matches!(taken.status, 200 | 201), "{taken:?}");
     }
     let stats = api.get("/v1/aggregates/order/a/stats").unwrap().json();
     let listed = triggers(&api, "a");
@@ -236,7 +237,7 @@ fn a_due_time_is_kept_and_one_that_was_missed_is_made_up_for() {
     until("the run of this minute", || last_run(&api, "each")["created"] == 1);
     let first = schedule(&api, "each");
     assert_eq!(first["onTimeRatio"], 1.0, "{first}");
-    assert!(first["lastRuns"][0]["due"].as_str().unwrap().ends_with(":00Z"), "{first}");
+    assert!(first["lastRuns"][0]["due"].as_str().unwrap().ends_with(":00.000Z"), "{first}");
     worker.stop();
     std::thread::sleep(Duration::from_millis(60_000 - of_minute() + 3_000));
     let mut worker = site.worker();

@@ -219,13 +219,15 @@ impl Planning<'_> {
             Promise::Snapshots => self.newest,
         };
         // Whatever stays above what goes must stay answerable, too.
-        let goes = || self.rows.iter().zip(wanted).filter(|(_, wanted)| **wanted).map(|(row, _)| row);
+        let protected = |row: &SnapshotRow| row.quarantined || self.pinned.contains(&row.version);
+        let goes = || {
+            let wanted = self.rows.iter().zip(wanted).filter(|(row, wanted)| **wanted && !protected(row));
+            wanted.map(|(row, _)| row)
+        };
         let lowest_gone = goes().map(|row| row.version).min().unwrap_or(self.newest);
         // A stretch that goes may lead to one that ends before it does.
         let led = goes().filter(|row| row.kind != RecordKind::Full).map(|row| row.from_version.next()).min();
-        let stays = |(row, wanted): &(&&SnapshotRow, &bool)| {
-            !**wanted || row.quarantined || self.pinned.contains(&row.version)
-        };
+        let stays = |(row, wanted): &(&&SnapshotRow, &bool)| !**wanted || protected(row);
         let needs = |row: &&&SnapshotRow| {
             row.version >= lowest_gone
                 || row.kind != RecordKind::Full && led.is_some_and(|led| row.version >= led)

@@ -83,7 +83,7 @@ async fn a_migration_says_what_it_does_and_may_be_repeated_and_run_twice_at_a_ti
     let settings = &keyspace.settings;
     let there = |changes: &[Change]| changes.iter().map(|change| change.was_there).collect::<Vec<_>>();
     let would = migrate(settings, Mode::DryRun).await.unwrap();
-    assert_eq!(there(&would), [false, false, false]);
+    assert!(there(&would).iter().all(|was_there| !was_there), "{would:?}");
     assert_eq!(migrate(settings, Mode::DryRun).await.as_ref(), Ok(&would), "a dry run changes nothing");
     let note = would[0].note.as_deref();
     assert_eq!(note, Some("1 replicas in data centre `datacenter1`"));
