@@ -85,7 +85,7 @@ fn dead_letters_go_to_their_topic_as_well() {
             (key, header(message, "snapfold-offset"), header(message, "snapfold-code"))
         })
         .collect();
-    let (code, offset) = (Some("undecodable".to_owned()), |offset: &str| Some(offset.to_owned()));
+    let (code, offset) = (Some("bad-json".to_owned()), |offset: &str| Some(offset.to_owned()));
     assert_eq!(
         shown,
         [("bad".to_owned(), offset("1"), code.clone()), ("worse".to_owned(), offset("3"), code)]
