@@ -141,7 +141,6 @@ impl Stack {
         let consumer = Arc::new(Consumer::start(consumer_settings(config, address)).map_err(fault)?);
         let schemas = SchemaSource::open(config, &stores)?;
         let (metrics, (stop, _)) = (Arc::new(metrics), watch::channel(false));
-        let written = Arc::new(Written::default());
         let mut stack = Self {
             streams: Arc::default(),
             workers: BTreeMap::new(),
@@ -150,7 +149,7 @@ impl Stack {
             keep: config.streams.iter().map(|stream| (Arc::clone(&stream.kind), keep(stream))).collect(),
             compactors: BTreeMap::new(),
             merged: Arc::default(),
-            written,
+            written: Arc::default(),
             address,
             admin: admin.as_ref().map(TcpListener::local_addr).transpose()?,
             open: Arc::new(AtomicBool::new(true)),

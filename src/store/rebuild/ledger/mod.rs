@@ -108,5 +108,6 @@ impl Rebuild {
     }
 }
 
-#[cfg(all(test, feature = "runtime"))]
+#[cfg(feature = "runtime")]
+#[cfg(test)]
 mod tests;
