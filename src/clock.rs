@@ -18,6 +18,26 @@ pub trait Clock: Send + Sync {
 #[cfg(feature = "runtime")]
 pub use system::SystemClock;
 
+/// A clock that stands still, for tests: sleeping takes no time, and chance is always the same.
+#[cfg(test)]
+pub(crate) struct Still;
+
+#[cfg(test)]
+impl Clock for Still {
+    fn now(&self) -> Timestamp {
+        Timestamp(1_700_000_000_000)
+    }
+    fn monotonic_ms(&self) -> u64 {
+        0
+    }
+    fn sleep(&self, _: u64) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+    fn random(&self) -> [u8; 10] {
+        [7; 10]
+    }
+}
+
 /// The machine's clocks: the only place that reads them.
 #[cfg(feature = "runtime")]
 mod system {

@@ -92,18 +92,11 @@ fn fault(refusal: Refusal) -> Error {
 
 impl Takes for OwnStream {
     fn owned(&self) -> Vec<PartitionNo> {
-        let statuses = self.worker.statuses.lock().expect("no panic while the map is held");
-        // One that was never started, or stands still, takes no snapshots.
-        statuses
-            .iter()
-            .filter(|(_, status)| status.refused.is_none() && status.halted.is_none())
-            .map(|(partition, _)| *partition)
-            .collect()
+        self.worker.folding()
     }
 
     fn is_held_back(&self, partition: PartitionNo) -> bool {
-        let statuses = self.worker.statuses.lock().expect("no panic while the map is held");
-        statuses.get(&partition).is_some_and(|status| status.is_held_back)
+        self.worker.is_held_back(partition)
     }
 
     fn place<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<PartitionNo>>> {

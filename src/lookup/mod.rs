@@ -63,7 +63,7 @@ pub use locate::Partitioner;
 pub use proof::{Link, Proof, ProvenRecord};
 pub use snapshots::{snapshot_id_bytes, snapshot_id_text};
 pub use stats::{AggregateStats, DayStats, KnownPacks, PackTotal, Sizes, Survey, still_counting};
-pub use survey::{Progress, SurveyAsk, SurveyFinding, Surveyed, Tier, is_pack};
+pub use survey::{Progress, SurveyAsk, SurveyFinding, Surveyed, Tier};
 
 use crate::clock::Clock;
 use crate::domain::error::{Error, ErrorKind};

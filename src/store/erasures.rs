@@ -13,6 +13,7 @@
 use super::blobs::Blobs;
 use super::unavailable;
 use crate::codec::pack::erasure_name;
+use crate::codec::wire::from_hex;
 use crate::domain::erasure::{ErasedIds, Erasure};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, LedgerId, Lineage, Offset, PartitionNo, Timestamp, Version};
@@ -196,20 +197,9 @@ impl Erasures {
 
 /// A name before which none that is new can be.
 fn since(newest: &str) -> Option<String> {
-    let id = id_of(newest.strip_prefix(FOLDER)?)?;
+    let id = LedgerId(from_hex(newest.strip_prefix(FOLDER)?)?);
     let then = Timestamp(id.minted_at().0.saturating_sub(SKEW_MS).max(0));
     Some(erasure_name(LedgerId::mint(then, [0; 10])))
-}
-
-fn id_of(text: &str) -> Option<LedgerId> {
-    let mut id = [0; 16];
-    if text.len() != 32 || !text.is_ascii() {
-        return None;
-    }
-    for (byte, at) in id.iter_mut().zip((0..32).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
-    }
-    Some(LedgerId(id))
 }
 
 fn encode(erasure: &Erasure) -> Vec<u8> {
@@ -244,7 +234,7 @@ fn decode(bytes: &[u8]) -> Option<Erasure> {
     let packs = value.get("packs")?.as_array()?.iter().map(|name| name.as_str().map(Box::from));
     let erasure = Erasure {
         key: AggregateKey { kind: text("aggregateType")?.into(), id: text("aggregateId")?.into() },
-        at: id_of(text("erasure")?)?,
+        at: LedgerId(from_hex(text("erasure")?)?),
         reason: text("reason")?.into(),
         request: text("request").map(Into::into),
         lineage: Lineage(whole("lineage")?.try_into().ok()?),

@@ -202,29 +202,12 @@ fn objects_of(rows: Vec<DeletedRow>) -> Vec<Vec<DeletedRow>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Still;
     use crate::domain::ids::{AggregateKey, Lineage, PackId, Version};
     use crate::domain::row::Notes;
     use crate::store::blobs::MemoryBlobs;
     use crate::store::index::MemoryIndex;
     use futures_util::FutureExt;
-
-    /// A clock that stands still: each note must be later than the one before all the same.
-    struct Still;
-
-    impl Clock for Still {
-        fn now(&self) -> Timestamp {
-            Timestamp(1_700_000_000_000)
-        }
-        fn monotonic_ms(&self) -> u64 {
-            0
-        }
-        fn sleep(&self, _: u64) -> BoxFuture<'static, ()> {
-            Box::pin(std::future::ready(()))
-        }
-        fn random(&self) -> [u8; 10] {
-            [7; 10]
-        }
-    }
 
     #[test]
     fn later_notes_count_and_each_is_an_object_that_says_the_same() {

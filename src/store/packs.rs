@@ -10,6 +10,7 @@ use super::checkpoints::{Kept, locate};
 use super::dictionaries::Dictionaries;
 use super::erasures::Erasures;
 use super::index::Index;
+use super::inspect::record_of;
 use super::unavailable;
 use crate::codec::body::{decode_full, decode_increment, decode_segment};
 use crate::codec::compress::Compression;
@@ -174,13 +175,7 @@ impl Packs {
         locator: &Locator,
         show: impl Fn(&[u8], &[u8]) -> Result<T>,
     ) -> Result<T> {
-        let id = RecordId {
-            key: row.key.clone(),
-            lineage: row.lineage,
-            upto_version: row.version,
-            kind: row.kind,
-            from_version: row.from_version,
-        };
+        let id = record_of(row);
         let dictionary = match locator.dictionary {
             Some(id) => Some(self.dictionaries.get(id).await?),
             None => None,

@@ -1,6 +1,7 @@
 //! The manifest of a backup: which objects it holds, each with its length and its digest. Lines of words, so
 //! that it can be read without a tool; the last is the SHA-256 of those before it.
 
+use crate::codec::wire::from_hex;
 use crate::domain::error::{Error, Result};
 use crate::domain::ids::{Digest, Timestamp};
 use sha2::{Digest as _, Sha256};
@@ -102,14 +103,7 @@ fn object(line: &str) -> Option<(&str, Copied)> {
 }
 
 fn digest(text: &str) -> Option<Digest> {
-    let mut digest = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (byte, at) in digest.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
-    }
-    Some(Digest(digest))
+    from_hex(text).map(Digest)
 }
 
 #[cfg(test)]

@@ -321,31 +321,13 @@ impl Retention {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::clock::Clock;
+    use crate::clock::Still;
     use crate::domain::ids::{Digest, LedgerId, Offset, PackId};
     use crate::domain::row::{NoteRow, Trigger};
     use crate::store::blobs::MemoryBlobs;
     use crate::store::index::MemoryIndex;
     use crate::store::packs::CompressionPlan;
     use futures_util::FutureExt;
-    use futures_util::future::BoxFuture;
-
-    struct Still;
-
-    impl Clock for Still {
-        fn now(&self) -> Timestamp {
-            Timestamp(1_700_000_000_000)
-        }
-        fn monotonic_ms(&self) -> u64 {
-            0
-        }
-        fn sleep(&self, _: u64) -> BoxFuture<'static, ()> {
-            Box::pin(std::future::ready(()))
-        }
-        fn random(&self) -> [u8; 10] {
-            [7; 10]
-        }
-    }
 
     fn key() -> AggregateKey {
         AggregateKey { kind: "order".into(), id: "a".into() }

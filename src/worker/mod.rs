@@ -161,6 +161,27 @@ impl Handle {
         }
     }
 
+    /// Partitions that are folded here: not those that were never started, or stand still.
+    ///
+    /// # Panics
+    /// If another thread panicked while it held the statuses.
+    #[must_use]
+    pub fn folding(&self) -> Vec<PartitionNo> {
+        let statuses = self.statuses.lock().expect("no panic while the map is held");
+        let folds = statuses.iter().filter(|(_, status)| status.refused.is_none() && status.halted.is_none());
+        folds.map(|(partition, _)| *partition).collect()
+    }
+
+    /// Whether a partition takes pressing snapshots only.
+    ///
+    /// # Panics
+    /// As `folding`.
+    #[must_use]
+    pub fn is_held_back(&self, partition: PartitionNo) -> bool {
+        let statuses = self.statuses.lock().expect("no panic while the map is held");
+        statuses.get(&partition).is_some_and(|status| status.is_held_back)
+    }
+
     /// Makes all partitions stand still.
     pub fn halt(&self, poison: &Poison) {
         for task in self.tasks().values() {

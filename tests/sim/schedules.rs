@@ -44,13 +44,10 @@ fn fault(refusal: Refusal) -> Error {
 
 impl Takes for SimTakes {
     fn owned(&self) -> Vec<PartitionNo> {
-        let statuses = self.handle.statuses.lock().expect("no panic while it is held");
-        let runs = statuses.iter().filter(|(_, status)| status.refused.is_none() && status.halted.is_none());
-        runs.map(|(partition, _)| *partition).collect()
+        self.handle.folding()
     }
     fn is_held_back(&self, partition: PartitionNo) -> bool {
-        let statuses = self.handle.statuses.lock().expect("no panic while it is held");
-        statuses.get(&partition).is_some_and(|status| status.is_held_back)
+        self.handle.is_held_back(partition)
     }
     fn place<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<PartitionNo>>> {
         Box::pin(async move { self.lookup.place(id).await.map_err(fault) })

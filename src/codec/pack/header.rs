@@ -3,7 +3,7 @@
 
 use super::FORMAT;
 use crate::codec::compress::Algorithm;
-use crate::codec::wire::{Cursor, put_bytes, put_varint};
+use crate::codec::wire::{Cursor, from_hex, put_bytes, put_varint};
 use crate::domain::error::{Error, Result};
 use crate::domain::ids::{Digest, LedgerId, PackId, Timestamp};
 
@@ -219,6 +219,15 @@ pub fn pack_name(class: Class, pack: PackId) -> String {
     format!("v1/{}/{year:04}{month:02}/{:02x}/{pack}.sfp", class.name(), pack.0[15])
 }
 
+/// The pack whose object has this name: the inverse of [`pack_name`].
+#[must_use]
+pub fn named_pack(name: &str) -> Option<(Class, PackId)> {
+    let (folder, file) = (name.split('/').nth(1)?, name.rsplit('/').next()?);
+    let class = Class::ALL.into_iter().find(|class| class.name() == folder)?;
+    let pack = PackId(from_hex(file.strip_suffix(".sfp")?)?);
+    (pack_name(class, pack) == name).then_some((class, pack))
+}
+
 /// `v1/dict/<sha256>`.
 #[must_use]
 pub fn dictionary_name(id: Digest) -> String {
@@ -275,6 +284,31 @@ mod tests {
                 day += len;
                 assert_eq!(year_and_month(Timestamp(day * 86_400_000 - 1)), (year, month));
             }
+        }
+    }
+
+    #[test]
+    fn packs_are_known_by_the_names_of_their_objects() {
+        let old = PackId([0x01, 0x8d, 0xf2, 0x29, 0x28, 0, 0x7e, 0xee, 0xae, 1, 2, 3, 4, 5, 6, 7]);
+        for pack in [old, PackId::mint(Timestamp(1_700_000_000_000), [9; 10])] {
+            for class in [Class::Full, Class::History, Class::Checkpoint] {
+                let name = pack_name(class, pack);
+                assert_eq!(named_pack(&name), Some((class, pack)), "{name}");
+                assert_eq!(named_pack(&name.replace("v1/", "v2/")), None);
+                assert_eq!(named_pack(&format!("{name}x")), None);
+                assert_eq!(named_pack(&name[..name.len() - 4]), None);
+            }
+        }
+        for other in [
+            "v1/dict/00",
+            "v1/ledger/x",
+            "",
+            "v1/full/202402/0a/zz.sfp",
+            "v1/history/x.sfp",
+            "v1/history/202311/00/zz.sfp",
+            "v1/history/",
+        ] {
+            assert_eq!(named_pack(other), None, "{other}");
         }
     }
 }

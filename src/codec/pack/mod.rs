@@ -51,7 +51,7 @@ pub use blocks::{BLOCK_LEN, Block, BlockBody, BlockPack, BlockWriter, FramePlace
 pub use facts::{EntryFacts, Mark};
 pub use footer::{Footer, Stretch};
 pub use header::{
-    Class, Header, TRAILER_LEN, Trailer, dictionary_name, erasure_name, ledger_name, pack_name,
+    Class, Header, TRAILER_LEN, Trailer, dictionary_name, erasure_name, ledger_name, named_pack, pack_name,
 };
 pub use inclusion::{Inclusion, prove};
 pub use locator::Locator;

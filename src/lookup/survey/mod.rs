@@ -29,8 +29,6 @@ use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub use packs::is_pack;
-
 use super::Refusal;
 use crate::codec::pack::Class;
 

@@ -3,7 +3,7 @@
 
 use super::rows::short;
 use super::{Progress, Survey, SurveyFinding, Surveyed};
-use crate::codec::pack::{Class, Footer, pack_name};
+use crate::codec::pack::{Class, Footer, named_pack};
 use crate::domain::ids::{Digest, Offset, PackId, PartitionNo};
 use crate::lookup::walk::let_others;
 use crate::lookup::{Asked, Lookup};
@@ -22,19 +22,6 @@ const LETTERS: usize = 256;
 const FAULTS_MAX: usize = 8;
 /// Records of a damaged pack that are asked for, to tell whether reads answer all the same.
 const ASKED_MAX: usize = 64;
-
-/// The pack whose object has this name.
-#[must_use]
-pub fn is_pack(name: &str) -> Option<(Class, PackId)> {
-    let (folder, file) = (name.split('/').nth(1)?, name.rsplit('/').next()?);
-    let class = Class::ALL.into_iter().find(|class| class.name() == folder)?;
-    let hex = file.strip_suffix(".sfp").filter(|hex| hex.len() == 32 && hex.is_ascii())?;
-    let mut id = [0; 16];
-    for (nth, byte) in id.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&hex[2 * nth..2 * nth + 2], 16).ok()?;
-    }
-    Some((class, PackId(id))).filter(|(class, pack)| pack_name(*class, *pack) == name)
-}
 
 impl Survey<'_> {
     /// Packs, what they need, and dead letters.
@@ -186,7 +173,7 @@ impl Lookup {
         loop {
             let names = packs.blobs.list("v1/", after.as_deref(), NAMES).await;
             let names = names.map_err(|error| unavailable("list objects", &error))?;
-            for (class, pack) in names.iter().filter_map(|name| is_pack(name)) {
+            for (class, pack) in names.iter().filter_map(|name| named_pack(name)) {
                 if !out.seen.insert(pack) {
                     continue;
                 }
@@ -211,25 +198,6 @@ impl Lookup {
                 Some(last) if names.len() == NAMES => after = Some(last.clone()),
                 _ => return Ok(()),
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn packs_are_known_by_the_names_of_their_objects() {
-        let pack = PackId([0x01, 0x8d, 0xf2, 0x29, 0x28, 0, 0x7e, 0xee, 0xae, 1, 2, 3, 4, 5, 6, 7]);
-        for class in [Class::Full, Class::History, Class::Checkpoint] {
-            let name = pack_name(class, pack);
-            assert_eq!(is_pack(&name), Some((class, pack)), "{name}");
-            assert_eq!(is_pack(&name.replace("v1/", "v2/")), None);
-            assert_eq!(is_pack(&format!("{name}x")), None);
-        }
-        for other in ["v1/dict/00", "v1/ledger/x", "", "v1/full/202402/0a/zz.sfp"] {
-            assert_eq!(is_pack(other), None, "{other}");
         }
     }
 }

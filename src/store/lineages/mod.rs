@@ -19,6 +19,7 @@
 
 use super::blobs::Blobs;
 use super::unavailable;
+use crate::codec::wire::from_hex;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{Digest, Lineage};
 use crate::domain::outcome::PortError;
@@ -402,14 +403,7 @@ impl Activation {
 }
 
 fn digest(text: &str) -> Option<Digest> {
-    let mut digest = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (byte, at) in digest.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
-    }
-    Some(Digest(digest))
+    from_hex(text).map(Digest)
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! Whether an index was lost, or is being rebuilt: it has no low watermark of a log whose checkpoints are in
 //! the blob store. (A rebuild writes low watermarks last.)
 
-use super::survey::pack_of;
-use crate::codec::pack::Class;
+use crate::codec::pack::{Class, named_pack};
 use crate::domain::error::{ErrorKind, Result};
 use crate::domain::row::PartitionKey;
 use crate::store::index::Index;
@@ -36,8 +35,8 @@ pub async fn is_lost(
     let prefix = format!("v1/{}/", Class::Checkpoint.name());
     let names = packs.blobs.list(&prefix, None, LOOKS_MAX).await;
     let names = names.map_err(|error| unavailable("list checkpoints", &error))?;
-    let looks = names.iter().filter_map(|name| pack_of(Class::Checkpoint, name));
-    let looks: Vec<_> = looks.map(|pack| packs.footer(pack)).collect();
+    let looks = names.iter().filter_map(|name| named_pack(name));
+    let looks: Vec<_> = looks.map(|(_, pack)| packs.footer(pack)).collect();
     let mut looks = stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE);
     let mut found = 0;
     while let Some(footer) = looks.next().await {

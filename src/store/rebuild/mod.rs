@@ -36,8 +36,9 @@ use super::index::Index;
 use super::packs::Packs;
 use crate::clock::Clock;
 use crate::codec::pack::Footer;
+use crate::codec::wire::from_hex;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::ids::{AggregateKey, PackId};
+use crate::domain::ids::{AggregateKey, Digest, PackId};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -334,7 +335,7 @@ impl Rebuild {
 
     async fn dictionaries(&self, report: &mut Rebuilt) -> Result<()> {
         for name in self.names("v1/dict/").await? {
-            let id = name.rsplit('/').next().and_then(survey::digest);
+            let id = name.rsplit('/').next().and_then(from_hex).map(Digest);
             let read = match id {
                 Some(id) => {
                     self.until_sound(|| self.packs.dictionary_object(id)).await.map(|bytes| (id, bytes))

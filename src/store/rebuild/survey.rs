@@ -5,9 +5,9 @@
 
 use super::plan::Part;
 use super::{Rebuild, Rebuilt};
-use crate::codec::pack::{Class, Footer, pack_name};
+use crate::codec::pack::{Class, Footer, named_pack, pack_name};
 use crate::domain::error::{ErrorKind, Result};
-use crate::domain::ids::{Digest, Offset, PackId};
+use crate::domain::ids::{Offset, PackId};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::row::WatermarkRow;
 use futures_util::stream::{self, StreamExt};
@@ -130,7 +130,7 @@ impl Rebuild {
         let mut found = Vec::new();
         for class in CLASSES {
             let names = self.names(&format!("v1/{}/", class.name())).await?;
-            found.extend(names.iter().filter_map(|name| Some((class, pack_of(class, name)?))));
+            found.extend(names.iter().filter_map(|name| named_pack(name)));
         }
         Ok(found)
     }
@@ -140,8 +140,8 @@ impl Rebuild {
         let mut found = Vec::new();
         for class in CLASSES {
             for name in self.names(&format!("v1/{}/", class.name())).await? {
-                match pack_of(class, &name) {
-                    Some(pack) => found.push((class, pack)),
+                match named_pack(&name) {
+                    Some(pack) => found.push(pack),
                     None => report.problems.push(format!("`{name}` is not named like a pack: move it away")),
                 }
             }
@@ -177,27 +177,4 @@ impl Rebuild {
         self.progress.records.store(survey.entries, Ordering::Relaxed);
         Ok(survey)
     }
-}
-
-/// The pack whose object has this name.
-pub(super) fn pack_of(class: Class, name: &str) -> Option<PackId> {
-    let id = name.rsplit('/').next()?.strip_suffix(".sfp")?;
-    let pack = PackId(bytes(id)?);
-    (pack_name(class, pack) == name).then_some(pack)
-}
-
-/// The digest that is written so.
-pub(super) fn digest(text: &str) -> Option<Digest> {
-    bytes(text).map(Digest)
-}
-
-fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    if text.len() != 2 * N || !text.is_ascii() {
-        return None;
-    }
-    for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
-    }
-    Some(bytes)
 }

@@ -40,7 +40,7 @@ mod late;
 mod lease;
 
 use crate::clock::Clock;
-use crate::codec::pack::{Class, pack_name};
+use crate::codec::pack::{Class, named_pack};
 use crate::domain::error::Result;
 use crate::domain::ids::{Offset, PackId, Timestamp};
 use crate::domain::mutant::{Mutant, mutant};
@@ -250,16 +250,6 @@ enum End {
     LeaseLost,
 }
 
-/// The pack and when it was minted, by the name of its object.
-fn pack_of(class: Class, name: &str) -> Option<PackId> {
-    let id = name.rsplit('/').next()?.strip_suffix(".sfp")?;
-    let bytes: Vec<u8> = (0..id.len() / 2)
-        .map(|at| id.get(2 * at..2 * at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
-        .collect::<Option<_>>()?;
-    let pack = PackId(bytes.try_into().ok()?);
-    (pack_name(class, pack) == name).then_some(pack)
-}
-
 impl Pass<'_> {
     async fn all(&mut self) -> Result<End> {
         self.of.packs.erasures.refresh().await?;
@@ -311,7 +301,7 @@ impl Pass<'_> {
             let Some(last) = names.last() else { return Ok(true) };
             after = Some(last.clone());
             for name in names {
-                let Some(pack) = pack_of(class, &name) else { continue };
+                let Some((_, pack)) = named_pack(&name) else { continue };
                 self.report.packs += 1;
                 if self.is_young(pack.minted_at()) {
                     self.report.live += 1;
@@ -433,28 +423,12 @@ fn prefix(class: Class) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Still;
     use crate::store::blobs::Blobs as _;
     use crate::store::blobs::MemoryBlobs;
     use crate::store::index::MemoryIndex;
     use crate::store::packs::CompressionPlan;
     use futures_util::FutureExt;
-
-    struct Still;
-
-    impl Clock for Still {
-        fn now(&self) -> Timestamp {
-            Timestamp(1_700_000_000_000)
-        }
-        fn monotonic_ms(&self) -> u64 {
-            0
-        }
-        fn sleep(&self, _: u64) -> BoxFuture<'static, ()> {
-            Box::pin(std::future::ready(()))
-        }
-        fn random(&self) -> [u8; 10] {
-            [7; 10]
-        }
-    }
 
     /// Whether so many doomed packs are too many of so many.
     fn are_too_many(class: Class, doomed: u64, packs: u64) -> bool {
@@ -497,18 +471,5 @@ mod tests {
         assert!(are_too_many(Class::History, 300, 1_400));
         assert!(!are_too_many(Class::History, 300, 1_500));
         assert!(!are_too_many(Class::Checkpoint, 101, 101), "those come and go");
-    }
-
-    #[test]
-    fn packs_are_known_by_their_names_and_nothing_else_is() {
-        let pack = PackId::mint(Timestamp(1_700_000_000_000), [9; 10]);
-        let name = pack_name(Class::History, pack);
-        assert_eq!(pack_of(Class::History, &name), Some(pack));
-        assert_eq!(pack_of(Class::Full, &name), None, "of another class");
-        for other in
-            ["v1/history/x.sfp", "v1/history/202311/00/zz.sfp", "v1/history/", &name[..name.len() - 4]]
-        {
-            assert_eq!(pack_of(Class::History, other), None, "{other}");
-        }
     }
 }
