@@ -208,9 +208,11 @@ async fn damaged_rows_are_told_and_the_others_are_read() {
     let of = |id: &str| format!("WHERE aggregate_type = 'order' AND aggregate_id = '{id}' AND lineage = 1");
     let pack = "0x07070707070707070707070707070707";
     let at = |id| format!("{} AND version = 2 AND pack = {pack}", of(id));
-    keyspace.cql(&format!("UPDATE snapshots SET stored_bytes = 5 {}", at("a"))).await;
-    keyspace.cql(&format!("DELETE state_digest FROM snapshots {}", at("b"))).await;
-    keyspace.cql(&format!("DELETE last_offset FROM snapshots {}", at("c"))).await;
+    // Rows carry the time their pack was minted at, which for this one is far ahead: a change needs a later one.
+    let later = format!("USING TIMESTAMP {}", written_at(PackId([7; 16])) + 1);
+    keyspace.cql(&format!("UPDATE snapshots {later} SET stored_bytes = 5 {}", at("a"))).await;
+    keyspace.cql(&format!("DELETE state_digest FROM snapshots {later} {}", at("b"))).await;
+    keyspace.cql(&format!("DELETE last_offset FROM snapshots {later} {}", at("c"))).await;
     for id in ["a", "b", "c"] {
         is_told(index.snapshots(&key(id), Lineage(1), From::Newest, 9).await);
         is_told(index.snapshots(&key(id), Lineage(1), From::Above(Version(0)), 9).await);
@@ -221,18 +223,15 @@ async fn damaged_rows_are_told_and_the_others_are_read() {
 
     let id = snapshot_id(&key("a"), Lineage(1), Version(2));
     let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-    keyspace.cql(&format!("UPDATE snapshot_ids SET version = 3 WHERE id = 0x{hex}")).await;
+    keyspace.cql(&format!("UPDATE snapshot_ids {later} SET version = 3 WHERE id = 0x{hex}")).await;
     is_told(index.snapshot_by_id(id).await);
 
     let log = "WHERE topic = 'orders' AND partition_no = 1 AND lineage = 1";
     index.put_checkpoint(checkpoint(PackId([7; 16]))).await.unwrap();
     keyspace.cql(&format!("UPDATE checkpoints SET end_offset = 8 {log} AND pack = {pack}")).await;
-    // The mint time of this pack is far ahead, so the change loses; one with a later time wins.
+    // So a change without one loses.
     assert_eq!(index.checkpoints(&orders()).await, Ok(vec![checkpoint(PackId([7; 16]))]));
-    let later = written_at(PackId([7; 16])) + 1;
-    let change =
-        format!("UPDATE checkpoints USING TIMESTAMP {later} SET end_offset = 8 {log} AND pack = {pack}");
-    keyspace.cql(&change).await;
+    keyspace.cql(&format!("UPDATE checkpoints {later} SET end_offset = 8 {log} AND pack = {pack}")).await;
     is_told(index.checkpoints(&orders()).await);
 
     index.put_watermark(mark(40)).await.unwrap();

@@ -1,5 +1,6 @@
 //! What is wrong when a worker starts is told with what to do about it; migrations do what they say.
 
+use super::super::migrate::LATEST;
 use super::super::{Change, Mode, ScyllaIndex, migrate};
 use super::cluster::{Keyspace, SHORT, shared};
 use super::{key, row};
@@ -57,9 +58,11 @@ async fn what_is_not_there_is_told_with_the_way_on() {
     says(&refused(&unnamed).await, ErrorKind::Unavailable, &["nowhere.invalid:9042"]);
     migrate(settings, Mode::Apply).await.unwrap();
     let index = keyspace.open().await;
-    keyspace.cql("DELETE FROM schema_versions WHERE version = 1").await;
-    keyspace.cql("DELETE FROM schema_versions WHERE version = 2").await;
-    says(&refused(settings).await, ErrorKind::Invalid, &["older than version 2", "snapfold migrate"]);
+    for version in 1..=LATEST {
+        keyspace.cql(&format!("DELETE FROM schema_versions WHERE version = {version}")).await;
+    }
+    let older = format!("older than version {LATEST}");
+    says(&refused(settings).await, ErrorKind::Invalid, &[&older, "snapfold migrate"]);
     keyspace.cql("DROP TABLE snapshots").await;
     says(&refused(settings).await, ErrorKind::Invalid, &migrates);
     for told in [
@@ -95,7 +98,7 @@ async fn a_migration_says_what_it_does_and_may_be_repeated_and_run_twice_at_a_ti
     assert_eq!(again[1].what, "tables of `0001-index.cql`");
     keyspace.open().await.put_snapshot(row("a", 1)).await.unwrap();
     let again = migrate(settings, Mode::Apply).await.unwrap();
-    assert_eq!(there(&again), [true, true, true]);
+    assert!(there(&again).iter().all(|was_there| *was_there), "{again:?}");
     let three = Scylla { keyspace: "snapfold_test_three".into(), replication_factor: 3, ..settings.clone() };
     let note = migrate(&three, Mode::DryRun).await.unwrap()[0].note.clone().unwrap();
     assert!(note.contains("it has 1 of the 2 nodes"), "{note}");
