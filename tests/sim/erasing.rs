@@ -92,6 +92,36 @@ pub(crate) fn owner_that_hears_of_an_erasure() -> Outcome {
     goes_on_without_it(stage, owner)
 }
 
+/// A checkpoint with an event of it is on its way when the owner hears of the erasure; its row comes later.
+pub(crate) fn checkpoint_on_its_way_at_an_erasure() -> Outcome {
+    let stage = Stage::new();
+    let owner = stage.worker("owner");
+    stage.append_to("b", 1, "s1");
+    stage.events(1..=3);
+    let erased = erase(&stage);
+    stage.always(owner, "put_checkpoint", Fate::Lost);
+    stage.append_to("b", 2, "s1");
+    stage.append(4, "s1");
+    stage.until("both events are on their way", || {
+        let status = stage.status(owner);
+        (status.position, status.flights) == (Offset(6), 1)
+    });
+    stage.asked_of(owner).0.heed(&erased);
+    stage.world.idle(1_000);
+    goes_on_without_it(stage, owner)
+}
+
+/// Goal: a partition that waits for its checkpoint before it starts again can be revoked.
+#[test]
+fn a_partition_that_is_to_start_again_can_be_revoked() {
+    let (stage, owner, erased) = folded();
+    stage.asked_of(owner).0.heed(&erased);
+    stage.world.idle(1_000);
+    let mut done = stage.drain(owner);
+    stage.world.idle(100);
+    assert_eq!(done.try_recv(), Ok(Some(())), "it lets go of the partition");
+}
+
 /// Goal: who was told to stand still does so when it starts again without the erased.
 #[test]
 fn a_partition_that_stands_still_does_so_after_an_erasure_too() {
@@ -100,6 +130,7 @@ fn a_partition_that_stands_still_does_so_after_an_erasure_too() {
     handle.halt(&Poison::new("log-compacted", "a test"));
     stage.world.idle(200);
     handle.heed(&erased);
+    stage.lift();
     stage.world.idle(1_000);
     stage.append_to("b", 3, "s1");
     stage.world.idle(1_000);
