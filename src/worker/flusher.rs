@@ -164,7 +164,8 @@ async fn take_checkpoint(components: Components, handle: Handle) {
     };
     let mut asked: FuturesUnordered<_> = handle.partitions().into_iter().map(ask).collect();
     let mut patience = components.clock.sleep(components.settings.checkpoint_ms).fuse();
-    let (mut offers, mut is_any_heard, mut is_late): (Vec<CheckpointOffer>, _, _) = (Vec::new(), false, false);
+    let (mut offers, mut is_any_heard, mut is_late): (Vec<CheckpointOffer>, _, _) =
+        (Vec::new(), false, false);
     while !asked.is_empty() && !(is_late && is_any_heard) {
         futures_util::select_biased! {
             offer = asked.select_next_some() => {

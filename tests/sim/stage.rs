@@ -66,12 +66,8 @@ impl Stage {
     /// The same with partitions beside the one that scenarios are about.
     pub(crate) fn with_partitions(subject: Subject, partitions: i32) -> Self {
         let mut setup = Setup::orders(subject.versions);
-        setup.streams = vec![StreamSpec {
-            partitions,
-            aggregates: 1,
-            shape: subject.shape,
-            ..setup.streams[0].clone()
-        }];
+        setup.streams =
+            vec![StreamSpec { partitions, aggregates: 1, shape: subject.shape, ..setup.streams[0].clone() }];
         let plan = FaultPlan { read_repair: false, ..FaultPlan::calm() };
         let world = World::planned(1, setup, plan);
         let fleet = Fleet::new(&world);
