@@ -187,7 +187,12 @@ fn every_kind_of_problem_of_a_stream_is_told_with_its_fix() {
         ),
         (
             "retention: { archiveAfter: 90d }",
-            "f.yaml:6:18: `archiveAfter` is not available in this version\n  hint: remove it",
+            "f.yaml:6:32: `archiveAfter` without an archive\n  hint: say where to: \
+             `blobs: { archive: { directory: { path: … } } }`, or `archive: { s3: { bucket: … } }`",
+        ),
+        (
+            "retention: { retentionPeriod: soon }",
+            "f.yaml:6:35: `soon` is not a duration\n  hint: a number and a unit, as in `500ms`, `10s`, `5m`, `1h`, `90d`",
         ),
         (
             "tests: 3",

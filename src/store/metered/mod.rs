@@ -363,6 +363,10 @@ impl Blobs for MeteredBlobs {
         self.meter.call("modified", self.inner.modified(name))
     }
 
+    fn is_archived<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<bool>> {
+        self.meter.call("is_archived", self.inner.is_archived(name))
+    }
+
     fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<()>> {
         self.meter.call("delete", self.inner.delete(name))
     }
