@@ -209,6 +209,8 @@ mutants! {
     ErasedFoldedAgain,
     /// What is in memory of an aggregate stays there when it is erased.
     ErasedStaysInMemory,
+    /// A partition starts again without the erased while a checkpoint with events of them is on its way.
+    CheckpointOvertaken,
 }
 
 #[cfg(not(feature = "runtime"))]

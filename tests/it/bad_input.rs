@@ -352,8 +352,10 @@ fn damaged(is_log_whole: bool, every: usize) {
     );
     outcome.must_be_right("over damaged packs");
     let mut problems = 0;
+    // Where the log was folded again its rows lie in sound packs, too, and only whole packs tell of damage.
+    let mode = if is_log_whole { "pack" } else { "checksum" };
     for id in &ids {
-        let reply = api.post(&format!("/v1/aggregates/order/{}/verify?mode=checksum", encoded(id))).unwrap();
+        let reply = api.post(&format!("/v1/aggregates/order/{}/verify?mode={mode}", encoded(id))).unwrap();
         problems += match reply.status {
             200 => reply.json()["problems"].as_array().unwrap().len(),
             // Where a footer and the log are gone, nobody can say what the checkpoint held.

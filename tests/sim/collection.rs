@@ -65,9 +65,9 @@ pub(crate) mod scenarios {
     use crate::executor::ProcessId;
     use crate::merging::{ask_to_compact, increments};
     use crate::ports::Fate;
-    use crate::stage::{SEEING_RUMOURS, Stage};
+    use crate::stage::{HERE, SEEING_RUMOURS, Stage, TOPIC};
     use crate::world::Outcome;
-    use snapfold::domain::ids::Version;
+    use snapfold::domain::ids::{Offset, Version};
     use snapfold::reconstruct::Found;
     use snapfold::upkeep::gc::{GcSettings, Mode};
 
@@ -221,12 +221,14 @@ pub(crate) mod scenarios {
         stage.world.sim.kill(dying);
         stage.world.index.spare(SEEING_RUMOURS);
         let next = stage.worker("next");
-        stage.rule(next, "put_snapshot", Fate::Lost, 100);
-        stage.world.idle(700);
+        stage.always(next, "put_snapshot", Fate::Lost);
+        stage.until("the next owner relies on the rumour", || stage.status(next).counts.replayed == 3);
         stage.deaf_to_rumours();
         pass(&stage, NO_DELAYS);
         pass(&stage, NO_DELAYS);
-        stage.world.idle(20_000);
+        stage.lift();
+        let is_passed = || stage.world.protected(TOPIC, HERE) == Offset(3);
+        stage.until("the low watermark passes what only the row covers", is_passed);
         stage.forget();
         head_is(&stage, 3);
         stage.ask_all()

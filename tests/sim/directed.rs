@@ -12,7 +12,9 @@ use crate::collection::scenarios::{
 };
 use crate::creation::old_version_that_no_row_covers;
 use crate::drains::drain_while_many_aggregates_load;
-use crate::erasing::{owner_that_hears_of_an_erasure, owner_that_starts_after_an_erasure};
+use crate::erasing::{
+    checkpoint_on_its_way_at_an_erasure, owner_that_hears_of_an_erasure, owner_that_starts_after_an_erasure,
+};
 use crate::halts::{halt_while_another_loads, log_cut_below_a_loaded_state};
 use crate::losses::{
     log_that_forgets_an_unread_event, log_that_passes_an_owner, lost_checkpoint_and_no_log,
@@ -128,6 +130,7 @@ scenarios! {
     RunsTwice by run_that_is_asked_for_once,
     ErasedFoldedAgain by owner_that_starts_after_an_erasure,
     ErasedStaysInMemory by owner_that_hears_of_an_erasure,
+    CheckpointOvertaken by checkpoint_on_its_way_at_an_erasure,
 }
 
 /// The scenario of a mutant that seeds are too rare for.

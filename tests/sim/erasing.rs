@@ -2,10 +2,11 @@
 //! aggregate, and nothing of it is written again.
 
 use crate::executor::ProcessId;
+use crate::ports::Fate;
 use crate::stage::Stage;
 use crate::world::{Outcome, Ports};
 use snapfold::domain::erasure::ErasedIds;
-use snapfold::domain::ids::{AggregateKey, Version};
+use snapfold::domain::ids::{AggregateKey, Offset, Version};
 use snapfold::domain::poison::Poison;
 use snapfold::store::index::From;
 
@@ -37,7 +38,8 @@ fn nothing_of(stage: &Stage, id: &str) -> bool {
 
 /// Events of `a` and of another come; one of them is erased, the other goes on.
 fn goes_on_without_it(stage: Stage, owner: ProcessId) -> Outcome {
-    stage.append_to("b", 2, "s1");
+    stage.lift();
+    stage.append_to("b", 3, "s1");
     stage.events(5..=6);
     stage.snapshot(owner);
     stage.snapshot_of(owner, "b");
@@ -48,21 +50,28 @@ fn goes_on_without_it(stage: Stage, owner: ProcessId) -> Outcome {
         stage.world.sim.violation("nothing of another aggregate was written".to_owned());
     }
     let status = stage.status(owner);
+    if status.residents != 1 {
+        stage.world.sim.violation(format!("an erased aggregate is in memory: {status:?}"));
+    }
     if status.counts.erased == 0 || status.low_watermark < status.position {
         stage.world.sim.violation(format!("the partition does not go on: {status:?}"));
     }
     stage.world.finish()
 }
 
-/// `a` is erased, and the owner, who has not heard of it, folds one more event of it, which nothing covers.
+/// `a` is erased, and the owner, who has not heard of it, folds one more event of it. Nothing covers that:
+/// the checkpoint of before, with an event of `b`, is still on its way.
 fn folded() -> (Stage, ProcessId, ErasedIds) {
     let stage = Stage::new();
     let owner = stage.worker("owner");
     stage.append_to("b", 1, "s1");
     stage.events(1..=3);
     let erased = erase(&stage);
+    stage.always(owner, "put_checkpoint", Fate::Lost);
+    stage.append_to("b", 2, "s1");
+    stage.until("a checkpoint is on its way", || stage.status(owner).flights == 1);
     stage.append(4, "s1");
-    stage.world.idle(200);
+    stage.until("one more event is folded", || stage.status(owner).position == Offset(6));
     (stage, owner, erased)
 }
 
@@ -83,6 +92,36 @@ pub(crate) fn owner_that_hears_of_an_erasure() -> Outcome {
     goes_on_without_it(stage, owner)
 }
 
+/// A checkpoint with an event of it is on its way when the owner hears of the erasure; its row comes later.
+pub(crate) fn checkpoint_on_its_way_at_an_erasure() -> Outcome {
+    let stage = Stage::new();
+    let owner = stage.worker("owner");
+    stage.append_to("b", 1, "s1");
+    stage.events(1..=3);
+    let erased = erase(&stage);
+    stage.always(owner, "put_checkpoint", Fate::Lost);
+    stage.append_to("b", 2, "s1");
+    stage.append(4, "s1");
+    stage.until("both events are on their way", || {
+        let status = stage.status(owner);
+        (status.position, status.flights) == (Offset(6), 1)
+    });
+    stage.asked_of(owner).0.heed(&erased);
+    stage.world.idle(1_000);
+    goes_on_without_it(stage, owner)
+}
+
+/// Goal: a partition that waits for its checkpoint before it starts again can be revoked.
+#[test]
+fn a_partition_that_is_to_start_again_can_be_revoked() {
+    let (stage, owner, erased) = folded();
+    stage.asked_of(owner).0.heed(&erased);
+    stage.world.idle(1_000);
+    let mut done = stage.drain(owner);
+    stage.world.idle(100);
+    assert_eq!(done.try_recv(), Ok(Some(())), "it lets go of the partition");
+}
+
 /// Goal: who was told to stand still does so when it starts again without the erased.
 #[test]
 fn a_partition_that_stands_still_does_so_after_an_erasure_too() {
@@ -91,8 +130,9 @@ fn a_partition_that_stands_still_does_so_after_an_erasure_too() {
     handle.halt(&Poison::new("log-compacted", "a test"));
     stage.world.idle(200);
     handle.heed(&erased);
+    stage.lift();
     stage.world.idle(1_000);
-    stage.append_to("b", 2, "s1");
+    stage.append_to("b", 3, "s1");
     stage.world.idle(1_000);
     let status = stage.status(owner);
     assert_eq!(status.halted.as_ref().map(|(_, poison)| poison.code), Some("log-compacted"), "{status:?}");

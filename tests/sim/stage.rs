@@ -221,6 +221,18 @@ impl Stage {
         statuses.get(&HERE).cloned().unwrap_or_default()
     }
 
+    /// Lets time pass, moment by moment, until something is so: what a scenario needs before it goes on is
+    /// waited for, not hoped for, or it stages something else as soon as a worker takes a call more.
+    pub(crate) fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+        for _ in 0..10_000 {
+            if is_so() {
+                return;
+            }
+            self.world.idle(1);
+        }
+        self.world.sim.violation(format!("not staged: {what}"));
+    }
+
     /// The low watermark that was acknowledged.
     pub(crate) fn acked(&self) -> Option<Offset> {
         self.world.index.acked_watermark(TOPIC, HERE, self.active().topic_id)

@@ -8,6 +8,7 @@
 mod ages;
 mod ahead;
 mod effects;
+mod landing;
 
 use self::ages::Ages;
 use self::ahead::Ahead;
@@ -150,7 +151,7 @@ pub(super) async fn run(
             None => task.publish(),
         }
         let ending = task.fold_until_the_end(number, &mut commands).await;
-        if ending == Ending::Passed && !task.is_revoked {
+        if ending == Ending::Passed && !task.is_revoked && task.land(&mut commands).await {
             stands_for = task.stands_for;
             continue;
         }
