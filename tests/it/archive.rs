@@ -190,6 +190,38 @@ fn a_worker_archives_what_has_become_old() {
     worker.stop();
 }
 
+/// Goal: the same in another bucket of a real store, with a storage class.
+#[test]
+fn packs_go_to_another_bucket_and_are_read_there() {
+    let site = Site::new(&orders("1s"), QUICK, "orders", 1);
+    let (bucket, endpoint) =
+        (crate::servers::unique("it").replace('_', "-"), crate::servers::start("seaweedfs"));
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let (before, rest) = text.split_once("blobs: {").unwrap();
+    let (_, after) = rest.split_once('\n').unwrap();
+    let keys = "accessKey: snapfold, secretKey: secretsecret";
+    let blobs = format!(
+        "blobs: {{ s3: {{ bucket: {bucket}, endpoint: \"{endpoint}\", pathStyle: true, {keys} }},\n\
+         \x20 archive: {{ s3: {{ bucket: {bucket}-archive, storageClass: STANDARD_IA }}, interval: 1h }} }}"
+    );
+    std::fs::write(site.config(), format!("{before}{blobs}\n{after}")).unwrap();
+    let config = shown(&site.config());
+    let migrated = done(&["migrate", "--config", &config]);
+    assert!(migrated.out.contains(&format!("blobs.archive: bucket `{bucket}-archive`: created")), "{migrated:?}");
+    let before = folded(&site);
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    let moved = figures(&["archive", "--config", &config]);
+    assert!(moved["moved"].as_u64() > Some(3), "{moved}");
+    assert_eq!(figures(&["archive", "--config", &config])["packs"], 0, "there is nothing left to move");
+    let mut worker = site.worker();
+    let api = worker.ready();
+    settled(&api, EVENTS, true);
+    assert_eq!(answers(&api), before);
+    assert!(archived(&api).iter().all(|archived| *archived));
+    worker.stop();
+    done(&["verify", "--offline", "--config", &config]);
+}
+
 /// Goal: what lies in the archive under a pack's name is not taken for it.
 #[test]
 fn other_bytes_in_the_archive_keep_a_pack_where_it_is() {
