@@ -1,7 +1,7 @@
 //! The blob store, and the archive that its old packs go to.
 //!
-//! INVARIANT: an archive is another place than the blob store, and no name of an object of one is a name of an
-//! object of the other: else moving a pack would delete it.
+//! INVARIANT: an archive is another place than the blob store, and no object of one is an object of the other:
+//! else moving a pack would delete it.
 
 use super::keys::STORAGE_CLASSES;
 use super::reader::Section;

@@ -1,16 +1,16 @@
 //! Moving packs to the archive: `domain::archive` says which, by the types in their footers and their age.
 //!
 //! *Order*: lease; then pack by pack: footer, the whole pack, its copy, the copy read back, and only then the
-//!   pack leaves the live store. A pack of which any byte is not what was written stays, so that damage on the
-//!   way is never archived as the only copy; so does one whose name in the archive holds anything else.
+//!   pack leaves the live store. A pack of which any byte is not what was written stays, so that damage on
+//!   the way never becomes the only copy; so does one whose name in the archive holds anything else.
 //! *If it fails*: the pack stays where it is, perhaps with a copy beside it, and the next pass goes on from
 //!   there: a copy that is there already is compared like one's own. *If cancelled*: the same.
 //! *What may leak*: two copies of a pack, until the next pass.
 //!
-//! Why two movers, or a mover beside garbage collection, are harmless: whoever deletes from the live store has
-//! seen the same bytes in the archive before. A pack that is garbage may be deleted from both stores between a
-//! mover's reading and its writing; then it comes to life in the archive, where garbage collection finds it as
-//! it finds any pack. The lease spares work, no more.
+//! Why two movers, or a mover beside garbage collection, are harmless: whoever deletes from the live store
+//! has seen the same bytes in the archive before. A pack that is garbage may be deleted from both stores
+//! between a mover's reading and its writing; then it comes to life in the archive, where garbage collection
+//! finds it as it finds any pack. The lease spares work, no more.
 //!
 //! COST: of each pack that is old enough the footer is read, once in the life of a process if it has to stay;
 //! of one that goes all bytes are read twice and written once.

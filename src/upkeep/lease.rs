@@ -2,8 +2,8 @@
 //! Whoever creates the next one has the lease; it may be created once the last one is older than its time, by
 //! the store's own clock. An empty one was given back.
 //!
-//! *If it fails*: nobody has the lease until it has run out. Whoever is paused beyond its time may work beside
-//! the next one, which has to be harmless (see `gc` and `archive`).
+//! *If it fails*: nobody has the lease until it has run out. Whoever is paused beyond its time may work
+//! beside the next one, which has to be harmless (see `gc` and `archive`).
 
 use crate::clock::Clock;
 use crate::domain::error::{Error, Result};

@@ -207,7 +207,10 @@ fn packs_go_to_another_bucket_and_are_read_there() {
     std::fs::write(site.config(), format!("{before}{blobs}\n{after}")).unwrap();
     let config = shown(&site.config());
     let migrated = done(&["migrate", "--config", &config]);
-    assert!(migrated.out.contains(&format!("blobs.archive: bucket `{bucket}-archive`: created")), "{migrated:?}");
+    assert!(
+        migrated.out.contains(&format!("blobs.archive: bucket `{bucket}-archive`: created")),
+        "{migrated:?}"
+    );
     let before = folded(&site);
     std::thread::sleep(std::time::Duration::from_millis(1_100));
     let moved = figures(&["archive", "--config", &config]);

@@ -2,8 +2,8 @@
 //! to. Whoever reads, lists or deletes sees the objects of both.
 //!
 //! *Order*: an object is in the archive before it leaves the live store, and it never goes back. So whoever
-//!   looks into the live store first, and then into the archive, cannot miss it; the other way round it can be
-//!   missed by both looks. The same holds for listing. Once an object was found in the archive the live store
+//!   looks into the live store first, and then into the archive, cannot miss it; the other way round both
+//!   looks can miss it. The same holds for listing. Once an object was found in the archive the live store
 //!   is not asked again.
 //! *If it fails*: an error of either store is the answer; only "missing" leads from one to the other.
 //! *What may leak*: an object in both stores, which is read from the live one. A pack that garbage collection
@@ -118,8 +118,8 @@ impl ArchivedBlobs {
             }
         }
         match ask(&*self.live).await {
-            // INVARIANT: the archive is asked last. What was not in the live store a moment ago has been in the
-            // archive since before that.
+            // INVARIANT: the archive is asked last. What was not in the live store a moment ago has been in
+            // the archive since before that.
             Err(PortError::Missing) if may_hold && !mutant(Mutant::ArchiveReadFirst) => {}
             read => return Ok((read?, Place::Live)),
         }
