@@ -1,7 +1,7 @@
 //! The blob store, and the archive that its old packs go to.
 //!
-//! INVARIANT: an archive is another place than the blob store, and no object of one is an object of the other:
-//! else moving a pack would delete it.
+//! INVARIANT: an archive is another place than the blob store, and no object of one is an object of the
+//! other: else moving a pack would delete it.
 
 use super::keys::STORAGE_CLASSES;
 use super::reader::Section;
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// `blobs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a configuration has one or two of them")]
 pub enum Blobs {
     /// `s3`.
     S3(S3),

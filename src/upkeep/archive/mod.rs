@@ -15,7 +15,6 @@
 //! COST: of each pack that is old enough the footer is read, once in the life of a process if it has to stay;
 //! of one that goes all bytes are read twice and written once.
 
-use super::lease::{self, Duty, Lease};
 use crate::clock::Clock;
 use crate::codec::pack::{Class, named_pack};
 use crate::domain::archive::{Policy, is_older};
@@ -26,6 +25,7 @@ use crate::domain::outcome::PortError;
 use crate::store::blobs::archived::{ARCHIVED, ArchivedBlobs};
 use crate::store::packs::Packs;
 use crate::store::unavailable;
+use crate::upkeep::lease::{self, Duty, Lease};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
