@@ -211,6 +211,8 @@ mutants! {
     ErasedStaysInMemory,
     /// A partition starts again without the erased while a checkpoint with events of them is on its way.
     CheckpointOvertaken,
+    /// A checkpoint is not written before every partition has said what it has.
+    CheckpointWaitsForAll,
 }
 
 #[cfg(not(feature = "runtime"))]

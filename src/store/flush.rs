@@ -213,7 +213,7 @@ impl SnapshotStore {
         let dictionaries = &self.packs.dictionaries;
         for (of, candidate) in dictionaries.candidates() {
             let name = dictionary_name(candidate.id());
-            let blob = self.put_object(&name, candidate.bytes());
+            let blob = self.put_object(&name, candidate.bytes(), false);
             let row = self.index.put_dictionary(candidate.id(), candidate.bytes().into());
             match future::join(blob, row).await {
                 (Ok(()), Ok(())) => {
@@ -375,7 +375,7 @@ impl SnapshotStore {
         if mutant(Mutant::CheckpointRowBeforePack) {
             self.put_checkpoint_rows(rows, object_bytes, started).await?;
         }
-        let put = || self.put_object(&encoded.name, &encoded.bytes);
+        let put = || self.put_object(&encoded.name, &encoded.bytes, true);
         self.until_acked(started, "write a checkpoint pack", put).await?;
         self.put_checkpoint_rows(rows, object_bytes, started).await?;
         self.written.checkpoints.fetch_add(1, Ordering::Relaxed);
@@ -440,17 +440,20 @@ impl SnapshotStore {
     }
 
     pub(super) fn put_pack<'a>(&'a self, pack: &'a Encoded) -> BoxFuture<'a, PortResult<()>> {
-        self.put_object(&pack.name, &pack.bytes)
+        self.put_object(&pack.name, &pack.bytes, true)
     }
 
-    fn put_object<'a>(&'a self, name: &'a str, bytes: &'a [u8]) -> BoxFuture<'a, PortResult<()>> {
+    /// Writes an object. One that is there is our own earlier try if the name is `ours`, else another flush's.
+    fn put_object<'a>(&'a self, name: &'a str, bytes: &'a [u8], ours: bool) -> BoxFuture<'a, PortResult<()>> {
         Box::pin(async move {
             match self.packs.blobs.put_new(name, bytes).await {
-                // Our own earlier try, or it is not ours: only equal bytes count.
                 Err(PortError::Exists) => {
                     let there = self.packs.blobs.get_range(name, 0, bytes.len() as u64 + 1).await?;
                     if there != bytes {
                         return Err(PortError::Permanent(format!("`{name}` holds other bytes")));
+                    }
+                    if !ours {
+                        return Ok(());
                     }
                 }
                 other => other?,

@@ -10,10 +10,11 @@
 use super::{Command, Components, Handle};
 use crate::domain::error::Result;
 use crate::domain::ids::PartitionNo;
+use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::LiveCheckpoint;
 use crate::store::flush::{CheckpointPart, Flush, Stored};
 use futures_channel::{mpsc, oneshot};
-use futures_util::future::{BoxFuture, FutureExt, join_all};
+use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -152,15 +153,28 @@ async fn flush(components: Components, batch: Vec<SnapshotRequest>) {
     }
 }
 
-/// Asks every partition what it has, and writes all of it as one checkpoint.
+/// Asks every partition what it has, and writes all of it as one checkpoint. Who does not answer for an
+/// interval while others did is left out, or a partition that cannot start would hold up the low watermarks of
+/// all: its offer, should it come, is abandoned like one that was not written.
 async fn take_checkpoint(components: Components, handle: Handle) {
     let ask = |partition: PartitionNo| {
         let (sender, answer) = oneshot::channel();
         let asked = handle.send(partition, Command::Checkpoint(sender));
-        async move { if asked { answer.await.ok() } else { None } }
+        async move { if asked { answer.await.ok().flatten() } else { None } }
     };
-    let offers = join_all(handle.partitions().into_iter().map(ask)).await;
-    let offers: Vec<CheckpointOffer> = offers.into_iter().flatten().flatten().collect();
+    let mut asked: FuturesUnordered<_> = handle.partitions().into_iter().map(ask).collect();
+    let mut patience = components.clock.sleep(components.settings.checkpoint_ms).fuse();
+    let (mut offers, mut is_any_heard, mut is_late): (Vec<CheckpointOffer>, _, _) =
+        (Vec::new(), false, false);
+    while !asked.is_empty() && !(is_late && is_any_heard) {
+        futures_util::select_biased! {
+            offer = asked.select_next_some() => {
+                is_any_heard = true;
+                offers.extend(offer);
+            }
+            () = patience => is_late = !mutant(Mutant::CheckpointWaitsForAll),
+        }
+    }
     write_checkpoint(&components, offers).await;
 }
 

@@ -11,7 +11,7 @@ use crate::collection::scenarios::{
     rows_that_come_between_two_passes, rows_that_come_within_a_pass, young_packs,
 };
 use crate::creation::old_version_that_no_row_covers;
-use crate::drains::drain_while_many_aggregates_load;
+use crate::drains::{drain_while_many_aggregates_load, partition_that_cannot_start};
 use crate::erasing::{
     checkpoint_on_its_way_at_an_erasure, owner_that_hears_of_an_erasure, owner_that_starts_after_an_erasure,
 };
@@ -131,6 +131,7 @@ scenarios! {
     ErasedFoldedAgain by owner_that_starts_after_an_erasure,
     ErasedStaysInMemory by owner_that_hears_of_an_erasure,
     CheckpointOvertaken by checkpoint_on_its_way_at_an_erasure,
+    CheckpointWaitsForAll by partition_that_cannot_start,
 }
 
 /// The scenario of a mutant that seeds are too rare for.

@@ -7,7 +7,7 @@ use crate::judge::Judge;
 use crate::plan::FaultPlan;
 use crate::ports::blobs::Damage;
 use crate::ports::broker::{Draft, Note};
-use crate::ports::producer::{StreamSpec, VersionMode};
+use crate::ports::producer::{StreamSpec, VersionMode, partition_of};
 use crate::ports::{Fate, Op};
 use crate::questions::{Moments, final_check};
 use crate::subject::{Active, Fleet, NoOwners, Subject};
@@ -50,6 +50,7 @@ pub(crate) struct Stage {
     judge: Arc<Mutex<Judge>>,
     rules: Arc<Mutex<Vec<Rule>>>,
     once: Arc<Mutex<Option<Deed>>>,
+    unheard: Arc<Mutex<Option<(&'static str, PartitionNo)>>>,
     made: AtomicU64,
 }
 
@@ -59,13 +60,14 @@ impl Stage {
     }
 
     pub(crate) fn of(subject: Subject) -> Self {
+        Self::with_partitions(subject, 1)
+    }
+
+    /// The same with partitions beside the one that scenarios are about.
+    pub(crate) fn with_partitions(subject: Subject, partitions: i32) -> Self {
         let mut setup = Setup::orders(subject.versions);
-        setup.streams = vec![StreamSpec {
-            partitions: 1,
-            aggregates: 1,
-            shape: subject.shape,
-            ..setup.streams[0].clone()
-        }];
+        setup.streams =
+            vec![StreamSpec { partitions, aggregates: 1, shape: subject.shape, ..setup.streams[0].clone() }];
         let plan = FaultPlan { read_repair: false, ..FaultPlan::calm() };
         let world = World::planned(1, setup, plan);
         let fleet = Fleet::new(&world);
@@ -73,8 +75,12 @@ impl Stage {
         let judge = Arc::new(Mutex::new(Judge::new(&subject, &world, active)));
         let rules: Arc<Mutex<Vec<Rule>>> = Arc::default();
         let once: Arc<Mutex<Option<Deed>>> = Arc::default();
-        let (book, deed) = (Arc::clone(&rules), Arc::clone(&once));
+        let unheard: Arc<Mutex<Option<(&'static str, PartitionNo)>>> = Arc::default();
+        let (book, deed, silent) = (Arc::clone(&rules), Arc::clone(&once), Arc::clone(&unheard));
         world.script(Some(Box::new(move |op| {
+            if lock(&silent).is_some_and(|(what, of)| op.what == what && op.partition == Some(of)) {
+                return Some(Fate::Lost);
+            }
             if let Some((_, deed)) = lock(&deed).take_if(|(is_it, _)| is_it(op)) {
                 deed(op);
             }
@@ -85,7 +91,7 @@ impl Stage {
             rule.3 -= 1;
             Some(rule.2)
         })));
-        Self { world, subject, fleet, judge, rules, once, made: AtomicU64::new(0) }
+        Self { world, subject, fleet, judge, rules, once, unheard, made: AtomicU64::new(0) }
     }
 
     /// Starts a worker; it owns the partition once nobody else does.
@@ -146,6 +152,11 @@ impl Stage {
         self.rule(worker, what, fate, usize::MAX);
     }
 
+    /// From now on no call of `what` about a partition is heard, whoever makes it.
+    pub(crate) fn silence(&self, what: &'static str, of: PartitionNo) {
+        *lock(&self.unheard) = Some((what, of));
+    }
+
     pub(crate) fn append(&self, version: u64, sku: &str) {
         self.append_to("a", version, sku);
     }
@@ -159,7 +170,8 @@ impl Stage {
         );
         let draft = self.world.broker.draft(id, &value);
         let draft = Draft { note: Note::Event, version: Some(version), ..draft };
-        self.world.broker.append(TOPIC, HERE, draft).expect("the topic is there");
+        let partition = partition_of(id, self.world.setup.streams[0].partitions);
+        self.world.broker.append(TOPIC, partition, draft).expect("the topic is there");
     }
 
     /// Events of `a` with these versions, and time to fold them and to write a checkpoint.
@@ -215,10 +227,15 @@ impl Stage {
 
     /// What a worker says of the partition.
     pub(crate) fn status(&self, worker: ProcessId) -> Status {
+        self.status_of(worker, HERE)
+    }
+
+    /// What a worker says of one.
+    pub(crate) fn status_of(&self, worker: ProcessId, partition: PartitionNo) -> Status {
         let workers = lock(&self.fleet.workers);
         let (_, _, handle, _) = workers.iter().find(|(process, ..)| *process == worker).expect("it runs");
         let statuses = handle.statuses.lock().expect("no panic while it is held");
-        statuses.get(&HERE).cloned().unwrap_or_default()
+        statuses.get(&partition).cloned().unwrap_or_default()
     }
 
     /// Lets time pass, moment by moment, until something is so: what a scenario needs before it goes on is
@@ -235,7 +252,12 @@ impl Stage {
 
     /// The low watermark that was acknowledged.
     pub(crate) fn acked(&self) -> Option<Offset> {
-        self.world.index.acked_watermark(TOPIC, HERE, self.active().topic_id)
+        self.acked_of(HERE)
+    }
+
+    /// The same of any partition.
+    pub(crate) fn acked_of(&self, partition: PartitionNo) -> Option<Offset> {
+        self.world.index.acked_watermark(TOPIC, partition, self.active().topic_id)
     }
 
     fn command(&self, worker: ProcessId, command: Command) {

@@ -446,6 +446,8 @@ impl Task {
         self.next_reply += 1;
         let reply = Reply(self.next_reply);
         match command {
+            // Nobody waits for it any more: the partition was starting meanwhile.
+            Command::Checkpoint(sender) if sender.is_canceled() => {}
             Command::Checkpoint(sender) => {
                 self.checkpoint = Some(sender);
                 self.step(Input::TakeCheckpoint);
