@@ -54,6 +54,9 @@ pub(super) fn run(args: &DevArgs, screen: &mut Screen<'_>) -> Done {
     config.registry = None;
     config.index = Index::Embedded { path: folder.path.join("index").display().to_string() };
     config.blobs = Blobs::Directory { path: folder.path.join("blobs").display().to_string() };
+    if let Some(archive) = &mut config.archive {
+        archive.place = Blobs::Directory { path: folder.path.join("archive").display().to_string() };
+    }
     config.http.listen = format!("127.0.0.1:{}", args.port);
     config.http.admin = config.http.listen.clone();
     let runtime = runtime(&config)?;

@@ -2,6 +2,7 @@
 //!
 //! *If it fails*: it is told and tried again at the next turn; nothing else waits for it.
 
+use super::archive;
 use super::args::{ConfigSource, Format};
 use super::failure::Done;
 use super::print;
@@ -68,6 +69,9 @@ pub(super) fn start(
         if is_wanted {
             tasks.spawn(thin(thinning, handle.clone(), Duration::from_millis(stream.retention.interval_ms)));
         }
+    }
+    if let Some(archiving) = archive::duty(config, stores) {
+        tasks.spawn(archiving);
     }
     if config.gc.enabled {
         let every = Duration::from_millis(config.gc.interval_ms);

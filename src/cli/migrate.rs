@@ -23,20 +23,25 @@ pub(super) fn run(args: &MigrateArgs, screen: &mut Screen<'_>) -> Done {
             }
         }
     }
-    match &config.blobs {
-        Blobs::Directory { path } => screen.line(&nothing("blobs", path)),
-        Blobs::S3(s3) => {
-            let bucket = runtime(&config)?.block_on(async {
-                let blobs = S3Blobs::open(s3, Bounds::default()).await;
-                bucket(&blobs, mode).await
-            });
-            let done = bucket.map_err(|error| {
-                let hint = "check `blobs.s3`, its keys and their rights, and that the store is up";
-                Failure::new(Exit::Unreachable, error.to_string()).hint(hint)
-            })?;
-            screen.line(&format!("blobs: bucket `{}`: {done}", s3.bucket))
+    let archive = config.archive.as_ref().map(|archive| ("blobs.archive", &archive.place));
+    for (section, place) in [("blobs", &config.blobs)].into_iter().chain(archive) {
+        match place {
+            Blobs::Directory { path } => screen.line(&nothing(section, path))?,
+            Blobs::S3(s3) => {
+                let bucket = runtime(&config)?.block_on(async {
+                    let blobs = S3Blobs::open(s3, Bounds::default()).await;
+                    bucket(&blobs, mode).await
+                });
+                let done = bucket.map_err(|error| {
+                    let hint =
+                        format!("check `{section}.s3`, its keys and their rights, and that the store is up");
+                    Failure::new(Exit::Unreachable, error.to_string()).hint(hint)
+                })?;
+                screen.line(&format!("{section}: bucket `{}`: {done}", s3.bucket))?;
+            }
         }
     }
+    Ok(())
 }
 
 /// Creates the bucket, unless it is there and may be used.
@@ -94,13 +99,15 @@ mod tests {
     #[test]
     fn there_is_nothing_to_do_for_folders() {
         let folder = tempfile::tempdir().unwrap();
-        let stores = "index: { embedded: { path: no/index } }\nblobs: { directory: { path: no/blobs } }";
+        let stores = "index: { embedded: { path: no/index } }\n\
+                      blobs: { directory: { path: no/blobs }, archive: { directory: { path: no/archive } } }";
         let (told, done) = printed(&written(folder.path(), stores), false);
         assert_eq!(done, Ok(()));
         assert_eq!(
             told,
             "index: the folder `no/index`, which `run` creates: nothing to do\n\
-             blobs: the folder `no/blobs`, which `run` creates: nothing to do\n"
+             blobs: the folder `no/blobs`, which `run` creates: nothing to do\n\
+             blobs.archive: the folder `no/archive`, which `run` creates: nothing to do\n"
         );
     }
 

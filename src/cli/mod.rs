@@ -39,6 +39,7 @@
 //! | `samples.rs` | what a scrape shows beside workers and health |
 //! | `schemas.rs` | the schema registry of a process, and the streams that wait for it |
 //! | `upkeep.rs` | background duties, by the configuration |
+//! | `archive.rs` | `archive`, and the duty that does the same |
 //! | `duties.rs` | background duties of a worker, and `gc` |
 //! | `migrate.rs` | `migrate` |
 //! | `doctor/` | what a worker will meet: topics, rights, stores, coverage |
@@ -49,6 +50,7 @@
 //! | `feed.rs` | events from files and pipes into the broker of `dev` |
 
 mod address;
+mod archive;
 pub mod args;
 mod args_refold;
 pub mod audit_args;
@@ -140,6 +142,7 @@ fn run(command: Command, screen: &mut Screen<'_>) -> Done {
         Command::Run(args) => run::run(&args, screen),
         Command::Migrate(args) => migrate::run(&args, screen),
         Command::Gc(args) => duties::gc(&args, screen),
+        Command::Archive(args) => archive::run(&args, screen),
         Command::RebuildIndex(args) => recovery::rebuild_index(&args, screen),
         Command::Backup(args) => recovery::backup(&args, screen),
         Command::Restore(args) => recovery::restore(&args, screen),

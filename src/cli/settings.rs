@@ -6,7 +6,7 @@ use crate::codec::dictionary::Privacy;
 use crate::config::{self, Config, Dictionaries, Stream};
 use crate::domain::partition::{BackOff, Settings};
 use crate::kafka::ConsumerSettings;
-use crate::lookup;
+use crate::lookup::{self, LookupSettings};
 use crate::store::packs::CompressionPlan;
 use crate::upkeep::retention::{History, Keep};
 use crate::worker::WorkerSettings;
@@ -37,6 +37,17 @@ pub(super) fn partitioner(stream: &Stream) -> lookup::Partitioner {
         config::Partitioner::Murmur2 => lookup::Partitioner::Murmur2,
         config::Partitioner::Crc32 => lookup::Partitioner::Crc32,
         config::Partitioner::None => lookup::Partitioner::Unknown,
+    }
+}
+
+/// How questions about a stream are answered. Packs of a type without `archiveAfter` may be archived as well,
+/// by what the file said before.
+pub(super) fn lookup_settings(config: &Config, stream: &Stream) -> LookupSettings {
+    let after_ms = config.archive.as_ref().map(|_| stream.retention.archive_after_ms.unwrap_or(0));
+    LookupSettings {
+        partitioner: partitioner(stream),
+        archived_after_ms: after_ms,
+        ..LookupSettings::default()
     }
 }
 

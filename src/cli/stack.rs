@@ -13,7 +13,7 @@ use super::recovery;
 use super::run::{RETRY_MS, fault, first_answer};
 use super::samples;
 use super::schemas::SchemaSource;
-use super::settings::{compression, consumer_settings, keep, partitioner, session, worker_settings};
+use super::settings::{compression, consumer_settings, keep, lookup_settings, session, worker_settings};
 use super::stores::{Meters, Stores};
 use super::takes::{self, Topics as PartitionsOf};
 use super::upkeep;
@@ -24,7 +24,7 @@ use crate::domain::ids::Lineage;
 use crate::http::{self, App, Readiness};
 use crate::kafka::{Consumer, DeadLetterTopic, DeadLetters, Producer, ProducerSettings, Topics};
 use crate::lookup::owners::{self, Owners};
-use crate::lookup::{self, Lookup, LookupSettings, Streams};
+use crate::lookup::{self, Lookup, Streams};
 use crate::reconstruct::Reconstructor;
 use crate::store::SnapshotStore;
 use crate::store::flush::{FlushLimits, Written};
@@ -311,7 +311,7 @@ impl Stack {
             cache: Arc::clone(&stores.cache),
             topic: Arc::clone(&stream.topic),
             lineage,
-            settings: LookupSettings { partitioner: partitioner(stream), ..LookupSettings::default() },
+            settings: lookup_settings(config, stream),
         }))
     }
 

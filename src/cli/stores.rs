@@ -8,7 +8,7 @@ use crate::config::{self, Config};
 use crate::lookup::{Cache, KeptStates, NoCache};
 use crate::store::SnapshotStore;
 use crate::store::blobs::s3::{Bounds, S3Blobs};
-use crate::store::blobs::{Blobs, LocalBlobs};
+use crate::store::blobs::{ArchivedBlobs, Blobs, LocalBlobs};
 use crate::store::flush::{FlushLimits, Written};
 use crate::store::index::{EmbeddedIndex, Index, ScyllaIndex};
 use crate::store::metered::{MeteredBlobs, MeteredIndex};
@@ -21,6 +21,8 @@ use std::sync::Arc;
 pub(super) struct Stores {
     pub(super) index: Arc<dyn Index>,
     pub(super) blobs: Arc<dyn Blobs>,
+    /// The same without its meter, where it has an archive.
+    pub(super) archive: Option<Arc<ArchivedBlobs>>,
     pub(super) clock: Arc<SystemClock>,
     /// Bounded for all streams together.
     pub(super) cache: Arc<dyn Cache>,
@@ -46,12 +48,13 @@ impl Stores {
             None => Arc::new(NoCache),
         };
         let clock = Arc::new(SystemClock::start());
+        let (objects, archive) = opened(config).await?;
         let meters = Meters {
             index: Arc::new(MeteredIndex::new(index(config).await?, Arc::clone(&clock) as Arc<dyn Clock>)),
-            blobs: Arc::new(MeteredBlobs::new(blobs(config).await?, Arc::clone(&clock) as Arc<dyn Clock>)),
+            blobs: Arc::new(MeteredBlobs::new(objects, Arc::clone(&clock) as Arc<dyn Clock>)),
         };
         let (index, blobs) = (Arc::clone(&meters.index), Arc::clone(&meters.blobs));
-        Ok(Self { index, blobs, clock, cache, meters })
+        Ok(Self { index, blobs, archive, clock, cache, meters })
     }
 
     /// What a worker writes snapshots with.
@@ -82,13 +85,27 @@ pub(super) async fn index(config: &Config) -> Done<Arc<dyn Index>> {
     }
 }
 
+/// Objects, wherever they are: in the blob store, or in its archive if it has one.
 pub(super) async fn blobs(config: &Config) -> Done<Arc<dyn Blobs>> {
-    match &config.blobs {
+    Ok(opened(config).await?.0)
+}
+
+async fn opened(config: &Config) -> Done<(Arc<dyn Blobs>, Option<Arc<ArchivedBlobs>>)> {
+    let live = place(&config.blobs, "blobs").await?;
+    let Some(archive) = &config.archive else { return Ok((live, None)) };
+    let archive = place(&archive.place, "blobs.archive").await?;
+    let both = Arc::new(ArchivedBlobs::new(live, archive));
+    Ok((Arc::clone(&both) as Arc<dyn Blobs>, Some(both)))
+}
+
+/// One place of objects; `section` is what names it in the configuration.
+pub(super) async fn place(place: &config::Blobs, section: &str) -> Done<Arc<dyn Blobs>> {
+    match place {
         config::Blobs::Directory { path } => Ok(Arc::new(LocalBlobs::open(Path::new(path)).map_err(fault)?)),
         config::Blobs::S3(s3) => {
             let blobs = S3Blobs::open(s3, Bounds::default()).await;
-            let hint = "check `blobs.s3`, and that the store is up";
-            first_answer("ask for the bucket", hint, || blobs.check()).await?;
+            let hint = format!("check `{section}.s3`, and that the store is up");
+            first_answer("ask for the bucket", &hint, || blobs.check()).await?;
             Ok(Arc::new(blobs))
         }
     }

@@ -140,6 +140,51 @@ const PATH: &[Key] = &[open("path", Shape::Text, "a folder; created if its paren
 const BLOBS: &[Key] = &[
     open("s3", Shape::Section(S3), "Amazon S3 or a store that speaks its protocol"),
     open("directory", Shape::Section(PATH), "a folder on a persistent volume"),
+    open(
+        "archive",
+        Shape::Section(ARCHIVE),
+        "where packs go that are older than `retention.archiveAfter`; they are read there like all others, so leave \
+         it in the file as long as anything is in it",
+    ),
+];
+
+const ARCHIVE: &[Key] = &[
+    open("s3", Shape::Section(ARCHIVE_S3), "another bucket, or another prefix in the same one"),
+    open("directory", Shape::Section(PATH), "a folder on another volume"),
+    key("interval", Shape::Duration, "1h", "time between two looks for packs that are old enough"),
+];
+
+/// Storage classes whose objects can be read at once.
+pub(super) const STORAGE_CLASSES: &[&str] =
+    &["STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"];
+
+const ARCHIVE_S3: &[Key] = &[
+    open(
+        "bucket",
+        Shape::Text,
+        "the bucket; that of `blobs.s3` where left out; `snapfold migrate` creates it",
+    ),
+    key("prefix", Shape::Text, "\"\"", "put before every object's name as it is"),
+    open(
+        "storageClass",
+        Shape::Choice(STORAGE_CLASSES),
+        "what archived packs are stored as; left out, the bucket's default. Classes that have to be restored \
+         before they are read (GLACIER, DEEP_ARCHIVE) are refused",
+    ),
+    open(
+        "endpoint",
+        Shape::Text,
+        "URL of the store; that of `blobs.s3` where left out, like all that follow",
+    ),
+    open("region", Shape::Text, "the region that requests are signed for"),
+    open("pathStyle", Shape::Bool, "the bucket in the path instead of the host name"),
+    open(
+        "checksums",
+        Shape::Choice(&["sha256", "none"]),
+        "what the store verifies before it takes an object",
+    ),
+    open("accessKey", Shape::Secret, "with `secretKey`"),
+    open("secretKey", Shape::Secret, "the other half of `accessKey`"),
 ];
 
 const S3: &[Key] = &[
@@ -382,7 +427,12 @@ const RETENTION: &[Key] = &[
         Shape::Duration,
         "full snapshots that were taken longer ago go; the newest one stays, and so does what `history` promises",
     ),
-    open("archiveAfter", Shape::Later, "moves older packs to cheaper storage"),
+    open(
+        "archiveAfter",
+        Shape::Duration,
+        "packs that are older go to `blobs.archive`, unless they hold another type that stays longer; they stay \
+         readable, and nothing is deleted. Left out, none go",
+    ),
     key("interval", Shape::Duration, "1h", "time between two looks at each aggregate that a worker folds"),
     key(
         "aggregatesPerSecond",

@@ -8,6 +8,7 @@
 //! | `reader.rs` | reading values by that table, noting every problem |
 //! | `properties.rs` | librdkafka properties that are not the user's |
 //! | `layers.rs` | environment and `--set` over the file |
+//! | `blobs.rs` | the blob store and its archive |
 //! | `s3.rs` | the bucket of `blobs` |
 //! | `scylla.rs` | the cluster of `index` |
 //! | `stream.rs` | one stream: mapping, reducer, thresholds, checks across keys |
@@ -18,6 +19,7 @@
 //! | `show.rs` | the configuration in force, with where each value comes from |
 //! | `units.rs` | durations and sizes |
 
+mod blobs;
 mod budget;
 mod compaction;
 mod keys;
@@ -34,6 +36,7 @@ mod stream;
 mod tests;
 mod units;
 
+pub use blobs::{Archive, Blobs, S3};
 pub use budget::Budget;
 pub use compaction::Compaction;
 pub use layers::PREFIX;
@@ -88,6 +91,8 @@ pub struct Config {
     pub index: Index,
     /// Where packs are kept.
     pub blobs: Blobs,
+    /// Where old packs go.
+    pub archive: Option<Archive>,
     /// The schema registry.
     pub registry: Option<Registry>,
     /// The API.
@@ -204,37 +209,6 @@ pub struct Scylla {
 pub struct Tls {
     /// `ca`; none trusts what the system trusts.
     pub ca: Option<String>,
-}
-
-/// `blobs`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Blobs {
-    /// `s3`.
-    S3(S3),
-    /// `directory`.
-    Directory {
-        /// `path`.
-        path: String,
-    },
-}
-
-/// `blobs.s3`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct S3 {
-    /// `bucket`.
-    pub bucket: String,
-    /// `prefix`.
-    pub prefix: String,
-    /// `endpoint`.
-    pub endpoint: Option<String>,
-    /// `region`.
-    pub region: String,
-    /// `pathStyle`.
-    pub is_path_style: bool,
-    /// `checksums`: true for `sha256`.
-    pub has_checksums: bool,
-    /// `accessKey` and `secretKey`; none leaves it to the environment.
-    pub keys: Option<(Secret, Secret)>,
 }
 
 /// `registry`.
@@ -382,7 +356,8 @@ fn read(reading: &Reading<'_>, node: &Node) -> Option<Config> {
         let settings = Cache { ttl_ms: it.ms("ttl"), bytes_max: it.bytes("maxBytes") };
         (it.flag("enabled").then_some(settings), it.given("maxBytes").is_some())
     });
-    let (index, blobs) = (read_index(root), read_blobs(root));
+    let (index, blobs) = (read_index(root), blobs::read(root));
+    let archive = blobs::read_archive(root, blobs.as_ref());
     let (checkpoint, is_checkpoint_sized) = root.section("checkpoint", |it| {
         let settings = Checkpoint {
             interval_ms: it.ms("interval"),
@@ -422,6 +397,7 @@ fn read(reading: &Reading<'_>, node: &Node) -> Option<Config> {
         // What does not need these is read; without them there is nothing to share memory between.
         index: index?,
         blobs: blobs?,
+        archive,
         streams: streams.into_iter().collect::<Option<_>>()?,
         budget: Budget::default(),
         warnings: Vec::new(),
@@ -508,19 +484,5 @@ fn read_index(root: Section<'_>) -> Option<Index> {
             return Some(Index::Embedded { path });
         }
         it.section("scylla", scylla::read).map(Index::Scylla)
-    })
-}
-
-fn read_blobs(root: Section<'_>) -> Option<Blobs> {
-    root.section("blobs", |it| {
-        let (s3, directory) = (it.given("s3").is_some(), it.given("directory").is_some());
-        if s3 && directory {
-            it.problem("directory", "two places for packs: `s3` and `directory`", "keep one of them");
-        }
-        if directory {
-            let path = it.section("directory", |it| it.required("path"))?;
-            return Some(Blobs::Directory { path });
-        }
-        it.section("s3", s3::read).map(Blobs::S3)
     })
 }

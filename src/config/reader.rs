@@ -189,11 +189,12 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn flag(&self, name: &str) -> bool {
-        self.with_default(name, |text| match text {
-            "true" => Ok(true),
-            "false" => Ok(false),
-            other => Err((format!("`{other}` is neither true nor false"), "write `true` or `false`".into())),
-        })
+        self.with_default(name, flag)
+    }
+
+    /// The same of a key without a default.
+    pub(super) fn flag_if_given(&self, name: &str) -> Option<bool> {
+        self.given(name).and_then(|_| self.parsed(name, flag))
     }
 
     pub(super) fn ms(&self, name: &str) -> u64 {
@@ -201,6 +202,12 @@ impl<'a> Section<'a> {
         self.with_default(name, |text| {
             duration_ms(text).and_then(|ms| if is_none_allowed { Ok(ms) } else { positive(text, ms) })
         })
+    }
+
+    /// The same of a key without a default.
+    pub(super) fn ms_if_given(&self, name: &str) -> Option<u64> {
+        let parse = |text: &str| duration_ms(text).and_then(|ms| positive(text, ms));
+        self.given(name).and_then(|_| self.parsed(name, parse))
     }
 
     pub(super) fn bytes(&self, name: &str) -> u64 {
@@ -212,6 +219,14 @@ impl<'a> Section<'a> {
             unreachable!("`{name}` is not a whole number in the table")
         };
         self.with_default(name, |text| whole(text, low, high))
+    }
+
+    /// The same of a key without a default.
+    pub(super) fn whole_if_given(&self, name: &str) -> Option<u64> {
+        let Shape::Whole(low, high) = self.key(name).shape else {
+            unreachable!("`{name}` is not a whole number in the table")
+        };
+        self.given(name).and_then(|_| self.parsed(name, |text| whole(text, low, high)))
     }
 
     /// A whole number, or none for `auto`.
@@ -238,17 +253,24 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn choice(&self, name: &str) -> String {
+        self.with_default(name, |text| self.choose(name, text))
+    }
+
+    /// The same of a key without a default.
+    pub(super) fn choice_if_given(&self, name: &str) -> Option<String> {
+        self.given(name).and_then(|_| self.parsed(name, |text| self.choose(name, text)))
+    }
+
+    fn choose(&self, name: &str, text: &str) -> Result<String, (String, String)> {
         let (Shape::Choice(words) | Shape::ChoiceOrDuration(words)) = self.key(name).shape else {
             unreachable!("`{name}` is not a choice in the table")
         };
         let or_duration = matches!(self.key(name).shape, Shape::ChoiceOrDuration(_));
-        self.with_default(name, |text| {
-            if words.contains(&text) || (or_duration && duration_ms(text).is_ok()) {
-                return Ok(text.to_owned());
-            }
-            let more = if or_duration { ", or a duration such as `90d`" } else { "" };
-            Err((format!("`{text}` is not a choice here"), format!("one of {}{more}", words.join(", "))))
-        })
+        if words.contains(&text) || (or_duration && duration_ms(text).is_ok()) {
+            return Ok(text.to_owned());
+        }
+        let more = if or_duration { ", or a duration such as `90d`" } else { "" };
+        Err((format!("`{text}` is not a choice here"), format!("one of {}{more}", words.join(", "))))
     }
 
     /// A list of texts; one text counts as a list of one.
@@ -385,6 +407,14 @@ impl<'a> Section<'a> {
             read(section)
         };
         elements.iter().enumerate().map(one).collect()
+    }
+}
+
+fn flag(text: &str) -> Result<bool, (String, String)> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        other => Err((format!("`{other}` is neither true nor false"), "write `true` or `false`".into())),
     }
 }
 

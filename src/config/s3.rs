@@ -6,8 +6,8 @@ use super::reader::Section;
 /// Longest prefix in bytes: the name of an object follows, and both together have at most 1,024.
 const PREFIX_BYTES_MAX: usize = 512;
 
-/// Reads `blobs.s3`.
-pub(super) fn read(it: Section<'_>) -> Option<S3> {
+/// Reads `blobs.s3`, or the bucket of an archive, where most of what is left out is that of `blobs.s3`.
+pub(super) fn read(it: Section<'_>, live: Option<&S3>) -> Option<S3> {
     let keys = match (it.secret_text("accessKey"), it.secret_text("secretKey")) {
         (Some(access), Some(secret)) => Some((access, secret)),
         (Some(_), None) if it.given("secretKey").is_none() => {
@@ -26,7 +26,8 @@ pub(super) fn read(it: Section<'_>) -> Option<S3> {
     }
     let prefix = it.text("prefix")?;
     check_prefix(it, &prefix);
-    let bucket = it.text("bucket")?;
+    let bucket = it.text("bucket").or_else(|| live.map(|live| live.bucket.clone()));
+    let Some(bucket) = bucket else { return it.required("bucket").and(None) };
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '/');
     if !bucket.chars().all(is_plain) {
         it.problem(
@@ -35,14 +36,19 @@ pub(super) fn read(it: Section<'_>) -> Option<S3> {
             "a bucket has 3 to 63 lower-case letters, digits, `.` and `-`",
         );
     }
+    let of_live = |of: fn(&S3) -> String| live.map(of);
+    let region = it.text("region").or_else(|| of_live(|live| live.region.clone()));
+    let path_style = it.flag_if_given("pathStyle");
+    let checksums = it.choice_if_given("checksums").map(|checksums| checksums == "sha256");
     Some(S3 {
         bucket,
         prefix,
-        endpoint,
-        region: it.text("region")?,
-        is_path_style: it.flag("pathStyle"),
-        has_checksums: it.choice("checksums") == "sha256",
-        keys,
+        endpoint: endpoint.or_else(|| live?.endpoint.clone()),
+        region: region.unwrap_or_else(|| "us-east-1".to_owned()),
+        is_path_style: path_style.unwrap_or_else(|| live.is_some_and(|live| live.is_path_style)),
+        has_checksums: checksums.unwrap_or_else(|| live.is_none_or(|live| live.has_checksums)),
+        keys: keys.or_else(|| live?.keys.clone()),
+        storage_class: None,
     })
 }
 

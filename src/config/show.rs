@@ -53,6 +53,7 @@ fn section(config: &Config, node: Option<&Node>, keys: &[Key], path: &str, inden
 /// Of `index` and `blobs` only what is used is shown; the rest of their keys would say what is not so.
 fn is_other(config: &Config, path: &str, name: &str) -> bool {
     let used = match path.split_once('.') {
+        Some(("blobs", inner)) if inner.starts_with("archive.") => return true,
         Some(("index", _)) if matches!(config.index, Index::Embedded { .. }) => "embedded",
         Some(("index", _)) => "scylla",
         Some(("blobs", _)) if matches!(config.blobs, Blobs::Directory { .. }) => "directory",

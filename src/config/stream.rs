@@ -19,6 +19,8 @@ use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Below this packs move while their flushes may go on: harmless, but of no use.
+const ARCHIVE_MS_MIN: u64 = 3_600_000;
 /// Most members and elements of an event and of a state.
 const MEMBERS_MAX: usize = 1_000_000;
 
@@ -129,6 +131,8 @@ pub struct Retention {
     pub snapshots_max: Option<u32>,
     /// `retentionPeriod` in milliseconds.
     pub period_ms: Option<u64>,
+    /// `archiveAfter` in milliseconds.
+    pub archive_after_ms: Option<u64>,
     /// `interval` in milliseconds.
     pub interval_ms: u64,
     /// `aggregatesPerSecond`.
@@ -137,10 +141,15 @@ pub struct Retention {
 
 impl Retention {
     fn read(it: Section<'_>) -> Self {
-        let snapshots_max = it.given("maxSnapshots").map(|_| it.whole("maxSnapshots"));
+        let snapshots_max = it.whole_if_given("maxSnapshots");
+        let archive_after_ms = it.ms_if_given("archiveAfter");
+        if archive_after_ms.is_some_and(|ms| ms < ARCHIVE_MS_MIN) {
+            it.warn("archiveAfter", "less than an hour: packs move while they are still being written");
+        }
         Self {
             snapshots_max: snapshots_max.map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
-            period_ms: it.given("retentionPeriod").map(|_| it.ms("retentionPeriod")),
+            period_ms: it.ms_if_given("retentionPeriod"),
+            archive_after_ms,
             interval_ms: it.ms("interval"),
             per_second: it.whole("aggregatesPerSecond"),
         }

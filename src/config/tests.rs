@@ -187,7 +187,12 @@ fn every_kind_of_problem_of_a_stream_is_told_with_its_fix() {
         ),
         (
             "retention: { archiveAfter: 90d }",
-            "f.yaml:6:18: `archiveAfter` is not available in this version\n  hint: remove it",
+            "f.yaml:6:32: `archiveAfter` without an archive\n  hint: say where to: \
+             `blobs: { archive: { directory: { path: … } } }`, or `archive: { s3: { bucket: … } }`",
+        ),
+        (
+            "retention: { retentionPeriod: soon }",
+            "f.yaml:6:35: `soon` is not a duration\n  hint: write a whole number and `ms`, `s`, `m`, `h` or `d`, as in `250ms` or `10m`",
         ),
         (
             "tests: 3",
@@ -468,8 +473,11 @@ fn every_default_is_one_that_its_key_allows() {
                     let Some(default) = key.default else { continue };
                     // A default that stands in the file changes nothing, except that two stores
                     // exclude each other.
-                    let bucket: &[&str] =
-                        if name.starts_with("blobs.s3") { &["blobs.s3.bucket=b"] } else { &[] };
+                    let bucket: &[&str] = match &*name {
+                        name if name.starts_with("blobs.s3") => &["blobs.s3.bucket=b"],
+                        name if name.starts_with("blobs.archive") => &["blobs.archive.s3.bucket=b"],
+                        _ => &[],
+                    };
                     let version: &[&str] =
                         if name.ends_with("versionBase") { &["streams[0].map.version=/v"] } else { &[] };
                     let set = format!("{name}={default}");

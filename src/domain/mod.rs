@@ -4,6 +4,7 @@
 //! | file | owns |
 //! |---|---|
 //! | [`aggregate`] | `Aggregate`, `Rules` and the fold: the only code that changes a state |
+//! | [`archive`] | which packs go to the archive |
 //! | [`chain`] | event digests and the hash chain over them |
 //! | [`compaction`] | which rows are merged into which segments |
 //! | [`decimal`] | decimals of up to 38 digits with their scale, the arithmetic of reducers |
@@ -33,6 +34,7 @@
 //! | [`value`] | JSON documents: states and event data; parsing, writing, canonical form, pointers |
 
 pub mod aggregate;
+pub mod archive;
 pub mod chain;
 pub mod compaction;
 pub mod coverage;

@@ -189,6 +189,18 @@ mutants! {
     GcLeavesCheckpointRows,
     /// A pack is collected whose rows an owner may be writing again (rule 4).
     GcTakesProvisional,
+    /// A pack is deleted from the live store before its copy in the archive is acknowledged.
+    ArchiveDeletesFirst,
+    /// What has a pack's name in the archive is taken for its copy.
+    ArchiveTrustsExists,
+    /// What was read of a pack is archived although it may have been damaged on the way.
+    ArchiveUnproved,
+    /// Packs are looked for in the live store only.
+    ArchivedForgotten,
+    /// Packs are looked for in the archive before they are in the live store.
+    ArchiveReadFirst,
+    /// Only packs of the live store are listed.
+    ArchiveUnlisted,
     /// Due times of schedules that fell into a time without an owner are not made up for.
     CatchUpForgotten,
     /// The end of a schedule's run is not noted, so its due time runs again.

@@ -182,6 +182,8 @@ pub struct SnapshotMeta {
     pub created_from: Version,
     /// What is noted on it.
     pub notes: Notes,
+    /// Its pack is in the archive.
+    pub archived: bool,
 }
 
 /// One snapshot of an aggregate.

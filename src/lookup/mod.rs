@@ -95,6 +95,9 @@ pub struct LookupSettings {
     pub places_max: usize,
     /// Where the topic's producers put an id.
     pub partitioner: Partitioner,
+    /// Packs that are older than this may be archived, and are looked for there when somebody asks for a
+    /// snapshot's metadata; none where there is no archive.
+    pub archived_after_ms: Option<u64>,
 }
 
 impl Default for LookupSettings {
@@ -106,6 +109,7 @@ impl Default for LookupSettings {
             poll_ms: 20,
             places_max: 10_000,
             partitioner: Partitioner::Unknown,
+            archived_after_ms: None,
         }
     }
 }

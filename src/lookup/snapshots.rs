@@ -7,17 +7,22 @@ use super::{
     Answer, Asked, Freshness, Lookup, Refusal, Selector, SnapshotFilter, SnapshotMeta, StoredBlob, Streams,
     Which,
 };
-use crate::codec::pack::pack_name;
+use crate::codec::pack::{Locator, pack_name};
+use crate::domain::archive::is_older;
 use crate::domain::chain::snapshot_id;
-use crate::domain::ids::{AggregateKey, Timestamp, Version};
+use crate::domain::ids::{AggregateKey, PackId, Timestamp, Version};
 use crate::domain::row::{Notes, RecordKind, SnapshotRow};
 use crate::store::index::{From, Index};
 use crate::store::unavailable;
-use std::collections::BTreeMap;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Rows fetched in one go.
 const PAGE: usize = 256;
+/// Packs that are looked for in the archive at the same time.
+const ARCHIVED_AT_ONCE: usize = 16;
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 /// Letters of a public id.
 const ID_LETTERS: usize = 26;
@@ -143,7 +148,33 @@ impl Lookup {
             return Err(Refusal::UnknownAggregate);
         }
         let mut notes = self.notes(&key, &found).await?;
-        Ok(found.into_iter().map(|row| meta(&mut notes, row)).collect())
+        let archived = self.archived(&found).await?;
+        Ok(found.into_iter().map(|row| meta(&mut notes, &archived, row)).collect())
+    }
+
+    /// Which packs of these rows are in the archive. Of those that are too young to be there nobody is asked;
+    /// the store remembers what it found.
+    async fn archived(&self, rows: &[SnapshotRow]) -> Asked<BTreeSet<PackId>> {
+        let parts = &self.0.parts;
+        let Some(after_ms) = parts.settings.archived_after_ms else { return Ok(BTreeSet::new()) };
+        let now = parts.clock.now();
+        let old = rows.iter().filter(|row| is_older(row.pack.minted_at(), now, after_ms));
+        let places: BTreeMap<PackId, String> = old
+            .filter_map(|row| Locator::decode(&row.locator).ok().filter(|locator| locator.pack == row.pack))
+            .map(|locator| (locator.pack, pack_name(locator.class, locator.pack)))
+            .collect();
+        let blobs = &self.reader().packs.blobs;
+        let asked = places.iter().map(|(pack, name)| -> BoxFuture<'_, Asked<Option<PackId>>> {
+            Box::pin(async move {
+                let archived = blobs.is_archived(name).await;
+                let archived = archived.map_err(|error| unavailable("ask where a pack is", &error))?;
+                Ok(archived.then_some(*pack))
+            })
+        });
+        let asked: Vec<_> = asked.collect();
+        let found: Vec<Option<PackId>> =
+            stream::iter(asked).buffer_unordered(ARCHIVED_AT_ONCE).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// What is noted on the snapshots of these rows.
@@ -164,7 +195,8 @@ impl Lookup {
     pub async fn snapshot_meta(&self, id: &str, which: Which) -> Asked<SnapshotMeta> {
         let row = self.row(id, which).await?;
         let mut notes = self.notes(&self.key(id), std::slice::from_ref(&row)).await?;
-        Ok(meta(&mut notes, row))
+        let archived = self.archived(std::slice::from_ref(&row)).await?;
+        Ok(meta(&mut notes, &archived, row))
     }
 
     /// Where the walk may start without missing anything. Times grow with versions.
@@ -268,10 +300,11 @@ impl Streams {
     }
 }
 
-fn meta(notes: &mut BTreeMap<Version, Notes>, row: SnapshotRow) -> SnapshotMeta {
+fn meta(notes: &mut BTreeMap<Version, Notes>, archived: &BTreeSet<PackId>, row: SnapshotRow) -> SnapshotMeta {
     let id = snapshot_id_text(snapshot_id(&row.key, row.lineage, row.version));
     let notes = notes.remove(&row.version).unwrap_or_default();
-    SnapshotMeta { id, created_from: row.from_version, row, notes }
+    let archived = archived.contains(&row.pack);
+    SnapshotMeta { id, created_from: row.from_version, row, notes, archived }
 }
 
 enum Place {

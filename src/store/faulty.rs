@@ -231,6 +231,10 @@ impl Blobs for FaultyBlobs {
         Box::pin(self.call(None, self.inner.modified(name)))
     }
 
+    fn is_archived<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<bool>> {
+        Box::pin(self.call(None, self.inner.is_archived(name)))
+    }
+
     fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<()>> {
         let late = Write::DeletedObject(name.to_owned());
         Box::pin(self.call(Some(late), self.inner.delete(name)))

@@ -3,10 +3,12 @@
 //!
 //! | file | owns |
 //! |---|---|
+//! | [`archive`] | moving old packs to an archive |
 //! | `backup` | copies of all objects, with a manifest, and back (feature `runtime`) |
 //! | [`compaction`] | history merged into segments, by the owners of partitions |
 //! | [`compare`] | which states a new reducer would change |
 //! | [`gc`] | deleting packs that nothing names |
+//! | `lease` | one worker at a time for a duty, by the store's clock |
 //! | [`merging`] | the walk over all aggregates that merges what will not be merged again |
 //! | `manifest` | what a backup holds, as a text with a checksum (feature `runtime`) |
 //! | `offline` | whether objects alone tell a history that is sound (feature `runtime`) |
@@ -16,11 +18,13 @@
 //! | [`scrub`] | reading what nobody asked for, and writing anew what is damaged |
 //! | [`thinning`] | looking at every aggregate now and then, to delete what is not kept |
 
+pub mod archive;
 #[cfg(feature = "runtime")]
 pub mod backup;
 pub mod compaction;
 pub mod compare;
 pub mod gc;
+mod lease;
 #[cfg(feature = "runtime")]
 pub mod manifest;
 pub mod merging;

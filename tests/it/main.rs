@@ -12,6 +12,7 @@
     reason = "the whole file tree is tests, and they wait for threads and processes in real time"
 )]
 
+mod archive;
 mod avro;
 mod backup;
 mod bad_input;

@@ -1,6 +1,10 @@
 //! Directed scenarios: for mutants that random seeds meet too rarely. Each is clean without its mutant and
 //! fails with it. What they are played on is in `stage`.
 
+use crate::archiving::scenarios::{
+    archive_that_refuses, archive_with_other_objects, index_that_is_lost_after_packs_have_moved,
+    pack_that_moves_while_it_is_read, packs_that_are_spoilt_on_the_way, packs_that_have_moved,
+};
 use crate::collection::scenarios::{
     checkpoint_whose_retirement_is_a_rumour, index_that_is_lost_after_a_long_time,
     index_that_is_lost_before_it_is_rebuilt, live_checkpoint, row_that_an_owner_writes_again,
@@ -115,6 +119,12 @@ scenarios! {
     GcTakesProvisional by row_that_an_owner_writes_again,
     GcOrphansByAge by index_that_is_lost_after_a_long_time,
     GcTrustsLostIndex by index_that_is_lost_before_it_is_rebuilt,
+    ArchiveDeletesFirst by archive_that_refuses,
+    ArchiveTrustsExists by archive_with_other_objects,
+    ArchiveUnproved by packs_that_are_spoilt_on_the_way,
+    ArchivedForgotten by packs_that_have_moved,
+    ArchiveReadFirst by pack_that_moves_while_it_is_read,
+    ArchiveUnlisted by index_that_is_lost_after_packs_have_moved,
     RebuildTakesLoneFulls by full_record_of_a_dead_flush,
     CatchUpForgotten by run_that_nobody_was_there_for,
     RunsTwice by run_that_is_asked_for_once,

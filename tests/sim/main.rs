@@ -18,6 +18,7 @@
 //! | `refold` | refolds under a new reducer, while everything goes on |
 //! | `retention` | snapshots that are deleted |
 //! | `collection` | garbage collection |
+//! | `archiving` | packs that are moved to the archive |
 //! | `surface` | events, lists, snapshots, head versions, and whether they are right |
 //! | `origins` | who wrote what, changes, answers by a basis, and whether they are right |
 //! | `rebuild` | an index that is lost and rebuilt from objects |
@@ -35,6 +36,7 @@
 
 #![expect(dead_code, reason = "a test may need any part of the world")]
 
+mod archiving;
 mod cache;
 mod checks;
 mod collection;

@@ -1,5 +1,6 @@
 //! Seeds of the protocol: chaos with questions, then everything heals, settles, and every answer is compared.
 
+use crate::archiving::archive_once;
 use crate::collection::collect_once;
 use crate::creation::create_one;
 use crate::executor::lock;
@@ -36,6 +37,8 @@ const COMPACT_EVERY_MS: u64 = 170;
 const DELETE_EVERY_MS: u64 = 210;
 /// Virtual milliseconds between two garbage collections.
 const COLLECT_EVERY_MS: u64 = 900;
+/// Virtual milliseconds between two passes of the archive's mover.
+const ARCHIVE_EVERY_MS: u64 = 700;
 /// Virtual milliseconds between two changes of schedules.
 const CHANGE_EVERY_MS: u64 = 310;
 /// Virtual milliseconds in which everything must settle, or at least have come further.
@@ -191,6 +194,8 @@ fn busy(
     });
     let (subject_too, collecting) = (subject.clone(), fleet.clone());
     every_but(&still, world, COLLECT_EVERY_MS, move |world| collect_once(world, &subject_too, &collecting));
+    let (subject_too, moving) = (subject.clone(), fleet.clone());
+    every_but(&still, world, ARCHIVE_EVERY_MS, move |world| archive_once(world, &subject_too, &moving));
     if subject.schedules {
         let rng = Mutex::new(Rng::new(seed ^ 0x5c4e_d01e));
         let (asker, asked) = (fleet.clone(), Arc::clone(judge));

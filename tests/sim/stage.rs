@@ -112,6 +112,16 @@ impl Stage {
         *lock(&self.once) = Some((Box::new(move |op| op.what == what), Box::new(|_| deed())));
     }
 
+    /// The same, right before the first call of which something is true.
+    #[cfg(not(feature = "runtime"))]
+    pub(crate) fn before_the(
+        &self,
+        is_it: impl FnMut(&Op<'_>) -> bool + Send + 'static,
+        deed: impl FnOnce(&Op<'_>) + Send + 'static,
+    ) {
+        *lock(&self.once) = Some((Box::new(is_it), Box::new(deed)));
+    }
+
     /// Whoever reads the end of one history pack for the second time sleeps for a while before it hears of
     /// it: a collector, which first reads the footer, and then is about to delete it. From then on no call
     /// has a fate that was written down.

@@ -376,8 +376,12 @@ impl Subject {
         reader: Reconstructor,
         owners: Arc<dyn LiveHeads>,
     ) -> Lookup {
-        let settings =
-            LookupSettings { reads_max: self.reads_max, partitioner: self.partitioner, ..Default::default() };
+        let settings = LookupSettings {
+            reads_max: self.reads_max,
+            partitioner: self.partitioner,
+            archived_after_ms: Some(0),
+            ..Default::default()
+        };
         self.lookup_with(ports, active, reader, owners, settings)
     }
 

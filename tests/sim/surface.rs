@@ -333,6 +333,9 @@ fn latest_fits(
     answer: &Answer,
 ) -> Result<(), String> {
     snapshot_fits(judge, told, snapshot)?;
+    if snapshot.archived {
+        world.sim.count(Count::ArchivedAnswer);
+    }
     let newest = told.asked.then.fulls.iter().map(|row| row.version).max().unwrap_or_default();
     if snapshot.row.version < newest || answer.aggregate.version != snapshot.row.version {
         return Err(format!("the newest snapshot was {newest}, told was {}", snapshot.row.version));

@@ -22,7 +22,7 @@ use futures_util::future::BoxFuture;
 use snapfold::clock::Clock;
 use snapfold::domain::ids::{Offset, PartitionNo};
 use snapfold::kafka::{Group, Log};
-use snapfold::store::blobs::Blobs;
+use snapfold::store::blobs::{ArchivedBlobs, Blobs};
 use snapfold::store::index::Index;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -85,8 +85,10 @@ pub(crate) struct Ports {
     pub(crate) clock: Arc<dyn Clock>,
     /// Rows.
     pub(crate) index: Arc<dyn Index>,
-    /// Objects.
+    /// Objects, of the bucket and the archive.
     pub(crate) blobs: Arc<dyn Blobs>,
+    /// The same, for whoever needs to tell them apart.
+    pub(crate) archived: Arc<ArchivedBlobs>,
     /// Streams, in the order of the setup.
     pub(crate) streams: Vec<StreamPorts>,
 }
@@ -171,12 +173,15 @@ impl Parts {
             let group = Arc::new(group.port(log.clone()));
             Some(StreamPorts { spec: spec.clone(), log: Arc::new(log), group })
         };
+        let (live, archive) = (self.bucket.port(process), self.bucket.archive_port(process));
+        let archived = Arc::new(ArchivedBlobs::new(Arc::new(live), Arc::new(archive)));
         Ports {
             process,
             sim: self.sim.clone(),
             clock: Arc::new(clock),
             index: Arc::new(self.index.port(process)),
-            blobs: Arc::new(self.bucket.port(process)),
+            blobs: Arc::clone(&archived) as Arc<dyn Blobs>,
+            archived,
             streams: self.setup.streams.iter().filter_map(stream).collect(),
         }
     }

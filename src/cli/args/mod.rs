@@ -4,6 +4,7 @@ mod import;
 mod schedule;
 mod snapshot;
 
+use super::archive::ArchiveArgs;
 pub use super::args_refold::{EraseArgs, ReducerBenchArgs, ReducerDiffArgs, RefoldArgs};
 use super::audit_args::{DoctorArgs, ProofArgs, VerifyArgs};
 pub use super::compact::SnapshotCompactArgs;
@@ -42,6 +43,8 @@ pub enum Command {
     Migrate(MigrateArgs),
     /// Look once for packs that nothing names, and delete those found so before
     Gc(GcArgs),
+    /// Move packs that are older than `archiveAfter` to the archive, where they stay readable
+    Archive(ArchiveArgs),
     /// Write the rows of an index that was lost again, from the packs and the ledger alone
     RebuildIndex(RebuildIndexArgs),
     /// Copy the blob store to a folder or another bucket; what is there already is not copied again

@@ -11,7 +11,7 @@ use crate::domain::ids::{Lineage, Offset, PackId, PartitionNo, Timestamp};
 use crate::domain::moment;
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::row::{CheckpointRow, PartitionKey};
-use crate::store::blobs::Blobs;
+use crate::store::blobs::{ArchivedBlobs, Blobs};
 use crate::store::index::Index;
 use std::path::Path;
 use std::sync::Arc;
@@ -53,11 +53,12 @@ pub(super) async fn open(config: &Config) -> Opened {
             checks.push(not_yet("blobs", path));
             None
         }
-        (_, None) => Box::pin(within("blobs", &mut checks, stores::blobs(config))).await,
+        (_, None) => Box::pin(within("blobs", &mut checks, stores::place(&config.blobs, "blobs"))).await,
     };
     if let Some(blobs) = &blobs {
         checks.push(probed("blobs", probe_blobs(&**blobs, &clock).await, BLOBS_HINT));
     }
+    let blobs = with_archive(config, blobs, &clock, &mut checks).await;
     if let config::Blobs::S3(s3) = &config.blobs {
         checks.push(checksums(s3.has_checksums));
         if let Some(endpoint) = &s3.endpoint {
@@ -68,6 +69,28 @@ pub(super) async fn open(config: &Config) -> Opened {
         checks.push(dictionaries(&**index, &**blobs).await);
     }
     Opened { index, blobs, checks }
+}
+
+/// The blob store, and its archive if there is one that can be opened.
+async fn with_archive(
+    config: &Config,
+    live: Option<Arc<dyn Blobs>>,
+    clock: &dyn Clock,
+    checks: &mut Vec<Check>,
+) -> Option<Arc<dyn Blobs>> {
+    const NAME: &str = "blobs.archive";
+    let Some(archive) = &config.archive else { return live };
+    if let config::Blobs::Directory { path } = &archive.place
+        && !Path::new(path).exists()
+    {
+        checks.push(not_yet(NAME, path));
+        return live;
+    }
+    let Some(archive) = Box::pin(within(NAME, checks, stores::place(&archive.place, NAME))).await else {
+        return live;
+    };
+    checks.push(probed(NAME, probe_blobs(&*archive, clock).await, BLOBS_HINT));
+    Some(Arc::new(ArchivedBlobs::new(live?, archive)))
 }
 
 const INDEX_HINT: &str =

@@ -64,10 +64,14 @@ pub(in crate::cli) fn restore(args: &RestoreArgs, screen: &mut Screen<'_>) -> Do
 /// Where a backup is or goes.
 async fn place(config: &Config, place: &str, bucket: &BucketArgs) -> Done<Arc<dyn Blobs>> {
     let Some(rest) = place.strip_prefix("s3://") else {
-        if let config::Blobs::Directory { path } = &config.blobs
-            && std::fs::canonicalize(path)
-                .is_ok_and(|own| std::fs::canonicalize(place).is_ok_and(|it| it == own))
-        {
+        let canonical = |path: &str| std::fs::canonicalize(path).ok();
+        let is_it = |blobs: &config::Blobs| match blobs {
+            config::Blobs::Directory { path } => {
+                canonical(path).is_some_and(|own| canonical(place) == Some(own))
+            }
+            config::Blobs::S3(_) => false,
+        };
+        if is_it(&config.blobs) || config.archive.as_ref().is_some_and(|archive| is_it(&archive.place)) {
             let hint = "give another folder, on another disk";
             return Err(Failure::usage("a backup in the blob store itself protects nothing", hint));
         }
@@ -88,8 +92,13 @@ async fn place(config: &Config, place: &str, bucket: &BucketArgs) -> Done<Arc<dy
         is_path_style: bucket.path_style || own.is_some_and(|own| own.is_path_style),
         has_checksums: own.is_none_or(|own| own.has_checksums),
         keys: own.and_then(|own| own.keys.clone()),
+        storage_class: None,
     };
-    if own.is_some_and(|own| *own == settings) {
+    let archive = match config.archive.as_ref().map(|archive| &archive.place) {
+        Some(config::Blobs::S3(s3)) => Some(config::S3 { storage_class: None, ..s3.clone() }),
+        Some(config::Blobs::Directory { .. }) | None => None,
+    };
+    if own.is_some_and(|own| *own == settings) || archive.is_some_and(|archive| archive == settings) {
         let hint = "give another bucket, or another prefix";
         return Err(Failure::usage("a backup in the blob store itself protects nothing", hint));
     }

@@ -316,7 +316,7 @@ pub(super) fn snapshot(body: &mut Object<'_>, meta: &SnapshotMeta, state: Option
         let notes = &meta.notes;
         body.text_or_null("label", notes.label.as_deref()).flag("pinned", notes.pinned);
         body.text_or_null("reason", notes.reason.as_deref());
-        body.flag("archived", false).flag("deleted", row.deleted);
+        body.flag("archived", meta.archived).flag("deleted", row.deleted);
         body.number("partition", row.partition).number("offset", row.last_offset);
         body.number("lineage", row.lineage).digest("chain", Some(row.chain));
     });

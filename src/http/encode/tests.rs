@@ -213,7 +213,7 @@ fn meta() -> SnapshotMeta {
         locator: Vec::new(),
     };
     let notes = Notes { label: Some("launch".into()), pinned: true, reason: None };
-    SnapshotMeta { row, id: "abc".into(), created_from: Version(20), notes }
+    SnapshotMeta { row, id: "abc".into(), created_from: Version(20), notes, archived: true }
 }
 
 #[test]

@@ -6,11 +6,13 @@
 //!
 //! | file | owns |
 //! |---|---|
+//! | [`archived`] | a live store and an archive as one |
 //! | `local` | files below one folder (feature `runtime`) |
 //! | [`memory`] | the twin for tests and for stacks that may forget |
 //! | `s3` | a bucket of Amazon S3, or of a store that speaks its protocol (feature `runtime`) |
 //! | `suite` | what every implementation promises, as tests |
 
+pub mod archived;
 #[cfg(feature = "runtime")]
 pub mod local;
 pub mod memory;
@@ -19,6 +21,7 @@ pub mod s3;
 #[cfg(test)]
 pub(crate) mod suite;
 
+pub use archived::ArchivedBlobs;
 #[cfg(feature = "runtime")]
 pub use local::LocalBlobs;
 pub use memory::MemoryBlobs;
@@ -52,6 +55,10 @@ pub trait Blobs: Send + Sync {
     /// another object, never with a clock of this machine. A store that tells no times refuses.
     fn modified<'a>(&'a self, _name: &'a str) -> BoxFuture<'a, PortResult<Timestamp>> {
         Box::pin(std::future::ready(Err(PortError::Permanent("this store tells no times".to_owned()))))
+    }
+    /// Whether an object has been moved to an archive; false of one that is not there.
+    fn is_archived<'a>(&'a self, _name: &'a str) -> BoxFuture<'a, PortResult<bool>> {
+        Box::pin(std::future::ready(Ok(false)))
     }
     /// Deletes an object; one that is not there counts as deleted.
     fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<()>>;

@@ -319,8 +319,9 @@ impl MeteredBlobs {
     /// Asks it something small if nobody has heard from it for `ms`: whether it answers shows then.
     pub async fn ask_if_unheard(&self, ms: u64) {
         if self.meter.is_unheard_for(ms) {
-            // Only that it answers is of interest, and the meter has heard that.
-            let _ = self.list("", None, 1).await;
+            // Only that it answers is of interest, and the meter has heard that. An archive that does not is
+            // no reason to do nothing, so it is not asked: no pack has such a name.
+            let _ = self.list("v1/lineages/", None, 1).await;
         }
     }
 }
@@ -361,6 +362,10 @@ impl Blobs for MeteredBlobs {
 
     fn modified<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<Timestamp>> {
         self.meter.call("modified", self.inner.modified(name))
+    }
+
+    fn is_archived<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<bool>> {
+        self.meter.call("is_archived", self.inner.is_archived(name))
     }
 
     fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<()>> {

@@ -29,7 +29,6 @@
 //! | file | owns |
 //! |---|---|
 //! | `mod.rs` | the pass: who goes, who stays |
-//! | [`lease`] | one collector at a time, by the store's clock |
 //! | [`judge`] | what a pack is found to be |
 //! | [`late`] | what was written of erased aggregates after all |
 //! | [`condemned`] | what was found unnamed before, as objects |
@@ -37,7 +36,6 @@
 mod condemned;
 mod judge;
 mod late;
-mod lease;
 
 use crate::clock::Clock;
 use crate::codec::pack::{Class, named_pack};
@@ -49,12 +47,14 @@ use crate::domain::row::{CheckpointRow, PartitionKey};
 use crate::store::index::Index;
 use crate::store::packs::Packs;
 use crate::store::unavailable;
+use crate::upkeep::lease::{self, Duty, Lease};
 use condemned::Condemned;
 use futures_util::future::BoxFuture;
-use lease::Lease;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// One collector at a time, by the store's clock.
+const DUTY: Duty = Duty { folder: "gc", name: "garbage collection" };
 /// Names that are listed in one go.
 const PAGE: usize = 1_000;
 /// The share of all packs that goes without being asked for, as one of so many, and how many always do.
@@ -185,7 +185,7 @@ impl Collector {
     pub async fn turn(&self, every_ms: u64) -> Result<Option<Report>> {
         let blobs = &*self.packs.blobs;
         if let Some(last) = condemned::written_at(blobs).await? {
-            let now = lease::store_now(blobs, &*self.clock).await?;
+            let now = lease::store_now(DUTY, blobs, &*self.clock).await?;
             let passed = u64::try_from(now.0.saturating_sub(last.0)).unwrap_or(0);
             if passed < every_ms / 4 * QUARTERS {
                 return Ok(None);
@@ -202,7 +202,7 @@ impl Collector {
         let blobs = &*self.packs.blobs;
         let lease = match mode {
             Mode::Collect | Mode::Forced => {
-                match Lease::take(blobs, &*self.clock, self.settings.lease_ms).await? {
+                match Lease::take(DUTY, blobs, &*self.clock, self.settings.lease_ms).await? {
                     Some(lease) => Some(lease),
                     None => return Ok(None),
                 }
@@ -211,7 +211,7 @@ impl Collector {
         };
         let now = match &lease {
             Some(lease) => lease.taken_at(),
-            None => lease::store_now(blobs, &*self.clock).await?,
+            None => lease::store_now(DUTY, blobs, &*self.clock).await?,
         };
         let (before, after, report) = (Condemned::default(), Condemned::default(), Report::default());
         let seen = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! The `Blobs` of the world: one bucket, immutable objects, writes that land late, reads that lie, and
-//! damage.
+//! The `Blobs` of the world: one bucket and its archive, immutable objects, writes that land late, reads that
+//! lie, and damage.
 //!
 //! Damage to what is stored is kept in a list: whoever judges an answer must know which history was taken
 //! away.
@@ -36,42 +36,59 @@ struct Objects {
     spoilt: BTreeMap<(ProcessId, String), u32>,
 }
 
-/// The bucket of the world; clones share it.
+/// The bucket of the world, and its archive; clones share them.
 #[derive(Clone)]
 pub(crate) struct Bucket {
     gate: Gate,
     objects: Arc<Mutex<Objects>>,
+    archive: Arc<Mutex<Objects>>,
 }
 
 impl Bucket {
     /// An empty bucket.
     pub(crate) fn new(gate: Gate) -> Self {
-        Self { gate, objects: Arc::default() }
+        Self { gate, objects: Arc::default(), archive: Arc::default() }
     }
 
-    /// The port, for one process.
+    /// The port of the bucket alone, for one process.
     pub(crate) fn port(&self, process: ProcessId) -> SimBlobs {
-        SimBlobs { bucket: self.clone(), process }
+        SimBlobs { bucket: self.clone(), objects: Arc::clone(&self.objects), process, is_archive: false }
     }
 
-    /// All objects with their bytes: for invariants.
+    /// The port of the archive alone.
+    pub(crate) fn archive_port(&self, process: ProcessId) -> SimBlobs {
+        SimBlobs { bucket: self.clone(), objects: Arc::clone(&self.archive), process, is_archive: true }
+    }
+
+    /// All objects with their bytes, as whoever sees both as one reads them: for invariants.
     pub(crate) fn objects(&self) -> BTreeMap<String, Arc<[u8]>> {
-        lock(&self.objects).stored.clone()
+        let mut all = self.archived();
+        all.extend(lock(&self.objects).stored.clone());
+        all
+    }
+
+    /// Those of the archive.
+    pub(crate) fn archived(&self) -> BTreeMap<String, Arc<[u8]>> {
+        lock(&self.archive).stored.clone()
     }
 
     /// True if anything was damaged.
     pub(crate) fn is_damaged(&self) -> bool {
-        !lock(&self.objects).damaged.is_empty()
+        !self.damaged().is_empty()
     }
 
     /// What was damaged, and how.
     pub(crate) fn damaged(&self) -> Vec<(String, Damage)> {
-        lock(&self.objects).damaged.clone()
+        let mut damaged = lock(&self.objects).damaged.clone();
+        damaged.extend(lock(&self.archive).damaged.clone());
+        damaged
     }
 
-    /// Damages a random object whose name starts with `prefix`; its name, if there is one.
+    /// Damages a random object whose name starts with `prefix`, in the archive where none is in the bucket;
+    /// its name, if there is one.
     pub(crate) fn damage(&self, prefix: &str, damage: Damage) -> Option<String> {
-        let mut objects = lock(&self.objects);
+        let is_archived = !lock(&self.objects).stored.keys().any(|name| name.starts_with(prefix));
+        let mut objects = lock(if is_archived { &self.archive } else { &self.objects });
         let names: Vec<String> =
             objects.stored.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
         if names.is_empty() {
@@ -94,8 +111,8 @@ impl Bucket {
         Some(name)
     }
 
-    fn may_spoil(&self, process: ProcessId, name: &str) -> bool {
-        let mut objects = lock(&self.objects);
+    fn may_spoil(&self, objects: &Mutex<Objects>, process: ProcessId, name: &str) -> bool {
+        let mut objects = lock(objects);
         let spoilt = objects.spoilt.entry((process, name.to_owned())).or_default();
         *spoilt += 1;
         if *spoilt > SPOILT_MAX {
@@ -113,14 +130,14 @@ impl Bucket {
 
     /// What the wire does to bytes that were read. Never more than [`SPOILT_MAX`] times in a row to one
     /// reader of one object: what never comes through is damage at rest, which the seed must know of.
-    fn wire(&self, process: ProcessId, name: &str, bytes: &mut Vec<u8>) {
+    fn wire(&self, objects: &Mutex<Objects>, process: ProcessId, name: &str, bytes: &mut Vec<u8>) {
         let (flip, cut) = self.gate.plan(|plan| (plan.bit_flip, plan.truncated_read));
         let (flips, cuts) = self.gate.sim.draw(|rng| (rng.hits(flip), rng.hits(cut)));
-        if (flips || cuts) && !self.may_spoil(process, name) {
+        if (flips || cuts) && !self.may_spoil(objects, process, name) {
             return;
         }
         if !(flips || cuts) {
-            lock(&self.objects).spoilt.remove(&(process, name.to_owned()));
+            lock(objects).spoilt.remove(&(process, name.to_owned()));
         }
         if flips && !bytes.is_empty() {
             self.gate.sim.count(Count::BitFlip);
@@ -137,16 +154,26 @@ impl Bucket {
 /// The `Blobs` port of one process.
 pub(crate) struct SimBlobs {
     bucket: Bucket,
+    objects: Arc<Mutex<Objects>>,
     process: ProcessId,
+    is_archive: bool,
 }
 
 impl SimBlobs {
+    /// Calls of the archive have names of their own, for scripts.
     fn op<'a>(&self, what: &'static str, access: Access, target: &'a str) -> Op<'a> {
+        let what = match (self.is_archive, what) {
+            (true, "put_new") => "archive.put_new",
+            (true, "get_range") => "archive.get_range",
+            (true, "get_tail") => "archive.get_tail",
+            (true, "delete") => "archive.delete",
+            _ => what,
+        };
         Op { process: self.process, port: Port::Blobs, what, access, target, partition: None }
     }
 
     async fn bytes(&self, what: &'static str, name: &str) -> PortResult<Arc<[u8]>> {
-        let (objects, owned) = (self.bucket.objects.clone(), name.to_owned());
+        let (objects, owned) = (self.objects.clone(), name.to_owned());
         let found = move || lock(&objects).stored.get(&owned).cloned().ok_or(PortError::Missing);
         self.bucket.gate.perform(&self.op(what, Access::Read, name), found).await
     }
@@ -160,14 +187,15 @@ impl Blobs for SimBlobs {
     fn put_new<'a>(&'a self, name: &'a str, bytes: &'a [u8]) -> BoxFuture<'a, PortResult<()>> {
         Box::pin(async move {
             let (bucket, owned, bytes) = (self.bucket.clone(), name.to_owned(), Arc::<[u8]>::from(bytes));
+            let (objects, is_archive) = (self.objects.clone(), self.is_archive);
             let put = move || {
-                let mut objects = lock(&bucket.objects);
+                let mut objects = lock(&objects);
                 if objects.stored.contains_key(&owned) {
                     bucket.gate.sim.count(Count::BlobExists);
                     return Err(PortError::Exists);
                 }
                 bucket.gate.sim.note("stored", bytes.len() as u64, 0);
-                bucket.gate.sim.count(Count::Flush);
+                bucket.gate.sim.count(if is_archive { Count::PackCopied } else { Count::Flush });
                 objects.taken.insert(owned.clone(), bucket.gate.sim.now());
                 objects.stored.insert(owned, bytes);
                 Ok(())
@@ -182,7 +210,7 @@ impl Blobs for SimBlobs {
             let from = clamp(start, all.len());
             let to = clamp(start.saturating_add(len), all.len());
             let mut bytes = all[from..to].to_vec();
-            self.bucket.wire(self.process, name, &mut bytes);
+            self.bucket.wire(&self.objects, self.process, name, &mut bytes);
             Ok(bytes)
         })
     }
@@ -191,7 +219,7 @@ impl Blobs for SimBlobs {
         Box::pin(async move {
             let all = self.bytes("get_tail", name).await?;
             let mut bytes = all[all.len() - clamp(len, all.len())..].to_vec();
-            self.bucket.wire(self.process, name, &mut bytes);
+            self.bucket.wire(&self.objects, self.process, name, &mut bytes);
             Ok((bytes, all.len() as u64))
         })
     }
@@ -203,7 +231,7 @@ impl Blobs for SimBlobs {
         limit: usize,
     ) -> BoxFuture<'a, PortResult<Vec<String>>> {
         Box::pin(async move {
-            let (objects, prefix_owned) = (self.bucket.objects.clone(), prefix.to_owned());
+            let (objects, prefix_owned) = (self.objects.clone(), prefix.to_owned());
             let after = after.map(str::to_owned);
             let list = move || {
                 let objects = lock(&objects);
@@ -217,7 +245,7 @@ impl Blobs for SimBlobs {
 
     fn modified<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<Timestamp>> {
         Box::pin(async move {
-            let (objects, owned) = (self.bucket.objects.clone(), name.to_owned());
+            let (objects, owned) = (self.objects.clone(), name.to_owned());
             let asked = move || {
                 let objects = lock(&objects);
                 let taken = objects.taken.get(&owned).filter(|_| objects.stored.contains_key(&owned));
@@ -230,7 +258,7 @@ impl Blobs for SimBlobs {
 
     fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, PortResult<()>> {
         Box::pin(async move {
-            let (objects, owned) = (self.bucket.objects.clone(), name.to_owned());
+            let (objects, owned) = (self.objects.clone(), name.to_owned());
             let delete = move || {
                 lock(&objects).stored.remove(&owned);
                 Ok(())

@@ -17,6 +17,7 @@ use aws_sdk_s3::config::{
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
+use aws_sdk_s3::types::StorageClass;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use data_encoding::BASE64;
 use sha2::{Digest, Sha256};
@@ -59,6 +60,7 @@ pub(super) struct Requests {
     region: String,
     prefix: String,
     has_checksums: bool,
+    storage_class: Option<StorageClass>,
     /// Does the store list names in byte order? Amazon S3 does, except in directory buckets. Of others one
     /// cannot know: SeaweedFS has `a/b` before `a-b`, as folders have it, and starts after a name in that
     /// order as well.
@@ -101,6 +103,7 @@ impl Requests {
             region: config.region.clone(),
             prefix: config.prefix.clone(),
             has_checksums: config.has_checksums,
+            storage_class: config.storage_class.as_deref().map(StorageClass::from),
             is_in_byte_order: config.endpoint.is_none() && !config.bucket.ends_with("--x-s3"),
         }
     }
@@ -160,6 +163,7 @@ impl Requests {
             .key(self.key(name))
             .if_none_match("*")
             .set_checksum_sha256(sha256.map(str::to_owned))
+            .set_storage_class(self.storage_class.clone())
             .content_type("application/octet-stream")
             .body(ByteStream::new(body))
             .send();

@@ -44,6 +44,7 @@ fn settings(endpoint: &str) -> config::S3 {
         is_path_style: true,
         has_checksums: true,
         keys: keys("snapfold", "secretsecret"),
+        storage_class: None,
     }
 }
 

@@ -208,7 +208,7 @@ async fn damaged_rows_are_told_and_the_others_are_read() {
     let of = |id: &str| format!("WHERE aggregate_type = 'order' AND aggregate_id = '{id}' AND lineage = 1");
     let pack = "0x07070707070707070707070707070707";
     let at = |id| format!("{} AND version = 2 AND pack = {pack}", of(id));
-    // Rows carry the time their pack was minted at, which for this one is far ahead: a change needs a later one.
+    // Rows carry the time their pack was minted at, far ahead for this one: a change needs a later one.
     let later = format!("USING TIMESTAMP {}", written_at(PackId([7; 16])) + 1);
     keyspace.cql(&format!("UPDATE snapshots {later} SET stored_bytes = 5 {}", at("a"))).await;
     keyspace.cql(&format!("DELETE state_digest FROM snapshots {later} {}", at("b"))).await;
