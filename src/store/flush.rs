@@ -443,7 +443,7 @@ impl SnapshotStore {
         self.put_object(&pack.name, &pack.bytes, true)
     }
 
-    /// Writes an object. One that is there is our own earlier try if the name is `ours`, else another flush's.
+    /// Writes an object. One that is there is an earlier try of `ours`, or another flush's.
     fn put_object<'a>(&'a self, name: &'a str, bytes: &'a [u8], ours: bool) -> BoxFuture<'a, PortResult<()>> {
         Box::pin(async move {
             match self.packs.blobs.put_new(name, bytes).await {

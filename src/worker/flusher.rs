@@ -154,8 +154,8 @@ async fn flush(components: Components, batch: Vec<SnapshotRequest>) {
 }
 
 /// Asks every partition what it has, and writes all of it as one checkpoint. Who does not answer for an
-/// interval while others did is left out, or a partition that cannot start would hold up the low watermarks of
-/// all: its offer, should it come, is abandoned like one that was not written.
+/// interval while others did is left out, or a partition that cannot start would hold up the low watermarks
+/// of all: its offer, should it come, is abandoned like one that was not written.
 async fn take_checkpoint(components: Components, handle: Handle) {
     let ask = |partition: PartitionNo| {
         let (sender, answer) = oneshot::channel();
