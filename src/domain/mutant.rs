@@ -213,6 +213,10 @@ mutants! {
     CheckpointOvertaken,
     /// A checkpoint is not written before every partition has said what it has.
     CheckpointWaitsForAll,
+    /// The last runs of a partition that comes back are read while a run of it from before is not over.
+    ReadBesideRun,
+    /// Of two runs in one place the one that is written last counts.
+    LateRunCounts,
 }
 
 #[cfg(not(feature = "runtime"))]

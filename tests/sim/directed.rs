@@ -33,7 +33,10 @@ use crate::refold::{
 use crate::retention::scenarios::{
     row_that_is_written_again, state_that_newer_events_need, state_whose_events_are_a_rumour,
 };
-use crate::schedules::{run_that_is_asked_for_once, run_that_nobody_was_there_for};
+use crate::schedules::{
+    partition_that_comes_back_during_a_run, run_that_is_asked_for_once, run_that_is_written_late,
+    run_that_nobody_was_there_for,
+};
 use crate::stage::{HERE, SEEING_RUMOURS, Stage, TOPIC};
 use crate::{plan::FaultPlan, rng::Odds, subject::Subject, world::Outcome};
 use snapfold::codec::pack::Locator;
@@ -128,6 +131,8 @@ scenarios! {
     RebuildTakesLoneFulls by full_record_of_a_dead_flush,
     CatchUpForgotten by run_that_nobody_was_there_for,
     RunsTwice by run_that_is_asked_for_once,
+    ReadBesideRun by partition_that_comes_back_during_a_run,
+    LateRunCounts by run_that_is_written_late,
     ErasedFoldedAgain by owner_that_starts_after_an_erasure,
     ErasedStaysInMemory by owner_that_hears_of_an_erasure,
     CheckpointOvertaken by checkpoint_on_its_way_at_an_erasure,

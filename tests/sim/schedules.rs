@@ -6,6 +6,8 @@ use crate::judge::Judge;
 use crate::ports::clock::SimClock;
 use crate::questions::able;
 use crate::rng::Rng;
+#[cfg(not(feature = "runtime"))]
+use crate::stage::{HERE, TOPIC};
 use crate::stats::Count;
 use crate::subject::Fleet;
 use crate::world::{Parts, Ports, World};
@@ -13,6 +15,8 @@ use futures_util::future::BoxFuture;
 use snapfold::clock::Clock;
 use snapfold::domain::error::{Error, ErrorKind, Result};
 use snapfold::domain::ids::{PartitionNo, Timestamp};
+#[cfg(not(feature = "runtime"))]
+use snapfold::domain::schedule::{Agenda, RunRow};
 use snapfold::domain::schedule::{Schedule, Target};
 use snapfold::lookup::{Lookup, Made, Refusal};
 use snapfold::upkeep::schedules::{Book, BookParts, Change, Duty, Page, Takes, Took};
@@ -188,6 +192,56 @@ pub(crate) fn run_that_is_asked_for_once() -> crate::world::Outcome {
     ask(&stage, |book| Box::pin(async move { book.change("all", Change::RunNow).await.map(drop) }));
     stage.world.idle(8_000);
     finish(stage)
+}
+
+/// Another process, which owned the partition before, writes late how an earlier run ended. It counted on from
+/// the same run, so its row has the place of the last one: that stays.
+#[cfg(not(feature = "runtime"))]
+pub(crate) fn run_that_is_written_late() -> crate::world::Outcome {
+    let stage = crate::stage::Stage::of(scheduled());
+    stage.worker("owner");
+    stage.events(1..=3);
+    ask(&stage, |book| Box::pin(async move { book.put("all", says("order", "all")).await.map(drop) }));
+    ask(&stage, |book| Box::pin(async move { book.change("all", Change::RunNow).await.map(drop) }));
+    stage.world.idle(4_000);
+    let read = |ports: Ports| async move { ports.index.runs("all", TOPIC, HERE).await };
+    let runs = stage.world.ask(10_000, read).expect("it is answered").expect("nothing fails");
+    let last = runs.last().expect("it has run").clone();
+    let late = RunRow { due: Timestamp(last.due.0 - 1_000), ..last };
+    let put = |ports: Ports| async move { ports.index.put_run(late).await };
+    stage.world.ask(10_000, put).expect("it is answered").expect("nothing fails");
+    finish(stage)
+}
+
+/// A partition is lost and comes back while a run of it is not over: what the index tells of its runs until
+/// then does not tell of that one.
+#[cfg(not(feature = "runtime"))]
+pub(crate) fn partition_that_comes_back_during_a_run() -> crate::world::Outcome {
+    let stage = crate::stage::Stage::of(scheduled());
+    ask(&stage, |book| Box::pin(async move { book.put("all", says("order", "all")).await.map(drop) }));
+    ask(&stage, |book| Box::pin(async move { book.change("all", Change::RunNow).await.map(drop) }));
+    let now = Timestamp(i64::MAX / 2);
+    let mut agenda = Agenda::new(&"order".into());
+    agenda.take(stage.world.index.schedules.rows(), now);
+    let arm = |agenda: &mut Agenda| {
+        agenda.own(&[HERE]);
+        for (name, partition) in agenda.to_read(9) {
+            agenda.read(&name, partition, Ok(&[]), now);
+        }
+        agenda.due(now, &|_| false, 9)
+    };
+    let starts = arm(&mut agenda);
+    assert_eq!(starts.len(), 1, "it is due");
+    agenda.own(&[]);
+    let again = arm(&mut agenda);
+    if !again.is_empty() {
+        stage.world.sim.violation(format!("{starts:?} is not over when {again:?} begins"));
+    }
+    agenda.abandoned(&starts[0].name, HERE, now);
+    if arm(&mut agenda) != starts {
+        stage.world.sim.violation("what was given up does not come again".to_owned());
+    }
+    stage.world.finish()
 }
 
 #[cfg(not(feature = "runtime"))]

@@ -17,6 +17,7 @@ pub use agenda::{Agenda, Start};
 pub use cron::{Part, Times, Unreadable};
 
 use super::ids::{AggregateKey, LedgerId, PartitionNo, Timestamp};
+use super::mutant::{Mutant, mutant};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 
@@ -117,6 +118,19 @@ impl RunRow {
     #[must_use]
     pub fn place(&self) -> u8 {
         u8::try_from(self.number % RUNS_KEPT).expect("few runs are kept")
+    }
+
+    /// What the runs of one place are ordered by: the one that was due later counts, whoever writes last. A
+    /// former owner counts on from what it knew, and may take long to write.
+    #[must_use]
+    pub fn rank(&self) -> (Timestamp, u64) {
+        (self.due, self.number)
+    }
+
+    /// Whether it takes the place of the run that is kept there.
+    #[must_use]
+    pub fn outranks(&self, kept: &Self) -> bool {
+        self.rank() > kept.rank() || mutant(Mutant::LateRunCounts)
     }
 }
 

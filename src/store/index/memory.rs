@@ -131,7 +131,10 @@ impl Tables {
 
     fn put_run(&mut self, row: RunRow) {
         let key = (Arc::clone(&row.schedule), Arc::clone(&row.topic), row.partition);
-        self.runs.entry(key).or_default().insert(row.place(), row);
+        let kept = self.runs.entry(key).or_default().entry(row.place()).or_insert_with(|| row.clone());
+        if row.outranks(kept) {
+            *kept = row;
+        }
     }
 
     fn runs(&self, name: &str, topic: &str, partition: PartitionNo) -> Vec<RunRow> {

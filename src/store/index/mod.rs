@@ -178,7 +178,7 @@ pub trait Index: Send + Sync {
     fn schedules_changed(&self) -> BoxFuture<'_, PortResult<Option<LedgerId>>> {
         Box::pin(std::future::ready(Ok(None)))
     }
-    /// Writes a run of a schedule into its place; of several the last one written counts.
+    /// Writes a run of a schedule into its place; of several the one of the highest rank counts.
     fn put_run(&self, _row: RunRow) -> BoxFuture<'_, PortResult<()>> {
         Box::pin(std::future::ready(Err(PortError::Permanent("this index keeps no runs".to_owned()))))
     }

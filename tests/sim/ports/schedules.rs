@@ -94,7 +94,8 @@ impl Schedules {
         let of = (process, Arc::clone(&row.schedule), row.partition);
         let before = tables.last.insert(of, (row.number, row.due));
         let place = (Arc::clone(&row.schedule), row.partition, row.place());
-        let is_new = tables.runs.insert(place, row.clone()).as_ref() != Some(&row);
+        let kept = tables.runs.get(&place).is_some_and(|kept| !row.outranks(kept));
+        let is_new = !kept && tables.runs.insert(place, row.clone()).as_ref() != Some(&row);
         drop(tables);
         if is_new {
             self.gate.sim.count(Count::ScheduleRun);

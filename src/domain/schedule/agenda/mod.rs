@@ -74,6 +74,8 @@ pub struct Agenda {
     known: BTreeMap<Arc<str>, Known>,
     owned: BTreeSet<PartitionNo>,
     entries: BTreeMap<Place, Entry>,
+    /// Runs that have begun and not ended, also those of entries that are gone.
+    running: BTreeSet<Place>,
     heap: BinaryHeap<Reverse<(Timestamp, u64, Place)>>,
     turns: u64,
     unread: VecDeque<Place>,
@@ -89,6 +91,7 @@ impl Agenda {
             known: BTreeMap::new(),
             owned: BTreeSet::new(),
             entries: BTreeMap::new(),
+            running: BTreeSet::new(),
             heap: BinaryHeap::new(),
             turns: 0,
             unread: VecDeque::new(),
@@ -263,6 +266,7 @@ impl Agenda {
             });
             let entry = self.entries.get_mut(&place).expect("it was there above");
             entry.standing = Standing::Running;
+            self.running.insert(place);
         }
         for place in waiting {
             self.arm(&place, now, Timestamp(now.0 + AGAIN_MS));
@@ -273,7 +277,7 @@ impl Agenda {
     /// A run has ended, and its row is acknowledged.
     pub fn ended(&mut self, run: &RunRow, now: Timestamp) {
         let place = (Arc::clone(&run.schedule), run.partition);
-        if let Some(entry) = self.entries.get_mut(&place) {
+        if let Some(entry) = self.landed(&place) {
             entry.standing = Standing::Armed;
             if !mutant(Mutant::RunsTwice) {
                 entry.done = entry.done.max(run.due);
@@ -294,10 +298,22 @@ impl Agenda {
     /// A run was given up: it is as due as before.
     pub fn abandoned(&mut self, name: &Arc<str>, partition: PartitionNo, now: Timestamp) {
         let place = (Arc::clone(name), partition);
-        if let Some(entry) = self.entries.get_mut(&place) {
+        if let Some(entry) = self.landed(&place) {
             entry.standing = Standing::Armed;
             self.arm(&place, now, Timestamp(now.0 + AGAIN_MS));
         }
+    }
+
+    /// A run is over: the entry that it was of. None if that is gone; one that has come since, as a partition
+    /// that was lost and came back has, can be read now.
+    fn landed(&mut self, place: &Place) -> Option<&mut Entry> {
+        self.running.remove(place);
+        let entry = self.entries.get_mut(place)?;
+        if entry.standing == Standing::Unread && !mutant(Mutant::ReadBesideRun) {
+            self.unread.push_back(place.clone());
+            return None;
+        }
+        Some(entry)
     }
 
     /// When something is due next.
@@ -332,8 +348,12 @@ impl Agenda {
         };
         for partition in partitions {
             let place = (Arc::clone(name), partition);
+            let is_running = self.running.contains(&place) && !mutant(Mutant::ReadBesideRun);
             self.entries.entry(place.clone()).or_insert_with(|| {
-                self.unread.push_back(place);
+                // Its last run is not over: what is read before would not tell of that.
+                if !is_running {
+                    self.unread.push_back(place);
+                }
                 Entry {
                     standing: Standing::Unread,
                     done: Timestamp(i64::MIN),

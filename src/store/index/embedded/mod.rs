@@ -422,7 +422,7 @@ impl Index for EmbeddedIndex {
     }
 
     fn put_run(&self, row: RunRow) -> BoxFuture<'_, PortResult<()>> {
-        self.write(Write::Facts(vec![(keys::run(&row), row.encode())]))
+        self.write(Write::Run(row))
     }
 
     fn runs<'a>(

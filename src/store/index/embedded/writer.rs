@@ -15,7 +15,7 @@ use crate::codec::row::Row;
 use crate::domain::ids::{LedgerId, PackId, Timestamp};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::row::{CheckpointRow, DeadLetter, PartitionKey, WatermarkRow};
-use crate::domain::schedule::ScheduleRow;
+use crate::domain::schedule::{RunRow, ScheduleRow};
 use crate::store::index::memory::outranks;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,6 +57,7 @@ pub(super) enum Write {
     Watermark(WatermarkRow),
     DeadLetter(DeadLetter),
     Schedule(ScheduleRow),
+    Run(RunRow),
 }
 
 impl Write {
@@ -71,7 +72,8 @@ impl Write {
                     rows.iter().map(bytes).sum()
                 }
                 Self::DeleteSnapshot(key, _) => 4 * key.0.len(),
-                Self::Checkpoint(_) | Self::Retire(..) | Self::Watermark(_) | Self::Schedule(_) => 0,
+                Self::Checkpoint(_) | Self::Retire(..) | Self::Watermark(_) => 0,
+                Self::Schedule(_) | Self::Run(_) => 0,
                 Self::DeadLetter(letter) => letter.record.bytes() + letter.detail.len(),
             }
     }
@@ -233,6 +235,13 @@ impl Batch<'_> {
                 let kept: Option<DeadLetter> = self.kept(&key)?;
                 if kept.is_none_or(|kept| outranks(&letter, &kept)) {
                     self.put(key, letter.encode());
+                }
+            }
+            Write::Run(row) => {
+                let key = keys::run(&row);
+                let kept: Option<RunRow> = self.kept(&key)?;
+                if kept.is_none_or(|kept| row.outranks(&kept)) {
+                    self.put(key, row.encode());
                 }
             }
             Write::Schedule(row) => {

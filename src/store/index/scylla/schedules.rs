@@ -20,6 +20,12 @@ fn written_at(row: &ScheduleRow) -> i64 {
     row.at.minted_at().0 * 1_000
 }
 
+/// That of a run's row: the order of ranks.
+fn run_written_at(row: &RunRow) -> i64 {
+    let (due, number) = row.rank();
+    due.0.saturating_mul(1_000).saturating_add((number % 1_000) as i64)
+}
+
 fn read<R: Row>(form: &[u8], is_it: impl FnOnce(&R) -> bool) -> PortResult<R> {
     let row = R::decode(form).map_err(|error| damaged(&error))?;
     if is_it(&row) { Ok(row) } else { Err(damaged(&format_args!("a {} has the key of another", R::NAME))) }
@@ -73,10 +79,10 @@ impl ScyllaIndex {
         let [due, started, finished] = [row.due, row.started, row.finished].map(|time| CqlTimestamp(time.0));
         let [created, exists, failed] = [row.created, row.exists, row.failed].map(varint);
         let (name, topic, place) = (&*row.schedule, &*row.topic, i32::from(row.place()));
-        let (partition, form) = (row.partition.0, &form[..]);
+        let (partition, form, at) = (row.partition.0, &form[..], run_written_at(&row));
         let values = (
             name, topic, partition, place, number, on_time, due, started, finished, created, exists, failed,
-            form,
+            form, at,
         );
         self.write(&self.statements.put_run, values).await
     }

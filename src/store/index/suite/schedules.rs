@@ -67,6 +67,10 @@ pub(super) async fn runs_take_the_places_of_older_ones(index: &dyn Index) {
     }
     index.put_run(run(4, 1)).await.unwrap();
     index.put_run(run(3, 40)).await.unwrap();
+    // A former owner counts on from what it knew, and writes late.
+    let late = RunRow { due: Timestamp(39 * 60_000), created: 7, ..run(3, 40) };
+    index.put_run(late).await.unwrap();
+    index.put_run(run(3, 40 - RUNS_KEPT)).await.unwrap();
     let kept: Vec<RunRow> = (41 - RUNS_KEPT..=40).map(|number| run(3, number)).collect();
     assert_eq!(index.runs("suite-runs", "orders", PartitionNo(3)).await, Ok(kept));
     assert_eq!(index.runs("suite-runs", "orders", PartitionNo(4)).await, Ok(vec![run(4, 1)]));
