@@ -43,8 +43,8 @@ pub(crate) fn drain_while_many_aggregates_load() -> Outcome {
     stage.ask_all()
 }
 
-/// One of two partitions cannot start, because the brokers say nothing of it: the other one is covered all the
-/// same. When they do, both are.
+/// One of two partitions cannot start, because the brokers say nothing of it: the other one is covered all
+/// the same. When they do, both are.
 pub(crate) fn partition_that_cannot_start() -> Outcome {
     let there = PartitionNo(1);
     let stage = Stage::with_partitions(Subject::staged(VersionMode::Given), 2);

@@ -24,7 +24,9 @@
 //! | `rebuild` | an index that is lost and rebuilt from objects |
 //! | `runner` | many seeds on two threads |
 //! | `mutants` | the test that every wrong protocol is caught, and its table |
-//! | `directed` | scenarios for the mutants that seeds meet too rarely |
+//! | `directed` | which scenario is for which mutant that seeds meet too rarely |
+//! | `owners` | scenarios of owners that come after one another |
+//! | `erasing` | scenarios of aggregates that are erased |
 //! | `schedules` | snapshots at due times, by owners that die |
 //! | `halts` | of partitions that halt at poison |
 //! | `losses` | of checkpoints that are lost, with and without the log |
@@ -64,6 +66,7 @@ mod merging;
 mod mutants;
 mod nemesis;
 mod origins;
+mod owners;
 mod plan;
 mod ports;
 mod protocol;

@@ -194,8 +194,8 @@ pub(crate) fn run_that_is_asked_for_once() -> crate::world::Outcome {
     finish(stage)
 }
 
-/// Another process, which owned the partition before, writes late how an earlier run ended. It counted on from
-/// the same run, so its row has the place of the last one: that stays.
+/// Another process, which owned the partition before, writes late how an earlier run ended. It counted on
+/// from the same run, so its row has the place of the last one: that stays.
 #[cfg(not(feature = "runtime"))]
 pub(crate) fn run_that_is_written_late() -> crate::world::Outcome {
     let stage = crate::stage::Stage::of(scheduled());

@@ -84,8 +84,8 @@ const SCHEDULE: &str = "SELECT form FROM KS.schedules WHERE bucket = ? AND name 
 const SCHEDULES_CHANGED: &str = "SELECT DISTINCT change FROM KS.schedules WHERE bucket = ?";
 const PUT_RUN: &str = "\
      INSERT INTO KS.schedule_runs (name, topic, partition_no, place, run_number, on_time, due, started, \
-     finished, created_count, exists_count, failed_count, form) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
-     USING TIMESTAMP ?";
+     finished, created_count, exists_count, failed_count, form) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
 const RUNS: &str = "SELECT form FROM KS.schedule_runs WHERE name = ? AND topic = ? AND partition_no = ?";
 const PUT_DICTIONARY: &str = "INSERT INTO KS.dictionaries (id, bytes) VALUES (?, ?)";
 const DICTIONARY: &str = "SELECT bytes FROM KS.dictionaries WHERE id = ?";
