@@ -153,6 +153,9 @@ async fn flush(components: Components, batch: Vec<SnapshotRequest>) {
     }
 }
 
+/// A partition with much to fold may take some time to answer, whatever the interval is.
+const PATIENCE_MS_MIN: u64 = 2_000;
+
 /// Asks every partition what it has, and writes all of it as one checkpoint. Who does not answer for an
 /// interval while others did is left out, or a partition that cannot start would hold up the low watermarks
 /// of all: its offer, should it come, is abandoned like one that was not written.
@@ -163,10 +166,14 @@ async fn take_checkpoint(components: Components, handle: Handle) {
         async move { if asked { answer.await.ok().flatten() } else { None } }
     };
     let mut asked: FuturesUnordered<_> = handle.partitions().into_iter().map(ask).collect();
-    let mut patience = components.clock.sleep(components.settings.checkpoint_ms).fuse();
+    let patience_ms = components.settings.checkpoint_ms.max(PATIENCE_MS_MIN);
+    let mut patience = components.clock.sleep(patience_ms).fuse();
     let (mut offers, mut is_any_heard, mut is_late): (Vec<CheckpointOffer>, _, _) =
         (Vec::new(), false, false);
-    while !asked.is_empty() && !(is_late && is_any_heard) {
+    loop {
+        if asked.is_empty() || is_late && is_any_heard {
+            break;
+        }
         futures_util::select_biased! {
             offer = asked.select_next_some() => {
                 is_any_heard = true;

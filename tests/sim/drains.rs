@@ -57,7 +57,7 @@ pub(crate) fn partition_that_cannot_start() -> Outcome {
     let worker = stage.worker("worker");
     (1..=3).for_each(|version| stage.append_to(&one, version, "s1"));
     stage.append_to(&other, 1, "s1");
-    stage.world.idle(3_000);
+    stage.world.idle(6_000);
     let positions = [HERE, there].map(|partition| stage.status_of(worker, partition).position);
     assert_eq!(positions, [Offset(3), Offset(0)], "one is folded, and the other is not");
     if stage.acked_of(HERE) != Some(Offset(3)) {
