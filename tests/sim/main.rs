@@ -66,6 +66,7 @@ mod merging;
 mod mutants;
 mod nemesis;
 mod origins;
+#[cfg(not(feature = "runtime"))]
 mod owners;
 mod plan;
 mod ports;
