@@ -211,6 +211,8 @@ mutants! {
     ErasedStaysInMemory,
     /// A partition starts again without the erased while a checkpoint with events of them is on its way.
     CheckpointOvertaken,
+    /// Where a new lineage starts is not written down of a partition of which nothing is covered.
+    RefoldStartForgotten,
     /// A checkpoint is not written before every partition has said what it has.
     CheckpointWaitsForAll,
     /// The last runs of a partition that comes back are read while a run of it from before is not over.

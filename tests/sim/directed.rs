@@ -37,7 +37,8 @@ use crate::owners::{
 };
 use crate::rebuild::full_record_of_a_dead_flush;
 use crate::refold::{
-    refold_of_what_is_in_a_checkpoint, refold_that_dies_before_its_rows, refold_that_finds_a_rumour,
+    refold_of_what_is_in_a_checkpoint, refold_of_what_nothing_covers, refold_that_dies_before_its_rows,
+    refold_that_finds_a_rumour,
 };
 use crate::retention::scenarios::{
     row_that_is_written_again, state_that_newer_events_need, state_whose_events_are_a_rumour,
@@ -111,6 +112,7 @@ scenarios! {
     PastRowUncovered by old_version_that_no_row_covers,
     StatesAheadUnchecked by log_cut_below_a_loaded_state,
     RefoldWatermarkEarly by refold_that_dies_before_its_rows,
+    RefoldStartForgotten by refold_of_what_nothing_covers,
     RefoldForgetsCheckpoints by refold_of_what_is_in_a_checkpoint,
     RefoldRumourTrusted by refold_that_finds_a_rumour,
     LineagesMixed by refold_of_what_is_in_a_checkpoint,

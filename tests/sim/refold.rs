@@ -209,6 +209,26 @@ pub(crate) fn refold_of_what_is_in_a_checkpoint() -> Outcome {
     stage.ask_all()
 }
 
+/// Nothing of a partition is covered when it is refolded. Then its owner covers all of it, and the log forgets
+/// what it may, before the new lineage is there.
+#[cfg(not(feature = "runtime"))]
+pub(crate) fn refold_of_what_nothing_covers() -> Outcome {
+    let stage = crate::stage::Stage::new();
+    let old = stage.worker("old");
+    stage.always(old, "put_checkpoint", Fate::Refused);
+    stage.events(1..=3);
+    assert_eq!(stage.acked(), None, "nothing is covered");
+    let done = on_stage(&stage, Lineage(2), false, &[]);
+    stage.lift();
+    stage.events(4..=6);
+    stage.forget();
+    stage.world.sim.kill(old);
+    stage.take_over(Lineage(2), done);
+    stage.worker("new");
+    stage.events(7..=7);
+    stage.ask_all()
+}
+
 /// The rows of a try that dies reach one replica. The next try sees them, and later nobody does.
 #[cfg(not(feature = "runtime"))]
 pub(crate) fn refold_that_finds_a_rumour() -> Outcome {

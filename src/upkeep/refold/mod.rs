@@ -126,7 +126,7 @@ struct Met {
 
 impl Refold {
     /// Refolds these partitions; answers for each where the new lineage starts, without those of which
-    /// nothing is stored.
+    /// nothing is stored: there it starts where the log does.
     ///
     /// # Errors
     /// `Conflict` where the mapping is not the one of then; `Gone` where events are not stored; `Invalid`
@@ -163,7 +163,13 @@ impl Refold {
         let (from, into) = (self.log(number, self.from), self.log(number, self.into));
         // SUBTLE: read before the view, so that this watermark and its epoch belong together; the view's may
         // have moved on meanwhile, and covers no less.
-        let Some(mut end) = patiently!(self, self.watermark(&from)) else { return Ok(None) };
+        let mut end = match patiently!(self, self.watermark(&from)) {
+            Some(end) => end,
+            None => match self.begin(&from, &into).await? {
+                Some(end) => end,
+                None => return Ok(None),
+            },
+        };
         let there = patiently!(self, self.watermark(&into));
         if let Some(there) = there.filter(|there| there.low_watermark >= end.low_watermark) {
             // It was merely seen; that it was written says that all below it is acknowledged.
@@ -183,6 +189,33 @@ impl Refold {
         let entries = view.checkpoints.iter().map(|live| vec![false; live.entries.len()]).collect();
         let met = Mutex::new(Met { entries, ..Met::default() });
         Ok(Some(Source { from, into, end, view, letters, met }))
+    }
+
+    /// Nothing is covered: the new lineage starts where the log does. That is written down, or what the old
+    /// lineage covers from now on could leave the log before the new one is there, and nobody would miss it.
+    /// Answers the old low watermark if there is one after all.
+    async fn begin(&self, from: &PartitionKey, into: &PartitionKey) -> Result<Option<WatermarkRow>> {
+        let bounds = async || {
+            let bounds = self.reader.log.bounds(from.partition).await;
+            bounds.map_err(|error| unavailable("ask for the bounds of the log", &error))
+        };
+        let bounds = patiently!(self, bounds());
+        // Read again: until now nobody was free to forget what lies at that start.
+        if let Some(end) = patiently!(self, self.watermark(from)) {
+            return Ok(Some(end));
+        }
+        let start = WatermarkRow {
+            key: into.clone(),
+            topic_id: self.reader.topic_id,
+            leader_epoch: bounds.leader_epoch,
+            low_watermark: bounds.start,
+        };
+        // Where an earlier try began counts: what the log has forgotten since then is missing.
+        let there = patiently!(self, self.watermark(into)).unwrap_or(start);
+        if !mutant(Mutant::RefoldStartForgotten) {
+            patiently!(self, self.store.put_watermark(there.clone()));
+        }
+        Ok(None)
     }
 
     async fn watermark(&self, key: &PartitionKey) -> Result<Option<WatermarkRow>> {
