@@ -217,6 +217,8 @@ mutants! {
     CheckpointWaitsForAll,
     /// The last runs of a partition that comes back are read while a run of it from before is not over.
     ReadBesideRun,
+    /// What was read of a partition's last runs before it was lost counts when it has come back.
+    LateReadCounts,
     /// Of two runs in one place the one that is written last counts.
     LateRunCounts,
 }

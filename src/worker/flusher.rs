@@ -153,25 +153,28 @@ async fn flush(components: Components, batch: Vec<SnapshotRequest>) {
     }
 }
 
-/// A partition with much to fold may take some time to answer, whatever the interval is.
-const PATIENCE_MS_MIN: u64 = 2_000;
+/// How long who does not answer is waited for where others did.
+const PATIENCE_MS: u64 = 2_000;
 
-/// Asks every partition what it has, and writes all of it as one checkpoint. Who does not answer for an
-/// interval while others did is left out, or a partition that cannot start would hold up the low watermarks
-/// of all: its offer, should it come, is abandoned like one that was not written.
+/// Asks every partition that has started what it has, and writes all of it as one checkpoint. One that
+/// starts again does not answer meanwhile: it is left out once others have waited for it, or have come since,
+/// or it would hold up the low watermarks of all. Its offer, should it come, is abandoned like one that was
+/// not written.
 async fn take_checkpoint(components: Components, handle: Handle) {
-    let ask = |partition: PartitionNo| {
+    let waits_for_all = mutant(Mutant::CheckpointWaitsForAll);
+    let partitions = if waits_for_all { handle.partitions().into_iter().collect() } else { handle.started() };
+    let ask = |partition: &PartitionNo| {
         let (sender, answer) = oneshot::channel();
-        let asked = handle.send(partition, Command::Checkpoint(sender));
+        let asked = handle.send(*partition, Command::Checkpoint(sender));
         async move { if asked { answer.await.ok().flatten() } else { None } }
     };
-    let mut asked: FuturesUnordered<_> = handle.partitions().into_iter().map(ask).collect();
-    let patience_ms = components.settings.checkpoint_ms.max(PATIENCE_MS_MIN);
-    let mut patience = components.clock.sleep(patience_ms).fuse();
+    let mut asked: FuturesUnordered<_> = partitions.iter().map(ask).collect();
+    let mut patience = components.clock.sleep(PATIENCE_MS).fuse();
     let (mut offers, mut is_any_heard, mut is_late): (Vec<CheckpointOffer>, _, _) =
         (Vec::new(), false, false);
     loop {
-        if asked.is_empty() || is_late && is_any_heard {
+        let waits_alone = !is_any_heard && handle.started().is_subset(&partitions);
+        if asked.is_empty() || is_late && !waits_alone && !waits_for_all {
             break;
         }
         futures_util::select_biased! {
@@ -179,7 +182,10 @@ async fn take_checkpoint(components: Components, handle: Handle) {
                 is_any_heard = true;
                 offers.extend(offer);
             }
-            () = patience => is_late = !mutant(Mutant::CheckpointWaitsForAll),
+            () = patience => {
+                is_late = true;
+                patience = components.clock.sleep(PATIENCE_MS).fuse();
+            }
         }
     }
     write_checkpoint(&components, offers).await;

@@ -42,7 +42,7 @@ use futures_channel::mpsc;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -159,6 +159,11 @@ impl Handle {
             // A task that has ended has nothing in memory.
             let _ = task.unbounded_send(Command::Heed(Arc::clone(erased)));
         }
+    }
+
+    /// Partitions that have started here, once at least.
+    pub(crate) fn started(&self) -> BTreeSet<PartitionNo> {
+        self.statuses.lock().expect("no panic while the map is held").keys().copied().collect()
     }
 
     /// Partitions that are folded here: not those that were never started, or stand still.

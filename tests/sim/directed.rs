@@ -44,8 +44,8 @@ use crate::retention::scenarios::{
     row_that_is_written_again, state_that_newer_events_need, state_whose_events_are_a_rumour,
 };
 use crate::schedules::{
-    partition_that_comes_back_during_a_run, run_that_is_asked_for_once, run_that_is_written_late,
-    run_that_nobody_was_there_for,
+    answer_from_before_a_partition_was_lost, partition_that_comes_back_during_a_run,
+    run_that_is_asked_for_once, run_that_is_written_late, run_that_nobody_was_there_for,
 };
 use crate::world::Outcome;
 use snapfold::domain::mutant::Mutant;
@@ -137,6 +137,7 @@ scenarios! {
     CatchUpForgotten by run_that_nobody_was_there_for,
     RunsTwice by run_that_is_asked_for_once,
     ReadBesideRun by partition_that_comes_back_during_a_run,
+    LateReadCounts by answer_from_before_a_partition_was_lost,
     LateRunCounts by run_that_is_written_late,
     ErasedFoldedAgain by owner_that_starts_after_an_erasure,
     ErasedStaysInMemory by owner_that_hears_of_an_erasure,

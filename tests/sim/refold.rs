@@ -209,8 +209,8 @@ pub(crate) fn refold_of_what_is_in_a_checkpoint() -> Outcome {
     stage.ask_all()
 }
 
-/// Nothing of a partition is covered when it is refolded. Then its owner covers all of it, and the log forgets
-/// what it may, before the new lineage is there.
+/// Nothing of a partition is covered when it is refolded. Then its owner covers all of it, and the log
+/// forgets what it may, before the new lineage is there.
 #[cfg(not(feature = "runtime"))]
 pub(crate) fn refold_of_what_nothing_covers() -> Outcome {
     let stage = crate::stage::Stage::new();

@@ -13,7 +13,7 @@
 mod agenda;
 mod cron;
 
-pub use agenda::{Agenda, Start};
+pub use agenda::{Agenda, Start, Unread};
 pub use cron::{Part, Times, Unreadable};
 
 use super::ids::{AggregateKey, LedgerId, PartitionNo, Timestamp};

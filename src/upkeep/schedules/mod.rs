@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{LedgerId, PartitionNo, Timestamp};
 use crate::domain::outcome::PortError;
-use crate::domain::schedule::{Agenda, ON_TIME_MS, RunRow, ScheduleRow, Start, Target};
+use crate::domain::schedule::{Agenda, ON_TIME_MS, RunRow, ScheduleRow, Start, Target, Unread};
 use crate::store::index::Index;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt, iter};
@@ -135,7 +135,7 @@ enum Heard {
     /// They could not be read.
     Nothing,
     Placed(Arc<str>, Result<Option<PartitionNo>, ()>),
-    Runs(Arc<str>, PartitionNo, Result<Vec<RunRow>, ()>),
+    Runs(Unread, Result<Vec<RunRow>, ()>),
 }
 
 /// When schedules were looked at.
@@ -244,13 +244,13 @@ impl Duty {
                 Heard::Placed(name, place.map_err(drop))
             }));
         }
-        for (name, partition) in agenda.to_read(ASKED_MAX.saturating_sub(asked.len())) {
+        for unread in agenda.to_read(ASKED_MAX.saturating_sub(asked.len())) {
             asked.push(Box::pin(async move {
-                let runs = self.index.runs(&name, &self.topic, partition).await;
+                let runs = self.index.runs(&unread.name, &self.topic, unread.partition).await;
                 if runs.is_err() {
                     self.clock.sleep(PAUSE_MS).await;
                 }
-                Heard::Runs(name, partition, runs.map_err(drop))
+                Heard::Runs(unread, runs.map_err(drop))
             }));
         }
     }
@@ -268,9 +268,7 @@ impl Duty {
             }
             Heard::Nothing => looked.is_looking = false,
             Heard::Placed(name, place) => agenda.placed(&name, place),
-            Heard::Runs(name, partition, runs) => {
-                agenda.read(&name, partition, runs.as_deref().map_err(|_| ()), now);
-            }
+            Heard::Runs(unread, runs) => agenda.read(&unread, runs.as_deref().map_err(|_| ()), now),
         }
     }
 

@@ -40,6 +40,18 @@ pub struct Start {
     pub on_time: u64,
 }
 
+/// An entry whose last runs have to be read.
+#[derive(Clone, Debug)]
+pub struct Unread {
+    /// Of which schedule.
+    pub name: Arc<str>,
+    /// In which partition.
+    pub partition: PartitionNo,
+    /// Which question it is: a partition that was lost and came back has another one, and what was told
+    /// before does not count.
+    ticket: u64,
+}
+
 struct Known {
     row: ScheduleRow,
     says: Schedule,
@@ -64,6 +76,8 @@ struct Entry {
     on_time: u64,
     /// Which place in the heap is its own.
     turn: u64,
+    /// The last question about its runs.
+    ticket: u64,
 }
 
 type Place = (Arc<str>, PartitionNo);
@@ -191,28 +205,26 @@ impl Agenda {
 
     /// Up to `limit` entries whose last runs have to be read. Each is told once, and then answered by
     /// [`Agenda::read`].
-    pub fn to_read(&mut self, limit: usize) -> Vec<(Arc<str>, PartitionNo)> {
+    pub fn to_read(&mut self, limit: usize) -> Vec<Unread> {
         let mut found = Vec::new();
         while found.len() < limit {
             let Some(place) = self.unread.pop_front() else { break };
-            if self.entries.get(&place).is_some_and(|entry| entry.standing == Standing::Unread) {
-                found.push(place);
-            }
+            let entry = self.entries.get_mut(&place).filter(|entry| entry.standing == Standing::Unread);
+            let Some(entry) = entry else { continue };
+            self.turns += 1;
+            entry.ticket = self.turns;
+            let (name, partition) = place;
+            found.push(Unread { name, partition, ticket: self.turns });
         }
         found
     }
 
     /// The last runs of an entry, an error if they could not be read.
-    pub fn read(
-        &mut self,
-        name: &Arc<str>,
-        partition: PartitionNo,
-        runs: Result<&[RunRow], ()>,
-        now: Timestamp,
-    ) {
-        let place = (Arc::clone(name), partition);
+    pub fn read(&mut self, unread: &Unread, runs: Result<&[RunRow], ()>, now: Timestamp) {
+        let place = (Arc::clone(&unread.name), unread.partition);
         let Some(entry) = self.entries.get_mut(&place) else { return };
-        if entry.standing != Standing::Unread {
+        let is_late = entry.ticket != unread.ticket && !mutant(Mutant::LateReadCounts);
+        if entry.standing != Standing::Unread || is_late {
             return;
         }
         let Ok(runs) = runs else {
@@ -360,6 +372,7 @@ impl Agenda {
                     number: 0,
                     on_time: 0,
                     turn: 0,
+                    ticket: 0,
                 }
             });
         }

@@ -45,13 +45,22 @@ fn run(start: &Start) -> RunRow {
     }
 }
 
+/// What is to be read, which is one thing.
+fn unread(agenda: &mut Agenda, name: &str, partition: i32) -> Unread {
+    let mut asked = agenda.to_read(9);
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    let unread = asked.remove(0);
+    assert_eq!((&*unread.name, unread.partition), (name, PartitionNo(partition)));
+    unread
+}
+
 /// An agenda of these schedules and one partition, whose runs were read at `now`.
 fn agenda(rows: &[ScheduleRow], runs: &[RunRow], now: Timestamp) -> Agenda {
     let mut agenda = Agenda::new(&"order".into());
     agenda.take(rows.to_vec(), now);
     agenda.own(&[PartitionNo(0)]);
-    for (name, partition) in agenda.to_read(100) {
-        agenda.read(&name, partition, Ok(runs), now);
+    for unread in agenda.to_read(100) {
+        agenda.read(&unread, Ok(runs), now);
     }
     agenda
 }
@@ -181,10 +190,12 @@ fn an_aggregate_s_schedule_runs_where_it_lives() {
     agenda.placed(&asked[0].0, Err(()));
     assert_eq!(agenda.to_place(9), asked, "asked again");
     agenda.placed(&asked[0].0, Ok(Some(PartitionNo(2))));
-    assert_eq!(agenda.to_read(9), [("one".into(), PartitionNo(2))]);
-    agenda.read(&asked[0].0, PartitionNo(2), Err(()), at(0));
-    assert_eq!(agenda.to_read(9), [("one".into(), PartitionNo(2))]);
-    agenda.read(&asked[0].0, PartitionNo(2), Ok(&[]), at(0));
+    let first = unread(&mut agenda, "one", 2);
+    agenda.read(&first, Err(()), at(0));
+    let second = unread(&mut agenda, "one", 2);
+    agenda.read(&first, Ok(&[]), at(0));
+    assert_eq!(agenda.due(at(1), &|_| false, 9), [], "an answer to the question before");
+    agenda.read(&second, Ok(&[]), at(0));
     assert_eq!(agenda.due(at(1), &|_| false, 9)[0].partition, PartitionNo(2));
     agenda.own(&[PartitionNo(1)]);
     assert_eq!(agenda.due(at(9), &|_| false, 9), [], "another owner's");
@@ -199,11 +210,11 @@ fn an_aggregate_that_nobody_knows_fails_in_one_place_and_is_looked_for_again() {
     agenda.own(&[PartitionNo(0), PartitionNo(1)]);
     let name = agenda.to_place(9)[0].0.clone();
     agenda.placed(&name, Ok(None));
-    assert_eq!(agenda.to_read(9), [("one".into(), PartitionNo(0))]);
-    agenda.read(&name, PartitionNo(0), Ok(&[]), at(0));
+    let first = unread(&mut agenda, "one", 0);
+    agenda.read(&first, Ok(&[]), at(0));
     let start = agenda.due(at(1), &|_| false, 9).remove(0);
     agenda.ended(&RunRow { created: 0, failed: 1, ..run(&start) }, at(1));
     assert_eq!(agenda.to_place(9).len(), 1);
     agenda.placed(&name, Ok(Some(PartitionNo(1))));
-    assert_eq!(agenda.to_read(9), [("one".into(), PartitionNo(1))]);
+    unread(&mut agenda, "one", 1);
 }
