@@ -5,8 +5,10 @@ use super::run::{fault, first_answer};
 use crate::clock::{Clock, SystemClock};
 use crate::compute::Threads;
 use crate::config::{self, Config};
+use crate::domain::error::ErrorKind;
 use crate::lookup::{Cache, KeptStates, NoCache};
 use crate::store::SnapshotStore;
+use crate::store::blobs::pair;
 use crate::store::blobs::s3::{Bounds, S3Blobs};
 use crate::store::blobs::{ArchivedBlobs, Blobs, LocalBlobs};
 use crate::store::flush::{FlushLimits, Written};
@@ -92,8 +94,21 @@ pub(super) async fn blobs(config: &Config) -> Done<Arc<dyn Blobs>> {
 
 async fn opened(config: &Config) -> Done<(Arc<dyn Blobs>, Option<Arc<ArchivedBlobs>>)> {
     let live = place(&config.blobs, "blobs").await?;
-    let Some(archive) = &config.archive else { return Ok((live, None)) };
-    let archive = place(&archive.place, "blobs.archive").await?;
+    let Some(archive) = &config.archive else {
+        pair::check(&*live, None).await.map_err(fault)?;
+        return Ok((live, None));
+    };
+    // It is not waited for: only what it holds is missing while it does not answer.
+    let archive: Arc<dyn Blobs> = match &archive.place {
+        config::Blobs::Directory { path } => Arc::new(LocalBlobs::open(Path::new(path)).map_err(fault)?),
+        config::Blobs::S3(s3) => Arc::new(S3Blobs::open(s3, Bounds::default()).await),
+    };
+    match pair::check(&*live, Some(&*archive)).await {
+        Err(error) if error.kind == ErrorKind::Unavailable => {
+            tracing::warn!(%error, "the archive does not answer: packs that were moved to it cannot be read");
+        }
+        checked => checked.map_err(fault)?,
+    }
     let both = Arc::new(ArchivedBlobs::new(live, archive));
     Ok((Arc::clone(&both) as Arc<dyn Blobs>, Some(both)))
 }

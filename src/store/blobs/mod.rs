@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`archived`] | a live store and an archive as one |
 //! | `local` | files below one folder (feature `runtime`) |
+//! | [`pair`] | which archive belongs to a live store |
 //! | [`memory`] | the twin for tests and for stacks that may forget |
 //! | `s3` | a bucket of Amazon S3, or of a store that speaks its protocol (feature `runtime`) |
 //! | `suite` | what every implementation promises, as tests |
@@ -16,6 +17,7 @@ pub mod archived;
 #[cfg(feature = "runtime")]
 pub mod local;
 pub mod memory;
+pub mod pair;
 #[cfg(feature = "runtime")]
 pub mod s3;
 #[cfg(test)]

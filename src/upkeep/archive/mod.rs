@@ -23,6 +23,7 @@ use crate::domain::ids::{PackId, Timestamp};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::PortError;
 use crate::store::blobs::archived::{ARCHIVED, ArchivedBlobs};
+use crate::store::blobs::pair;
 use crate::store::packs::Packs;
 use crate::store::unavailable;
 use crate::upkeep::lease::{self, Duty, Lease};
@@ -35,8 +36,8 @@ const DUTY: Duty = Duty { folder: "archive", name: "archiving" };
 const PAGE: usize = 1_000;
 /// How often a copy is read back until it is what was written: it may be damaged on the way.
 const READS: usize = 3;
-/// Packs that could not be moved for want of an answer, after which a pass gives up.
-const FAILED_MAX: u64 = 3;
+/// Packs in a row that could not be moved for want of an answer, after which a pass gives up.
+const FAILED_MAX: u64 = 16;
 /// Packs of which it is remembered from which age on they go: three megabytes.
 const KNOWN_MAX: usize = 65_536;
 
@@ -121,6 +122,9 @@ impl Archiver {
     /// `Unavailable`: a store did not even answer which packs there are.
     pub async fn pass(&self, mode: Mode) -> Result<Option<Report>> {
         let (live, clock) = (&**self.stores.live(), &*self.clock);
+        if mode == Mode::Move {
+            pair::tie(live, &**self.stores.archive(), clock).await?;
+        }
         let mut lease = match mode {
             Mode::Move => match Lease::take(DUTY, live, clock, self.settings.lease_ms).await? {
                 Some(lease) => Some(lease),
@@ -156,6 +160,7 @@ impl Archiver {
     ) -> Result<()> {
         let (prefix, live) = (format!("v1/{}/", class.name()), self.stores.live());
         let mut after: Option<String> = None;
+        let mut failed = 0;
         loop {
             let names = live.list(&prefix, after.as_deref(), PAGE).await;
             let names = names.map_err(|error| unavailable("list packs", &error))?;
@@ -175,7 +180,10 @@ impl Archiver {
                     report.has_more = true;
                     return Ok(());
                 }
-                match self.pack(class, pack, &name, mode, now).await {
+                let outcome = self.pack(class, pack, &name, mode, now).await;
+                let is_silent = matches!(&outcome, Err(error) if error.kind == ErrorKind::Unavailable);
+                failed = if is_silent { failed + 1 } else { 0 };
+                match outcome {
                     Ok(Outcome::Stays) => report.stay += 1,
                     Ok(Outcome::Gone) => {}
                     Ok(Outcome::Moved(bytes)) => {
@@ -191,7 +199,7 @@ impl Archiver {
                     }
                 }
                 let is_full = mode == Mode::Move && report.moved >= self.settings.packs_max;
-                if is_full || report.failed >= FAILED_MAX {
+                if is_full || failed >= FAILED_MAX {
                     report.has_more = true;
                     return Ok(());
                 }
