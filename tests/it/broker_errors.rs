@@ -111,7 +111,7 @@ struct Scene<'a> {
 impl Scene<'_> {
     fn send(&mut self) {
         let chunk = self.sendings.next().unwrap_or_default();
-        self.site.send(chunk);
+        self.site.send_by_a_new_client(chunk);
         self.sent += chunk.len() as u64;
     }
 

@@ -51,6 +51,7 @@ pub(crate) struct Sending {
 pub(crate) struct Site {
     runtime: tokio::runtime::Runtime,
     producer: Producer,
+    producing: ProducerSettings,
     /// Ends when it is dropped, after the producer.
     broker: Option<MockBroker>,
     group: String,
@@ -181,7 +182,7 @@ impl Site {
         std::fs::write(folder.path().join("config.yaml"), config).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let (runtime, topic) = (runtime.unwrap(), topic.to_owned());
-        Self { runtime, producer, broker, folder, topic, group }
+        Self { runtime, producer, producing, broker, folder, topic, group }
     }
 
     /// The mock cluster.
@@ -219,6 +220,16 @@ impl Site {
 
     /// Writes records in order, and waits until they are written; where.
     pub(crate) fn send(&self, records: &[Sending]) -> Vec<(i32, i64)> {
+        self.send_by(&self.producer, records)
+    }
+
+    /// The same by a client that has just started: one that lived while brokers answered with errors may have
+    /// had some of them, and take the brokers for older ones from then on.
+    pub(crate) fn send_by_a_new_client(&self, records: &[Sending]) -> Vec<(i32, i64)> {
+        self.send_by(&Producer::start(&self.producing).unwrap(), records)
+    }
+
+    fn send_by(&self, producer: &Producer, records: &[Sending]) -> Vec<(i32, i64)> {
         let writing = async {
             let mut deliveries = Vec::new();
             for record in records {
@@ -230,7 +241,7 @@ impl Site {
                     headers: &[],
                     timestamp: Some(Timestamp(record.time_ms)),
                 };
-                deliveries.push(self.producer.send(outgoing).await.unwrap());
+                deliveries.push(producer.send(outgoing).await.unwrap());
             }
             let mut places = Vec::new();
             for delivery in deliveries {
