@@ -99,10 +99,7 @@ async fn opened(config: &Config) -> Done<(Arc<dyn Blobs>, Option<Arc<ArchivedBlo
         return Ok((live, None));
     };
     // It is not waited for: only what it holds is missing while it does not answer.
-    let archive: Arc<dyn Blobs> = match &archive.place {
-        config::Blobs::Directory { path } => Arc::new(LocalBlobs::open(Path::new(path)).map_err(fault)?),
-        config::Blobs::S3(s3) => Arc::new(S3Blobs::open(s3, Bounds::default()).await),
-    };
+    let archive = reached(&archive.place, None).await?;
     match pair::check(&*live, Some(&*archive)).await {
         Err(error) if error.kind == ErrorKind::Unavailable => {
             tracing::warn!(%error, "the archive does not answer: packs that were moved to it cannot be read");
@@ -113,14 +110,21 @@ async fn opened(config: &Config) -> Done<(Arc<dyn Blobs>, Option<Arc<ArchivedBlo
     Ok((Arc::clone(&both) as Arc<dyn Blobs>, Some(both)))
 }
 
-/// One place of objects; `section` is what names it in the configuration.
+/// One place of objects, which answers; `section` is what names it in the configuration.
 pub(super) async fn place(place: &config::Blobs, section: &str) -> Done<Arc<dyn Blobs>> {
+    reached(place, Some(section)).await
+}
+
+/// One place of objects. A bucket is asked for only in the name of the section that it is in.
+async fn reached(place: &config::Blobs, asked_as: Option<&str>) -> Done<Arc<dyn Blobs>> {
     match place {
         config::Blobs::Directory { path } => Ok(Arc::new(LocalBlobs::open(Path::new(path)).map_err(fault)?)),
         config::Blobs::S3(s3) => {
             let blobs = S3Blobs::open(s3, Bounds::default()).await;
-            let hint = format!("check `{section}.s3`, and that the store is up");
-            first_answer("ask for the bucket", &hint, || blobs.check()).await?;
+            if let Some(section) = asked_as {
+                let hint = format!("check `{section}.s3`, and that the store is up");
+                first_answer("ask for the bucket", &hint, || blobs.check()).await?;
+            }
             Ok(Arc::new(blobs))
         }
     }

@@ -198,16 +198,17 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn ms(&self, name: &str) -> u64 {
-        let is_none_allowed = matches!(self.key(name).shape, Shape::DurationOrNone);
-        self.with_default(name, |text| {
-            duration_ms(text).and_then(|ms| if is_none_allowed { Ok(ms) } else { positive(text, ms) })
-        })
+        self.with_default(name, |text| self.duration(name, text))
     }
 
     /// The same of a key without a default.
     pub(super) fn ms_if_given(&self, name: &str) -> Option<u64> {
-        let parse = |text: &str| duration_ms(text).and_then(|ms| positive(text, ms));
-        self.given(name).and_then(|_| self.parsed(name, parse))
+        self.given(name).and_then(|_| self.parsed(name, |text| self.duration(name, text)))
+    }
+
+    fn duration(&self, name: &str, text: &str) -> Result<u64, (String, String)> {
+        let is_none_allowed = matches!(self.key(name).shape, Shape::DurationOrNone);
+        duration_ms(text).and_then(|ms| if is_none_allowed { Ok(ms) } else { positive(text, ms) })
     }
 
     pub(super) fn bytes(&self, name: &str) -> u64 {

@@ -173,8 +173,8 @@ async fn take_checkpoint(components: Components, handle: Handle) {
     let (mut offers, mut is_any_heard, mut is_late): (Vec<CheckpointOffer>, _, _) =
         (Vec::new(), false, false);
     loop {
-        let waits_alone = !is_any_heard && handle.started().is_subset(&partitions);
-        if asked.is_empty() || is_late && !waits_alone && !waits_for_all {
+        let is_enough = || is_any_heard || !handle.started().is_subset(&partitions);
+        if asked.is_empty() || is_late && !waits_for_all && is_enough() {
             break;
         }
         futures_util::select_biased! {

@@ -1,7 +1,6 @@
 //! The archive: packs are moved to it while everything goes on, by movers that die half-way, and directed
 //! scenarios of what a mover must not rely on.
 
-use crate::executor::lock;
 use crate::stats::Count;
 use crate::subject::{Fleet, Subject};
 use crate::world::{Parts, Ports};
@@ -22,16 +21,7 @@ pub(crate) fn archiver(subject: &Subject, ports: &Ports, after_ms: u64) -> Archi
 /// One random live worker moves packs of a random age: also such as are just being written, since age is no
 /// part of what keeps a mover harmless.
 pub(crate) fn archive_once(world: &Parts, subject: &Subject, fleet: &Fleet) {
-    fleet.gather(world);
-    let workers: Vec<_> = lock(&fleet.workers)
-        .iter()
-        .map(|(process, ..)| *process)
-        .filter(|process| world.sim.is_alive(*process))
-        .collect();
-    if workers.is_empty() {
-        return;
-    }
-    let process = workers[world.sim.draw(|rng| rng.index(workers.len()))];
+    let Some(process) = fleet.any_alive(world) else { return };
     let after_ms = world.sim.draw(|rng| *rng.pick(&[0, 1_000, 3_000]));
     let archiver = archiver(subject, &world.ports(process), after_ms);
     let sim = world.sim.clone();

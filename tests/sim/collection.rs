@@ -1,7 +1,6 @@
 //! Garbage collection in the random runs, and directed scenarios of what it may take, with writers and owners
 //! that stop in the middle of what they do.
 
-use crate::executor::lock;
 use crate::stats::Count;
 use crate::subject::{Fleet, Subject};
 use crate::world::{Parts, Ports};
@@ -34,16 +33,7 @@ pub(crate) fn collector(subject: &Subject, ports: &Ports, settings: GcSettings) 
 /// One random live worker collects, with delays that are just longer than the deadline of a flush: the rule
 /// that they must keep.
 pub(crate) fn collect_once(world: &Parts, subject: &Subject, fleet: &Fleet) {
-    fleet.gather(world);
-    let workers: Vec<_> = lock(&fleet.workers)
-        .iter()
-        .map(|(process, ..)| *process)
-        .filter(|process| world.sim.is_alive(*process))
-        .collect();
-    if workers.is_empty() {
-        return;
-    }
-    let process = workers[world.sim.draw(|rng| rng.index(workers.len()))];
+    let Some(process) = fleet.any_alive(world) else { return };
     let deadline_ms = subject.limits.deadline_ms;
     let orphan_ms = world.sim.draw(|rng| *rng.pick(&[0, 1 << 40]));
     let delays = GcSettings { age_ms_min: deadline_ms, distance_ms: deadline_ms, ..NO_DELAYS };

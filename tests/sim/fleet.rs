@@ -67,6 +67,14 @@ impl Fleet {
         }
     }
 
+    /// One random worker that is alive, of whatever lineage.
+    pub(crate) fn any_alive(&self, world: &Parts) -> Option<ProcessId> {
+        self.gather(world);
+        let mut workers: Vec<ProcessId> = lock(&self.workers).iter().map(|(process, ..)| *process).collect();
+        workers.retain(|process| world.sim.is_alive(*process));
+        (!workers.is_empty()).then(|| workers[world.sim.draw(|rng| rng.index(workers.len()))])
+    }
+
     /// What an operator does who reads the status: where a partition stands still because its log is another
     /// one, a new lineage is started and all workers with it.
     pub(crate) fn operate(&self, world: &Parts) {
