@@ -73,6 +73,8 @@ mutants! {
     CachedListFreshWatermark,
     /// A reader does not look into checkpoints.
     ReaderIgnoresPending,
+    /// A list, which reads no log, leaves what checkpoints hold beyond the low watermark to the log.
+    RestLeftToLog,
     /// A reader counts tail events from a base older than a row it has seen (V1).
     TailFromOldBase,
     /// A reader does not check its fold against the rows it has seen (V2).

@@ -276,7 +276,9 @@ impl Reconstructor {
         Ok(newest)
     }
 
-    /// The aggregate as rest alone has it, without the events that only the log holds.
+    /// The aggregate as rest alone has it, without the events that only the log holds. Of what checkpoints
+    /// hold all counts, wherever the low watermark is: an index that was rebuilt may know an older one than
+    /// was acknowledged.
     ///
     /// # Errors
     /// As for `load`.
@@ -286,7 +288,10 @@ impl Reconstructor {
         partition: &PartitionKey,
         key: &AggregateKey,
     ) -> Result<Aggregate> {
-        let pending = pending_of(view);
+        let pending = match mutant(Mutant::RestLeftToLog) {
+            true => pending_of(view),
+            false => view.checkpoints.iter().map(|held| held.entry.clone()).collect(),
+        };
         Ok(self.load(partition, key, &pending, view.low_watermark).await?.aggregate)
     }
 

@@ -27,9 +27,9 @@ use crate::marks::{
 use crate::merging::{late_segment, refused_segments, short_history};
 use crate::owners::{
     checkpoint_over_a_rumour, checkpoint_row_that_is_lost, dead_letter_that_is_refused,
-    death_between_two_increments, death_between_two_rows, increment_on_a_rumour, log_cut_behind_a_batch,
-    log_cut_below_a_marker, lost_checkpoint, lost_packs_and_a_cut_log, lost_packs_and_a_whole_log,
-    owner_from_the_past, pack_that_never_comes, poison_that_comes_twice,
+    death_between_two_increments, death_between_two_rows, increment_on_a_rumour, list_behind_a_low_watermark,
+    log_cut_behind_a_batch, log_cut_below_a_marker, lost_checkpoint, lost_packs_and_a_cut_log,
+    lost_packs_and_a_whole_log, owner_from_the_past, pack_that_never_comes, poison_that_comes_twice,
     quarantine_that_only_a_checkpoint_tells, rumour_ahead_of_the_start, rumour_of_a_checkpoint,
     rumour_over_a_checkpoint, rumour_that_is_never_adopted, snapshot_row_that_is_lost,
     trail_that_leads_astray, two_events_of_one_version, version_that_a_tombstone_took,
@@ -77,6 +77,7 @@ scenarios! {
     NoReplaySkip by rumour_that_is_never_adopted,
     IncrementOnUnadoptedRow by increment_on_a_rumour,
     UnadoptedRowSupersedes by checkpoint_over_a_rumour,
+    RestLeftToLog by list_behind_a_low_watermark,
     UseCheckpointBeyondWatermark by rumour_of_a_checkpoint,
     EntriesBeyondStartDropped by watermark_that_comes_late,
     CommitPastDeadLetter by dead_letter_that_is_refused,

@@ -103,6 +103,24 @@ pub(crate) fn watermark_that_comes_late() -> Outcome {
     stage.ask_all()
 }
 
+/// A dying owner's checkpoint is acknowledged, its LW is not: as after a rebuild of the index, which finds
+/// checkpoints and an older LW. Whoever lists aggregates then finds what the checkpoint holds.
+pub(crate) fn list_behind_a_low_watermark() -> Outcome {
+    let stage = Stage::new();
+    let dying = stage.worker("dying");
+    stage.always(dying, "put_watermark", Fate::Stuck);
+    stage.events(1..=3);
+    stage.until("its checkpoint is listed", || !stage.listed().is_empty());
+    stage.world.sim.kill(dying);
+    stage.watermark(2);
+    let listed = stage.aggregates();
+    if listed != [(stage.key().id, Version(3))] {
+        stage.world.sim.violation(format!("a checkpoint has version 3 of `a`, listed was {listed:?}"));
+    }
+    stage.worker("next");
+    stage.ask_all()
+}
+
 /// No dead letter can be written: LW stays before the poison.
 pub(crate) fn dead_letter_that_is_refused() -> Outcome {
     let stage = Stage::new();

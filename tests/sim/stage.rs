@@ -300,6 +300,18 @@ impl Stage {
         asked.expect("it is answered")
     }
 
+    /// The aggregates as a process that owns nothing lists them.
+    pub(crate) fn aggregates(&self) -> Vec<(Arc<str>, Version)> {
+        let (subject, active) = (self.subject.clone(), self.active());
+        let asked = self.world.ask(600_000, move |ports| async move {
+            let reader = subject.reader(&ports, active);
+            let lookup = subject.lookup(&ports, active, reader, Arc::new(NoOwners));
+            lookup.aggregates("", None, 100).await
+        });
+        let items = asked.expect("it is answered").expect("nothing fails");
+        items.into_iter().map(|item| (item.id, item.version)).collect()
+    }
+
     /// Loses the object of a class that was written last.
     pub(crate) fn lose_newest(&self, class: &str) {
         let prefix = format!("v1/{class}/");

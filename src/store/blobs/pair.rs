@@ -45,7 +45,11 @@ async fn has(blobs: &dyn Blobs, name: &str) -> Result<bool> {
 /// # Errors
 /// `Invalid` for that, with what to do; `Unavailable` where a store does not answer.
 pub async fn check(live: &dyn Blobs, archive: Option<&dyn Blobs>) -> Result<()> {
-    for id in ids(live).await? {
+    is_told_by(&ids(live).await?, archive).await
+}
+
+async fn is_told_by(ids: &[String], archive: Option<&dyn Blobs>) -> Result<()> {
+    for id in ids {
         let Some(archive) = archive else {
             return Err(refused(
                 "packs of this blob store were moved to an archive: name it as `blobs.archive`, in the \
@@ -67,8 +71,8 @@ pub async fn check(live: &dyn Blobs, archive: Option<&dyn Blobs>) -> Result<()> 
 /// # Errors
 /// As for [`check`]; `Invalid` too where both are the same store.
 pub async fn tie(live: &dyn Blobs, archive: &dyn Blobs, clock: &dyn Clock) -> Result<()> {
-    check(live, Some(archive)).await?;
     let mut ids = ids(live).await?;
+    is_told_by(&ids, Some(archive)).await?;
     let is_new = ids.is_empty();
     if is_new {
         let id = LedgerId::mint(clock.now(), clock.random()).to_string();
