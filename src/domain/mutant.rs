@@ -127,6 +127,8 @@ mutants! {
     EntriesAheadKept,
     /// Entries of events that were cut off before the low watermark came so far are read like all others.
     CutEntriesKept,
+    /// A reader reads on from a low watermark that the log was cut below (rule 12).
+    CutTailRead,
     /// Poison that takes a version does not enter the window of event ids.
     PoisonForgetsEventId,
     /// A full row is written before the increment that ends at it.

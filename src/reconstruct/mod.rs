@@ -175,6 +175,8 @@ pub struct View<C> {
     pub low_watermark: Offset,
     /// The low watermark that was read: the same, but where a checkpoint is unreadable.
     pub told: Offset,
+    /// The leader epoch that it was written under; -1 if that is not known, or if there was none.
+    pub told_under: i32,
     /// What was asked for of the live checkpoints: their tables, or what they hold of one aggregate.
     pub checkpoints: Vec<C>,
     /// Those that are listed too and cannot be read. What they held is left to the log as far as it reaches.
@@ -199,6 +201,7 @@ impl View<LiveCheckpoint> {
         View {
             low_watermark: self.low_watermark,
             told: self.told,
+            told_under: self.told_under,
             checkpoints: self.checkpoints.iter().filter_map(|live| Held::of(live, id)).collect(),
             unreadable: self.unreadable.clone(),
             lost_below: self.lost_below,
@@ -316,7 +319,8 @@ impl Reconstructor {
         let rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
         let valid =
             rows.iter().filter(|row| row.topic_id == bounds.topic_id || mutant(Mutant::TopicIdIgnored));
-        let told = valid.map(|row| row.low_watermark).max().unwrap_or(bounds.start);
+        let told = valid.map(|row| (row.low_watermark, row.leader_epoch)).max();
+        let (told, told_under) = told.unwrap_or((bounds.start, -1));
         let listed = match early_list {
             Some(listed) => listed,
             None => {
@@ -362,7 +366,7 @@ impl Reconstructor {
                 lost_below = lost_below.max(Some(row.end_offset));
             }
         }
-        Ok(Some(View { low_watermark, told, checkpoints, unreadable, lost_below }))
+        Ok(Some(View { low_watermark, told, told_under, checkpoints, unreadable, lost_below }))
     }
 
     /// Where a checkpoint with these leader epochs was cut, if it was.

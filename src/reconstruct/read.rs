@@ -170,6 +170,7 @@ impl Reconstructor {
         let pieces = Piece::all(rows, &pending);
         let mut assembly = Assembly::new(self, partition, key, ask.clone(), view.low_watermark);
         assembly.lost_below = view.lost_below;
+        assembly.told = (view.told_under, view.told);
         assembly.run(rows, pieces).await?;
         assembly.tail(rows).await?;
         let assembled = assembly.finish();

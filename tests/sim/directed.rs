@@ -15,7 +15,7 @@ use crate::drains::{drain_while_many_aggregates_load, partition_that_cannot_star
 use crate::erasing::{
     checkpoint_on_its_way_at_an_erasure, owner_that_hears_of_an_erasure, owner_that_starts_after_an_erasure,
 };
-use crate::halts::{halt_while_another_loads, log_cut_below_a_loaded_state};
+use crate::halts::{halt_while_another_loads, log_cut_below_a_loaded_state, log_cut_below_a_low_watermark};
 use crate::losses::{
     log_that_forgets_an_unread_event, log_that_passes_an_owner, lost_checkpoint_and_no_log,
     lost_checkpoint_before_it_is_covered, lost_checkpoint_that_is_folded_again, topic_that_is_created_again,
@@ -111,6 +111,7 @@ scenarios! {
     LaterIncrementFirst by death_between_two_increments,
     CutEntriesKept by entries_of_histories_that_were_cut_off,
     PastRowUncovered by old_version_that_no_row_covers,
+    CutTailRead by log_cut_below_a_low_watermark,
     StatesAheadUnchecked by log_cut_below_a_loaded_state,
     RefoldWatermarkEarly by refold_that_dies_before_its_rows,
     RefoldStartForgotten by refold_of_what_nothing_covers,

@@ -83,3 +83,23 @@ pub(crate) fn log_cut_below_a_loaded_state() -> Outcome {
     }
     stage.world.finish()
 }
+
+/// The log is cut below the low watermark and grows beyond it again, and `a` has its one stored event before
+/// the cut. Whoever reads on from the low watermark passes by what has come in between (seed 429).
+pub(crate) fn log_cut_below_a_low_watermark() -> Outcome {
+    let stage = Stage::new();
+    let owner = stage.worker("owner");
+    stage.events(1..=1);
+    stage.snapshot(owner);
+    for version in 1..=5 {
+        stage.append_to("b", version, "s1");
+    }
+    stage.until("all is covered", || stage.acked() == Some(Offset(6)));
+    stage.world.sim.kill(owner);
+    stage.world.broker.truncate(TOPIC, HERE, Offset(2));
+    (2..=8).for_each(|version| stage.append(version, "s2"));
+    if let Some(found) = stage.head() {
+        stage.world.sim.violation(format!("what was folded is not in the log, and {found:?} is answered"));
+    }
+    stage.world.finish()
+}

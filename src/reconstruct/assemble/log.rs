@@ -6,6 +6,7 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ids::{Offset, Timestamp};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::PortError;
+use crate::domain::partition::reach;
 use crate::domain::record::{QuarantineMark, RawRecord};
 use crate::domain::row::SnapshotRow;
 use crate::reconstruct::AsOf;
@@ -47,6 +48,12 @@ impl Assembly<'_> {
             let after = self.reader.log.bounds(self.partition.partition).await;
             let after = after.map_err(|error| unavailable("read the log's bounds", &error))?;
             self.reader.check_topic(after.topic_id)?;
+            // Rule 12: under a later leader there may be other events below the watermark than those that
+            // were folded, and this scan has passed them by.
+            let (under, told) = self.told;
+            if after.leader_epoch > under && told > Offset(0) && !mutant(Mutant::CutTailRead) {
+                reach(&mut self.entries_reached, under, Offset(told.0 - 1));
+            }
             if !self.is_done() {
                 self.log_end = Some(bounds.end);
             }

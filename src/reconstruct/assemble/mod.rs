@@ -45,6 +45,8 @@ pub(in crate::reconstruct) struct Assembly<'a> {
     limit: Offset,
     /// Of the view: below it events may be missing that a checkpoint held.
     pub(in crate::reconstruct) lost_below: Option<Offset>,
+    /// Of the view: the low watermark, after the leader epoch that it was written under.
+    pub(in crate::reconstruct) told: (i32, Offset),
     aggregate: Aggregate,
     provenance: Provenance,
     /// The moment asked for is reached: the next event lies beyond it. Holds that event's effective time.
@@ -67,7 +69,8 @@ pub(in crate::reconstruct) struct Assembly<'a> {
     log_marked: bool,
     /// Where entries tell of a quarantine that could not be read; the first of these offsets.
     unheard: Option<Offset>,
-    /// Of the events and marks that came from checkpoints.
+    /// Of the events and marks that came from checkpoints, and of the low watermark, where the log was read
+    /// from there.
     entries_reached: Epochs,
     /// What was read.
     steps: Vec<Step>,
@@ -123,6 +126,7 @@ impl<'a> Assembly<'a> {
             ask,
             limit,
             lost_below: None,
+            told: (-1, Offset(0)),
             aggregate,
             provenance,
             stopped: None,
