@@ -100,6 +100,14 @@ impl Dictionaries {
         learner.trainer.add(&id.key.id, body);
     }
 
+    /// Tells a record's trainer what became of its body, in bytes.
+    pub(super) fn stored(&self, id: &RecordId, raw: usize, stored: usize) {
+        let mut learners = self.learners();
+        if let Some(learner) = learners.get_mut(&(Arc::clone(&id.key.kind), id.kind)) {
+            learner.trainer.stored(raw, stored);
+        }
+    }
+
     /// The trainings that have become due. Those are pure functions, to be run wherever there is time, and
     /// their results go to [`Self::trained`].
     pub(super) fn due(&self) -> Vec<(Use, Training)> {

@@ -267,6 +267,7 @@ impl Packs {
             self.dictionaries.show(&meta.id, &raw);
             let (encoder, dictionary) = self.encoder(&mut encoders, &meta.id)?;
             let frame = encoder.encode(&raw)?;
+            self.dictionaries.stored(&meta.id, raw.len(), frame.bytes.len());
             let dictionary = dictionary.as_ref().filter(|_| frame.dictionary.is_some());
             decode_into(&mut back, frame.algorithm, &frame.bytes, frame.raw_len, dictionary)?;
             if back != raw || !body.is(&back, aggregate_id)? {

@@ -195,7 +195,7 @@ impl SnapshotStore {
     /// Trains beside everything else; nobody waits for the end of it.
     ///
     /// COST: `Training::run` takes up to a second of one core, three times in a worker's life for each
-    /// (type, record kind).
+    /// (type, record kind), and once more each time that records have come to compress 10 % worse.
     fn train(&self, trainings: Vec<(Use, Training)>) {
         for (of, training) in trainings {
             let packs = Arc::clone(&self.packs);

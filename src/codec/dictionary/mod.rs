@@ -5,6 +5,7 @@
 //! while a pack lists it. A missing one fails the read by name; a wrong one cannot be used, because its
 //! digest differs.
 
+mod decay;
 mod scrub;
 mod trainer;
 

@@ -1,6 +1,7 @@
 //! Training: collect samples in bounded memory, make a candidate when enough have come, keep it only if it
-//! pays.
+//! pays. After the last milestone, collect anew once bodies compress worse than they did.
 
+use super::decay::{Decay, WINDOW};
 use super::scrub::{AGGREGATES_MIN, Census, Sample};
 use super::{DICTIONARY_LEN_MAX, Dictionary};
 use crate::codec::compress::{Compression, Encoder};
@@ -49,6 +50,9 @@ pub struct Trainer {
     seen: u64,
     milestones: [u64; 3],
     milestones_done: usize,
+    decay: Decay,
+    /// Samples are collected again until so many bodies have been seen.
+    again_at: Option<u64>,
 }
 
 /// One training that is due: all that it needs, so that it can run anywhere.
@@ -78,6 +82,8 @@ impl Trainer {
             seen: 0,
             milestones: MILESTONES,
             milestones_done: 0,
+            decay: Decay::default(),
+            again_at: None,
         }
     }
 
@@ -94,11 +100,13 @@ impl Trainer {
     }
 
     /// Shows the trainer an uncompressed body. It keeps the start of every n-th, so that memory stays bounded
-    /// and all that was seen is represented alike. After the last milestone it keeps nothing.
+    /// and all that was seen is represented alike. After the last milestone it keeps nothing until
+    /// [`Self::stored`] tells of a decay.
     pub fn add(&mut self, aggregate_id: &str, body: &[u8]) {
         let is_kept = self.seen.is_multiple_of(self.stride);
         self.seen += 1;
-        if !is_kept || body.is_empty() || self.milestones_done == self.milestones.len() {
+        let is_resting = self.is_past_milestones() && self.again_at.is_none();
+        if !is_kept || body.is_empty() || is_resting {
             return;
         }
         let digest: [u8; 32] = Sha256::digest(aggregate_id).into();
@@ -123,10 +131,24 @@ impl Trainer {
         self.seen
     }
 
-    /// A milestone was passed since the last training.
+    /// Tells the trainer what became of a body, in bytes. Past the milestones, where bodies take 10 % more than
+    /// they did at best, samples are collected anew.
+    pub fn stored(&mut self, raw: usize, stored: usize) {
+        if self.is_past_milestones() && self.again_at.is_none() && self.decay.stored(raw, stored) {
+            self.stride = 1;
+            self.again_at = Some(self.seen.saturating_add(WINDOW));
+        }
+    }
+
+    /// A milestone was passed since the last training, or enough was collected after a decay.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        self.milestones.get(self.milestones_done).is_some_and(|milestone| self.seen >= *milestone)
+        let next = self.milestones.get(self.milestones_done).copied().or(self.again_at);
+        next.is_some_and(|next| self.seen >= next)
+    }
+
+    fn is_past_milestones(&self) -> bool {
+        self.milestones_done == self.milestones.len()
     }
 
     /// Trains now: [`Self::begin`] and [`Training::run`] in one.
@@ -138,8 +160,11 @@ impl Trainer {
     pub fn begin(&mut self, active: Option<&Dictionary>) -> Training {
         let is_passed = |milestone: &&u64| self.seen >= **milestone;
         self.milestones_done = self.milestones.iter().filter(is_passed).count();
-        let samples = match self.milestones_done == self.milestones.len() {
-            true => std::mem::take(&mut self.samples),
+        let samples = match self.is_past_milestones() {
+            true => {
+                (self.samples_len, self.again_at, self.decay) = (0, None, Decay::default());
+                std::mem::take(&mut self.samples)
+            }
             false => self.samples.clone(),
         };
         Training {
