@@ -399,7 +399,7 @@ const SNAPSHOT: &[Key] = &[
         "strategy",
         Shape::Choice(&["incremental", "full", "auto"]),
         "incremental",
-        "keep the events (any version for ever), or states only (needs `history: snapshots`)",
+        "keep the events (any version for ever), states only (needs `history: snapshots`), or `auto`: events, but with `history: snapshots` what takes fewer bytes",
     ),
     key(
         "fullEvery",

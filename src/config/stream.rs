@@ -276,7 +276,7 @@ pub(super) fn read(it: Section<'_>) -> Option<Stream> {
         events_max: snapshot.events_max,
         age_ms_max: snapshot.age_ms_max,
         bytes_max: snapshot.bytes_max,
-        strategy: snapshot.strategy,
+        strategy: resolved(snapshot.strategy, history),
         write_amplification_permille: snapshot.write_amplification_permille,
         adaptive_us: snapshot.adaptive_us,
         compression,
@@ -316,6 +316,17 @@ fn read_limits(limits: Section<'_>) -> (Limits, usize) {
     }
     let max_depth = usize::try_from(limits.whole("maxDepth")).unwrap_or(1);
     (Limits { max_bytes: event, max_depth, max_members: MEMBERS_MAX }, state)
+}
+
+/// With `auto`, events are stored unless only snapshots are promised. A topic that keeps them for longer today
+/// may keep them for less tomorrow, and whoever changes that does not ask us.
+fn resolved(strategy: Strategy, history: History) -> Strategy {
+    match (strategy, history) {
+        (Strategy::Auto { full_every, .. }, History::Forever | History::Ms(_)) => {
+            Strategy::Incremental { full_every }
+        }
+        _ => strategy,
+    }
 }
 
 /// What must hold between the parts of one stream.
@@ -417,14 +428,7 @@ impl Thresholds {
         let full_every = u32::try_from(it.whole("fullEvery")).unwrap_or(1);
         let strategy = match it.choice("strategy").as_str() {
             "full" => Strategy::Full,
-            "auto" => {
-                it.problem(
-                    "strategy",
-                    "strategy `auto` is not available in this version",
-                    "use `incremental`",
-                );
-                Strategy::Incremental { full_every }
-            }
+            "auto" => Strategy::Auto { full_every, every: AUTO_EVERY },
             _ => Strategy::Incremental { full_every },
         };
         if strategy == Strategy::Full && it.given("fullEvery").is_some() {
@@ -440,6 +444,9 @@ impl Thresholds {
         }
     }
 }
+
+/// Snapshots after which `auto` looks again at what they cost.
+const AUTO_EVERY: u32 = 1_000;
 
 /// Longest and shortest target of reconstruction, in milliseconds.
 const TARGET_MS: std::ops::RangeInclusive<u64> = 1..=60_000;

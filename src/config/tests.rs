@@ -1,6 +1,7 @@
 //! One golden case for each kind of problem, the layers with their origins, secrets, and the memory sum.
 
 use super::*;
+use crate::domain::partition::Strategy;
 
 pub(super) const STREAM: &str = "streams:\n  - type: order\n    topic: orders\n    map: { aggregateId: key, eventType: /type }\n    reducer: merge\n";
 
@@ -174,10 +175,6 @@ fn every_kind_of_problem_of_a_stream_is_told_with_its_fix() {
              use `strategy: incremental`, which keeps every event, or say `history: snapshots`",
         ),
         (
-            "snapshot: { strategy: auto }",
-            "f.yaml:6:27: strategy `auto` is not available in this version\n  hint: use `incremental`",
-        ),
-        (
             "snapshot: { maxWriteAmplification: lots }",
             "f.yaml:6:40: `lots` is not a number from 0 to 1000\n  hint: write a number with at most three decimals, as in `1.0`",
         ),
@@ -280,6 +277,21 @@ fn a_format_brings_the_places_it_knows_and_the_file_replaces_them_one_by_one() {
     assert_eq!(rows.reducer.fingerprint_text(), "debezium");
     let same = "format: json, map: { aggregateId: key, eventType: /op, time: [/source/ts_ms, /ts_ms] }";
     assert_ne!(rows.fingerprint(), stream(&format!("{same}, reducer: debezium")).fingerprint());
+}
+
+#[test]
+fn auto_is_incremental_unless_only_snapshots_are_promised() {
+    let strategy = |keys: &str| {
+        let text = format!(
+            "streams:\n  - {{ type: order, topic: orders, format: cloudevents, reducer: merge, {keys} }}\n"
+        );
+        loaded(&text, &[], &[]).streams[0].strategy
+    };
+    let auto = "snapshot: { strategy: auto, fullEvery: 5 }";
+    assert_eq!(strategy(auto), Strategy::Incremental { full_every: 5 });
+    assert_eq!(strategy(&format!("{auto}, history: 90d")), Strategy::Incremental { full_every: 5 });
+    let measured = strategy(&format!("{auto}, history: snapshots"));
+    assert!(matches!(measured, Strategy::Auto { full_every: 5, .. }), "{measured:?}");
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn of_partition(stream: &str, partition: i32, status: &Status) -> Vec<Sample> {
     samples
 }
 
-fn totals(counts: &Counts) -> [(&'static Metric, u64); 17] {
+fn totals(counts: &Counts) -> [(&'static Metric, u64); 18] {
     [
         (&table::RECORDS, counts.records),
         (&table::EVENTS_FOLDED, counts.folded),
@@ -99,6 +99,7 @@ fn totals(counts: &Counts) -> [(&'static Metric, u64); 17] {
         (&table::AGGREGATE_LOADS, counts.loads),
         (&table::AGGREGATE_EVICTIONS, counts.evictions),
         (&table::SNAPSHOTS_PUT_OFF, counts.put_off),
+        (&table::FORM_CHANGES, counts.form_changes),
         (&table::SNAPSHOTS_ABANDONED, counts.snapshots_abandoned),
         (&table::CHECKPOINTS, counts.checkpoints),
         (&table::CHECKPOINTS_ABANDONED, counts.checkpoints_abandoned),
@@ -116,8 +117,13 @@ mod tests {
     #[test]
     fn a_partition_shows_its_gauges_and_adds_to_the_totals_of_its_stream() {
         let worker = Handle::default();
-        let mut counts =
-            Counts { records: 7, put_off: 5, snapshots: [1, 2, 0, 0, 0, 0, 0, 0], ..Counts::default() };
+        let mut counts = Counts {
+            records: 7,
+            put_off: 5,
+            form_changes: 3,
+            snapshots: [1, 2, 0, 0, 0, 0, 0, 0],
+            ..Counts::default()
+        };
         [3, 40, 40].into_iter().for_each(|ms| counts.creation.add(ms));
         let low = Offset(40);
         let status = Status {
@@ -144,6 +150,7 @@ mod tests {
             "snapfold_partition_load_base_seconds{stream=\"order\",partition=\"4\"} 0.0015",
             "snapfold_partition_event_cost_seconds{stream=\"order\",partition=\"4\"} 0.000007",
             "snapfold_put_off_snapshots_total{stream=\"order\"} 10",
+            "snapfold_form_changes_total{stream=\"order\"} 6",
             "snapfold_consumed_records_total{stream=\"order\"} 14",
             "snapfold_stored_snapshots_total{stream=\"order\",trigger=\"age\"} 4",
             "snapfold_snapshot_creation_seconds_bucket{stream=\"order\",le=\"0.005\"} 2",

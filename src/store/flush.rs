@@ -14,6 +14,7 @@
 
 use super::dictionaries::Use;
 use super::encode::Encoded;
+pub use super::flush_plan::Stored;
 use super::flush_plan::{FlushPlan, Part, PlannedPack, in_order};
 use super::index::Index;
 use super::packs::Packs;
@@ -70,13 +71,6 @@ pub struct CheckpointPart {
     pub items: Vec<CheckpointItem>,
     /// The low watermark that holds once this is durable, for whoever rebuilds the index; none if unknown.
     pub mark: Option<WatermarkRow>,
-}
-
-/// What is known of a flush part that was acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stored {
-    /// Bytes of the newest full record, if there is one.
-    pub full_bytes: Option<u64>,
 }
 
 /// Writes snapshots, checkpoints and low watermarks.
@@ -172,10 +166,10 @@ impl SnapshotStore {
         let written = async { self.write_encoded(encoded?, &flushes, now, started).await };
         let (written, ()) = future::join(written, self.put_dictionaries()).await;
         match written {
-            Ok(full_bytes) => {
-                for (part, bytes) in full_bytes {
+            Ok(records) => {
+                for (part, kind, bytes) in records {
                     if let Ok(stored) = &mut outcomes[part] {
-                        stored.full_bytes = Some(bytes);
+                        stored.take(kind, bytes);
                     }
                 }
             }
@@ -272,21 +266,19 @@ impl SnapshotStore {
         flushes: &[Flush],
         now: Timestamp,
         started: u64,
-    ) -> Result<Vec<(usize, u64)>> {
+    ) -> Result<Vec<(usize, RecordKind, u64)>> {
         let writes = packs.iter().map(|(pack, _)| -> BoxFuture<'_, _> {
             Box::pin(self.until_acked(started, "write a pack", || self.put_pack(pack)))
         });
         together(writes.collect()).await?;
         let took = self.clock.monotonic_ms().saturating_sub(started);
         let took = u32::try_from(took).unwrap_or(u32::MAX);
-        let mut full_bytes = Vec::new();
+        let mut records = Vec::new();
         let mut rows: Vec<(usize, SnapshotRow)> = Vec::new();
         for (pack, parts) in &packs {
             for (place, Part { of, cut }) in pack.places.iter().zip(parts) {
                 let row = pack.row(place, &flushes[*of].item.cuts[*cut], now, took);
-                if row.kind == RecordKind::Full {
-                    full_bytes.push((*of, place.stored_bytes));
-                }
+                records.push((*of, row.kind, place.stored_bytes));
                 rows.push((*of, row));
             }
         }
@@ -325,7 +317,7 @@ impl SnapshotStore {
         self.written.packs.fetch_add(packs.len() as u64, Ordering::Relaxed);
         let pack_bytes = packs.iter().map(|(pack, _)| pack.bytes.len() as u64).sum();
         self.written.pack_bytes.fetch_add(pack_bytes, Ordering::Relaxed);
-        Ok(full_bytes)
+        Ok(records)
     }
 
     /// Listing rows of aggregates that no row tells of yet.
@@ -508,7 +500,7 @@ fn encode_flush(
     let mut plan = FlushPlan::default();
     let parts = flushes.iter().zip(events).enumerate();
     let outcomes = parts.map(|(part, (flush, events))| {
-        events.and_then(|events| plan.add(part, flush, events)).map(|()| Stored { full_bytes: None })
+        events.and_then(|events| plan.add(part, flush, events)).map(|()| Stored::default())
     });
     let outcomes = outcomes.collect();
     let encoded = plan.packs.into_iter().map(|PlannedPack { class, entries, parts }| {

@@ -20,6 +20,25 @@ impl Flush {
     }
 }
 
+/// What is known of a flush part that was acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Bytes of the newest full record, if there is one.
+    pub full_bytes: Option<u64>,
+    /// Bytes of all increments.
+    pub increment_bytes: u64,
+}
+
+impl Stored {
+    /// One record of it took so many bytes.
+    pub(super) fn take(&mut self, kind: RecordKind, bytes: u64) {
+        match kind {
+            RecordKind::Full => self.full_bytes = Some(bytes),
+            RecordKind::Increment | RecordKind::Segment => self.increment_bytes += bytes,
+        }
+    }
+}
+
 /// What one flush writes: packs, and which part of the flush each entry is.
 #[derive(Default)]
 pub(super) struct FlushPlan {

@@ -98,6 +98,7 @@ metrics! {
     PARTITION_LOAD_BASE Now "snapfold_partition_load_base_seconds" ["stream" "partition"] "Time to reconstruct without events since the full record, smoothed"
     PARTITION_EVENT_COST Now "snapfold_partition_event_cost_seconds" ["stream" "partition"] "Time that each event since then adds, smoothed"
     SNAPSHOTS_PUT_OFF Total "snapfold_put_off_snapshots_total" ["stream"] "Snapshots that were due while their partition was held back"
+    FORM_CHANGES Total "snapfold_form_changes_total" ["stream"] "Times that strategy `auto` went from storing events to storing states alone, or back"
     SCHEDULES Now "snapfold_schedules" ["stream"] "Schedules of the stream"
     SCHEDULE_RUNS Total "snapfold_schedule_runs_total" ["stream" "outcome"] "Runs of schedules here: `on_time` within a second of due time and jitter, or `late`"
     SCHEDULE_SNAPSHOTS Total "snapfold_schedule_snapshots_total" ["stream" "outcome"] "Snapshots that runs of schedules wanted: `created`, `exists`, `failed`"

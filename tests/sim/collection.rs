@@ -4,7 +4,6 @@
 use crate::stats::Count;
 use crate::subject::{Fleet, Subject};
 use crate::world::{Parts, Ports};
-use snapfold::domain::partition::Strategy;
 use snapfold::store::packs::Packs;
 use snapfold::upkeep::gc::{Collector, GcSettings, Mode};
 use std::collections::BTreeMap;
@@ -19,7 +18,7 @@ pub(crate) fn collector(subject: &Subject, ports: &Ports, settings: GcSettings) 
     let packs = Packs::new(Arc::clone(&ports.index), Arc::clone(&ports.blobs), subject.compression, [0; 16]);
     let topics = ports.streams.iter().map(|stream| (stream.spec.kind.into(), stream.spec.topic.into()));
     let topics: BTreeMap<_, _> = topics.collect();
-    let thinned = topics.keys().filter(|_| subject.strategy == Strategy::Full).cloned().collect();
+    let thinned = topics.keys().filter(|_| !subject.strategy.keeps_events()).cloned().collect();
     Collector {
         index: Arc::clone(&ports.index),
         packs: Arc::new(packs),

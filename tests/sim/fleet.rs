@@ -109,12 +109,13 @@ impl Fleet {
     }
 }
 
-fn figures(counts: &Counts) -> [(Count, u64); 4] {
+fn figures(counts: &Counts) -> [(Count, u64); 5] {
     [
         (Count::Load, counts.loads),
         (Count::Eviction, counts.evictions),
         (Count::Quarantine, counts.quarantined),
         (Count::Adoption, counts.adoptions),
+        (Count::FormChange, counts.form_changes),
     ]
 }
 

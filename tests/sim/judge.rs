@@ -255,10 +255,10 @@ impl Judge {
         Err(format!("{error:?}"))
     }
 
-    /// With strategy `full` the versions between snapshots are the topic's to keep. They are gone once the
+    /// Where not every event is kept the versions between snapshots are the topic's to keep. They are gone once the
     /// log starts beyond the event that follows on the snapshot before them, where nothing newer leads on.
     fn may_be_gone(&self, world: &Parts, asked: &Question) -> bool {
-        if self.subject.strategy != Strategy::Full || asked.as_of == AsOf::Head {
+        if self.subject.strategy.keeps_events() || asked.as_of == AsOf::Head {
             return false;
         }
         let before = |row: &&Arc<SnapshotRow>| match asked.as_of {

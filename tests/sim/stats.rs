@@ -84,6 +84,7 @@ counts! {
     Eviction "evictions"
     Quarantine "quarantines"
     Adoption "provisional rows adopted"
+    FormChange "changes of form by strategy auto"
     ChaosAnswer "answers compared, asked during chaos"
     FinalAnswer "answers compared, asked at the end"
     VersionCompared "of these, as of a version"
@@ -200,8 +201,13 @@ const SEEDS_FOR_SHARES: u64 = 200;
 /// Every fault must have happened in this share of the seeds, in percent.
 const SHARE_FLOOR: f64 = 10.0;
 /// How often things must happen in a seed on average.
-const MEAN_FLOORS: [(Count, f64); 4] =
-    [(Count::Kill, 5.0), (Count::Flush, 50.0), (Count::ChaosAnswer, 100.0), (Count::FinalAnswer, 200.0)];
+const MEAN_FLOORS: [(Count, f64); 5] = [
+    (Count::Kill, 5.0),
+    (Count::Flush, 50.0),
+    (Count::ChaosAnswer, 100.0),
+    (Count::FinalAnswer, 200.0),
+    (Count::FormChange, 0.2),
+];
 
 /// Sums over seeds, and in how many seeds each thing happened at all.
 #[derive(Clone, Debug, Default)]

@@ -180,10 +180,12 @@ impl Subject {
     /// What a seed draws.
     pub(crate) fn drawn(seed: u64, versions: VersionMode) -> Self {
         let mut rng = Rng::new(seed ^ 0x50b_1ec7);
-        let strategy = match rng.below(4) {
+        let full_every = u32::try_from(rng.between(2, 4)).unwrap_or(2);
+        let strategy = match rng.below(5) {
             0 => Strategy::Full,
+            2 => Strategy::Auto { full_every, every: 3 },
             1 => Strategy::Incremental { full_every: 1 },
-            _ => Strategy::Incremental { full_every: u32::try_from(rng.between(2, 4)).unwrap_or(2) },
+            _ => Strategy::Incremental { full_every },
         };
         let checkpoint_ms = *rng.pick(&[100, 200, 400]);
         let memory = *rng.pick(&[4_000, 12_000, 1 << 20]);

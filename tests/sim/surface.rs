@@ -11,7 +11,6 @@ use crate::stats::Count;
 use crate::world::Parts;
 use snapfold::domain::error::{Error, ErrorKind};
 use snapfold::domain::ids::{Offset, Version};
-use snapfold::domain::partition::Strategy;
 use snapfold::domain::row::SnapshotRow;
 use snapfold::domain::value::Pointer;
 use snapfold::lookup::{
@@ -417,8 +416,7 @@ fn refusal_fits(
             let later = earliest
                 .is_none_or(|earliest| earliest.0 >= fact && earliest.0 <= judge.head(&told.asked.id) + 1);
             later
-                && (excused
-                    || (judge.strategy() == Strategy::Full && judge.log_start(world, &told.asked) > 0))
+                && (excused || (!judge.strategy().keeps_events() && judge.log_start(world, &told.asked) > 0))
         }
         Refusal::NotCaughtUp { .. } => !told.asked.healed,
         Refusal::Failed(error) => match error.kind {

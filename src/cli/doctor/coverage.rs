@@ -46,10 +46,12 @@ pub(super) async fn of(index: &dyn Index, stream: &Stream, lineage: Lineage) -> 
         printable(&id)
     );
     let hint = match stream.strategy {
-        Strategy::Full => {
+        Strategy::Full | Strategy::Auto { .. } => {
             "set `snapshot.strategy: incremental` to keep every event; the topic must keep these"
         }
-        _ => "the topic had lost their events before they were folded; keep snapshots of what is left",
+        Strategy::Incremental { .. } => {
+            "the topic had lost their events before they were folded; keep snapshots of what is left"
+        }
     };
     Check::warn(&name, found, hint)
 }

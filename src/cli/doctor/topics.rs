@@ -143,7 +143,7 @@ fn retention(stream: &Stream, checkpoint_ms: u64, told: &BTreeMap<String, String
     let name = format!("{}.retention", stream.kind);
     let time = number(told, "retention.ms").and_then(|ms| u64::try_from(ms).ok());
     let size = number(told, "retention.bytes").filter(|bytes| *bytes >= 0);
-    let are_events_kept = stream.strategy != Strategy::Full;
+    let are_events_kept = stream.strategy.keeps_events();
     let kept = if are_events_kept { "packs keep the events" } else { "only states are kept" };
     let promised = match stream.history {
         History::Forever => "for ever".to_owned(),

@@ -7,8 +7,9 @@
 //! INVARIANT: cuts are in version order and no two have one version; those in flight come first. Thresholds
 //! count from the newest of them (`Baseline`). What is dropped gives its range back: the next cut spans it.
 
+use super::Settings;
+use super::form::Form;
 use super::live::Live;
-use super::{Settings, Strategy};
 use crate::domain::aggregate::{Aggregate, RecentIds, State};
 use crate::domain::ids::{Offset, Version};
 use crate::domain::row::Trigger;
@@ -172,6 +173,12 @@ impl Live {
         Some(frozen.cut.trigger)
     }
 
+    /// Bytes of the events of the first cuts, so many.
+    pub(super) fn cut_event_bytes(&self, cuts: usize) -> u64 {
+        let at = |cut: usize| self.busy.cuts.get(cut).map_or(self.since.bytes, |frozen| frozen.before.bytes);
+        at(cuts).saturating_sub(at(0))
+    }
+
     /// The first cuts are acknowledged, and with them all up to `covered`.
     pub(super) fn land(&mut self, flown: usize, covered: Version) -> Vec<Arc<Cut>> {
         let mut landed = Vec::with_capacity(flown);
@@ -214,22 +221,20 @@ impl Aggregate {
 ///
 /// COST: a version is folded from the full record before it, half the distance of two at the mean. Where
 /// states are small beside their events, full records come with every cut, for a few bytes.
-pub(super) fn is_full_due(live: &Live, settings: &Settings) -> bool {
-    match settings.strategy {
-        Strategy::Full => true,
-        Strategy::Incremental { full_every } => {
-            let full_row_bytes = u64::from(live.full_row_bytes);
-            let earned = settings.write_amplification_permille * full_row_bytes;
-            let since_full = live.folded_bytes - live.since.full_at_bytes;
-            let bytes = match full_row_bytes {
-                0 => live.aggregate.state.bytes_bound() as u64,
-                known => known,
-            };
-            let is_cheap = bytes > 0 && since_full >= CHEAP_FULL * bytes;
-            let due = u32::from(live.since.increments) + 1 >= full_every || is_cheap;
-            due && since_full * 1000 >= earned && live.aggregate.version > Version(0)
-        }
+pub(super) fn is_full_due(live: &Live, settings: &Settings, form: &Form) -> bool {
+    if form.is_full() {
+        return true;
     }
+    let full_row_bytes = u64::from(live.full_row_bytes);
+    let earned = settings.write_amplification_permille * full_row_bytes;
+    let since_full = live.folded_bytes - live.since.full_at_bytes;
+    let bytes = match full_row_bytes {
+        0 => live.aggregate.state.bytes_bound() as u64,
+        known => known,
+    };
+    let is_cheap = bytes > 0 && since_full >= CHEAP_FULL * bytes;
+    let due = u32::from(live.since.increments) + 1 >= form.full_every() || is_cheap;
+    due && since_full * 1000 >= earned && live.aggregate.version > Version(0)
 }
 
 /// Whether the next flight is a full record alone.
@@ -242,14 +247,14 @@ pub(super) fn is_whole_due(live: &Live) -> bool {
 pub(super) fn cut_at_head(
     live: &mut Live,
     trigger: Trigger,
-    settings: &Settings,
+    (settings, form): (&Settings, &Form),
     bytes_max: usize,
     now_ms: u64,
 ) {
     let is_whole_due = is_whole_due(live);
     // Whoever asks for a snapshot gets the state itself.
     let is_asked = !live.busy.manual.is_empty() && live.aggregate.version > Version(0);
-    let may_be_full = is_asked || is_full_due(live, settings);
+    let may_be_full = is_asked || is_full_due(live, settings, form);
     let is_here = |cut: &Cut| cut.version() == live.aggregate.version;
     let marked = live.aggregate.quarantine.is_some();
     match live.busy.cuts.back().map(|frozen| &frozen.cut) {
@@ -263,6 +268,6 @@ pub(super) fn cut_at_head(
         Some(_) if !live.has_room_for_cut(may_be_full, bytes_max) => drop(live.thaw()),
         Some(_) | None => {}
     }
-    let full = is_whole_due || is_asked || is_full_due(live, settings);
-    live.freeze(trigger, full, settings.strategy == Strategy::Full, now_ms);
+    let full = is_whole_due || is_asked || is_full_due(live, settings, form);
+    live.freeze(trigger, full, form.keeps_trails(), now_ms);
 }

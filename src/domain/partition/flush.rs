@@ -1,13 +1,14 @@
 //! When snapshots are due, and the snapshots and checkpoints in flight.
 
+use super::SnapshotItem;
 use super::cuts::{
     CUT_BYTES_MAX, CUTS_AFTER_FAILURE, CUTS_ENOUGH, Cut, cut_at_head, is_full_due, is_whole_due,
 };
+use super::form::Landed;
 use super::live::{Flight, Live};
 use super::manual::{Taken, tell};
 use super::slot::{Body, SlotId};
 use super::{CheckpointItem, Draining, Effect, FlightId, LiveCheckpoint, Now, Partition};
-use super::{SnapshotItem, Strategy};
 use crate::domain::ids::{Offset, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::row::Trigger;
@@ -29,11 +30,11 @@ impl Partition {
     /// there is no room for one more cut, the range grows until then.
     pub(super) fn cut(&mut self, slot: SlotId, trigger: Trigger, effects: &mut Vec<Effect>) {
         let bytes_max = self.cut_bytes_max();
-        let settings = &self.settings;
+        let (settings, form) = (&self.settings, &self.form);
         let live = self.slots.get_mut(slot).live_mut().expect("asked of a live aggregate");
-        let full = trigger == Trigger::Adaptive || is_full_due(live, settings);
+        let full = trigger == Trigger::Adaptive || is_full_due(live, settings, form);
         if live.has_room_for_cut(full, bytes_max) {
-            live.freeze(trigger, full, settings.strategy == Strategy::Full, self.now_ms);
+            live.freeze(trigger, full, form.keeps_trails(), self.now_ms);
         } else {
             live.grown = true;
             live.busy.trip.get_or_insert(trigger);
@@ -106,7 +107,7 @@ impl Partition {
         let bytes_max = self.cut_bytes_max();
         let live = self.slots.get_mut(slot).live_mut().expect("it was live above");
         if let Some(trigger) = live.busy.trip.take() {
-            cut_at_head(live, trigger, &self.settings, bytes_max, self.now_ms);
+            cut_at_head(live, trigger, (&self.settings, &self.form), bytes_max, self.now_ms);
         }
         self.take_off(slot, effects);
     }
@@ -121,7 +122,9 @@ impl Partition {
         let cuts: Vec<Arc<Cut>> = cuts.collect();
         let last = cuts.last().expect("it has a cut");
         let (version, with_mark) = (last.version(), last.aggregate.quarantine.is_some());
-        let increment = matches!(self.settings.strategy, Strategy::Incremental { .. }) && !is_whole_due(live);
+        // A cut without its state was made while events were stored: they are what is written of it.
+        let events_alone = cuts.iter().any(|cut| !cut.full);
+        let increment = (!self.form.is_full() || events_alone) && !is_whole_due(live);
         let tail = live.tail.upto(version);
         let (row, has_row) = (live.row, live.has_row);
         // Whoever asked for a snapshot waits for that of the last cut.
@@ -149,6 +152,7 @@ impl Partition {
         &mut self,
         flight: FlightId,
         full_bytes: Option<u64>,
+        increment_bytes: u64,
         effects: &mut Vec<Effect>,
     ) {
         let Some((slot, id)) = self.touch_down(flight) else { return };
@@ -160,11 +164,22 @@ impl Partition {
         let covered =
             if mutant(Mutant::CleanThoughNewerFolded) { live.aggregate.version } else { stored.version };
         live.tail.cover(covered, 0);
-        for cut in live.land(stored.cuts, covered) {
+        let event_bytes = live.cut_event_bytes(stored.cuts);
+        let cuts = live.land(stored.cuts, covered);
+        for cut in &cuts {
             self.counts.snapshots[cut.trigger as usize] += 1;
             self.counts.creation.add(self.now_ms.saturating_sub(cut.tripped_ms));
             live.busy.whole &= !cut.full;
         }
+        let fulls = cuts.iter().filter(|cut| cut.full).count() as u64;
+        let snapshots = cuts.len() as u64;
+        self.counts.form_changes += u64::from(self.form.stored(Landed {
+            snapshots,
+            fulls,
+            event_bytes,
+            increment_bytes,
+            full_bytes,
+        }));
         live.row = covered;
         live.has_row = true;
         live.entries = 0;

@@ -43,6 +43,8 @@ pub struct Counts {
     pub creation: Spread,
     /// Snapshots that were put off because something else pressed.
     pub put_off: u64,
+    /// Times that strategy `auto` went from storing events to storing states alone, or back.
+    pub form_changes: u64,
     /// Snapshots given up.
     pub snapshots_abandoned: u64,
     /// Checkpoints acknowledged.

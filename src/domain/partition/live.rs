@@ -69,7 +69,7 @@ pub(super) struct Busy {
     /// Cuts that are not acknowledged; those in flight come first.
     pub(super) cuts: VecDeque<Frozen>,
     pub(super) cut_bytes: usize,
-    /// Offsets of the events since the newest cut or row; absent unless the strategy is `full`.
+    /// Offsets of the events since the newest cut or row; absent with strategy `incremental`.
     pub(super) trail: Trail,
     /// Who waits for a snapshot that is not in flight.
     pub(super) manual: Vec<Waiter>,

@@ -31,6 +31,7 @@ mod costs;
 mod cuts;
 mod entries;
 mod flush;
+mod form;
 mod intake;
 mod items;
 mod live;
@@ -48,6 +49,7 @@ pub use checkpoints::{EntryRef, LiveCheckpoint};
 pub use costs::Costs;
 pub use cuts::{CUTS_MAX, Cut};
 pub use entries::{BodyAt, Entries, Entry, Epochs, FrameAt, TableWriter, reach};
+pub use form::Strategy;
 pub use intake::Counts;
 pub use items::{CheckpointItem, SnapshotItem};
 pub use manual::Taken;
@@ -92,18 +94,6 @@ pub struct FlightId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reply(pub u64);
 
-/// How snapshots of a stream are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strategy {
-    /// The state; events stay in the topic.
-    Full,
-    /// The events, and the state too every `full_every` increments.
-    Incremental {
-        /// Increments between two full snapshots.
-        full_every: u32,
-    },
-}
-
 /// When snapshots are taken, and how much a partition may hold.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -142,12 +132,14 @@ pub enum Input {
     Records(Vec<Decoded>),
     /// A load has ended.
     Loaded(Load),
-    /// Rows of a snapshot are acknowledged; per kind the bytes it took.
+    /// Rows of a snapshot are acknowledged.
     SnapshotStored {
         /// Which one.
         flight: FlightId,
-        /// Stored bytes of the full record, if one was written.
+        /// Stored bytes of its newest full record, if it has one.
         full_bytes: Option<u64>,
+        /// Stored bytes of its increments.
+        increment_bytes: u64,
     },
     /// The log is not the one that was folded: stop.
     Halt(Poison),
@@ -265,6 +257,7 @@ pub struct Partition {
     checkpoints_overlap: bool,
     pressure: pressure::Pressure,
     costs: Costs,
+    form: form::Form,
     /// Whose snapshots wait until nothing presses.
     put_off: VecDeque<slot::SlotId>,
     counts: Counts,
@@ -298,6 +291,7 @@ impl Partition {
         Self {
             key,
             rules,
+            form: form::Form::new(settings.strategy),
             settings,
             position: start,
             reached: start,
@@ -343,7 +337,9 @@ impl Partition {
         match input {
             Input::Records(records) => self.take_records(records, now, effects),
             Input::Loaded(load) => self.take_load(load, now, effects),
-            Input::SnapshotStored { flight, full_bytes } => self.snapshot_stored(flight, full_bytes, effects),
+            Input::SnapshotStored { flight, full_bytes, increment_bytes } => {
+                self.snapshot_stored(flight, full_bytes, increment_bytes, effects);
+            }
             Input::Halt(poison) => self.halt_from_outside(poison),
             Input::SnapshotAbandoned(flight) => self.snapshot_abandoned(flight, effects),
             Input::SnapshotUnreadable(flight) => self.snapshot_unreadable(flight, effects),
@@ -496,8 +492,8 @@ impl Partition {
     /// If it does not: a bug, which a restart can survive and a wrong commit could not.
     pub fn assert_invariants(&self) {
         let low = self.low_watermark();
-        // With strategy `full`, write amplification may hold the count back.
-        let spaced = matches!(self.settings.strategy, Strategy::Incremental { .. });
+        // Where states are stored alone, write amplification may hold the count back.
+        let spaced = self.settings.strategy.keeps_events();
         let events_max = spaced.then_some(self.settings.events_max);
         assert!(self.watermark.committed() <= low, "committed {} > LW {low}", self.watermark.committed());
         assert!(low <= self.position, "LW {low} > position {}", self.position);

@@ -3,7 +3,7 @@
 use super::live::{Adoption, Live, Noted};
 use super::slot::{Body, Loading, SlotId};
 use super::trail::Trail;
-use super::{Effect, EntryRef, FlightId, Now, Partition, Reply, Strategy, TAILS_SHARE, manual};
+use super::{Effect, EntryRef, FlightId, Now, Partition, Reply, TAILS_SHARE, manual};
 use crate::domain::aggregate::{Aggregate, State};
 use crate::domain::event::Decoded;
 use crate::domain::ids::{Offset, Timestamp, Version};
@@ -162,7 +162,7 @@ impl Partition {
             rows.iter().filter(|row| row.kind == RecordKind::Increment && row.version > full_row);
         let mut live = Live::new(aggregate);
         live.row = row;
-        if self.settings.strategy == Strategy::Full {
+        if self.form.keeps_trails() {
             let versions = live.aggregate.version.0.saturating_sub(row.0);
             live.busy.trail = Trail::new(trail.filter(|offsets| offsets.len() as u64 == versions));
         }

@@ -137,7 +137,9 @@ impl<'a> Folding<'a> {
         };
         let is_full = match self.cuts.strategy {
             Strategy::Full => true,
-            Strategy::Incremental { full_every } => self.increments + 1 >= full_every,
+            Strategy::Incremental { full_every } | Strategy::Auto { full_every, .. } => {
+                self.increments + 1 >= full_every
+            }
         };
         self.cut(trigger, is_full);
     }

@@ -11,7 +11,7 @@ use crate::domain::partition::{CheckpointItem, Effect, EntryRef, FlightId, Input
 use crate::domain::poison::Poison;
 use crate::domain::row::{DeadLetter, WatermarkRow};
 use crate::reconstruct::{HeadAnswer, ListAnswer};
-use crate::store::flush::{CheckpointPart, Flush};
+use crate::store::flush::{CheckpointPart, Flush, Stored};
 use crate::worker::flusher::{CheckpointOffer, Request, kind, write_checkpoint};
 use futures_channel::oneshot;
 use std::sync::Arc;
@@ -131,7 +131,8 @@ impl Task {
         self.io.push(Box::pin(async move {
             let lost = match answer.await {
                 Ok(Ok(stored)) => {
-                    return Some(Input::SnapshotStored { flight, full_bytes: stored.full_bytes });
+                    let Stored { full_bytes, increment_bytes } = stored;
+                    return Some(Input::SnapshotStored { flight, full_bytes, increment_bytes });
                 }
                 Ok(Err(error)) if matches!(error.kind, ErrorKind::Corrupt | ErrorKind::NotFound) => {
                     Input::SnapshotUnreadable(flight)

@@ -3,7 +3,7 @@
 //! INVARIANT: age, memory, debt and whoever asks by hand are never held back.
 
 use super::slot::SlotId;
-use super::{Effect, Partition, Strategy};
+use super::{Effect, Partition};
 use crate::domain::ids::Offset;
 use crate::domain::row::Trigger;
 
@@ -22,9 +22,9 @@ impl Partition {
         if events == 0 {
             return None;
         }
-        let amplified = match settings.strategy {
-            Strategy::Full => settings.write_amplification_permille * u64::from(live.full_row_bytes),
-            Strategy::Incremental { .. } => 0,
+        let amplified = match self.form.is_full() {
+            true => settings.write_amplification_permille * u64::from(live.full_row_bytes),
+            false => 0,
         };
         let state_bytes = live.aggregate.state.bytes_bound() as u64;
         let since_full = events + u64::from(live.since.since_full);

@@ -74,7 +74,7 @@ impl Machine {
                         let fulls = item.cuts.iter().filter(|cut| cut.full).count();
                         self.fulls += fulls as u64;
                         let full_bytes = (fulls > 0).then_some(100);
-                        inputs.push(Input::SnapshotStored { flight, full_bytes });
+                        inputs.push(Input::SnapshotStored { flight, full_bytes, increment_bytes: 0 });
                     }
                     Effect::Commit(offset) => inputs.push(Input::Committed(Ok(offset))),
                     _ => {}
