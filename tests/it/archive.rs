@@ -149,6 +149,7 @@ fn packs_that_are_archived_by_hand_are_read_listed_and_collected_there() {
     assert_eq!(packs(Path::new(&backup)).len(), there);
     let doctor = Program::start(&["doctor", "--config", &config]).end();
     assert!(doctor.out.contains("blobs.archive"), "{doctor:?}");
+    says_which_archive_it_is(&site);
 
     // History is merged; what it replaces is garbage in the archive.
     let mut worker = site.worker();
@@ -168,6 +169,31 @@ fn packs_that_are_archived_by_hand_are_read_listed_and_collected_there() {
     settled(&api, EVENTS, true);
     assert_eq!(answers(&api), before);
     worker.stop();
+}
+
+/// The doctor's word where the archive is missing, is another one, and is not named.
+fn says_which_archive_it_is(site: &Site) {
+    let told = |says: &str| {
+        let ended = Program::start(&["doctor", "--config", &shown(&site.config())]).end();
+        assert_eq!(ended.code, Some(4), "{ended:?}");
+        let line = ended.out.lines().find(|line| line.contains("blobs.archive")).unwrap_or_default();
+        assert!(line.contains(says), "{ended:?}");
+    };
+    let (archive, aside) = (archive_of(site), archive_of(site).with_extension("aside"));
+    std::fs::rename(&archive, &aside).unwrap();
+    told("packs of this blob store were moved to an archive");
+    std::fs::create_dir(&archive).unwrap();
+    told("is not the archive that packs were moved to");
+    assert!(!archive.join("v1").exists(), "it is somebody else's, and is not written to");
+    std::fs::remove_dir_all(&archive).unwrap();
+    std::fs::rename(&aside, &archive).unwrap();
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let unnamed: Vec<&str> = text.split("archive: {").collect();
+    let rest = unnamed[1].split_once("}, interval: 1h },").unwrap().1;
+    let unnamed = format!("{}{rest}", unnamed[0]).replace("retention: { archiveAfter: 1s }", "");
+    std::fs::write(site.config(), unnamed).unwrap();
+    told("packs of this blob store were moved to an archive");
+    std::fs::write(site.config(), text).unwrap();
 }
 
 /// Goal: a worker archives by itself, beside everything else that it does.

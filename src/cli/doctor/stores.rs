@@ -11,7 +11,7 @@ use crate::domain::ids::{Lineage, Offset, PackId, PartitionNo, Timestamp};
 use crate::domain::moment;
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::row::{CheckpointRow, PartitionKey};
-use crate::store::blobs::{ArchivedBlobs, Blobs};
+use crate::store::blobs::{ArchivedBlobs, Blobs, pair};
 use crate::store::index::Index;
 use std::path::Path;
 use std::sync::Arc;
@@ -78,19 +78,36 @@ async fn with_archive(
     clock: &dyn Clock,
     checks: &mut Vec<Check>,
 ) -> Option<Arc<dyn Blobs>> {
-    const NAME: &str = "blobs.archive";
-    let Some(archive) = &config.archive else { return live };
+    let Some(archive) = &config.archive else {
+        checks.extend(tied(live.as_deref(), None).await);
+        return live;
+    };
     if let config::Blobs::Directory { path } = &archive.place
         && !Path::new(path).exists()
     {
-        checks.push(not_yet(NAME, path));
+        let there_was_one = tied(live.as_deref(), None).await;
+        checks.push(there_was_one.unwrap_or_else(|| not_yet(ARCHIVE, path)));
         return live;
     }
-    let Some(archive) = Box::pin(within(NAME, checks, stores::place(&archive.place, NAME))).await else {
+    let Some(archive) = Box::pin(within(ARCHIVE, checks, stores::place(&archive.place, ARCHIVE))).await
+    else {
         return live;
     };
-    checks.push(probed(NAME, probe_blobs(&*archive, clock).await, BLOBS_HINT));
+    // Before anything is written to it: it may be somebody else's.
+    if let Some(other) = tied(live.as_deref(), Some(&*archive)).await {
+        checks.push(other);
+        return live;
+    }
+    checks.push(probed(ARCHIVE, probe_blobs(&*archive, clock).await, BLOBS_HINT));
     Some(Arc::new(ArchivedBlobs::new(live?, archive)))
+}
+
+const ARCHIVE: &str = "blobs.archive";
+
+/// That packs of the blob store were moved to another archive than this, if they were.
+async fn tied(live: Option<&dyn Blobs>, archive: Option<&dyn Blobs>) -> Option<Check> {
+    let error = pair::check(live?, archive).await.err()?;
+    Some(Check::fail(ARCHIVE, error.detail, "no process starts as long as this is so"))
 }
 
 const INDEX_HINT: &str =
