@@ -1,7 +1,8 @@
-//! The command line of what changes history's reading: `reducer diff`, `reducer bench`, `refold`, `erase`.
+//! The command line of what changes history's reading: `reducer diff`, `reducer bench`, `refold`, `lineages`,
+//! `erase`.
 
 use super::args::{Asking, ConfigSource, Format};
-use clap::Args;
+use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
 /// `reducer diff`.
@@ -73,9 +74,68 @@ pub struct RefoldArgs {
     /// Write the new lineage and leave the old one active: run `refold` again to take over
     #[arg(long)]
     pub prepare: bool,
+    /// Drop the old lineage once the new one is active: what is stored of it goes, and nothing brings it back
+    #[arg(long, conflicts_with_all = ["dry_run", "prepare"])]
+    pub drop_old: bool,
     /// The mapping is the same as that of the active lineage, which was started before that was noted
     #[arg(long)]
     pub same_mapping: bool,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+}
+
+/// `lineages`.
+#[derive(Debug, Subcommand)]
+pub enum LineagesCommand {
+    /// List the lineages of a server's streams
+    Ls(LineagesLsArgs),
+    /// Keep how the streams of a configuration fold, so that a lineage of before that was kept can be read
+    Define(LineagesDefineArgs),
+    /// Drop a lineage that nobody folds any more; without `--yes`, say what would go
+    Drop(LineagesDropArgs),
+}
+
+/// `lineages ls`.
+#[derive(Args, Clone, Debug)]
+pub struct LineagesLsArgs {
+    /// Only those of this type
+    #[arg(long = "type", value_name = "TYPE")]
+    pub kind: Option<String>,
+    /// Server and format.
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+/// `lineages define`.
+#[derive(Args, Clone, Debug)]
+pub struct LineagesDefineArgs {
+    /// The configuration with the reducer of then.
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// Only this type; left out, all streams
+    #[arg(long = "type", value_name = "TYPE")]
+    pub kind: Option<String>,
+}
+
+/// `lineages drop`.
+#[derive(Args, Clone, Debug)]
+pub struct LineagesDropArgs {
+    /// Its number
+    #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub lineage: u32,
+    /// File and arguments.
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// Of this type; may be left out where the configuration has one stream
+    #[arg(long = "type", value_name = "TYPE")]
+    pub kind: Option<String>,
+    /// Do it
+    #[arg(long)]
+    pub yes: bool,
+    /// Also a lineage that was prepared: no refold is writing it, and none will go on
+    #[arg(long)]
+    pub abandon: bool,
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub output: Format,

@@ -22,6 +22,9 @@ pub struct ProofArgs {
     /// With `--check`: the topic's records as you have them, one a line (`kcat -J`, or `dev --records`)
     #[arg(long, value_name = "FILE", requires = "check")]
     pub events: Option<String>,
+    /// As an older lineage had it, folded by the reducer of then; see `lineages ls`
+    #[arg(long, value_name = "N")]
+    pub lineage: Option<u32>,
     /// Server and format.
     #[command(flatten)]
     pub asking: Asking,

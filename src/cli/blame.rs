@@ -15,7 +15,7 @@ const VALUE_MAX: usize = 80;
 
 pub(super) fn run(args: &BlameArgs, screen: &mut Screen<'_>) -> Done {
     let (address, moment) = Address::split(&args.address)?;
-    let client = Client::new(&args.asking.server)?;
+    let client = Client::new(&args.asking.server)?.within(args.lineage);
     let mut query = get::selector(&client, &address, &moment, &Query::new())?;
     if let Some(path) = &args.path {
         query.push(("path", address::place(path)?.to_string()));
@@ -52,7 +52,7 @@ fn row(field: &Value, state: &Value) -> Vec<String> {
 /// The changes of one field, newest first.
 pub(super) fn history(args: &LogArgs, path: &str, screen: &mut Screen<'_>) -> Done {
     let address = Address::whole(&args.address)?;
-    let client = Client::new(&args.asking.server)?;
+    let client = Client::new(&args.asking.server)?.within(args.lineage);
     let query: Query = vec![("order", "desc".to_owned()), ("path", address::place(path)?.to_string())];
     let list = client.list(&address, "/history", &query, args.limit)?;
     if print::list(screen, args.asking.output, &list)? {

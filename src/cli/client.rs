@@ -29,6 +29,8 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 pub(super) struct Client {
     agent: Agent,
     server: String,
+    /// Of which lineage everything is asked; the active one without.
+    lineage: Option<u32>,
 }
 
 /// A body as it came, and what it says.
@@ -77,7 +79,12 @@ impl Client {
             .timeout_global(Some(Duration::from_secs(300)))
             .user_agent(concat!("snapfold/", env!("CARGO_PKG_VERSION")))
             .build();
-        Ok(Self { agent: config.new_agent(), server: server.trim_end_matches('/').to_owned() })
+        Ok(Self { agent: config.new_agent(), server: server.trim_end_matches('/').to_owned(), lineage: None })
+    }
+
+    /// The same, asking about a lineage.
+    pub(super) fn within(self, lineage: Option<u32>) -> Self {
+        Self { lineage, ..self }
     }
 
     /// Asks about one aggregate; `route` is what follows its path.
@@ -231,7 +238,8 @@ impl Client {
     fn url(&self, address: &Address, route: &str, query: &Query) -> String {
         let encoded = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
         let mut url = format!("{}{}", self.server, Self::path(address, route));
-        for (nth, (name, value)) in query.iter().enumerate() {
+        let lineage = self.lineage.map(|lineage| ("lineage", lineage.to_string()));
+        for (nth, (name, value)) in query.iter().chain(&lineage).enumerate() {
             url.push(if nth == 0 { '?' } else { '&' });
             url.push_str(&format!("{name}={}", encoded(value)));
         }

@@ -13,7 +13,7 @@ use crate::domain::value::Value;
 pub(super) fn run(args: &DiffArgs, screen: &mut Screen<'_>) -> Done {
     let address = Address::whole(&args.address)?;
     let (from, to) = address::range(&args.range)?;
-    let client = Client::new(&args.asking.server)?;
+    let client = Client::new(&args.asking.server)?.within(args.lineage);
     let mut query: Query = vec![("from", from)];
     query.extend(to.map(|to| ("to", to)));
     let body = client.get(&address, "/diff", &query)?;

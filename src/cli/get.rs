@@ -10,7 +10,7 @@ use crate::domain::value::Value;
 
 pub(super) fn run(args: &GetArgs, screen: &mut Screen<'_>) -> Done {
     let (address, moment) = moment(args)?;
-    let client = Client::new(&args.asking.server)?;
+    let client = Client::new(&args.asking.server)?.within(args.lineage);
     let mut freshness = Query::new();
     freshness.extend(args.min_version.map(|version| ("minVersion", version.to_string())));
     freshness.extend(args.wait.clone().map(|wait| ("wait", wait)));

@@ -20,7 +20,7 @@ pub(super) fn run(args: &LogArgs, screen: &mut Screen<'_>) -> Done {
         let hint = "`diff TYPE/ID A..B -o json` prints the change between two versions as a JSON patch";
         return Err(Failure::usage("`-p` is for people, and has no other format", hint));
     }
-    let client = Client::new(&args.asking.server)?;
+    let client = Client::new(&args.asking.server)?.within(args.lineage);
     let list = client.list(&address, "/events", &vec![("order", "desc".to_owned())], args.limit)?;
     if print::list(screen, args.asking.output, &list)? {
         return Ok(());

@@ -74,9 +74,11 @@ mod get;
 mod health;
 mod import;
 mod keeping;
+mod lineages;
 mod listen;
 mod log;
 mod migrate;
+mod old_lineages;
 mod print;
 mod proof;
 pub mod recovery;
@@ -163,6 +165,7 @@ fn run(command: Command, screen: &mut Screen<'_>) -> Done {
         Command::Reducer(args::ReducerCommand::Diff(args)) => reducer_diff::run(&args, screen),
         Command::Reducer(args::ReducerCommand::Bench(args)) => reducer_bench::run(&args, screen),
         Command::Refold(args) => refold::run(&args, screen),
+        Command::Lineages(command) => lineages::run(&command, screen),
         Command::Erase(args) => erase::run(&args, screen),
         Command::Explain(args) => explain::run(&args, screen),
         Command::Openapi => Ok(screen.out.write_all(crate::http::openapi_document().as_bytes())?),

@@ -13,7 +13,7 @@ use crate::domain::moment;
 use crate::domain::record::{Bytes, RawRecord};
 use crate::domain::value::Value;
 use crate::reconstruct::{Reconstructor, RestOnly};
-use crate::store::lineages;
+use crate::store::lineages::{self, Role};
 use crate::store::packs::Packs;
 use crate::upkeep::compare::{self, Ends};
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl Offline {
 
     pub(super) async fn stream(&self, stream: &Stream) -> Done<Stored> {
         let history = lineages::history(&*self.stores.blobs, &stream.topic).await.map_err(fault)?;
-        let Some(active) = history.iter().rfind(|known| !known.is_prepared) else {
+        let Some(active) = history.iter().rfind(|known| known.role == Role::Active) else {
             let what = format!("nothing of topic `{}` is stored", stream.topic);
             return Err(
                 Failure::new(Exit::NotFound, what).hint("check `index` and `blobs` of the configuration")

@@ -7,6 +7,7 @@
 
 use super::args_refold::RefoldArgs;
 use super::failure::{Done, Exit, Failure};
+use super::lineages::{Drop, is_alone};
 use super::run::{RETRY_MS, fault, first_answer, runtime, start_logging};
 use super::schemas::SchemaSource;
 use super::screen::Screen;
@@ -23,7 +24,7 @@ use crate::domain::value::{Object, Value};
 use crate::kafka::Onlooker;
 use crate::reconstruct::Reconstructor;
 use crate::store::flush::{FlushLimits, Written};
-use crate::store::lineages::{self, Activated, Activation, Wish};
+use crate::store::lineages::{self, Activated, Activation, Wish, definitions};
 use crate::store::packs::Packs;
 use crate::upkeep::refold::{Cuts, Progress, Refold};
 use futures_util::FutureExt;
@@ -47,7 +48,7 @@ pub(super) fn run(args: &RefoldArgs, screen: &mut Screen<'_>) -> Done {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let onlooker = Onlooker::start(&consumer_settings(&config, address)).map_err(fault)?;
         let schemas = SchemaSource::open(&config, &stores)?;
-        let all = All { stores, onlooker, schemas, args };
+        let all = All { stores, onlooker, schemas, is_alone: is_alone(&config), args };
         for stream in streams {
             all.stream(stream, screen).await?;
         }
@@ -72,6 +73,8 @@ struct All<'a> {
     stores: Stores,
     onlooker: Onlooker,
     schemas: SchemaSource,
+    /// No worker can run beside this process.
+    is_alone: bool,
     args: &'a RefoldArgs,
 }
 
@@ -104,18 +107,23 @@ impl All<'_> {
             return screen.line(&what);
         }
         let blobs = &*self.stores.blobs;
+        definitions::keep(blobs, plan.wish.fingerprint, &stream.definition).await.map_err(fault)?;
         let into = lineages::prepare(blobs, &stream.topic, plan.wish).await.map_err(fault)?;
         let progress = Arc::new(Progress::default());
         let started = self.stores.clock.monotonic_ms();
         self.fold(stream, &plan, into, &progress).await?;
         let took = self.stores.clock.monotonic_ms().saturating_sub(started);
         if !self.args.prepare {
-            match lineages::cut_over(blobs, &stream.topic, plan.wish, from).await.map_err(fault)? {
+            match lineages::cut_over(blobs, &stream.topic, plan.wish, (from, into)).await.map_err(fault)? {
                 Activated::Ready(_) => {}
                 Activated::Changed { what } => return Err(Failure::new(Exit::Conflict, what)),
             }
         }
-        self.tell(stream, (from, into), &progress, took, screen)
+        self.tell(stream, (from, into), &progress, took, screen)?;
+        match self.args.drop_old {
+            true => Drop::new(&self.stores, stream, (from, self.is_alone)).run(screen).await,
+            false => Ok(()),
+        }
     }
 
     /// None where there is nothing to do.
@@ -149,9 +157,8 @@ impl All<'_> {
             let hint = "start a worker once with the configuration of then, which notes them";
             return Err(Failure::new(Exit::Config, what).hint(hint));
         };
-        let ours = |known: &Activation| known.topic_id == topic_id && known.fingerprint == fingerprint;
-        let resumes = history.iter().any(ours);
         let wish = Wish { topic_id, fingerprint, mapping, partitions };
+        let resumes = lineages::number_of(history, &wish).is_some();
         Ok(Some(Plan { active: active.clone(), wish, resumes }))
     }
 
@@ -262,6 +269,7 @@ impl All<'_> {
                     ("events", count(&progress.events)),
                     ("revived", count(&progress.revived)),
                     ("deadLetters", count(&progress.letters)),
+                    ("notes", count(&progress.notes)),
                     ("tookMs", took_ms),
                 ];
                 for (name, figure) in figures {
@@ -281,6 +289,7 @@ fn so_far(progress: &Progress) -> String {
         (&progress.kept, "found done"),
         (&progress.revived, "former dead letters folded"),
         (&progress.letters, "dead letters"),
+        (&progress.notes, "labels and pins"),
     ] {
         if count(of) > 0 {
             told.push_str(&format!(", {} {what}", count(of)));

@@ -33,7 +33,7 @@ pub(super) fn run(command: &SnapshotCommand, screen: &mut Screen<'_>) -> Done {
 
 fn ls(args: &SnapshotLsArgs, screen: &mut Screen<'_>) -> Done {
     let address = Address::whole(&args.address)?;
-    let client = Client::new(&args.asking.server)?;
+    let client = Client::new(&args.asking.server)?.within(args.lineage);
     let list = client.list(&address, "/snapshots", &Query::new(), args.limit)?;
     if print::list(screen, args.asking.output, &list)? {
         return Ok(());
@@ -67,7 +67,7 @@ fn ls(args: &SnapshotLsArgs, screen: &mut Screen<'_>) -> Done {
 
 fn show(args: &SnapshotShowArgs, screen: &mut Screen<'_>) -> Done {
     let (address, version) = at_version(&args.address, args.version)?;
-    let client = Client::new(&args.asking.server)?;
+    let client = Client::new(&args.asking.server)?.within(args.lineage);
     let which = version.map_or_else(|| "latest".to_owned(), |version| version.to_string());
     let body = client.get(&address, &format!("/snapshots/{which}"), &Query::new())?;
     if print::body(screen, args.asking.output, &body)? {
@@ -87,7 +87,7 @@ fn show(args: &SnapshotShowArgs, screen: &mut Screen<'_>) -> Done {
 
 fn verify(args: &SnapshotVerifyArgs, screen: &mut Screen<'_>) -> Done {
     let (address, version) = at_version(&args.address, args.version)?;
-    let client = Client::new(&args.asking.server)?;
+    let client = Client::new(&args.asking.server)?.within(args.lineage);
     let mode = match args.mode {
         VerifyMode::Checksum => "checksum",
         VerifyMode::Pack => "pack",

@@ -9,6 +9,7 @@ use super::duties;
 use super::failure::{Done, Exit, Failure};
 use super::health::{Health, Watchdog};
 use super::listen::{advertised, listen};
+use super::old_lineages::{OldLineages, active_lineage};
 use super::recovery;
 use super::run::{RETRY_MS, fault, first_answer};
 use super::samples;
@@ -28,7 +29,6 @@ use crate::lookup::{self, Lookup, Streams};
 use crate::reconstruct::Reconstructor;
 use crate::store::SnapshotStore;
 use crate::store::flush::{FlushLimits, Written};
-use crate::store::lineages::{self, Activated};
 use crate::store::packs::Packs;
 use crate::telemetry::metrics::Metrics;
 use crate::upkeep::compaction::{self as compaction_duty, Compactor};
@@ -176,7 +176,7 @@ impl Stack {
         stack.serving.spawn(duties::fold_histograms(Arc::clone(&metrics)));
         let source = {
             let (streams, cache, names) =
-                (Arc::clone(&stack.streams), stores.cache, samples::names(&config.streams));
+                (Arc::clone(&stack.streams), Arc::clone(&stores.cache), samples::names(&config.streams));
             let (written, health) = (Arc::clone(&stack.written), Arc::clone(&health));
             let (dead_letters, scrubs) = (stack.dead_letters.clone(), stack.scrubs.clone());
             let tallies = stack.schedules.tallies.clone();
@@ -194,7 +194,7 @@ impl Stack {
                 all
             })
         };
-        stack.serve(listener, admin, samples::names(&config.streams), health, source);
+        stack.serve(listener, admin, (config, &stores), health, source);
         Ok(stack)
     }
 
@@ -406,13 +406,18 @@ impl Stack {
         &mut self,
         listener: TcpListener,
         admin: Option<TcpListener>,
-        topics: Vec<(Arc<str>, Arc<str>)>,
+        (config, stores): (&Config, &Stores),
         health: Arc<Health>,
         metrics: Scrape,
     ) {
         let alive = Arc::clone(&health);
+        let topics = samples::names(&config.streams);
+        let lineages = OldLineages::new(stores, self.schemas.clone(), &self.streams, topics.clone());
+        let lineages = Arc::new(lineages);
+        self.serving.spawn(Arc::clone(&lineages).heed());
         let app = App {
             streams: Arc::clone(&self.streams),
+            lineages,
             topics: topics.into_iter().collect(),
             workers: self.workers.clone(),
             owners: self.owners.clone(),
@@ -498,27 +503,5 @@ async fn heed_erasures(reader: Reconstructor, handle: Handle) {
             handle.heed(&erased);
         }
         tokio::time::sleep(ERASURES_EVERY).await;
-    }
-}
-
-/// The lineage of this topic and this fold; a changed fold is refused (rule 2).
-async fn active_lineage(
-    stream: &Stream,
-    stores: &Stores,
-    topic_id: u128,
-    partitions: u32,
-    options: Options,
-) -> Done<Lineage> {
-    let (fingerprint, mapping) = (stream.fingerprint(), stream.mapping_digest());
-    let wish = lineages::Wish { topic_id, fingerprint, mapping, partitions };
-    let permission =
-        lineages::Permission { new_lineage: options.new_lineage, more_partitions: options.more_partitions };
-    let activated = lineages::activate(&*stores.blobs, &stream.topic, wish, permission).await;
-    match activated.map_err(fault)? {
-        Activated::Ready(lineage) => Ok(lineage),
-        Activated::Changed { what } => {
-            let hint = "see `lineage-changed` and `partitions-changed` in docs/ERRORS.md";
-            Err(Failure::new(Exit::Config, what).hint(hint))
-        }
     }
 }

@@ -92,7 +92,7 @@ pub(super) async fn blobs(config: &Config) -> Done<Arc<dyn Blobs>> {
     Ok(opened(config).await?.0)
 }
 
-async fn opened(config: &Config) -> Done<(Arc<dyn Blobs>, Option<Arc<ArchivedBlobs>>)> {
+pub(super) async fn opened(config: &Config) -> Done<(Arc<dyn Blobs>, Option<Arc<ArchivedBlobs>>)> {
     let live = place(&config.blobs, "blobs").await?;
     let Some(archive) = &config.archive else {
         pair::check(&*live, None).await.map_err(fault)?;

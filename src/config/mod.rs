@@ -11,6 +11,7 @@
 //! | `blobs.rs` | the blob store and its archive |
 //! | `s3.rs` | the bucket of `blobs` |
 //! | `scylla.rs` | the cluster of `index` |
+//! | `definition.rs` | a stream out of what was kept of its fold |
 //! | `stream.rs` | one stream: mapping, reducer, thresholds, checks across keys |
 //! | `compaction.rs` | merging in the background |
 //! | `budget.rs` | how `memory.limit` is shared out |
@@ -22,6 +23,7 @@
 mod blobs;
 mod budget;
 mod compaction;
+mod definition;
 mod keys;
 mod layers;
 mod problems;
@@ -39,6 +41,7 @@ mod units;
 pub use blobs::{Archive, Blobs, S3};
 pub use budget::Budget;
 pub use compaction::Compaction;
+pub use definition::defined;
 pub use layers::PREFIX;
 pub use problems::{Origin, Problems};
 pub use schema::{json_schema, reference};

@@ -7,6 +7,7 @@ use super::units::{duration_ms, size_bytes};
 use super::{Secret, SecretRef};
 use crate::codec::yaml;
 use crate::domain::source::{Node, NodeKind, Problem, Span};
+use crate::domain::value::Value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -78,6 +79,15 @@ impl<'a> Section<'a> {
     }
 
     /// Notes a problem with the value of a key, or with the section where the key is missing.
+    /// What was given for some keys, as JSON.
+    pub(super) fn json_of(&self, names: &[&str]) -> String {
+        let given = names.iter().filter_map(|name| Some((*name, self.given(name)?)));
+        let members = given.map(|(name, node)| {
+            format!("{}:{}", Value::String(name.into()).to_json(), node.to_value().to_json())
+        });
+        format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+    }
+
     pub(super) fn problem(&self, name: &str, message: impl Into<String>, hint: impl Into<String>) {
         let span = self.given(name).map_or_else(|| self.span(), |node| node.span);
         self.reading.problem(&self.path_of(name), span, message, hint);

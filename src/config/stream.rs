@@ -21,6 +21,8 @@ use std::sync::Arc;
 
 /// Below this packs move while their flushes may go on: harmless, but of no use.
 const ARCHIVE_MS_MIN: u64 = 3_600_000;
+/// The keys that say what becomes of a record.
+const DEFINING: [&str; 7] = ["type", "topic", "format", "map", "reducer", "limits", "onPoison"];
 /// Most members and elements of an event and of a state.
 const MEMBERS_MAX: usize = 1_000_000;
 
@@ -67,6 +69,8 @@ pub struct Stream {
     pub state_bytes_max: usize,
     /// `tests`.
     pub tests: Vec<Test>,
+    /// What was given of all that the fingerprint is of, as JSON; see [`super::defined`].
+    pub definition: Arc<str>,
 }
 
 /// How producers choose the partition of a key.
@@ -287,6 +291,7 @@ pub(super) fn read(it: Section<'_>) -> Option<Stream> {
         event_limits,
         state_bytes_max,
         tests,
+        definition: it.json_of(&DEFINING).into(),
         kind: kind?.into(),
         topic: topic?.into(),
         mapping,

@@ -223,6 +223,18 @@ mutants! {
     ReadBesideRun,
     /// What was read of a partition's last runs before it was lost counts when it has come back.
     LateReadCounts,
+    /// Rows of a dropped lineage go before it is noted that it is.
+    DroppedBeforeNoted,
+    /// The active lineage may be dropped.
+    DropsTheActive,
+    /// A row of a dropped lineage that comes late keeps its pack.
+    DroppedRowsKeepPacks,
+    /// An index that is rebuilt has the rows of lineages that were dropped.
+    RebuildRevivesDropped,
+    /// States that were kept count for every lineage.
+    CacheMixesLineages,
+    /// An old lineage goes on in the topic beyond its low watermark.
+    OldLineageGoesOn,
     /// Of two runs in one place the one that is written last counts.
     LateRunCounts,
 }

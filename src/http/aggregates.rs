@@ -15,8 +15,8 @@ use axum::response::Response;
 const PAGES_MAX: usize = 20;
 
 pub(super) async fn head(State(shared): State<Shared>, path: Path, uri: Uri) -> Result<Response, Problem> {
-    Query::parse(&uri, &[])?;
-    let target = path.target(&shared)?;
+    let query = Query::parse(&uri, &["lineage"])?;
+    let target = path.target_in(&shared, &query).await?;
     let head = target.lookup.head(&target.id).await?;
     let about = About { kind: &target.kind, id: &target.id, topic: &target.topic };
     Ok(answer(encode::head(&about, &head)))

@@ -12,16 +12,16 @@ use axum::response::Response;
 
 pub(super) async fn blame(State(shared): State<Shared>, path: Path, uri: Uri) -> Result<Response, Problem> {
     let [version, at, offset] = SELECTORS;
-    let query = Query::parse(&uri, &[version, at, offset, "path", "basis"])?;
+    let query = Query::parse(&uri, &[version, at, offset, "path", "basis", "lineage"])?;
     let (selector, basis) = (query.selector()?, query.basis()?);
     let place = query.pointer()?.unwrap_or_default();
-    let target = path.target(&shared)?;
+    let target = path.target_in(&shared, &query).await?;
     let blame = target.lookup.blame(&target.id, selector, basis.as_ref(), &place).await?;
     Ok(answer(encode::blame(&blame, basis.is_some())))
 }
 
 pub(super) async fn history(State(shared): State<Shared>, path: Path, uri: Uri) -> Result<Response, Problem> {
-    let known = ["path", "fromVersion", "toVersion", "order", "limit", "cursor", "basis"];
+    let known = ["path", "fromVersion", "toVersion", "order", "limit", "cursor", "basis", "lineage"];
     let query = Query::parse(&uri, &known)?;
     let Some(place) = query.pointer()? else {
         let hint = "write a JSON pointer, as in `path=/total`; `path=` is the whole state";
@@ -34,7 +34,7 @@ pub(super) async fn history(State(shared): State<Shared>, path: Path, uri: Uri) 
         Some(Cursor::FieldHistory(way, version)) if way == order => Some(version),
         Some(_) => return Err(Cursor::foreign()),
     };
-    let target = path.target(&shared)?;
+    let target = path.target_in(&shared, &query).await?;
     let rest = order.rest(from, to, after);
     let (items, next) = match rest {
         None => (Vec::new(), None),

@@ -13,7 +13,7 @@ use axum::http::Uri;
 use axum::response::Response;
 
 pub(super) async fn get(State(shared): State<Shared>, path: Path, uri: Uri) -> Result<Response, Problem> {
-    let query = Query::parse(&uri, &["from", "to", "format", "basis"])?;
+    let query = Query::parse(&uri, &["from", "to", "format", "basis", "lineage"])?;
     let format = query.choice("format", &["json-patch", "merge-patch", "tree"])?;
     let Some(from) = query.get("from") else {
         let hint = "write `from=35`, `from=-1` (one before the head) or `from=@TIME`";
@@ -22,7 +22,7 @@ pub(super) async fn get(State(shared): State<Shared>, path: Path, uri: Uri) -> R
     let from = side("from", from)?;
     let to = query.get("to").map_or(Ok(Side::At(Selector::Head)), |to| side("to", to))?;
     let basis = query.basis()?;
-    let target = path.target(&shared)?;
+    let target = path.target_in(&shared, &query).await?;
     let (from, to) =
         (moment(&target, from, basis.as_ref()).await?, moment(&target, to, basis.as_ref()).await?);
     let diff = target.lookup.diff(&target.id, from, to, basis.as_ref()).await?;

@@ -11,7 +11,7 @@ use axum::http::Uri;
 use axum::response::Response;
 
 pub(super) async fn list(State(shared): State<Shared>, path: Path, uri: Uri) -> Result<Response, Problem> {
-    let query = Query::parse(&uri, &["fromVersion", "toVersion", "order", "limit", "cursor"])?;
+    let query = Query::parse(&uri, &["fromVersion", "toVersion", "order", "limit", "cursor", "lineage"])?;
     let (from, to) = query.versions()?;
     let (order, limit) = (query.order()?, query.limit()?);
     let after = match query.cursor()? {
@@ -19,7 +19,7 @@ pub(super) async fn list(State(shared): State<Shared>, path: Path, uri: Uri) -> 
         Some(Cursor::Events(of, version)) if of == order => Some(version),
         Some(_) => return Err(Cursor::foreign()),
     };
-    let target = path.target(&shared)?;
+    let target = path.target_in(&shared, &query).await?;
     let range = order.rest(from, to, after);
     let mut events = match range {
         // One more than is shown tells whether the list goes on.
@@ -36,9 +36,9 @@ pub(super) async fn list(State(shared): State<Shared>, path: Path, uri: Uri) -> 
 }
 
 pub(super) async fn one(State(shared): State<Shared>, path: Path, uri: Uri) -> Result<Response, Problem> {
-    Query::parse(&uri, &[])?;
+    let query = Query::parse(&uri, &["lineage"])?;
     let version = path.version()?;
-    let target = path.target(&shared)?;
+    let target = path.target_in(&shared, &query).await?;
     let events = target.lookup.events(&target.id, version, Some(version), false, 1).await?;
     let event = events.first().ok_or_else(|| {
         Problem::new("internal", format!("the lookup gave no event for version {version}, which exists"))

@@ -22,6 +22,7 @@
 //! | `survey.rs` | many aggregates verified in tiers |
 //! | `deletion.rs` `hold.rs` | snapshots that are to go, aggregates of which nothing may |
 //! | `schedules.rs` | snapshots at due times |
+//! | `lineages.rs` | which lineages there are and were |
 //! | `stats.rs` | how much is stored |
 //! | `jobs.rs` | work that outlives its request |
 //! | `owned.rs` | what other workers ask about this one's partitions |
@@ -52,6 +53,7 @@ mod health;
 mod hold;
 mod jobs;
 mod json;
+mod lineages;
 pub mod metrics;
 mod notes;
 mod owned;
@@ -70,8 +72,8 @@ mod watch;
 
 pub use health::Readiness;
 
-use crate::lookup::Streams;
 use crate::lookup::owners::{self, Owners};
+use crate::lookup::{Lineages, Streams};
 use crate::upkeep::compaction::Compactor;
 use crate::upkeep::retention::Keep;
 use crate::upkeep::schedules::Book;
@@ -100,6 +102,8 @@ const COMPRESSED_MIN: u16 = 1_024;
 pub struct App {
     /// Questions, by aggregate type.
     pub streams: Arc<Streams>,
+    /// The lineages of each type that are not the active one.
+    pub lineages: Arc<dyn Lineages>,
     /// The topic of each type.
     pub topics: BTreeMap<Arc<str>, Arc<str>>,
     /// The workers, by aggregate type.
@@ -186,27 +190,39 @@ fn question_routes() -> Vec<Route> {
             .takes(&["ofType", "prefix", "limit", "cursor", "deleted"])
             .gives(Gives::Json("AggregateList")),
         Route::get(AGGREGATE, "The head of an aggregate and what is stored of it", get(aggregates::head))
+            .takes(&["lineage"])
             .gives(Gives::Json("Head")),
         Route::get(
             of_aggregate!("/state"),
             "The state at the head, a version, a time or an offset",
             get(state::get),
         )
-        .takes(&["atVersion", "at", "offset", "minVersion", "minOffset", "wait", "basis", "explain"])
+        .takes(&[
+            "atVersion",
+            "at",
+            "offset",
+            "minVersion",
+            "minOffset",
+            "wait",
+            "basis",
+            "explain",
+            "lineage",
+        ])
         .gives(Gives::Json("State")),
         Route::get(of_aggregate!("/events"), "The events, by version", get(events::list))
-            .takes(&["fromVersion", "toVersion", "order", "limit", "cursor"])
+            .takes(&["fromVersion", "toVersion", "order", "limit", "cursor", "lineage"])
             .gives(Gives::Json("EventList")),
         Route::get(of_aggregate!("/events/{version}"), "One event", get(events::one))
+            .takes(&["lineage"])
             .gives(Gives::Json("Event")),
         Route::get(of_aggregate!("/diff"), "What leads from one moment to another", get(diff::get))
-            .takes(&["fromMoment", "toMoment", "format", "basis"])
+            .takes(&["fromMoment", "toMoment", "format", "basis", "lineage"])
             .gives(Gives::Json("Diff")),
         Route::get(of_aggregate!("/blame"), "Which event wrote each field last", get(blame::blame))
-            .takes(&["atVersion", "at", "offset", "path", "basis"])
+            .takes(&["atVersion", "at", "offset", "path", "basis", "lineage"])
             .gives(Gives::Json("Blame")),
         Route::get(of_aggregate!("/history"), "The changes of one field", get(blame::history))
-            .takes(&["fieldPath", "fromVersion", "toVersion", "order", "limit", "cursor", "basis"])
+            .takes(&["fieldPath", "fromVersion", "toVersion", "order", "limit", "cursor", "basis", "lineage"])
             .gives(Gives::Json("FieldHistory")),
         Route::get(of_aggregate!("/watch"), "Changes as they happen", get(watch::get))
             .takes(&["fromVersion"])
@@ -215,6 +231,9 @@ fn question_routes() -> Vec<Route> {
             .at(batch_get::ROUTE)
             .body("BatchGetRequest")
             .gives(Gives::Json("BatchGet")),
+        Route::get("/v1/lineages", "Which lineages there are and were", get(lineages::list))
+            .takes(&["onlyType"])
+            .gives(Gives::Json("LineageList")),
         Route::get("/v1/dead-letters", "Events that could not be folded", get(dead_letters::list))
             .takes(&["onlyType", "limit", "cursor", "payload"])
             .gives(Gives::Json("DeadLetterList")),
@@ -228,13 +247,16 @@ fn batch_get() -> MethodRouter<Shared> {
 fn snapshot_routes() -> Vec<Route> {
     vec![
         Route::get(of_aggregate!("/snapshots"), "Stored snapshots, by version", get(snapshots::list))
-            .takes(&["fromVersion", "toVersion", "fromTime", "toTime", "limit", "cursor", "order"])
+            .takes(&["fromVersion", "toVersion", "fromTime", "toTime", "limit", "cursor", "order", "lineage"])
             .gives(Gives::Json("SnapshotList")),
         Route::get(of_aggregate!("/snapshots/latest"), "The newest stored snapshot", get(snapshots::latest))
+            .takes(&["lineage"])
             .gives(Gives::Json("Snapshot")),
         Route::get(of_aggregate!("/snapshots/{version}"), "One stored snapshot", get(snapshots::one))
+            .takes(&["lineage"])
             .gives(Gives::Json("Snapshot")),
         Route::get(of_aggregate!("/snapshots/{version}/blob"), "Its stored bytes", get(snapshots::blob))
+            .takes(&["lineage"])
             .gives(Gives::Bytes),
         Route::get("/v1/snapshots/{snapshotId}", "A stored snapshot by its id", get(snapshots::by_id))
             .gives(Gives::Json("Snapshot")),
@@ -249,13 +271,13 @@ fn snapshot_routes() -> Vec<Route> {
         Route::get("/v1/stats/storage", "What packs hold, by class", get(stats::storage))
             .gives(Gives::Json("StorageStats")),
         Route::post(of_aggregate!("/verify"), "Check what is stored", post(verify::post))
-            .takes(&["upToVersion", "mode"])
+            .takes(&["upToVersion", "mode", "lineage"])
             .gives(Gives::Json("Verified")),
         Route::post(survey::ROUTE, "Check many aggregates, as a job", post(survey::post))
             .body("VerifyRequest")
             .gives(Gives::Job),
         Route::get(of_aggregate!("/proof"), "What proves a version, for an auditor", get(proof::get))
-            .takes(&["provenVersion", "linksAfter"])
+            .takes(&["provenVersion", "linksAfter", "lineage"])
             .gives(Gives::Json("Proof")),
     ]
 }

@@ -3,9 +3,9 @@
 
 use super::Shared;
 use super::problem::Problem;
-use super::query::{named, shown, unreadable, version};
+use super::query::{Query, named, shown, unreadable, version};
 use crate::domain::ids::Version;
-use crate::lookup::Lookup;
+use crate::lookup::{Lookup, Refusal};
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::Uri;
 use axum::http::request::Parts;
@@ -52,6 +52,23 @@ impl Path {
         let target = self.named(shared, self.get("id").to_owned())?;
         target.lookup.check_erased(&target.id)?;
         Ok(target)
+    }
+
+    /// The aggregate in the lineage that a query asks for; the active one where it asks for none.
+    pub(super) async fn target_in(&self, shared: &Shared, query: &Query) -> Result<Target, Problem> {
+        let lineage = query.lineage()?;
+        let target = self.target(shared)?;
+        let Some(lineage) = lineage.filter(|lineage| *lineage != target.lookup.lineage()) else {
+            return Ok(target);
+        };
+        match shared.app.lineages.lookup(&target.kind, lineage).await {
+            Ok(lookup) => Ok(Target { lookup, ..target }),
+            // Who reads by a basis of a lineage that never was hears it from the lookup.
+            Err(Refusal::Failed(error)) if error.code == "bad-selector" && query.get("lineage").is_none() => {
+                Ok(target)
+            }
+            Err(refusal) => Err(refusal.into()),
+        }
     }
 
     /// The aggregate with an id, erased or not.

@@ -5,7 +5,7 @@
 
 use super::cursor::{Cursor, Order};
 use super::problem::Problem;
-use crate::domain::ids::{Offset, PartitionNo, Timestamp, Version};
+use crate::domain::ids::{Lineage, Offset, PartitionNo, Timestamp, Version};
 use crate::domain::moment;
 use crate::domain::value::Pointer;
 use crate::lookup::{Basis, Freshness, Selector};
@@ -119,6 +119,20 @@ impl Query {
     /// How much of the log counts; all of it where the parameter is missing.
     pub(super) fn basis(&self) -> Result<Option<Basis>, Problem> {
         self.read("basis", |text| text.parse().ok(), "write the `basis` of an answer as it was given")
+    }
+
+    /// The lineage asked for: that of `lineage`, or the one that a basis is of.
+    pub(super) fn lineage(&self) -> Result<Option<Lineage>, Problem> {
+        let number = |text: &str| digits(text).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
+        let named = self.read("lineage", number, "write its number, as `GET /v1/lineages` lists it")?;
+        let (named, of_basis) = (named.map(Lineage), self.basis()?.map(|basis| basis.lineage));
+        match (named, of_basis) {
+            (Some(named), Some(of_basis)) if named != of_basis => {
+                let detail = format!("`lineage` is {named}, and `basis` is of lineage {of_basis}");
+                Err(Problem::selector(detail, "leave `lineage` out: the basis says it"))
+            }
+            (named, of_basis) => Ok(named.or(of_basis)),
+        }
     }
 
     /// The place in a document that `path` names.

@@ -2,17 +2,17 @@
 
 use super::cursor::{Cursor, Order};
 use super::encode;
-use super::path::Path;
+use super::path::{Path, stream};
 use super::problem::Problem;
 use super::query::Query;
 use super::{Shared, answer, json};
-use crate::lookup::{Answer, SnapshotFilter, SnapshotMeta, StoredBlob, Which};
+use crate::lookup::{Answer, Refusal, SnapshotFilter, SnapshotMeta, StoredBlob, Which};
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 
 pub(super) async fn list(State(shared): State<Shared>, path: Path, uri: Uri) -> Result<Response, Problem> {
-    let known = ["fromVersion", "toVersion", "from", "to", "limit", "cursor", "order"];
+    let known = ["fromVersion", "toVersion", "from", "to", "limit", "cursor", "order", "lineage"];
     let query = Query::parse(&uri, &known)?;
     let (limit, order) = (query.limit()?, query.order()?);
     let after = match query.cursor()? {
@@ -38,7 +38,7 @@ pub(super) async fn list(State(shared): State<Shared>, path: Path, uri: Uri) -> 
     is_reversed(versions.is_some_and(|(from, to)| from > to), "fromVersion", "toVersion")?;
     let times = filter.from_time.zip(filter.to_time);
     is_reversed(times.is_some_and(|(from, to)| from > to), "from", "to")?;
-    let target = path.target(&shared)?;
+    let target = path.target_in(&shared, &query).await?;
     let mut found = target.lookup.snapshots(&target.id, filter).await?;
     let goes_on = found.len() > limit;
     found.truncate(limit);
@@ -49,21 +49,26 @@ pub(super) async fn list(State(shared): State<Shared>, path: Path, uri: Uri) -> 
 }
 
 pub(super) async fn latest(State(shared): State<Shared>, path: Path, uri: Uri) -> Result<Response, Problem> {
-    Query::parse(&uri, &[])?;
-    let target = path.target(&shared)?;
+    let query = Query::parse(&uri, &["lineage"])?;
+    let target = path.target_in(&shared, &query).await?;
     whole(&target.lookup.snapshot(&target.id, Which::Latest).await?)
 }
 
 pub(super) async fn one(State(shared): State<Shared>, path: Path, uri: Uri) -> Result<Response, Problem> {
-    Query::parse(&uri, &[])?;
+    let query = Query::parse(&uri, &["lineage"])?;
     let version = path.version()?;
-    let target = path.target(&shared)?;
+    let target = path.target_in(&shared, &query).await?;
     whole(&target.lookup.snapshot(&target.id, Which::Version(version)).await?)
 }
 
 pub(super) async fn by_id(State(shared): State<Shared>, path: Path, uri: Uri) -> Result<Response, Problem> {
     Query::parse(&uri, &[])?;
-    whole(&shared.app.streams.snapshot_by_id(path.get("snapshotId")).await?)
+    let (key, lineage, version) = shared.app.streams.place_of_snapshot(path.get("snapshotId")).await?;
+    let (_, mut lookup) = stream(&shared, &key.kind).map_err(|_| Refusal::NoSnapshot)?;
+    if lookup.lineage() != lineage {
+        lookup = shared.app.lineages.lookup(&key.kind, lineage).await?;
+    }
+    whole(&lookup.snapshot(&key.id, Which::Version(version)).await?)
 }
 
 fn whole((meta, found): &(SnapshotMeta, Answer)) -> Result<Response, Problem> {
@@ -73,9 +78,9 @@ fn whole((meta, found): &(SnapshotMeta, Answer)) -> Result<Response, Problem> {
 
 /// The frame as it is stored. What is needed to read it without the index stands in headers.
 pub(super) async fn blob(State(shared): State<Shared>, path: Path, uri: Uri) -> Result<Response, Problem> {
-    Query::parse(&uri, &[])?;
+    let query = Query::parse(&uri, &["lineage"])?;
     let version = path.version()?;
-    let target = path.target(&shared)?;
+    let target = path.target_in(&shared, &query).await?;
     Ok(stored(target.lookup.blob(&target.id, version).await?))
 }
 

@@ -19,7 +19,7 @@ pub(super) async fn get(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let known = ["version", "at", "offset", "minVersion", "minOffset", "wait", "basis", "explain"];
+    let known = ["version", "at", "offset", "minVersion", "minOffset", "wait", "basis", "explain", "lineage"];
     let query = Query::parse(&uri, &known)?;
     let (selector, freshness, basis) = (query.selector()?, query.freshness()?, query.basis()?);
     let view = StateView { is_settled: basis.is_some(), is_explained: query.flag("explain")? };
@@ -27,7 +27,7 @@ pub(super) async fn get(
         let hint = "leave `minVersion`, `minOffset` and `wait` out: what a basis has seen does not grow";
         return Err(Problem::selector("`basis` and a demand for freshness contradict each other", hint));
     }
-    let target = path.target(&shared)?;
+    let target = path.target_in(&shared, &query).await?;
     let watch = Stopwatch::start();
     let found = match &basis {
         Some(_) => target.lookup.state_in(&target.id, selector, basis.as_ref()).await?,

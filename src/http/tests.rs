@@ -14,6 +14,7 @@ use tower::ServiceExt;
 pub(super) fn app(readiness: Readiness) -> App {
     App {
         streams: Arc::default(),
+        lineages: Arc::new(crate::lookup::OnlyActive),
         topics: BTreeMap::new(),
         workers: BTreeMap::new(),
         owners: BTreeMap::new(),
@@ -111,6 +112,8 @@ fn what_cannot_be_understood_is_422_and_named() {
         ("/v1/aggregates/order/a/state?versoin=1", "`versoin`"),
         ("/v1/aggregates/order/a/state?wait=31s", "`wait`"),
         ("/v1/aggregates/order/a?x=", "`x`"),
+        ("/v1/aggregates/order/a?lineage=0", "`lineage`"),
+        ("/v1/aggregates/order/a/state?lineage=2&basis=1%400:1", "`basis` is of lineage 1"),
         ("/v1/aggregates/%FF/a/state", "not UTF-8"),
         ("/v1/aggregates/order/%FF/state", "not UTF-8"),
         ("/v1/aggregates", "`type` is missing"),

@@ -19,14 +19,14 @@ pub(super) async fn post(
     uri: Uri,
     sent: Body,
 ) -> Result<Response, Problem> {
-    let query = Query::parse(&uri, &["version", "mode"])?;
+    let query = Query::parse(&uri, &["version", "mode", "lineage"])?;
     let (version, mode) = (query.version("version")?, query.choice("mode", &["checksum", "pack", "replay"])?);
     let bytes = body::bytes(sent, BODY_BYTES_MAX).await?;
     if !bytes.trim_ascii().is_empty() && bytes.trim_ascii() != b"{}" {
         let problem = Problem::new("bad-body", "the route takes no body");
         return Err(problem.hint("write `version` and `mode` into the query"));
     }
-    let target = path.target(&shared)?;
+    let target = path.target_in(&shared, &query).await?;
     let how = match mode {
         "pack" => VerifyMode::Pack,
         "replay" => VerifyMode::Replay,

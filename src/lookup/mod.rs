@@ -7,6 +7,7 @@
 //! | `state.rs` | states, heads, freshness: which source answers |
 //! | `locate.rs` | the partition in which an aggregate lives |
 //! | `basis.rs` | how much of the log an answer is based on, and the same question within it |
+//! | `lineages.rs` | the same about lineages that are not active |
 //! | `history.rs` | events, blame, the history of a field, the difference between two moments |
 //! | `walk.rs` | each event of a stretch with the states around it |
 //! | `create.rs` | snapshots on demand |
@@ -35,6 +36,7 @@ mod gate;
 mod history;
 #[cfg(feature = "runtime")]
 mod kept;
+mod lineages;
 mod lists;
 mod locate;
 #[cfg(feature = "runtime")]
@@ -59,6 +61,7 @@ pub use erase::Erased;
 pub use history::{Blame, Changed, FieldChange, FieldHistory, Over, Writer};
 #[cfg(feature = "runtime")]
 pub use kept::KeptStates;
+pub use lineages::{LineageView, Lineages, OldLineage, OnlyActive, Standing};
 pub use locate::Partitioner;
 pub use proof::{Link, Proof, ProvenRecord};
 pub use snapshots::{snapshot_id_bytes, snapshot_id_text};

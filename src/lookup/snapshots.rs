@@ -10,7 +10,7 @@ use super::{
 use crate::codec::pack::{Locator, pack_name};
 use crate::domain::archive::is_older;
 use crate::domain::chain::snapshot_id;
-use crate::domain::ids::{AggregateKey, PackId, Timestamp, Version};
+use crate::domain::ids::{AggregateKey, Lineage, PackId, Timestamp, Version};
 use crate::domain::row::{Notes, RecordKind, SnapshotRow};
 use crate::store::index::{From, Index};
 use crate::store::unavailable;
@@ -278,6 +278,20 @@ impl Streams {
     /// # Errors
     /// `NoSnapshot` if no stream has it under its active lineage; as for `snapshot`.
     pub async fn snapshot_by_id(&self, id: &str) -> Asked<(SnapshotMeta, Answer)> {
+        let (key, lineage, version) = self.place_of_snapshot(id).await?;
+        match self.by_type.get(&key.kind) {
+            Some(lookup) if lookup.0.parts.lineage == lineage => {
+                lookup.snapshot(&key.id, Which::Version(version)).await
+            }
+            _ => Err(Refusal::NoSnapshot),
+        }
+    }
+
+    /// Which snapshot has this public id, of whatever lineage.
+    ///
+    /// # Errors
+    /// `NoSnapshot` if none of a stream has; a fault.
+    pub async fn place_of_snapshot(&self, id: &str) -> Asked<(AggregateKey, Lineage, Version)> {
         let Some(bytes) = snapshot_id_bytes(id) else { return Err(Refusal::NoSnapshot) };
         let mut asked: Vec<&Arc<dyn Index>> = Vec::new();
         for lookup in self.by_type.values() {
@@ -288,13 +302,9 @@ impl Streams {
             asked.push(index);
             let found = index.snapshot_by_id(bytes).await;
             let found = found.map_err(|error| unavailable("find a snapshot by its id", &error))?;
-            let Some((key, lineage, version)) = found else { continue };
-            return match self.by_type.get(&key.kind) {
-                Some(lookup) if lookup.0.parts.lineage == lineage => {
-                    lookup.snapshot(&key.id, Which::Version(version)).await
-                }
-                _ => Err(Refusal::NoSnapshot),
-            };
+            if let Some(found) = found {
+                return Ok(found);
+            }
         }
         Err(Refusal::NoSnapshot)
     }

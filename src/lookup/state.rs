@@ -268,7 +268,11 @@ impl Lookup {
     }
 
     fn cache_key(&self, key: &AggregateKey) -> CacheKey {
-        CacheKey { lineage: self.0.parts.lineage, key: key.clone() }
+        let lineage = match mutant(Mutant::CacheMixesLineages) {
+            true => Default::default(),
+            false => self.0.parts.lineage,
+        };
+        CacheKey { lineage, key: key.clone() }
     }
 
     /// The newest kept state that a question can go on from.

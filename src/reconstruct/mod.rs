@@ -10,6 +10,7 @@
 //! | `piece.rs` | a stored stretch of events: an increment, a segment or a checkpoint's entry |
 //! | `step.rs` | what was read for an answer |
 //! | `history.rs` | the stored events of one aggregate, from its first on |
+//! | `ended.rs` | a log that ends where a lineage did |
 //! | `rest.rs` | a log that only tells what rest knows: for whoever asks without brokers |
 //! | `read.rs` | what anyone may ask: states, events, the newest version at rest, where history starts |
 //!
@@ -21,6 +22,7 @@
 //! *If cancelled*: nothing is lost, nothing was written.
 
 mod assemble;
+mod ended;
 mod history;
 mod live;
 mod merge;
@@ -29,6 +31,7 @@ mod read;
 mod rest;
 mod step;
 
+pub use ended::{Ended, LogOfOld};
 pub use history::{History, Stretch};
 pub use live::{HeadAnswer, ListAnswer, LiveHeads, LiveSnapshots};
 pub use merge::Merged;

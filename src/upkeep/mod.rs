@@ -7,6 +7,7 @@
 //! | `backup` | copies of all objects, with a manifest, and back (feature `runtime`) |
 //! | [`compaction`] | history merged into segments, by the owners of partitions |
 //! | [`compare`] | which states a new reducer would change |
+//! | [`dropping`] | a lineage that nobody folds any more, and all that is stored of it |
 //! | [`gc`] | deleting packs that nothing names |
 //! | `lease` | one worker at a time for a duty, by the store's clock |
 //! | [`merging`] | the walk over all aggregates that merges what will not be merged again |
@@ -23,6 +24,7 @@ pub mod archive;
 pub mod backup;
 pub mod compaction;
 pub mod compare;
+pub mod dropping;
 pub mod gc;
 mod lease;
 #[cfg(feature = "runtime")]

@@ -36,6 +36,7 @@ mod kill;
 #[path = "../ledger/mod.rs"]
 #[expect(dead_code, reason = "its own tests use the rest")]
 mod ledger;
+mod lineages;
 mod log;
 mod process;
 mod proof;

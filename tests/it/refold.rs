@@ -47,19 +47,19 @@ fn new_ledger(sendings: &[Sending]) -> Ledger {
     ledger
 }
 
-fn ended(words: &[&str], config: &Path) -> Ended {
+pub(crate) fn ended(words: &[&str], config: &Path) -> Ended {
     Program::start(&[words, &["--config", &config.display().to_string()]].concat()).end()
 }
 
 /// What a command says as JSON.
-fn json(words: &[&str], config: &Path) -> serde_json::Value {
+pub(crate) fn json(words: &[&str], config: &Path) -> serde_json::Value {
     let done = ended(&[words, &["-o", "json"]].concat(), config);
     assert_eq!(done.code, Some(0), "{done:?}");
     serde_json::from_str(&done.out).unwrap_or_else(|error| panic!("{error}: {done:?}"))
 }
 
 /// A configuration that differs in its reducer.
-fn new_config(site: &Site) -> PathBuf {
+pub(crate) fn new_config(site: &Site) -> PathBuf {
     let path = site.config().with_file_name("new.yaml");
     std::fs::write(&path, renewed(&std::fs::read_to_string(site.config()).unwrap())).unwrap();
     path

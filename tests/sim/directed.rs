@@ -12,6 +12,11 @@ use crate::collection::scenarios::{
 };
 use crate::creation::old_version_that_no_row_covers;
 use crate::drains::{drain_while_many_aggregates_load, partition_that_cannot_start};
+use crate::dropping::scenarios::{
+    drop_of_the_active_lineage, drop_whose_fact_is_refused, index_that_is_rebuilt_after_a_drop,
+    old_lineage_and_a_topic_that_goes_on, row_of_a_dropped_lineage_that_comes_late,
+    two_lineages_and_one_cache,
+};
 use crate::erasing::{
     checkpoint_on_its_way_at_an_erasure, owner_that_hears_of_an_erasure, owner_that_starts_after_an_erasure,
 };
@@ -145,6 +150,12 @@ scenarios! {
     ErasedStaysInMemory by owner_that_hears_of_an_erasure,
     CheckpointOvertaken by checkpoint_on_its_way_at_an_erasure,
     CheckpointWaitsForAll by partition_that_cannot_start,
+    DroppedBeforeNoted by drop_whose_fact_is_refused,
+    DropsTheActive by drop_of_the_active_lineage,
+    DroppedRowsKeepPacks by row_of_a_dropped_lineage_that_comes_late,
+    RebuildRevivesDropped by index_that_is_rebuilt_after_a_drop,
+    CacheMixesLineages by two_lineages_and_one_cache,
+    OldLineageGoesOn by old_lineage_and_a_topic_that_goes_on,
 }
 
 /// The scenario of a mutant that seeds are too rare for.

@@ -29,6 +29,8 @@ pub(crate) struct Fleet {
     pub(crate) workers: Arc<Mutex<Vec<Running>>>,
     pub(crate) compactors: Arc<Mutex<BTreeMap<ProcessId, Compactor>>>,
     told: Arc<Mutex<BTreeMap<(ProcessId, PartitionNo), Counts>>>,
+    /// Lineages that a refold took over from, and whether it was noted that they are dropped.
+    pub(crate) old: Arc<Mutex<BTreeMap<Lineage, (Active, bool)>>>,
     /// The newest lineage that has a number.
     lineages: Arc<AtomicU32>,
 }
@@ -42,6 +44,7 @@ impl Fleet {
             workers: Arc::default(),
             compactors: Arc::default(),
             told: Arc::default(),
+            old: Arc::default(),
             lineages: Arc::new(AtomicU32::new(1)),
         }
     }

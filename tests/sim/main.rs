@@ -47,6 +47,7 @@ mod creation;
 mod directed;
 #[cfg(not(feature = "runtime"))]
 mod drains;
+mod dropping;
 #[cfg(not(feature = "runtime"))]
 mod erasing;
 mod executor;

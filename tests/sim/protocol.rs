@@ -3,6 +3,7 @@
 use crate::archiving::archive_once;
 use crate::collection::collect_once;
 use crate::creation::create_one;
+use crate::dropping;
 use crate::executor::lock;
 use crate::judge::Judge;
 use crate::merging::compact_one;
@@ -267,6 +268,11 @@ pub(crate) fn play(case: Case) -> Outcome {
             world.sim.violation(format!("what was deleted is back: {undead:?}"));
         }
         final_check(&world, &subject, &fleet, &judge, Moments::of_seed(case.seed));
+    }
+    if world.sim.violations().is_empty() {
+        // Whoever makes packs all the time never lets garbage be all that is left of a lineage.
+        still.store(true, Ordering::Relaxed);
+        dropping::check(&world, &subject, &fleet);
     }
     world.finish()
 }

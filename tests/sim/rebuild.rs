@@ -168,7 +168,7 @@ impl Clock for Still {
 }
 
 /// The result of a future all of whose ports answer at once.
-fn at_once<T>(mut future: BoxFuture<'_, T>) -> T {
+pub(crate) fn at_once<T>(mut future: BoxFuture<'_, T>) -> T {
     let mut context = Context::from_waker(Waker::noop());
     loop {
         if let Poll::Ready(done) = future.poll_unpin(&mut context) {
@@ -212,7 +212,8 @@ pub(crate) fn lose_index(world: &Parts) {
     world.sim.count(Count::IndexRebuilt);
     world.sim.count_more(Count::LoneFull, report.lone);
     world.sim.note("rebuilt", report.rows, report.checkpoints);
-    world.index.replace(&cells);
+    let dropped = crate::dropping::dropped(world);
+    world.index.replace(&cells, &|lineage| dropped.has(lineage));
 }
 
 /// Loses the index at these moments.

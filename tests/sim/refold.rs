@@ -120,6 +120,7 @@ fn cut_over(world: &Parts, plan: &Plan) {
     world.sim.count(Count::RefoldDone);
     world.sim.tell(|| format!("cut over to {:?}", plan.into));
     *lock(&plan.fleet.active) = plan.into;
+    crate::dropping::perhaps(world, &plan.fleet, plan.from, plan.into);
     let (world, old) = (world.clone(), world.workers());
     for process in old {
         let wait = world.sim.draw(|rng| if rng.percent(50) { 0 } else { rng.between(1, 800) });
@@ -149,7 +150,7 @@ fn refold(subject: &Subject, ports: &Ports, (from, into): (Active, Lineage), res
 
 /// On a stage: refolds until it is done or dies, by calls that have the fates given, and takes over if it is.
 #[cfg(not(feature = "runtime"))]
-fn on_stage(
+pub(crate) fn on_stage(
     stage: &crate::stage::Stage,
     into: Lineage,
     resumes: bool,

@@ -21,7 +21,7 @@ use snapfold::domain::mapping::{Mapping, Place};
 use snapfold::domain::partition::{BackOff, Listing, Settings, Strategy};
 use snapfold::domain::record::RawRecord;
 use snapfold::domain::value::Limits;
-use snapfold::lookup::{self, Lookup, LookupSettings, NoCache, Partitioner};
+use snapfold::lookup::{self, Lookup, LookupSettings, NoCache, OldLineage, Partitioner};
 use snapfold::reconstruct::{HeadAnswer, ListAnswer, LiveHeads, Reconstructor};
 use snapfold::store::SnapshotStore;
 use snapfold::store::flush::FlushLimits;
@@ -314,6 +314,25 @@ impl Subject {
         subject.settings.partition.uncovered_bytes_max = 16 << 20;
         subject.limits.deadline_ms = deadline_ms;
         subject
+    }
+
+    /// The same, and whoever asks keeps states.
+    #[cfg(not(feature = "runtime"))]
+    pub(crate) fn with_cache(mut self) -> Self {
+        self.caching = true;
+        self
+    }
+
+    /// What an old lineage was folded with.
+    pub(crate) fn old(&self, ports: &Ports, of: Active) -> OldLineage {
+        let spec = &ports.streams[0].spec;
+        OldLineage {
+            lineage: of.lineage,
+            topic_id: of.topic_id,
+            partitions: u32::try_from(spec.partitions).unwrap_or(1),
+            rules: self.rules(spec.kind, of.lineage),
+            decoder: Arc::clone(&self.decoder) as Arc<dyn Decode>,
+        }
     }
 
     fn rules(&self, kind: &str, lineage: Lineage) -> Rules {

@@ -5,7 +5,10 @@ mod schedule;
 mod snapshot;
 
 use super::archive::ArchiveArgs;
-pub use super::args_refold::{EraseArgs, ReducerBenchArgs, ReducerDiffArgs, RefoldArgs};
+pub use super::args_refold::{
+    EraseArgs, LineagesCommand, LineagesDefineArgs, LineagesDropArgs, LineagesLsArgs, ReducerBenchArgs,
+    ReducerDiffArgs, RefoldArgs,
+};
 use super::audit_args::{DoctorArgs, ProofArgs, VerifyArgs};
 pub use super::compact::SnapshotCompactArgs;
 use super::duties::GcArgs;
@@ -86,6 +89,9 @@ pub enum Command {
     Reducer(ReducerCommand),
     /// Fold stored history again with a new reducer, beside the workers that go on with the old one
     Refold(RefoldArgs),
+    /// List, define and drop lineages: what older reducers folded
+    #[command(subcommand)]
+    Lineages(LineagesCommand),
     /// Erase an aggregate for good, or show what became of an erasure
     Erase(EraseArgs),
     /// Explain a code that an error or a dead letter carries
@@ -146,6 +152,9 @@ pub struct GetArgs {
     /// How long to wait for that, as in `2s`
     #[arg(long, value_name = "DURATION", requires = "min_version")]
     pub wait: Option<String>,
+    /// As an older lineage had it, folded by the reducer of then; see `lineages ls`
+    #[arg(long, value_name = "N")]
+    pub lineage: Option<u32>,
     /// Server and format.
     #[command(flatten)]
     pub asking: Asking,
@@ -166,6 +175,9 @@ pub struct LogArgs {
     /// At most so many events
     #[arg(short = 'n', long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: u64,
+    /// As an older lineage had it, folded by the reducer of then; see `lineages ls`
+    #[arg(long, value_name = "N")]
+    pub lineage: Option<u32>,
     /// Server and format.
     #[command(flatten)]
     pub asking: Asking,
@@ -180,6 +192,9 @@ pub struct BlameArgs {
     /// Only this field and what is in it, as in `/items`
     #[arg(value_name = "POINTER")]
     pub path: Option<String>,
+    /// As an older lineage had it, folded by the reducer of then; see `lineages ls`
+    #[arg(long, value_name = "N")]
+    pub lineage: Option<u32>,
     /// Server and format.
     #[command(flatten)]
     pub asking: Asking,
@@ -214,6 +229,9 @@ pub struct DiffArgs {
     /// Exit with 1 if there is a difference
     #[arg(long)]
     pub exit_code: bool,
+    /// As an older lineage had it, folded by the reducer of then; see `lineages ls`
+    #[arg(long, value_name = "N")]
+    pub lineage: Option<u32>,
     /// Server and format.
     #[command(flatten)]
     pub asking: Asking,

@@ -93,6 +93,9 @@ pub struct SnapshotLsArgs {
     /// At most so many snapshots
     #[arg(short = 'n', long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: u64,
+    /// As an older lineage had it, folded by the reducer of then; see `lineages ls`
+    #[arg(long, value_name = "N")]
+    pub lineage: Option<u32>,
     /// Server and format.
     #[command(flatten)]
     pub asking: Asking,
@@ -107,6 +110,9 @@ pub struct SnapshotShowArgs {
     /// The snapshot's version; the address is then TYPE/ID alone
     #[arg(long, value_name = "N")]
     pub version: Option<u64>,
+    /// As an older lineage had it, folded by the reducer of then; see `lineages ls`
+    #[arg(long, value_name = "N")]
+    pub lineage: Option<u32>,
     /// Server and format.
     #[command(flatten)]
     pub asking: Asking,
@@ -124,6 +130,9 @@ pub struct SnapshotVerifyArgs {
     /// How thoroughly
     #[arg(long, value_enum, default_value_t = VerifyMode::Checksum)]
     pub mode: VerifyMode,
+    /// As an older lineage had it, folded by the reducer of then; see `lineages ls`
+    #[arg(long, value_name = "N")]
+    pub lineage: Option<u32>,
     /// Server and format.
     #[command(flatten)]
     pub asking: Asking,

@@ -6,7 +6,6 @@
 use crate::cli::checks::Check;
 use crate::config::{Config, History, Stream};
 use crate::domain::outcome::PortError;
-use crate::domain::partition::Strategy;
 use crate::kafka::probe::{self, Seen};
 use crate::kafka::{ConsumerSettings, Topics};
 use crate::store::lineages::Activation;
@@ -229,6 +228,7 @@ mod tests {
     use crate::cli::checks::Came;
     use crate::cli::source::load_text;
     use crate::domain::ids::{Digest, Lineage, Offset};
+    use crate::store::lineages::Role;
 
     fn stream(more: &str) -> Stream {
         let text = format!(
@@ -284,7 +284,7 @@ mod tests {
             lineage: Lineage(1),
             partitions: Some(4),
             mapping: None,
-            is_prepared: false,
+            role: Role::Active,
         };
         let came = |active: Option<Activation>| -> Vec<Came> {
             known(&stream, &seen, Ok(&active)).into_iter().map(|check| check.came).collect()

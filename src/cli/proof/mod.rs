@@ -38,7 +38,7 @@ pub(super) fn run(args: &ProofArgs, screen: &mut Screen<'_>) -> Done {
 /// Prints the proof as the server gives it, checked on the way.
 fn fetch(address: &str, args: &ProofArgs, screen: &mut Screen<'_>) -> Done {
     let (address, version) = at_version(address, args.version)?;
-    let client = Client::new(&args.asking.server)?;
+    let client = Client::new(&args.asking.server)?.within(args.lineage);
     let mut query = Query::new();
     query.extend(version.map(|version| ("version", version.to_string())));
     query.extend(args.after.map(|after| ("after", after.to_string())));

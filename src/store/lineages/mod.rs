@@ -11,18 +11,36 @@
 //! A lineage that a refold writes is *prepared* first: that gives it its number and activates nothing. The
 //! cut-over is one more activation, refused if another lineage became active while the refold ran.
 //!
+//! A lineage that is not the active one may be *dropped*, which is one more entry. From then on it is as if
+//! it had never been: its (topic id, fingerprint) gets another number if it comes back, and whoever finds
+//! rows and packs of the dropped one takes them for garbage, however late they were written.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `mod.rs` | the log, who is active |
+//! | [`entry`] | one entry, as it is written down |
+//! | [`dropped`] | which lineages there are and were, and dropping one |
+//! | [`definitions`] | what a fingerprint is of, so that an old lineage can be read again |
+//!
 //! *Order*: an activation is acknowledged before anybody folds by it. Two workers that activate at once try
 //! the same number; one of them loses, looks again, and finds what it wanted or is refused.
 //! *If it fails*: a write that may have happened is repeated; that it is there already then means it was
 //! ours, or one that says the same. After a few tries the error goes to the caller, who may ask again.
 //! *If cancelled*: activated or not; asking again tells. *What may leak*: nothing.
 
+pub mod definitions;
+pub mod dropped;
+mod entry;
+
+pub use dropped::{Dropped, Known, Standing, drop_lineage, known};
+pub use entry::{Activation, Role};
+
 use super::blobs::Blobs;
 use super::unavailable;
-use crate::codec::wire::from_hex;
-use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::error::{Error, Result};
 use crate::domain::ids::{Digest, Lineage};
 use crate::domain::outcome::PortError;
+use entry::damaged;
 
 /// What came of asking for a lineage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,25 +52,6 @@ pub enum Activated {
         /// What is active, what was asked for, and what to do.
         what: String,
     },
-}
-
-/// One activation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Activation {
-    /// Topic name.
-    pub topic: String,
-    /// Kafka's id of the topic.
-    pub topic_id: u128,
-    /// What its records are folded with from here on.
-    pub fingerprint: Digest,
-    /// The lineage of (topic id, fingerprint).
-    pub lineage: Lineage,
-    /// Partitions of the topic; none where that was not noted.
-    pub partitions: Option<u32>,
-    /// What its records are mapped to events with; none where that was not noted.
-    pub mapping: Option<Digest>,
-    /// A refold writes this lineage; the one before stays active.
-    pub is_prepared: bool,
 }
 
 /// What a worker wants to fold.
@@ -82,7 +81,6 @@ const TRIES: usize = 4;
 const PAGE: usize = 1_000;
 /// No activation is longer than that, so nothing longer is read.
 const OBJECT_BYTES_MAX: u64 = 4_096;
-const FORMAT: &str = "snapfold lineage 1";
 
 /// Makes sure that the lineage of (topic id, fingerprint) is the active one of the topic id. A topic (id)
 /// without any gets its first; where another fingerprint is active, `new_lineage` decides.
@@ -135,10 +133,8 @@ pub async fn prepare(blobs: &dyn Blobs, topic: &str, wish: Wish) -> Result<Linea
     let mut history = Vec::new();
     loop {
         read_on(blobs, topic, &mut history).await?;
-        let is_it =
-            |known: &&Activation| known.topic_id == wish.topic_id && known.fingerprint == wish.fingerprint;
-        if let Some(known) = history.iter().find(is_it) {
-            return Ok(known.lineage);
+        if let Some(known) = number_of(&history, &wish) {
+            return Ok(known);
         }
         let next = entry(&history, topic, &wish, Role::Prepared);
         if create(blobs, &name(topic, history.len() + 1), &next).await? == Created::Ours {
@@ -151,7 +147,12 @@ pub async fn prepare(blobs: &dyn Blobs, topic: &str, wish: Wish) -> Result<Linea
 ///
 /// # Errors
 /// As [`activate`].
-pub async fn cut_over(blobs: &dyn Blobs, topic: &str, wish: Wish, from: Lineage) -> Result<Activated> {
+pub async fn cut_over(
+    blobs: &dyn Blobs,
+    topic: &str,
+    wish: Wish,
+    (from, into): (Lineage, Lineage),
+) -> Result<Activated> {
     let mut history = Vec::new();
     loop {
         read_on(blobs, topic, &mut history).await?;
@@ -169,6 +170,12 @@ pub async fn cut_over(blobs: &dyn Blobs, topic: &str, wish: Wish, from: Lineage)
                 return Ok(Activated::Changed { what });
             }
         }
+        if number_of(&history, &wish) != Some(into) {
+            let what = format!(
+                "lineage {into} of topic `{topic}` was dropped while it was written. Run `snapfold refold` again"
+            );
+            return Ok(Activated::Changed { what });
+        }
         let next = entry(&history, topic, &wish, Role::Active);
         if create(blobs, &name(topic, history.len() + 1), &next).await? == Created::Ours {
             return Ok(Activated::Ready(next.lineage));
@@ -183,20 +190,13 @@ pub fn active(history: &[Activation], topic_id: u128) -> Option<&Activation> {
 }
 
 fn activated(history: &[Activation], topic_id: u128) -> impl Iterator<Item = &Activation> {
-    history.iter().filter(move |known| known.topic_id == topic_id && !known.is_prepared)
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
-    Active,
-    Prepared,
+    history.iter().filter(move |known| known.topic_id == topic_id && known.role == Role::Active)
 }
 
 /// The next entry for a wish: with the number that its lineage has, or the next free one.
 fn entry(history: &[Activation], topic: &str, wish: &Wish, role: Role) -> Activation {
     let Wish { topic_id, fingerprint, mapping, partitions } = *wish;
-    let mut ours = history.iter().filter(|known| known.topic_id == topic_id);
-    let known = ours.find(|known| known.fingerprint == fingerprint).map(|known| known.lineage);
+    let known = number_of(history, wish);
     let last = history.iter().map(|known| known.lineage).max().unwrap_or_default();
     Activation {
         topic: topic.to_owned(),
@@ -205,8 +205,18 @@ fn entry(history: &[Activation], topic: &str, wish: &Wish, role: Role) -> Activa
         lineage: known.unwrap_or(Lineage(last.0 + 1)),
         partitions: Some(partitions),
         mapping: Some(mapping),
-        is_prepared: role == Role::Prepared,
+        role,
     }
+}
+
+/// The number that a (topic id, fingerprint) has: not one that was dropped.
+#[must_use]
+pub fn number_of(history: &[Activation], wish: &Wish) -> Option<Lineage> {
+    let dropped = Dropped::of(history);
+    let is_it =
+        |known: &&Activation| known.topic_id == wish.topic_id && known.fingerprint == wish.fingerprint;
+    let mut ours = history.iter().filter(is_it).map(|known| known.lineage);
+    ours.find(|lineage| !dropped.has(*lineage))
 }
 
 /// All entries of a topic's log, oldest first.
@@ -280,8 +290,11 @@ async fn create(blobs: &dyn Blobs, name: &str, activation: &Activation) -> Resul
     Err(unavailable(&format!("write `{name}`"), &last))
 }
 
-/// Reads the activations after those that are known.
-async fn read_on(blobs: &dyn Blobs, topic: &str, history: &mut Vec<Activation>) -> Result<()> {
+/// Reads the entries after those that are known.
+///
+/// # Errors
+/// As [`activate`].
+pub async fn read_on(blobs: &dyn Blobs, topic: &str, history: &mut Vec<Activation>) -> Result<()> {
     let folder = folder(topic);
     loop {
         let after = name(topic, history.len());
@@ -334,18 +347,6 @@ async fn read(blobs: &dyn Blobs, name: &str) -> Result<Activation> {
     Err(last)
 }
 
-fn damaged(bytes: &[u8]) -> Error {
-    let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    match std::str::from_utf8(first) {
-        Ok(format) if format != FORMAT && format.starts_with("snapfold lineage ") => Error::new(
-            ErrorKind::Invalid,
-            "lineage-changed",
-            format!("it is a `{format}`, this version reads `{FORMAT}`: use the newer snapfold"),
-        ),
-        _ => Error::corrupt("it disagrees with its checksum: restore it from a backup"),
-    }
-}
-
 /// Topic names are `[a-zA-Z0-9._-]`, but no part of an object's name may start with a dot.
 fn folder(topic: &str) -> String {
     let mut folder = String::from("v1/lineages/topic-");
@@ -358,52 +359,10 @@ fn folder(topic: &str) -> String {
     folder + "/"
 }
 
-fn name(topic: &str, number: usize) -> String {
+/// The object that holds an entry, from 1 on.
+#[must_use]
+pub fn name(topic: &str, number: usize) -> String {
     format!("{}{number:010}", folder(topic))
-}
-
-impl Activation {
-    /// Lines of words, so that it can be read without a tool; the last is the CRC32C of those before it.
-    fn encode(&self) -> String {
-        let Self { topic, topic_id, fingerprint, lineage, partitions, mapping, is_prepared } = self;
-        let mut lines = format!(
-            "{FORMAT}\ntopic {topic}\ntopic-id {topic_id:032x}\nfingerprint {fingerprint}\nlineage {lineage}\n"
-        );
-        if let Some(partitions) = partitions {
-            lines.push_str(&format!("partitions {partitions}\n"));
-        }
-        if let Some(mapping) = mapping {
-            lines.push_str(&format!("mapping {mapping}\n"));
-        }
-        if *is_prepared {
-            lines.push_str("state prepared\n");
-        }
-        let checksum = crc32c::crc32c(lines.as_bytes());
-        format!("{lines}crc32c {checksum:08x}\n")
-    }
-
-    /// None for anything but what [`Self::encode`] wrote.
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(bytes).ok()?;
-        let value = |key: &str| {
-            let of_key = |line: &str| line.strip_prefix(key)?.strip_prefix(' ').map(str::to_owned);
-            text.split('\n').skip(1).find_map(of_key)
-        };
-        let decoded = Self {
-            topic: value("topic")?,
-            topic_id: u128::from_str_radix(&value("topic-id")?, 16).ok()?,
-            fingerprint: digest(&value("fingerprint")?)?,
-            lineage: Lineage(value("lineage")?.parse().ok()?),
-            partitions: value("partitions").map(|count| count.parse().ok()).unwrap_or_default(),
-            mapping: value("mapping").and_then(|text| digest(&text)),
-            is_prepared: value("state").is_some(),
-        };
-        (decoded.encode() == text).then_some(decoded)
-    }
-}
-
-fn digest(text: &str) -> Option<Digest> {
-    from_hex(text).map(Digest)
 }
 
 #[cfg(test)]

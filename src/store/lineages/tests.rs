@@ -1,6 +1,8 @@
 //! Workers agree about the active lineage, whatever the store does to their calls.
 
 use super::*;
+use crate::domain::error::ErrorKind;
+use crate::domain::ids::{LedgerId, Timestamp};
 use crate::store::blobs::MemoryBlobs;
 use crate::store::faulty::{Faults, FaultyBlobs};
 use futures_util::FutureExt;
@@ -45,7 +47,7 @@ fn the_first_lineage_is_one_and_asking_again_changes_nothing() {
         lineage: Lineage(1),
         partitions: Some(4),
         mapping: Some(MAPPING),
-        is_prepared: false,
+        role: Role::Active,
     };
     assert_eq!(history, [first]);
 }
@@ -95,7 +97,7 @@ fn an_activation_of_before_partitions_were_noted_is_read_and_counts_whatever_the
         lineage: Lineage(5),
         partitions: None,
         mapping: None,
-        is_prepared: false,
+        role: Role::Active,
     };
     let bytes = old.encode();
     assert!(!bytes.contains("partitions"));
@@ -119,18 +121,19 @@ fn a_prepared_lineage_has_its_number_and_is_active_only_after_the_cut_over() {
     let blobs = MemoryBlobs::new();
     let prepare =
         |fingerprint| prepare(&blobs, "orders", wish(7, fingerprint)).now_or_never().unwrap().unwrap();
-    let cut_over = |fingerprint, from| {
-        cut_over(&blobs, "orders", wish(7, fingerprint), Lineage(from)).now_or_never().unwrap().unwrap()
+    let cut_over = |fingerprint, from, into| {
+        let lineages = (Lineage(from), Lineage(into));
+        cut_over(&blobs, "orders", wish(7, fingerprint), lineages).now_or_never().unwrap().unwrap()
     };
     assert_eq!(ask(&blobs, 7, OLD, false), ready(1));
     assert_eq!((prepare(NEW), prepare(NEW), prepare(OTHER)), (Lineage(2), Lineage(2), Lineage(3)));
     assert_eq!(ask(&blobs, 7, OLD, false), ready(1), "still the active one");
     assert!(matches!(ask(&blobs, 7, NEW, false), Activated::Changed { .. }), "not active yet");
-    assert_eq!(cut_over(NEW, 1), ready(2));
-    assert_eq!(cut_over(NEW, 1), ready(2), "again changes nothing");
+    assert_eq!(cut_over(NEW, 1, 2), ready(2));
+    assert_eq!(cut_over(NEW, 1, 2), ready(2), "again changes nothing");
     assert_eq!(ask(&blobs, 7, NEW, false), ready(2));
     assert!(matches!(ask(&blobs, 7, OLD, false), Activated::Changed { .. }));
-    let Activated::Changed { what } = cut_over(OTHER, 1) else { panic!("1 is active no more") };
+    let Activated::Changed { what } = cut_over(OTHER, 1, 3) else { panic!("1 is active no more") };
     assert!(what.contains("lineage 1 of topic `orders`") && what.contains("lineage 2 is active"), "{what}");
     let history = history(&blobs, "orders").now_or_never().unwrap().unwrap();
     assert_eq!(active(&history, 7).map(|active| active.lineage), Some(Lineage(2)));
@@ -174,7 +177,7 @@ fn every_flipped_bit_and_every_cut_of_an_activation_is_found() {
         lineage: Lineage(3),
         partitions: Some(4),
         mapping: Some(MAPPING),
-        is_prepared: true,
+        role: Role::Prepared,
     };
     let bytes = activation.encode().into_bytes();
     assert_eq!(Activation::decode(&bytes), Some(activation));
@@ -191,7 +194,7 @@ fn damage_holes_and_newer_formats_are_told() {
     for (number, bytes, told) in [
         (2, &b"garbage"[..], "restore it from a backup"),
         (3, b"x", "is not: restore it"),
-        (2, b"snapfold lineage 2\n", "use the newer snapfold"),
+        (2, b"snapfold lineage 3\n", "use the newer snapfold"),
     ] {
         let blobs = MemoryBlobs::new();
         assert_eq!(ask(&blobs, 7, OLD, false), ready(1));
@@ -250,4 +253,53 @@ fn many_workers_of_one_mind_all_get_the_same_lineage() {
     let asked =
         join_all((0..50).map(|_| activate(&blobs, "orders", wish(7, OLD), may(false)))).now_or_never();
     assert!(asked.expect("memory answers at once").iter().all(|activated| *activated == Ok(ready(1))));
+}
+
+fn mint(ms: i64) -> LedgerId {
+    LedgerId::mint(Timestamp(ms), [5; 10])
+}
+
+/// Goal: a drop is the last word about a number, and neither the active lineage nor one that is being written
+/// goes. Method: the life of three lineages.
+#[test]
+fn a_dropped_lineage_is_gone_and_its_number_is_nobodys() {
+    let blobs = MemoryBlobs::new();
+    let drop = |lineage, at, abandons| {
+        drop_lineage(&blobs, "orders", Lineage(lineage), mint(at), abandons).now_or_never().unwrap()
+    };
+    let read = || history(&blobs, "orders").now_or_never().unwrap().unwrap();
+    let prepared =
+        |fingerprint| prepare(&blobs, "orders", wish(7, fingerprint)).now_or_never().unwrap().unwrap();
+    assert_eq!(ask(&blobs, 7, OLD, false), ready(1));
+    assert_eq!(drop(1, 1, false).unwrap_err().kind, ErrorKind::Conflict, "it is active");
+    assert_eq!(drop(1, 1, true).unwrap_err().kind, ErrorKind::Conflict, "whoever says what");
+    assert_eq!(drop(2, 1, true).unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(prepared(NEW), Lineage(2));
+    assert_eq!(drop(2, 1, false).unwrap_err().kind, ErrorKind::Conflict, "a refold may be writing it");
+    assert_eq!(ask(&blobs, 7, NEW, true), ready(2));
+    assert_eq!((drop(1, 3, false), drop(1, 4, false)), (Ok(mint(3)), Ok(mint(3))), "once");
+    let standings =
+        |history: &[Activation]| known(history).into_iter().map(|of| of.standing).collect::<Vec<_>>();
+    assert_eq!(standings(&read()), [Standing::Dropped(mint(3)), Standing::Active]);
+    assert_eq!(Dropped::of(&read()).at(Lineage(1)), Some(mint(3)));
+    // Its fingerprint comes back under another number, and only where that is allowed.
+    assert!(matches!(ask(&blobs, 7, OLD, false), Activated::Changed { .. }));
+    assert_eq!(prepared(OLD), Lineage(3));
+    assert_eq!(drop(3, 5, true), Ok(mint(5)), "nobody will finish it");
+    let lost = cut_over(&blobs, "orders", wish(7, OLD), (Lineage(2), Lineage(3))).now_or_never().unwrap();
+    assert!(matches!(lost, Ok(Activated::Changed { .. })), "a refold that was abandoned: {lost:?}");
+    assert_eq!(ask(&blobs, 7, OLD, true), ready(4));
+    assert_eq!(drop(2, 6, false), Ok(mint(6)));
+    assert_eq!(standings(&read())[3], Standing::Active);
+}
+
+#[test]
+fn what_a_fingerprint_is_of_is_kept_once() {
+    let blobs = MemoryBlobs::new();
+    let read = || definitions::read(&blobs, OLD).now_or_never().unwrap().unwrap();
+    assert_eq!(read(), None);
+    for text in ["{}", "{\"other\":1}"] {
+        definitions::keep(&blobs, OLD, text).now_or_never().unwrap().unwrap();
+        assert_eq!(read().as_deref(), Some("{}"));
+    }
 }

@@ -12,8 +12,8 @@
 //! Beside live workers only facts are added: rows that are there stay as they are, a checkpoint's deletion
 //! outlives its row (T1), of low watermarks the largest counts.
 //!
-//! What does not come back: dead letters (no pack holds them), who owns what (workers say so again), how long
-//! a snapshot took to be written.
+//! What does not come back: lineages that were dropped, but for their low watermarks; dead letters (no pack
+//! holds them), who owns what (workers say so again), how long a snapshot took to be written.
 //!
 //! | file | owns |
 //! |---|---|
@@ -33,6 +33,7 @@ mod write;
 pub use lost::is_lost;
 
 use super::index::Index;
+use super::lineages::Dropped;
 use super::packs::Packs;
 use crate::clock::Clock;
 use crate::codec::pack::Footer;
@@ -112,6 +113,8 @@ pub struct Rebuilt {
     pub watermarks: u64,
     /// Aggregates that were erased: nothing of them comes back.
     pub erased: u64,
+    /// Aggregates of lineages that were dropped, of each lineage: nothing of them comes back.
+    pub dropped: u64,
     /// Full records of flushes that were never acknowledged: not listed.
     pub lone: u64,
     /// What is missing or damaged, and what that costs.
@@ -136,6 +139,17 @@ pub struct Rebuild {
 
 type Group = (AggregateKey, Part);
 
+/// The lineages of each type's topic that were dropped.
+#[derive(Default)]
+struct Drops(BTreeMap<Arc<str>, Dropped>);
+
+impl Drops {
+    fn has(&self, part: &Part) -> bool {
+        let is_dropped = self.0.get(&part.0).is_some_and(|dropped| dropped.has(part.2));
+        is_dropped && !mutant(Mutant::RebuildRevivesDropped)
+    }
+}
+
 impl Rebuild {
     /// Writes all rows that the objects tell of.
     ///
@@ -147,13 +161,14 @@ impl Rebuild {
         self.until_sound(|| self.packs.erasures.refresh()).await?;
         let deleted = self.ledger(&mut report).await?;
         let survey = self.survey(&mut report).await?;
+        let dropped = self.dropped(&survey).await?;
         let is_fresh = self.is_fresh(&survey).await?;
         self.delete(&deleted, is_fresh).await?;
         let slices = survey.entries.div_ceil(self.settings.entries_max as u64).max(1);
         let mut live = BTreeSet::new();
         for slice in 0..slices {
             let found = self.slice(&survey, slice, slices).await?;
-            let known = (&survey, &deleted, is_fresh);
+            let known = (&survey, &deleted, &dropped, is_fresh);
             self.rows(found, known, &mut live, &mut report).await?;
         }
         if !mutant(Mutant::RebuildForgetsCheckpoints) {
@@ -174,6 +189,17 @@ impl Rebuild {
             }
         }
         Ok(true)
+    }
+
+    /// The lineages that were dropped.
+    async fn dropped(&self, survey: &Survey) -> Result<Drops> {
+        let mut drops = Drops::default();
+        for kind in survey.kinds.iter().chain(self.topics.keys()) {
+            let Some(topic) = self.topics.get(kind).or_else(|| survey.topic_of(kind)) else { continue };
+            let history = self.until_sound(|| super::lineages::history(&*self.packs.blobs, topic)).await?;
+            drops.0.insert(Arc::clone(kind), Dropped::of(&history));
+        }
+        Ok(drops)
     }
 
     /// What the footers say of the aggregates of one slice.
@@ -199,10 +225,14 @@ impl Rebuild {
     async fn rows(
         &self,
         found: BTreeMap<Group, Found>,
-        (survey, deleted, is_fresh): (&Survey, &Deleted, bool),
+        (survey, deleted, dropped, is_fresh): (&Survey, &Deleted, &Drops, bool),
         live: &mut BTreeSet<(PackId, Part)>,
         report: &mut Rebuilt,
     ) -> Result<()> {
+        let all = found.len();
+        let found: BTreeMap<Group, Found> =
+            found.into_iter().filter(|((_, part), _)| !dropped.has(part)).collect();
+        report.dropped += (all - found.len()) as u64;
         let all = found.len();
         let kept = found.into_iter().filter(|((key, _), _)| self.packs.erasures.of(key).is_none());
         let kept: Vec<(Group, Found)> = kept.collect();

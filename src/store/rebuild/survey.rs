@@ -63,6 +63,11 @@ impl Survey {
         self.marks.get(part)?.values().next().map(|row| &row.key.topic)
     }
 
+    /// The topic that checkpoints of a type name.
+    pub(super) fn topic_of(&self, kind: &Arc<str>) -> Option<&Arc<str>> {
+        self.marks.iter().find(|((of, ..), _)| of == kind).and_then(|(part, _)| self.topic(part))
+    }
+
     /// All low watermarks: of each leader epoch the greatest.
     pub(super) fn watermarks(&self) -> impl Iterator<Item = WatermarkRow> + '_ {
         self.marks.iter().flat_map(move |(part, rows)| {

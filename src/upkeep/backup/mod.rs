@@ -5,10 +5,10 @@
 //! *Order*: names are listed so that whatever an object relies on is listed after it: the ledger (whose
 //!   deletions rely on the packs that took the place of what they delete), checkpoints (whose low watermarks
 //!   rely on all snapshots acknowledged before), full records (which rely on increments beside them),
-//!   increments, dictionaries, lineages, erasures. What was listed and is gone when its turn comes was
-//!   collected as garbage, and what it was relied on for is in packs that the list may not have: all is
-//!   listed again, until nothing is gone. So a backup beside live workers is one that an index can be rebuilt
-//!   from. The manifest comes last: without it nothing counts as a backup.
+//!   increments, dictionaries, lineages and what they fold with, erasures. What was listed and is gone when
+//!   its turn comes was collected as garbage, and what it was relied on for is in packs that the list may not
+//!   have: all is listed again, until nothing is gone. So a backup beside live workers is one that an index
+//!   can be rebuilt from. The manifest comes last: without it nothing counts as a backup.
 //! *If it fails*: what was copied stays, and the next run goes on. An object that is damaged where it lies is
 //!   named and not copied; the manifest says so.
 //! *If cancelled*: as if it failed. *What may leak*: objects in the target that no manifest names.
@@ -29,13 +29,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What is copied, in this order (see the module).
-const PREFIXES: [&str; 8] = [
+const PREFIXES: [&str; 9] = [
     "v1/ledger/",
     "v1/checkpoint/",
     "v1/full/",
     "v1/history/",
     "v1/dict/",
     "v1/lineages/",
+    "v1/definitions/",
     "v1/erasures/",
     "schemas/",
 ];

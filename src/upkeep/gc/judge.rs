@@ -3,10 +3,11 @@
 //! *Order*: footer; then of each record where it lies before who names it. *If it fails*: a read is repeated
 //!   for some seconds; then the pack stays. *If cancelled*: nothing has happened. *What may leak*: nothing.
 
-use super::{Mode, Pass, RETRY_MS, Seen, TRIES, Verdict};
+use super::{Doomed, Mode, Pass, RETRY_MS, Seen, TRIES, Verdict};
 use crate::codec::pack::{Class, Footer};
 use crate::domain::error::{ErrorKind, Result};
-use crate::domain::ids::{Lineage, Offset, PackId, PartitionNo, Version};
+use crate::domain::ids::{LedgerId, Lineage, Offset, PackId, PartitionNo, Version};
+use crate::domain::ledger::DeletedRow;
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::record::RecordId;
 use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow};
@@ -47,6 +48,7 @@ impl Pass<'_> {
 
     async fn judge_records(&mut self, pack: PackId, footer: &Footer) -> Result<Verdict> {
         let (mut is_live, mut is_orphaned, len) = (false, false, footer.len());
+        let mut doomed = Doomed::default();
         let may_be_lost = self.of.settings.orphan_ms > 0;
         // Of a pack that is alive most records are: from anywhere, one read tells.
         let start = usize::from(pack.0[15]) % len.max(1);
@@ -56,6 +58,13 @@ impl Pass<'_> {
             };
             let Some(key) = self.partition(&id, stretch.partition) else { return Ok(Verdict::Unknown) };
             self.report.records += 1;
+            if let Some(drop) = self.drop_of(&key) {
+                self.report.dead_records += 1;
+                self.report.dead_bytes += u64::from(stretch.body_len);
+                let (version, lineage) = (id.upto_version, id.lineage);
+                doomed.rows.push((DeletedRow { key: id.key, lineage, version, pack }, drop));
+                continue;
+            }
             let settled = self.is_settled(&key, (stretch.first_offset, stretch.last_offset)).await?;
             if !settled || self.is_named(&id, pack).await? {
                 is_live = true;
@@ -68,10 +77,11 @@ impl Pass<'_> {
                 is_orphaned |= may_be_lost && !is_orphaned && !self.is_told(&id).await?;
             }
         }
+        doomed.by_drop = doomed.rows.len() == len;
         Ok(match (is_live, is_orphaned) {
             (true, _) => Verdict::Live,
-            (false, true) => Verdict::Orphaned(Vec::new()),
-            (false, false) => Verdict::Garbage(Vec::new()),
+            (false, true) => Verdict::Orphaned(doomed),
+            (false, false) => Verdict::Garbage(doomed),
         })
     }
 
@@ -84,25 +94,27 @@ impl Pass<'_> {
             let Some(key) = self.partition(&id, stretch.partition) else { return Ok(Verdict::Unknown) };
             listing.insert(key);
         }
-        for key in &listing {
+        for key in listing.iter().filter(|key| self.drop_of(key).is_none()) {
             let listed = self.of.repeat(|| self.of.index.checkpoints(key)).await;
             let listed = listed.map_err(|error| unavailable("list checkpoints", &error))?;
             if listed.iter().any(|row| row.pack == pack) && !mutant(Mutant::GcIgnoresCheckpointRows) {
                 return Ok(Verdict::Live);
             }
         }
+        let by_drop = listing.iter().all(|key| self.drop_of(key).is_some());
+        let doomed = Doomed { listing: listing.into_iter().collect(), rows: Vec::new(), by_drop };
         // COST: an index that has lost its rows has lost most of them, so a few entries tell.
         let step = footer.len().div_ceil(ENTRIES_LOOKED_AT).max(1);
-        if self.of.settings.orphan_ms > 0 {
+        if self.of.settings.orphan_ms > 0 && !by_drop {
             for at in (0..footer.len()).step_by(step) {
                 if let Ok(id) = footer.id(at)
                     && !self.is_told(&id).await?
                 {
-                    return Ok(Verdict::Orphaned(listing.into_iter().collect()));
+                    return Ok(Verdict::Orphaned(doomed));
                 }
             }
         }
-        Ok(Verdict::Garbage(listing.into_iter().collect()))
+        Ok(Verdict::Garbage(doomed))
     }
 
     /// Whether the index tells of the last version of a record without it: then whoever took the record's row
@@ -123,6 +135,12 @@ impl Pass<'_> {
                     && (is_thinned || row.kind != RecordKind::Full && row.from_version < version)
         };
         Ok(rows.iter().any(tells))
+    }
+
+    /// The drop of a lineage, if it was dropped.
+    fn drop_of(&self, key: &PartitionKey) -> Option<LedgerId> {
+        let dropped = self.dropped.get(&key.topic)?.at(key.lineage);
+        dropped.filter(|_| !mutant(Mutant::DroppedRowsKeepPacks))
     }
 
     fn partition(&self, id: &RecordId, partition: PartitionNo) -> Option<PartitionKey> {

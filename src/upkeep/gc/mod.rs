@@ -23,7 +23,9 @@
 //! has lost them, and the pack is what it is rebuilt from. It stays for `orphan_ms` from the pass that found
 //! it so first, however old it is: the day on which rows were lost is what counts. Where more packs are
 //! doomed than a share of them, none goes unless somebody says so ([`Mode::Forced`]): rows that went all at
-//! once may be lost as well. Packs of checkpoints come and go, and are not counted. Two collectors at a time
+//! once may be lost as well. Packs of checkpoints come and go, and are not counted.
+//! What is of a lineage that was dropped is garbage whatever rows say, however late they came: they go before
+//! their pack does, by its footer. Two collectors at a time
 //! would do the same twice; the lease keeps that rare.
 //!
 //! | file | owns |
@@ -40,11 +42,13 @@ mod late;
 use crate::clock::Clock;
 use crate::codec::pack::{Class, named_pack};
 use crate::domain::error::Result;
-use crate::domain::ids::{Offset, PackId, Timestamp};
+use crate::domain::ids::{LedgerId, Offset, PackId, Timestamp};
+use crate::domain::ledger::DeletedRow;
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::row::{CheckpointRow, PartitionKey};
 use crate::store::index::Index;
+use crate::store::lineages::{self, Dropped};
 use crate::store::packs::Packs;
 use crate::store::unavailable;
 use crate::upkeep::lease::{self, Duty, Lease};
@@ -146,14 +150,25 @@ pub struct Report {
     pub dead_bytes: u64,
 }
 
+/// What has to go before a pack may.
+#[derive(Default)]
+struct Doomed {
+    /// The partitions that may list a checkpoint's pack.
+    listing: Vec<PartitionKey>,
+    /// Rows of dropped lineages that may name its records, each with the drop it goes by.
+    rows: Vec<(DeletedRow, LedgerId)>,
+    /// All of it is of dropped lineages: somebody meant it to go.
+    by_drop: bool,
+}
+
 /// What a pack is found to be.
 enum Verdict {
     Live,
     Unknown,
     /// The same as garbage, but of a version of it no row tells at all.
-    Orphaned(Vec<PartitionKey>),
-    /// None of its records is named; of a checkpoint's pack the partitions that may list it.
-    Garbage(Vec<PartitionKey>),
+    Orphaned(Doomed),
+    /// None of its records is named by a row that counts.
+    Garbage(Doomed),
 }
 
 /// What was read of a partition in this pass.
@@ -170,6 +185,8 @@ struct Pass<'a> {
     now: Timestamp,
     lease: Option<Lease>,
     seen: BTreeMap<PartitionKey, Seen>,
+    /// By topic.
+    dropped: BTreeMap<Arc<str>, Dropped>,
     before: Condemned,
     after: Condemned,
     /// More packs are doomed than may go without being asked for.
@@ -214,8 +231,9 @@ impl Collector {
             None => lease::store_now(DUTY, blobs, &*self.clock).await?,
         };
         let (before, after, report) = (Condemned::default(), Condemned::default(), Report::default());
-        let seen = BTreeMap::new();
-        let mut pass = Pass { of: self, mode, now, lease, seen, before, after, withholds: false, report };
+        let (seen, dropped) = (BTreeMap::new(), BTreeMap::new());
+        let withholds = false;
+        let mut pass = Pass { of: self, mode, now, lease, seen, dropped, before, after, withholds, report };
         let ended = pass.all().await;
         let Some(lease) = pass.lease.take() else { return ended.map(|_| Some(pass.report)) };
         // Of a lease that was lost nothing is written: what this pass found, whoever has it finds as well.
@@ -255,6 +273,10 @@ impl Pass<'_> {
         self.of.packs.erasures.refresh().await?;
         // First, so that packs are judged without it.
         self.report.late = self.of.take_late(self.mode).await?;
+        for topic in self.of.topics.values() {
+            let history = lineages::history(&*self.of.packs.blobs, topic).await?;
+            self.dropped.insert(Arc::clone(topic), Dropped::of(&history));
+        }
         self.before = Condemned::read(&*self.of.packs.blobs).await?;
         self.withholds = self.mode != Mode::Forced && self.are_too_many().await?;
         for class in [Class::Full, Class::History, Class::Checkpoint] {
@@ -342,11 +364,11 @@ impl Pass<'_> {
         let orphaned = self.before.orphaned_at(&name);
         let is_due = condemned.is_some_and(|at| self.is_due(at));
         let verdict = match (condemned, mutant(Mutant::GcNotVerifiedAgain)) {
-            (Some(_), true) => Verdict::Garbage(Vec::new()),
+            (Some(_), true) => Verdict::Garbage(Doomed::default()),
             _ => self.judge(class, pack).await?,
         };
         self.before.forget(&name);
-        let listing = match verdict {
+        let doomed = match verdict {
             Verdict::Live => {
                 self.report.live += 1;
                 return Ok(());
@@ -355,7 +377,7 @@ impl Pass<'_> {
                 self.report.unknown += 1;
                 return Ok(());
             }
-            Verdict::Orphaned(listing) => {
+            Verdict::Orphaned(doomed) => {
                 let since = match mutant(Mutant::GcOrphansByAge) {
                     true => pack.minted_at(),
                     false => orphaned.unwrap_or(self.now),
@@ -365,17 +387,17 @@ impl Pass<'_> {
                     self.report.orphaned += 1;
                     return Ok(());
                 }
-                listing
+                doomed
             }
-            Verdict::Garbage(listing) => listing,
+            Verdict::Garbage(doomed) => doomed,
         };
-        if is_due && self.withholds && class != Class::Checkpoint {
+        if is_due && self.withholds && class != Class::Checkpoint && !doomed.by_drop {
             self.report.withheld += 1;
             self.after.add(name, condemned.unwrap_or(self.now));
             return Ok(());
         }
         if is_due || mutant(Mutant::GcOnePass) {
-            return self.delete(pack, &name, listing).await;
+            return self.delete(pack, &name, &doomed).await;
         }
         self.condemn(name, condemned).await
     }
@@ -394,7 +416,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    async fn delete(&mut self, pack: PackId, name: &str, listing: Vec<PartitionKey>) -> Result<()> {
+    async fn delete(&mut self, pack: PackId, name: &str, doomed: &Doomed) -> Result<()> {
         let (of, blobs) = (self.of, &self.of.packs.blobs);
         let bytes = match of.repeat(|| blobs.get_tail(name, 0)).await {
             Ok((_, bytes)) => bytes,
@@ -403,9 +425,14 @@ impl Pass<'_> {
         };
         if self.mode != Mode::DryRun {
             // G1: what one replica still has of the row, or gets later, must not lead anyone to the pack.
-            for key in listing.iter().filter(|_| !mutant(Mutant::GcLeavesCheckpointRows)) {
+            for key in doomed.listing.iter().filter(|_| !mutant(Mutant::GcLeavesCheckpointRows)) {
                 let deleted = of.repeat(|| of.index.delete_checkpoint(key, pack)).await;
                 deleted.map_err(|error| unavailable("delete a checkpoint row", &error))?;
+            }
+            // The same for rows of dropped lineages: a late one is found by its pack, and by nothing else.
+            for (row, drop) in &doomed.rows {
+                let deleted = of.repeat(|| of.index.delete_snapshot(row, *drop)).await;
+                deleted.map_err(|error| unavailable("delete a row of a dropped lineage", &error))?;
             }
             let deleted = of.repeat(|| blobs.delete(name)).await;
             deleted.map_err(|error| unavailable("delete a pack", &error))?;
@@ -456,6 +483,7 @@ mod tests {
             now: Timestamp(1_700_000_000_000),
             lease: None,
             seen: BTreeMap::new(),
+            dropped: BTreeMap::new(),
             before,
             after: Condemned::default(),
             withholds: false,

@@ -154,6 +154,13 @@ impl<'a> Folding<'a> {
         self.open.push(Arc::new(cut));
     }
 
+    /// A full record at the last event: somebody noted something on its snapshot.
+    pub(super) fn cut_here(&mut self) {
+        if self.since.events > 0 {
+            self.cut(Trigger::Manual, true);
+        }
+    }
+
     /// What has to be written before more is folded.
     pub(super) fn full(&mut self) -> Option<SnapshotItem> {
         let is_full = self.open.len() >= CUTS_MAX || self.bytes >= BYTES_MAX;

@@ -6,6 +6,7 @@
 //! | `mod.rs` | the order of it, for a group of partitions |
 //! | `fold.rs` | one aggregate: events in, cuts and letters out; pure |
 //! | `one.rs` | one aggregate: reading, folding, what of it has to be written |
+//! | `notes.rs` | labels and pins, which the new lineage gets too |
 //! | `letters.rs` | dead letters, some of which the new reducer may fold |
 //!
 //! *Order*: per partition the old lineage's low watermark, then its live checkpoints, then rows, as every
@@ -36,6 +37,7 @@ macro_rules! patiently {
 
 mod fold;
 mod letters;
+mod notes;
 mod one;
 
 use crate::domain::error::{Error, ErrorKind, Result};
@@ -81,6 +83,8 @@ pub struct Progress {
     pub revived: AtomicU64,
     /// Events that are dead letters of the new lineage.
     pub letters: AtomicU64,
+    /// Snapshots whose labels and pins the new lineage has, too.
+    pub notes: AtomicU64,
     /// Partitions that are done.
     pub partitions: AtomicU64,
 }

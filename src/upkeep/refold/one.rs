@@ -3,6 +3,7 @@
 
 use super::fold::{Folding, Met};
 use super::letters;
+use super::notes::{self, Noted};
 use super::{Refold, Source, VIEWS_MAX};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Decoded;
@@ -36,13 +37,14 @@ impl Refold {
             return Ok(None);
         }
         let has_letters = !source.letters.of(&key.id).is_empty();
-        if found && !has_letters && patiently!(self, self.is_there(key, source, &held)) {
+        let noted = patiently!(self, notes::read(self, key));
+        if found && !has_letters && noted.is_empty() && patiently!(self, self.is_there(key, source, &held)) {
             self.progress.kept.fetch_add(1, Ordering::Relaxed);
             return Ok(None);
         }
         let mut last = Error::corrupt("no view");
         for _ in 0..VIEWS_MAX {
-            match self.fold(key, source, held).await {
+            match self.fold(key, source, held, &noted).await {
                 Ok(last) => return Ok(last),
                 // What was listed may have been superseded and collected since: whatever is listed now holds
                 // the same events.
@@ -55,13 +57,20 @@ impl Refold {
         Err(about(key, last))
     }
 
-    async fn fold(&self, key: &AggregateKey, source: &Source, held: Vec<EntryRef>) -> Result<Option<Flush>> {
+    async fn fold(
+        &self,
+        key: &AggregateKey,
+        source: &Source,
+        held: Vec<EntryRef>,
+        noted: &Noted,
+    ) -> Result<Option<Flush>> {
         let until = source.end.low_watermark;
         let mut folding = Folding::new(&self.reader.rules, self.cuts, &key.id);
         let mut history = self.reader.history(&source.from, key, held, until);
         let mut waiting: VecDeque<Offset> = source.letters.of(&key.id).iter().copied().collect();
         // While true, versions are those of then.
         let mut in_step = true;
+        let mut carried = Noted::new();
         while let Some(Stretch { events, chain }) = patiently!(self, history.next()) {
             patiently!(self, self.reader.prepare(&events));
             for event in events {
@@ -81,6 +90,12 @@ impl Refold {
                 if let Met::Letter(decoded, poison) = met {
                     self.put_letter(letter_of(source, key, &decoded, poison)).await?;
                 }
+                if let Some(notes) = noted.get(&version)
+                    && folding.aggregate.offset == offset
+                {
+                    folding.cut_here();
+                    carried.insert(folding.aggregate.version, notes.clone());
+                }
                 if let Some(item) = folding.full() {
                     self.write_now(key, source, item).await?;
                 }
@@ -90,6 +105,7 @@ impl Refold {
         for letter in waiting {
             self.revive(key, source, &mut folding, letter).await?;
         }
+        notes::carry(self, key, carried).await?;
         let kind = Arc::clone(&key.kind);
         Ok(folding.finish().map(|item| Flush { partition: target(source), kind, item }))
     }

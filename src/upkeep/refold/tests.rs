@@ -6,11 +6,11 @@ use crate::codec::event_json::JsonDecoder;
 use crate::compute::Inline;
 use crate::domain::aggregate::{Aggregate, OnPoison, Rules, Versions};
 use crate::domain::event::Decode;
-use crate::domain::ids::{Timestamp, Version};
+use crate::domain::ids::{LedgerId, Timestamp, Version};
 use crate::domain::mapping::{Mapping, Place};
 use crate::domain::partition::{Cut, SnapshotItem, Strategy};
 use crate::domain::record::{RawRecord, StoredEvent};
-use crate::domain::row::{RecordKind, Trigger};
+use crate::domain::row::{NoteRow, RecordKind, Trigger};
 use crate::domain::value::Limits;
 use crate::reconstruct::{AsOf, Found, RestOnly};
 use crate::store::blobs::MemoryBlobs;
@@ -252,4 +252,46 @@ fn what_cannot_be_refolded_is_refused_and_says_why() {
     let error = site.run(&site.refold(NEW, "/other", false)).expect_err("they belong to another");
     assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "lineage-changed"));
     assert_eq!(site.mark(2), None);
+}
+
+/// Goal: what is noted on a snapshot is noted on the snapshot of the same event in the new lineage, once.
+/// Method: labels and pins at versions where the new lineage would have no snapshot; a second run.
+#[test]
+fn labels_and_pins_come_along_with_the_event() {
+    let site = site();
+    site.fill(2, 250, Strategy::Incremental { full_every: 8 });
+    let key = AggregateKey { kind: "order".into(), id: "o-000001".into() };
+    let note = |version: u64, label: Option<&str>, pinned| NoteRow {
+        key: key.clone(),
+        lineage: Lineage(1),
+        version: Version(version),
+        at: LedgerId::mint(Timestamp(i64::try_from(version).unwrap()), [3; 10]),
+        label: label.map(Into::into),
+        pinned,
+        reason: None,
+    };
+    for row in [note(7, Some("first"), None), note(130, None, Some(true)), note(200, None, Some(false))] {
+        site.index.put_note(row).now_or_never().expect("at once").expect("memory does not fail");
+    }
+    let told = |site: &Site| {
+        let all = (Version(0), Version(u64::MAX));
+        let rows =
+            site.index.notes(&key, Lineage(2), all).now_or_never().expect("at once").expect("it is there");
+        rows.iter().map(|row| (row.version.0, row.label.clone(), row.pinned)).collect::<Vec<_>>()
+    };
+    let expected = vec![(7, Some("first".into()), Some(false)), (130, None, Some(true))];
+    let refold = site.refold(NEW, "key", false);
+    site.run(&refold).expect("all is stored");
+    assert_eq!(told(&site), expected);
+    assert_eq!(refold.progress.notes.load(Ordering::Relaxed), 2);
+    let rows = site.index.snapshots(&key, Lineage(2), From::Newest, 100).now_or_never().expect("at once");
+    let rows = rows.expect("memory does not fail");
+    let full =
+        |version| rows.iter().any(|row| row.kind == RecordKind::Full && row.version == Version(version));
+    assert!(full(7) && full(130) && !full(200), "what is noted has a snapshot");
+    let row =
+        WatermarkRow { key: site.log(1), topic_id: TOPIC_ID, leader_epoch: -1, low_watermark: Offset(501) };
+    site.index.put_watermark(row).now_or_never().expect("at once").expect("memory does not fail");
+    site.run(&site.refold(NEW, "key", true)).expect("all is stored");
+    assert_eq!(told(&site), expected, "nothing is noted twice");
 }

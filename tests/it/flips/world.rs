@@ -334,6 +334,7 @@ impl World {
         let kind = || Arc::clone(&self.stream.kind);
         let app = App {
             streams: Arc::new(Streams { by_type: BTreeMap::from([(kind(), Arc::clone(&lookup))]) }),
+            lineages: Arc::new(lookup::OnlyActive),
             topics: BTreeMap::from([(kind(), Arc::clone(&self.stream.topic))]),
             workers: BTreeMap::new(),
             owners: BTreeMap::new(),

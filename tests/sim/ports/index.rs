@@ -147,14 +147,14 @@ impl Cluster {
         walks.filter(|row| row.kind == RecordKind::Full).map(|row| row.version).max().unwrap_or_default()
     }
 
-    /// All replicas lose what they hold, but for dead letters, and have these cells, as acknowledged. Every
-    /// row that was acknowledged before must be among them.
-    pub(crate) fn replace(&self, cells: &[Cell]) {
-        let mut violations = Vec::new();
-        let (mut cluster, mut all) = (lock(&self.cluster), Replica::default());
+    /// All replicas lose all but dead letters, and have these cells, as acknowledged; among them every row
+    /// that was so before, but of lineages that are gone.
+    pub(crate) fn replace(&self, cells: &[Cell], is_gone: &dyn Fn(Lineage) -> bool) {
+        let (mut cluster, mut all, mut violations) = (lock(&self.cluster), Replica::default(), Vec::new());
         cells.iter().for_each(|cell| violations.extend(all.apply(cell)));
         for rows in cluster.rows.values() {
-            let missing = rows.values().filter(|row| !all.has(row) && !all.is_deleted(row));
+            let back = |row: &SnapshotRow| all.has(row) || all.is_deleted(row) || is_gone(row.lineage);
+            let missing = rows.values().filter(|row| !back(row));
             violations.extend(missing.map(|row| format!("an acknowledged row did not come back: {row:?}")));
         }
         cluster.replicas.iter_mut().for_each(|lost| *lost = all.clone().with_letters_of(lost));
