@@ -50,8 +50,13 @@ impl Packs {
         &self,
         pack: PackId,
         now: Timestamp,
-        parts: Vec<CheckpointPart>,
+        mut parts: Vec<CheckpointPart>,
     ) -> Result<EncodedCheckpoint> {
+        // Of whoever is erased nothing has to be covered: the partition starts again without it, or has.
+        for part in &mut parts {
+            let erased = self.erasures.ids(&part.kind);
+            part.items.retain(|item| !erased.contains(&item.id));
+        }
         let order = in_order(&parts);
         let mark =
             |part: &CheckpointPart| Some(Mark { kind: Arc::clone(&part.kind), row: part.mark.clone()? });

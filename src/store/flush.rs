@@ -508,7 +508,9 @@ fn encode_flush(
     let mut plan = FlushPlan::default();
     let parts = flushes.iter().zip(events).enumerate();
     let outcomes = parts.map(|(part, (flush, events))| {
-        events.and_then(|events| plan.add(part, flush, events)).map(|()| Stored { full_bytes: None })
+        packs.erasures.check(&flush.key())?;
+        plan.add(part, flush, events?)?;
+        Ok(Stored { full_bytes: None })
     });
     let outcomes = outcomes.collect();
     let encoded = plan.packs.into_iter().map(|PlannedPack { class, entries, parts }| {

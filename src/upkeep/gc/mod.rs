@@ -40,14 +40,15 @@ mod late;
 use crate::clock::Clock;
 use crate::codec::pack::{Class, named_pack};
 use crate::domain::error::Result;
-use crate::domain::ids::{Offset, PackId, Timestamp};
+use crate::domain::ids::{PackId, Timestamp};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::{PortError, PortResult};
-use crate::domain::row::{CheckpointRow, PartitionKey};
+use crate::domain::row::PartitionKey;
 use crate::store::index::Index;
 use crate::store::packs::Packs;
 use crate::store::unavailable;
 use crate::upkeep::lease::{self, Duty, Lease};
+use crate::upkeep::settled::{Settled, repeated};
 use condemned::Condemned;
 use futures_util::future::BoxFuture;
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,9 +64,6 @@ const DOOMED_MAX: u64 = 100;
 /// A turn is skipped if the last pass is younger than so many quarters of the interval: clocks differ, and a
 /// pass takes time.
 const QUARTERS: u64 = 3;
-/// Before a call that failed is repeated, and how often it is.
-const RETRY_MS: u64 = 200;
-const TRIES: usize = 20;
 
 /// Delays of the collector.
 #[derive(Clone, Copy, Debug)]
@@ -156,12 +154,6 @@ enum Verdict {
     Garbage(Vec<PartitionKey>),
 }
 
-/// What was read of a partition in this pass.
-struct Seen {
-    low_watermark: Offset,
-    checkpoints: Vec<CheckpointRow>,
-}
-
 /// One pass.
 struct Pass<'a> {
     of: &'a Collector,
@@ -169,7 +161,7 @@ struct Pass<'a> {
     /// By the store's clock.
     now: Timestamp,
     lease: Option<Lease>,
-    seen: BTreeMap<PartitionKey, Seen>,
+    settled: Settled,
     before: Condemned,
     after: Condemned,
     /// More packs are doomed than may go without being asked for.
@@ -214,8 +206,8 @@ impl Collector {
             None => lease::store_now(DUTY, blobs, &*self.clock).await?,
         };
         let (before, after, report) = (Condemned::default(), Condemned::default(), Report::default());
-        let seen = BTreeMap::new();
-        let mut pass = Pass { of: self, mode, now, lease, seen, before, after, withholds: false, report };
+        let settled = Settled::default();
+        let mut pass = Pass { of: self, mode, now, lease, settled, before, after, withholds: false, report };
         let ended = pass.all().await;
         let Some(lease) = pass.lease.take() else { return ended.map(|_| Some(pass.report)) };
         // Of a lease that was lost nothing is written: what this pass found, whoever has it finds as well.
@@ -232,13 +224,7 @@ impl Collector {
 
     /// Repeats a call until it is answered, or cannot be.
     async fn repeat<'b, T>(&self, call: impl Fn() -> BoxFuture<'b, PortResult<T>> + Send) -> PortResult<T> {
-        for _ in 1..TRIES {
-            match call().await {
-                Err(PortError::NotDone(_) | PortError::Unknown(_)) => self.clock.sleep(RETRY_MS).await,
-                answered => return answered,
-            }
-        }
-        call().await
+        repeated(&*self.clock, call).await
     }
 }
 
@@ -455,7 +441,7 @@ mod tests {
             mode: Mode::DryRun,
             now: Timestamp(1_700_000_000_000),
             lease: None,
-            seen: BTreeMap::new(),
+            settled: Settled::default(),
             before,
             after: Condemned::default(),
             withholds: false,
