@@ -275,7 +275,9 @@ pub(crate) fn play(case: Case) -> Outcome {
         still.store(false, Ordering::Relaxed);
     }
     if world.sim.violations().is_empty() && subject.erases {
+        still.store(true, Ordering::Relaxed);
         purging::finish(&world, &subject);
+        still.store(false, Ordering::Relaxed);
     }
     if world.sim.violations().is_empty() {
         let undead = world.index.undead();
