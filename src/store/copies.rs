@@ -115,3 +115,141 @@ fn copy(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Still;
+    use crate::compute::Inline;
+    use crate::domain::ids::{Lineage, Offset, PartitionNo, Timestamp, Version};
+    use crate::domain::record::{RecordId, RecordKind, RecordMeta};
+    use crate::store::blobs::{Blobs as _, MemoryBlobs};
+    use crate::store::flush::FlushLimits;
+    use crate::store::index::suite::snapshot;
+    use crate::store::index::{From, Index as _, MemoryIndex};
+    use crate::store::packs::{CompressionPlan, Packs};
+    use futures_util::FutureExt;
+    use std::future::Future;
+    use std::sync::Arc;
+
+    const TIME: Timestamp = Timestamp(1_600_000_000_000);
+
+    fn now<T>(future: impl Future<Output = T>) -> T {
+        future.now_or_never().expect("memory answers at once")
+    }
+
+    fn key(id: &str) -> AggregateKey {
+        AggregateKey { kind: "order".into(), id: id.into() }
+    }
+
+    fn meta(id: &str) -> RecordMeta {
+        RecordMeta {
+            id: RecordId {
+                key: key(id),
+                lineage: Lineage(1),
+                upto_version: Version(3),
+                kind: RecordKind::Increment,
+                from_version: Version(0),
+            },
+            partition: PartitionNo(3),
+            first_offset: Offset(1),
+            last_offset: Offset(9),
+            leader_epoch: 4,
+            effective_time: TIME,
+            chain: Some(Digest([5; 32])),
+            state_digest: None,
+            is_deleted: false,
+            is_quarantined: false,
+            trail: None,
+        }
+    }
+
+    fn body(id: &str) -> Vec<u8> {
+        format!("what {id} says, {id}, ").repeat(20).into_bytes()
+    }
+
+    /// `a` and `gone` share a frame, `b` has one of its own.
+    fn source() -> FinishedPack {
+        let header = Header::new(Class::History, PackId::mint(TIME, [9; 10]), [1; 16], TIME, "a test");
+        let mut writer = PackWriter::new(header);
+        let mut encoder = Encoder::new(Compression::default(), None).unwrap();
+        writer.add_block(["a", "gone"].map(|id| (meta(id), body(id))).into(), &mut encoder).unwrap();
+        writer.add(meta("b"), &body("b"), &mut encoder).unwrap();
+        writer.finish().unwrap()
+    }
+
+    fn footer(pack: PackId, bytes: &[u8]) -> Box<Footer> {
+        match crate::codec::pack::open_tail(pack, bytes, bytes.len() as u64).unwrap() {
+            crate::codec::pack::OpenTail::Ready(opened) => Box::new(opened.1),
+            crate::codec::pack::OpenTail::Need(_) => panic!("all of it is there"),
+        }
+    }
+
+    fn store(blobs: &Arc<MemoryBlobs>, index: &Arc<MemoryIndex>) -> SnapshotStore {
+        let packs = Packs::new(index.clone(), blobs.clone(), CompressionPlan::default(), [2; 16]);
+        SnapshotStore {
+            index: index.clone(),
+            packs: Arc::new(packs),
+            clock: Arc::new(Still),
+            compute: Arc::new(Inline),
+            limits: FlushLimits { deadline_ms: 1, retry_ms: 1 },
+            written: Arc::default(),
+        }
+    }
+
+    fn rows(pack: &FinishedPack) -> Vec<(usize, SnapshotRow)> {
+        let footer = footer(pack.id, &pack.bytes);
+        let row = |id: &str| {
+            let at = footer.find("order", id).start;
+            let (locator, like) = (footer.locator(at).unwrap(), snapshot(&key(id), 1, 3, pack.id));
+            let from_version = Version(0);
+            (at, SnapshotRow { from_version, locator: locator.encode(), ..like })
+        };
+        ["b", "a"].map(row).into()
+    }
+
+    #[test]
+    fn records_move_as_they_are_and_nothing_of_those_that_stay_goes_with_them() {
+        let (blobs, index) = (Arc::new(MemoryBlobs::new()), Arc::new(MemoryIndex::new()));
+        let (store, old) = (store(&blobs, &index), source());
+        let (source_footer, rows) = (footer(old.id, &old.bytes), rows(&old));
+        let source =
+            Source { class: Class::History, bytes: old.bytes.clone(), footer: source_footer.clone() };
+        let copies = now(store.put_copies(source, rows.clone())).unwrap();
+        let pack = copies[0].pack;
+        assert!(pack != old.id && pack.minted_at() == TIME, "as old as it was");
+        let (bytes, _) = now(blobs.get_tail(&pack_name(Class::History, pack), u64::MAX)).unwrap();
+        let new = footer(pack, &bytes);
+        assert_eq!((new.len(), new.header().created), (2, TIME));
+        assert!(verify_pack(pack, &bytes, |_| None).unwrap().is_sound());
+        for (copy, (at, row)) in copies.iter().zip(&rows) {
+            assert_eq!(now(index.snapshots(&row.key, Lineage(1), From::Newest, 9)), Ok(vec![copy.clone()]));
+            let like =
+                |row: &SnapshotRow| SnapshotRow { pack, locator: Vec::new(), stored_bytes: 0, ..row.clone() };
+            assert_eq!(like(copy), like(row));
+            let (locator, frame) = now(store.packs.frame(copy)).unwrap();
+            let was = source_footer.locator(*at).unwrap();
+            assert_eq!((locator.crc, locator.body_len), (was.crc, was.body_len));
+            let range = was.range();
+            let stored = &old.bytes[range.start as usize..range.end as usize];
+            // The frame that was shared held another's body as well.
+            assert_eq!(frame == stored, &*row.key.id == "b", "{}", row.key.id);
+            let raw = crate::codec::pack::read_frame(&locator, &frame, None).unwrap();
+            assert_eq!(raw, body(&row.key.id));
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_is_not_copied() {
+        let (blobs, index) = (Arc::new(MemoryBlobs::new()), Arc::new(MemoryIndex::new()));
+        let (store, old) = (store(&blobs, &index), source());
+        let (footer, rows) = (footer(old.id, &old.bytes), rows(&old));
+        let mut bytes = old.bytes.clone();
+        let frame = footer.locator(rows[0].0).unwrap().range().start as usize;
+        bytes[frame + 9] ^= 4;
+        let source = Source { class: Class::History, bytes, footer };
+        let copied = now(store.put_copies(source, rows));
+        assert!(copied.is_err_and(|error| error.kind == ErrorKind::Corrupt));
+        assert_eq!(now(blobs.list("v1/", None, 9)), Ok(Vec::new()));
+    }
+}

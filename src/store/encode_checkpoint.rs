@@ -52,10 +52,13 @@ impl Packs {
         now: Timestamp,
         mut parts: Vec<CheckpointPart>,
     ) -> Result<EncodedCheckpoint> {
-        // Of whoever is erased nothing has to be covered: the partition starts again without it, or has.
         for part in &mut parts {
+            // Of whoever is erased nothing has to be covered: the partition starts again without it, or has.
+            // A part of nobody else stays what it is, for no row tells of nothing; it is let go of at once.
             let erased = self.erasures.ids(&part.kind);
-            part.items.retain(|item| !erased.contains(&item.id));
+            if part.items.iter().any(|item| !erased.contains(&item.id)) {
+                part.items.retain(|item| !erased.contains(&item.id));
+            }
         }
         let order = in_order(&parts);
         let mark =
