@@ -335,19 +335,19 @@ impl Purge {
                 pass.standing.get(&erasure.at).is_some_and(|standing| standing.complete.is_some());
             let found = pass.found.get(&erasure.key).filter(|_| !mutant(Mutant::PurgeEndsEarly)).cloned();
             let is_left = found.is_some() || !rows.is_empty() || lettered.contains(&erasure.key);
-            match (found, was_complete) {
-                (Some(pack), true) if pass.mode == Mode::Purge => {
-                    self.tell(pass, erasure.at, &Purged::Found { pack }).await?;
-                }
-                (None, false) if !is_left && looked_at_all && self.is_settled(pass, erasure).await? => {
-                    if pass.mode == Mode::Purge {
-                        let dictionaries = self.dictionaries(&erasure.key.kind).await?;
-                        self.tell(pass, erasure.at, &Purged::Complete { dictionaries }).await?;
-                        pass.report.completed += 1;
-                        continue;
-                    }
-                }
-                _ => {}
+            if pass.mode == Mode::DryRun {
+                pass.report.incomplete += u64::from(is_left || !was_complete);
+                continue;
+            }
+            if let Some(pack) = found.filter(|_| was_complete) {
+                self.tell(pass, erasure.at, &Purged::Found { pack }).await?;
+            }
+            let may_end = !is_left && !was_complete && looked_at_all;
+            if may_end && self.is_settled(pass, erasure).await? {
+                let dictionaries = self.dictionaries(&erasure.key.kind).await?;
+                self.tell(pass, erasure.at, &Purged::Complete { dictionaries }).await?;
+                pass.report.completed += 1;
+                continue;
             }
             pass.report.incomplete += u64::from(is_left || !was_complete);
         }
