@@ -51,7 +51,8 @@ fn a_strict_dictionary_holds_no_string_of_fewer_than_five_aggregates() {
     assert!(leaks(&raw, 600).len() > 50, "the test would not see a leak");
 }
 
-/// Goal: of whoever is forgotten nothing is learnt any more, and past the last milestone learning begins anew.
+/// Goal: of whoever is forgotten nothing is learnt any more, and past the last milestone learning begins
+/// anew.
 #[test]
 fn what_is_forgotten_is_in_no_later_dictionary() {
     let forgotten = || (0..300).map(|n| format!("o-{n}"));

@@ -5,8 +5,8 @@
 //!   Packs of snapshots are rewritten (see [`rewrite`]); those of checkpoints go by themselves, once what
 //!   they hold is covered. Then of each erasure rows and dead letters that came late go, and last it is told
 //!   that it is complete: no row, no dead letter and no object of the live store or its archive tells of it.
-//! *If it fails*: the pack stays, and is looked at in the next pass; an erasure of which anything could not be
-//!   looked at is not complete. *If cancelled*: the same. *What may leak*: second copies of records.
+//! *If it fails*: the pack stays, and is looked at in the next pass; an erasure of which anything could not
+//!   be looked at is not complete. *If cancelled*: the same. *What may leak*: second copies of records.
 //!
 //! An erasure is complete only once it is older than whatever was being written when it was asked for may
 //! take (`settle_ms`): who writes reads the list every two seconds, and gives up a flush after ten minutes.
@@ -107,7 +107,7 @@ pub struct Report {
     pub moved: u64,
     /// Of these, packs of which no row names a record of anybody: garbage.
     pub garbage: u64,
-    /// Of these, packs that stay for now: checkpoints, and those with records that may not be moved yet.
+    /// Of these, packs that wait: checkpoints, and those with records that may not be moved yet.
     pub waiting: u64,
     /// Packs whose footers, or whose records of others, cannot be read.
     pub damaged: u64,
