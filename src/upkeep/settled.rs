@@ -1,6 +1,6 @@
 //! Which stretches of a log no owner will ever rely on a row of that it has not seen acknowledged: those
-//! below the low watermark, without a live checkpoint over them (rule 4). It was read once; neither ever becomes
-//! untrue, because the low watermark only grows and new checkpoints begin at it.
+//! below the low watermark, without a live checkpoint over them (rule 4). It was read once; neither ever
+//! becomes untrue, because the low watermark only grows and new checkpoints begin at it.
 //!
 //! *If it fails*: a read is repeated for some seconds. *What may leak*: nothing.
 

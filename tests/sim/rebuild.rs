@@ -212,7 +212,15 @@ pub(crate) fn lose_index(world: &Parts) {
     world.sim.count(Count::IndexRebuilt);
     world.sim.count_more(Count::LoneFull, report.lone);
     world.sim.note("rebuilt", report.rows, report.checkpoints);
-    world.index.replace(&cells);
+    // Whoever is erased has rows until they are deleted, and none after a rebuild.
+    let erasures = world.bucket.objects().into_iter().filter(|(name, _)| name.starts_with("v1/erasures/"));
+    let erasures: Vec<String> =
+        erasures.map(|(_, bytes)| String::from_utf8_lossy(&bytes).into_owned()).collect();
+    let is_erased = |key: &AggregateKey| {
+        let member = format!(r#""aggregateId":"{}""#, key.id);
+        erasures.iter().any(|erasure| erasure.contains(&member))
+    };
+    world.index.replace(&cells, is_erased);
 }
 
 /// Loses the index at these moments.
