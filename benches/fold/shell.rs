@@ -99,7 +99,7 @@ impl Shell {
             Effect::Snapshot(flight, item) => {
                 let fulls = item.cuts.iter().filter(|cut| cut.full);
                 let full_bytes = fulls.map(|cut| self.pack_snapshot(&item, cut)).last();
-                Some(Input::SnapshotStored { flight, full_bytes })
+                Some(Input::SnapshotStored { flight, full_bytes, increment_bytes: 0 })
             }
             Effect::Checkpoint(flight, items) => {
                 self.unflushed = 0;

@@ -6,6 +6,7 @@ use super::archive;
 use super::args::{ConfigSource, Format};
 use super::failure::Done;
 use super::print;
+use super::purge;
 use super::run::{fault, runtime};
 use super::screen::Screen;
 use super::settings::{compression, keep, session};
@@ -17,6 +18,7 @@ use crate::lookup::Streams;
 use crate::store::packs::Packs;
 use crate::telemetry::metrics::{self as table, Metrics};
 use crate::upkeep::gc::{Collector, GcSettings, Mode, Report};
+use crate::upkeep::purge::Purge;
 use crate::upkeep::retention::Retention;
 use crate::upkeep::thinning::Thinning;
 use crate::worker::Handle;
@@ -75,7 +77,7 @@ pub(super) fn start(
     }
     if config.gc.enabled {
         let every = Duration::from_millis(config.gc.interval_ms);
-        tasks.spawn(collect(collector(config, stores), every));
+        tasks.spawn(collect(collector(config, stores), purge::of(config, stores), every));
     }
 }
 
@@ -138,10 +140,15 @@ fn collector(config: &Config, stores: &Stores) -> Collector {
     }
 }
 
-async fn collect(collector: Collector, every: Duration) {
+async fn collect(collector: Collector, purge: Purge, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
-        match collector.turn(u64::try_from(every.as_millis()).unwrap_or(u64::MAX)).await {
+        let collected = collector.turn(u64::try_from(every.as_millis()).unwrap_or(u64::MAX)).await;
+        // Whoever has the turn purges as well: what was collected is gone by then.
+        if !matches!(collected, Ok(None)) {
+            purge::turn(&purge).await;
+        }
+        match collected {
             Ok(None) => {}
             Ok(Some(report)) => {
                 metrics::counter!(table::GC_PASSES.name).increment(1);
@@ -177,9 +184,11 @@ pub(super) fn gc(args: &GcArgs, screen: &mut Screen<'_>) -> Done {
         (false, true) => Mode::Forced,
         (false, false) => Mode::Collect,
     };
-    let report = runtime(&config)?.block_on(async {
+    let (report, purged) = runtime(&config)?.block_on(async {
         let stores = Stores::open(&config).await?;
-        collector(&config, &stores).pass(mode).await.map_err(fault)
+        let report = collector(&config, &stores).pass(mode).await.map_err(fault)?;
+        let purging = if args.dry_run { purge::Mode::DryRun } else { purge::Mode::Purge };
+        Done::Ok((report, purge::of(&config, &stores).pass(purging).await.map_err(fault)?))
     })?;
     let Some(report) = report else {
         screen.say("another worker collects at this moment: nothing to do");
@@ -191,11 +200,11 @@ pub(super) fn gc(args: &GcArgs, screen: &mut Screen<'_>) -> Done {
              `rebuild-index`); if they are meant to go, `--force` does it",
         );
     }
-    told(&report, args, screen)
+    told(&report, purged.as_ref(), args, screen)
 }
 
-fn told(report: &Report, args: &GcArgs, screen: &mut Screen<'_>) -> Done {
-    let members = [
+fn told(report: &Report, purged: Option<&purge::Report>, args: &GcArgs, screen: &mut Screen<'_>) -> Done {
+    let mut members = vec![
         ("packs", report.packs),
         ("live", report.live),
         ("condemned", report.condemned),
@@ -209,5 +218,7 @@ fn told(report: &Report, args: &GcArgs, screen: &mut Screen<'_>) -> Done {
         ("deadRecords", report.dead_records),
         ("deadBytes", report.dead_bytes),
     ];
+    // None while another purge is at work.
+    members.extend(purged.into_iter().flat_map(purge::figures));
     print::figures(screen, args.output, &members)
 }

@@ -47,7 +47,21 @@ pub(super) fn run(args: &EraseArgs, screen: &mut Screen<'_>) -> Done {
         let left = pack.get("gone").and_then(Value::as_bool) != Some(true);
         screen.line(&format!("{}  {}", if left { "left" } else { "gone" }, cell(pack, &["name"])))?;
     }
-    Ok(())
+    let list = |name: &str| body.value.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    for pack in list("rewritten") {
+        let of = |name: &str| cell(pack, &[name]);
+        let (at, from, to, records) = (of("at"), of("from"), of("to"), of("records"));
+        screen.line(&format!("rewritten  {from} as {to} at {at}: {records} records of others"))?;
+    }
+    for dictionary in list("dictionaries").iter().filter_map(Value::as_str) {
+        screen.line(&format!("may hold strings of it  v1/dict/{dictionary}"))?;
+    }
+    let complete = body.value.get("complete").and_then(Value::as_bool) == Some(true);
+    screen.line(&match complete {
+        true => format!("complete since {}: no row, dead letter or object tells of it", of("completedAt")),
+        false => "not complete: `snapfold gc` and the duty of the workers go on with it".to_owned(),
+    })?;
+    screen.line("not covered: the events in the topic, and backups")
 }
 
 /// Somebody at a terminal types the address again; a script says `--yes`.

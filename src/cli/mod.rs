@@ -41,6 +41,7 @@
 //! | `upkeep.rs` | background duties, by the configuration |
 //! | `archive.rs` | `archive`, and the duty that does the same |
 //! | `duties.rs` | background duties of a worker, and `gc` |
+//! | `purge.rs` | the purge, which goes with both |
 //! | `migrate.rs` | `migrate` |
 //! | `doctor/` | what a worker will meet: topics, rights, stores, coverage |
 //! | `recovery/` | `rebuild-index`, `backup`, `restore`, `verify --offline` |
@@ -81,6 +82,7 @@ mod migrate;
 mod old_lineages;
 mod print;
 mod proof;
+mod purge;
 pub mod recovery;
 mod reducer;
 mod reducer_bench;

@@ -36,6 +36,7 @@ mod show;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod thresholds;
 mod units;
 
 pub use blobs::{Archive, Blobs, S3};

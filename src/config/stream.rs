@@ -1,6 +1,7 @@
 //! One stream: mapping, reducer, thresholds, and what must hold between its keys.
 
 use super::reader::Section;
+use super::thresholds::Thresholds;
 use super::units::duration_ms;
 use crate::codec::avro::Schemas;
 use crate::codec::compress::{Algorithm, Compression};
@@ -280,7 +281,7 @@ pub(super) fn read(it: Section<'_>) -> Option<Stream> {
         events_max: snapshot.events_max,
         age_ms_max: snapshot.age_ms_max,
         bytes_max: snapshot.bytes_max,
-        strategy: resolved(snapshot.strategy, history),
+        strategy: snapshot.strategy_for(history),
         write_amplification_permille: snapshot.write_amplification_permille,
         adaptive_us: snapshot.adaptive_us,
         compression,
@@ -321,17 +322,6 @@ fn read_limits(limits: Section<'_>) -> (Limits, usize) {
     }
     let max_depth = usize::try_from(limits.whole("maxDepth")).unwrap_or(1);
     (Limits { max_bytes: event, max_depth, max_members: MEMBERS_MAX }, state)
-}
-
-/// With `auto`, events are stored unless only snapshots are promised. A topic that keeps them for longer today
-/// may keep them for less tomorrow, and whoever changes that does not ask us.
-fn resolved(strategy: Strategy, history: History) -> Strategy {
-    match (strategy, history) {
-        (Strategy::Auto { full_every, .. }, History::Forever | History::Ms(_)) => {
-            Strategy::Incremental { full_every }
-        }
-        _ => strategy,
-    }
 }
 
 /// What must hold between the parts of one stream.
@@ -416,63 +406,6 @@ fn read_mapping(map: Section<'_>, topic: &str, format: Format) -> Mapping {
         );
     }
     mapping
-}
-
-/// `snapshot`.
-struct Thresholds {
-    events_max: u64,
-    age_ms_max: u64,
-    bytes_max: u64,
-    strategy: Strategy,
-    write_amplification_permille: u64,
-    adaptive_us: Option<u64>,
-}
-
-impl Thresholds {
-    fn read(it: Section<'_>) -> Self {
-        let full_every = u32::try_from(it.whole("fullEvery")).unwrap_or(1);
-        let strategy = match it.choice("strategy").as_str() {
-            "full" => Strategy::Full,
-            "auto" => Strategy::Auto { full_every, every: AUTO_EVERY },
-            _ => Strategy::Incremental { full_every },
-        };
-        if strategy == Strategy::Full && it.given("fullEvery").is_some() {
-            it.problem("fullEvery", "`fullEvery` has no meaning with `strategy: full`", "remove it");
-        }
-        Self {
-            events_max: it.whole("eventThreshold"),
-            age_ms_max: it.ms("timeThreshold"),
-            bytes_max: it.bytes("sizeThreshold"),
-            strategy,
-            write_amplification_permille: it.permille("maxWriteAmplification"),
-            adaptive_us: adaptive(&it),
-        }
-    }
-}
-
-/// Snapshots after which `auto` looks again at what they cost.
-const AUTO_EVERY: u32 = 1_000;
-
-/// Longest and shortest target of reconstruction, in milliseconds.
-const TARGET_MS: std::ops::RangeInclusive<u64> = 1..=60_000;
-
-fn adaptive(it: &Section<'_>) -> Option<u64> {
-    it.given("adaptive")?;
-    it.section("adaptive", |of| {
-        if of.given("targetReconstruct").is_none() {
-            of.problem(
-                "targetReconstruct",
-                "`adaptive` without `targetReconstruct`",
-                "write one, as in `20ms`",
-            );
-            return None;
-        }
-        let target_ms = of.ms("targetReconstruct");
-        if !TARGET_MS.contains(&target_ms) {
-            of.problem("targetReconstruct", "the target lies beyond 1ms to 60s", "write one between them");
-        }
-        Some(target_ms.saturating_mul(1_000))
-    })
 }
 
 fn read_compression(it: Section<'_>) -> (Compression, Dictionaries) {

@@ -1,7 +1,6 @@
 //! One golden case for each kind of problem, the layers with their origins, secrets, and the memory sum.
 
 use super::*;
-use crate::domain::partition::Strategy;
 
 pub(super) const STREAM: &str = "streams:\n  - type: order\n    topic: orders\n    map: { aggregateId: key, eventType: /type }\n    reducer: merge\n";
 
@@ -277,21 +276,6 @@ fn a_format_brings_the_places_it_knows_and_the_file_replaces_them_one_by_one() {
     assert_eq!(rows.reducer.fingerprint_text(), "debezium");
     let same = "format: json, map: { aggregateId: key, eventType: /op, time: [/source/ts_ms, /ts_ms] }";
     assert_ne!(rows.fingerprint(), stream(&format!("{same}, reducer: debezium")).fingerprint());
-}
-
-#[test]
-fn auto_is_incremental_unless_only_snapshots_are_promised() {
-    let strategy = |keys: &str| {
-        let text = format!(
-            "streams:\n  - {{ type: order, topic: orders, format: cloudevents, reducer: merge, {keys} }}\n"
-        );
-        loaded(&text, &[], &[]).streams[0].strategy
-    };
-    let auto = "snapshot: { strategy: auto, fullEvery: 5 }";
-    assert_eq!(strategy(auto), Strategy::Incremental { full_every: 5 });
-    assert_eq!(strategy(&format!("{auto}, history: 90d")), Strategy::Incremental { full_every: 5 });
-    let measured = strategy(&format!("{auto}, history: snapshots"));
-    assert!(matches!(measured, Strategy::Auto { full_every: 5, .. }), "{measured:?}");
 }
 
 #[test]

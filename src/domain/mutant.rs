@@ -215,6 +215,16 @@ mutants! {
     ErasedStaysInMemory,
     /// A partition starts again without the erased while a checkpoint with events of them is on its way.
     CheckpointOvertaken,
+    /// What is to be moved out of a pack loses its rows before those of the copies are acknowledged.
+    PurgeDeletesFirst,
+    /// A record is moved though its row may still be adopted, or taken back by a log that was cut (rule 4).
+    PurgeTakesProvisional,
+    /// What was deleted while it was being copied stays as the copy.
+    PurgeBringsBack,
+    /// A row that was merely read is moved, and missed by the next read.
+    PurgeTrustsRumours,
+    /// An erasure is complete although a pack of it is left.
+    PurgeEndsEarly,
     /// Where a new lineage starts is not written down of a partition of which nothing is covered.
     RefoldStartForgotten,
     /// A checkpoint is not written before every partition has said what it has.

@@ -6,6 +6,7 @@ use super::path::{self, Path, Target};
 use super::problem::Problem;
 use super::query::Query;
 use super::{Shared, answer, body, json};
+use crate::domain::erasure::Purged;
 use crate::domain::value::Value;
 use crate::lookup::Erased;
 use axum::body::Body;
@@ -15,6 +16,8 @@ use axum::response::Response;
 
 /// What follows the id.
 const CALL: &str = ":erase";
+/// What no erasure reaches, whatever is complete.
+const EXCEPTIONS: [&str; 2] = ["backups", "topic"];
 /// Bytes of the longest reason, and of the longest name of a request.
 const TEXT_BYTES_MAX: usize = 1_024;
 
@@ -79,7 +82,8 @@ async fn certificate(target: &Target) -> Result<Response, Problem> {
         return Err(Problem::new("unknown-aggregate", "there is no erasure of an aggregate with this id")
             .hint("an aggregate is erased by `POST …/{id}:erase`"));
     };
-    let Erased { erasure, rows_left, letters_left, packs_left } = erased;
+    let (since, Erased { erasure, rows_left, letters_left, packs_left, purged }) =
+        (erased.complete_since(), &erased);
     Ok(answer(json::object(|body| {
         body.text("aggregateType", &erasure.key.kind).text("aggregateId", &erasure.key.id);
         body.text("erasure", &erasure.at.to_string()).time("erasedAt", erasure.at.minted_at());
@@ -92,10 +96,25 @@ async fn certificate(target: &Target) -> Result<Response, Problem> {
             }),
             None => body.null("position"),
         };
-        body.flag("complete", rows_left == 0 && letters_left == 0 && packs_left.is_empty());
+        body.flag("complete", since.is_some());
+        match since {
+            Some(since) => body.time("completedAt", since),
+            None => body.null("completedAt"),
+        };
         body.number("rowsLeft", rows_left).number("deadLettersLeft", letters_left);
         body.objects("packs", erasure.packs.iter(), |pack, name| {
             pack.text("name", name).flag("gone", !packs_left.contains(name));
         });
+        let rewritten = purged.iter().filter_map(|(at, fact)| match fact {
+            Purged::Rewritten { from, to, records } => Some((at, from, to, records)),
+            Purged::Complete { .. } | Purged::Found { .. } => None,
+        });
+        body.objects("rewritten", rewritten, |pack, (at, from, to, records)| {
+            pack.text("from", from).text("to", to).number("records", records);
+            pack.time("at", at.minted_at());
+        });
+        let dictionaries = erased.dictionaries().iter().map(|id| json::string(&id.to_string()));
+        body.raws("dictionaries", &dictionaries.collect::<Vec<_>>());
+        body.raws("exceptions", &EXCEPTIONS.map(json::string));
     })))
 }

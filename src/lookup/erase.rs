@@ -8,13 +8,13 @@
 
 use super::{Asked, Freshness, Lookup, Refusal, Selector};
 use crate::codec::pack::{Class, Locator, pack_name};
-use crate::domain::erasure::{ErasedIds, Erasure};
+use crate::domain::erasure::{ErasedIds, Erasure, Purged};
 use crate::domain::error::{Error, ErrorKind};
-use crate::domain::ids::{AggregateKey, LedgerId, Offset, PartitionNo, Version};
+use crate::domain::ids::{AggregateKey, Digest, LedgerId, Offset, PartitionNo, Timestamp, Version};
 use crate::domain::ledger::in_force;
 use crate::domain::row::{PartitionKey, SnapshotRow};
 use crate::store::ledger::Ledger;
-use crate::store::{erased, unavailable};
+use crate::store::{erased, purges, unavailable};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -29,6 +29,30 @@ pub struct Erased {
     pub letters_left: u64,
     /// Of the packs that held records of it, those that are still there.
     pub packs_left: BTreeSet<Box<str>>,
+    /// What the purge did about it, and found, by when.
+    pub purged: Vec<(LedgerId, Purged)>,
+}
+
+impl Erased {
+    /// Since when no row, no dead letter and no object has told of it, if that is so.
+    #[must_use]
+    pub fn complete_since(&self) -> Option<Timestamp> {
+        let tells = |(_, fact): &&(LedgerId, Purged)| !matches!(fact, Purged::Rewritten { .. });
+        let last = self.purged.iter().rfind(tells)?;
+        let is_left = self.rows_left > 0 || self.letters_left > 0 || !self.packs_left.is_empty();
+        let is_complete = matches!(last.1, Purged::Complete { .. }) && !is_left;
+        is_complete.then(|| last.0.minted_at())
+    }
+
+    /// Dictionaries that may hold strings of it, as far as it is known: once it is complete.
+    #[must_use]
+    pub fn dictionaries(&self) -> &[Digest] {
+        let told = self.purged.iter().rev().find_map(|(_, fact)| match fact {
+            Purged::Complete { dictionaries } => Some(&**dictionaries),
+            Purged::Rewritten { .. } | Purged::Found { .. } => None,
+        });
+        told.unwrap_or_default()
+    }
 }
 
 impl Lookup {
@@ -80,7 +104,8 @@ impl Lookup {
         let rows_left = erased::rows_of(index, &logs, &key).await?.len() as u64;
         let letters_left = erased::letters_of(index, &logs, |of| *of == key).await?.len() as u64;
         let packs_left = erasures.left(&erasure.packs).await?;
-        Ok(Some(Erased { erasure, rows_left, letters_left, packs_left }))
+        let purged = purges::of(&*self.reader().packs.blobs, erasure.at).await?;
+        Ok(Some(Erased { erasure, rows_left, letters_left, packs_left, purged }))
     }
 
     /// Fails if an aggregate was erased.

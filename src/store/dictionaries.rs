@@ -14,6 +14,7 @@ use super::unavailable;
 use crate::codec::compress::{Algorithm, Compression};
 use crate::codec::dictionary::{DICTIONARY_LEN_MAX, Dictionary, MILESTONES, Privacy, Trainer, Training};
 use crate::codec::pack::dictionary_name;
+use crate::domain::erasure::ErasedIds;
 use crate::domain::error::{Error, Result};
 use crate::domain::ids::Digest;
 use crate::domain::outcome::PortError;
@@ -56,6 +57,10 @@ struct Learner {
     active: Option<Dictionary>,
     /// A training runs: the next one is measured against what comes of it.
     is_training: bool,
+    /// What comes of that one is not wanted any more.
+    is_stale: bool,
+    /// How many aggregates were erased when it last forgot some.
+    heeded: usize,
 }
 
 /// The dictionaries of one process.
@@ -95,9 +100,25 @@ impl Dictionaries {
         let learner = learners.entry((Arc::clone(&id.key.kind), id.kind)).or_insert_with(|| {
             let trainer = Trainer::new(id.kind, privacy, plan.compression);
             let trainer = trainer.with_milestones(plan.train_at);
-            Learner { trainer, candidate: None, active: None, is_training: false }
+            Learner { trainer, candidate: None, active: None, is_training: false, is_stale: false, heeded: 0 }
         });
         learner.trainer.add(&id.key.id, body);
+    }
+
+    /// Forgets what these aggregates of a type said. Without privacy whatever was learnt may hold some of it:
+    /// no new record is compressed with that.
+    pub(super) fn heed(&self, kind: &str, erased: &ErasedIds) {
+        let mut learners = self.learners();
+        let of_kind = learners.iter_mut().filter(|((of, _), _)| &**of == kind).map(|(_, learner)| learner);
+        // Nothing is ever taken off that list, so its length tells whether there is more on it.
+        for learner in of_kind.filter(|learner| learner.heeded < erased.len()) {
+            learner.heeded = erased.len();
+            learner.trainer.forget(erased.iter().map(|id| &**id));
+            if self.plan.dictionary == Some(Privacy::Off) {
+                (learner.active, learner.candidate) = (None, None);
+                learner.is_stale = learner.is_training;
+            }
+        }
     }
 
     /// Tells a record's trainer what became of its body, in bytes.
@@ -124,6 +145,8 @@ impl Dictionaries {
     pub(super) fn trained(&self, of: &Use, better: Option<Dictionary>) {
         if let Some(learner) = self.learners().get_mut(of) {
             learner.is_training = false;
+            let is_stale = std::mem::take(&mut learner.is_stale);
+            let better = better.filter(|_| !is_stale);
             learner.candidate = better.or(learner.candidate.take());
         }
     }
@@ -249,9 +272,61 @@ impl Dictionaries {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ids::{AggregateKey, Lineage, Version};
     use crate::store::blobs::MemoryBlobs;
     use crate::store::index::MemoryIndex;
     use futures_util::FutureExt;
+
+    fn dictionaries(privacy: Privacy) -> Dictionaries {
+        let compression = Compression { algorithm: Algorithm::Zstd, ..Compression::default() };
+        let plan = CompressionPlan { compression, dictionary: Some(privacy), train_at: [20, 40, 60] };
+        Dictionaries::new(Arc::new(MemoryIndex::new()), Arc::new(MemoryBlobs::new()), plan)
+    }
+
+    /// Goal: what was learnt with the erased is not used any more where it may tell of them. Method: one
+    /// dictionary that is in use, and one that is being trained when it is heard.
+    #[test]
+    fn whoever_is_erased_takes_what_was_learnt_without_privacy_along() {
+        for (privacy, is_kept) in [(Privacy::Strict, true), (Privacy::Off, false)] {
+            let dictionaries = dictionaries(privacy);
+            let of: Use = ("order".into(), RecordKind::Increment);
+            let show = |range: std::ops::Range<u64>| {
+                for n in range {
+                    let id = RecordId {
+                        key: AggregateKey { kind: "order".into(), id: format!("o-{n}").as_str().into() },
+                        lineage: Lineage(1),
+                        upto_version: Version(1),
+                        kind: RecordKind::Increment,
+                        from_version: Version(0),
+                    };
+                    let text =
+                        format!(r#"{{"status":"delivered","customer":{{"country":"Italy"}},"n":{n}}}"#);
+                    dictionaries.show(&id, text.repeat(4).as_bytes());
+                }
+            };
+            show(0..20);
+            assert_eq!(dictionaries.due().len(), 1, "one training runs");
+            let other = Dictionary::new(b"a dictionary of plain content".to_vec()).unwrap();
+            dictionaries.trained(&of, Some(other.clone()));
+            dictionaries.activate(&of, other.clone());
+            assert!(dictionaries.active(&of).is_some());
+            show(20..40);
+            assert_eq!(dictionaries.due().len(), 1, "another one runs");
+            let erased: ErasedIds = Arc::new([Arc::from("o-3")].into());
+            dictionaries.heed("invoice", &erased);
+            assert!(dictionaries.active(&of).is_some(), "of another type");
+            dictionaries.heed("order", &erased);
+            assert_eq!(dictionaries.active(&of).is_some(), is_kept);
+            dictionaries.trained(&of, Some(other.clone()));
+            assert_eq!(!dictionaries.candidates().is_empty(), is_kept);
+            show(40..60);
+            assert_eq!(dictionaries.due().len(), 1);
+            dictionaries.trained(&of, Some(other));
+            assert_eq!(dictionaries.candidates().len(), 1, "what is learnt after that is used");
+            dictionaries.heed("order", &erased);
+            assert_eq!(dictionaries.candidates().len(), 1, "it was heard already");
+        }
+    }
 
     /// Method: a copy in each place is sound, damaged or missing, in all combinations.
     #[test]

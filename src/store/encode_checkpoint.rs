@@ -50,8 +50,16 @@ impl Packs {
         &self,
         pack: PackId,
         now: Timestamp,
-        parts: Vec<CheckpointPart>,
+        mut parts: Vec<CheckpointPart>,
     ) -> Result<EncodedCheckpoint> {
+        for part in &mut parts {
+            // Of whoever is erased nothing has to be covered: the partition starts again without it, or has.
+            // A part of nobody else stays what it is, for no row tells of nothing; it is let go of at once.
+            let erased = self.erasures.ids(&part.kind);
+            if part.items.iter().any(|item| !erased.contains(&item.id)) {
+                part.items.retain(|item| !erased.contains(&item.id));
+            }
+        }
         let order = in_order(&parts);
         let mark =
             |part: &CheckpointPart| Some(Mark { kind: Arc::clone(&part.kind), row: part.mark.clone()? });

@@ -110,6 +110,12 @@ impl Erasures {
         self.known.read().expect("no panic while it is held").of.get(key).cloned()
     }
 
+    /// All that are known, by aggregate.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Erasure>> {
+        self.known.read().expect("no panic while it is held").of.values().cloned().collect()
+    }
+
     /// The ids of a type that are erased.
     #[must_use]
     pub fn ids(&self, kind: &str) -> ErasedIds {
@@ -220,15 +226,25 @@ fn encode(erasure: &Erasure) -> Vec<u8> {
     object.insert("version", number(Some(version.0)));
     object.insert("offset", number(whole(Some(offset.0))));
     object.insert("packs", Value::Array(packs.iter().map(|name| text(name)).collect()));
+    lined(object)
+}
+
+/// A line of JSON, and its CRC32C on the next.
+pub(super) fn lined(object: Object) -> Vec<u8> {
     let line = Value::Object(object).to_json();
     format!("{line}\n{:08x}\n", crc32c::crc32c(line.as_bytes())).into_bytes()
 }
 
-/// None for anything but what `encode` wrote.
-fn decode(bytes: &[u8]) -> Option<Erasure> {
+/// What the first line says; whether the second agrees is seen by writing it again.
+pub(super) fn first_line(bytes: &[u8]) -> Option<Value> {
     let line = std::str::from_utf8(bytes).ok()?.split('\n').next()?;
     let limits = Limits { max_bytes: usize::MAX, max_depth: 4, max_members: usize::MAX };
-    let value = Value::parse(line.as_bytes(), &limits).ok()?;
+    Value::parse(line.as_bytes(), &limits).ok()
+}
+
+/// None for anything but what `encode` wrote.
+fn decode(bytes: &[u8]) -> Option<Erasure> {
+    let value = first_line(bytes)?;
     let text = |name: &str| value.get(name).and_then(Value::as_str);
     let whole = |name: &str| value.get(name).and_then(Value::as_i64);
     let packs = value.get("packs")?.as_array()?.iter().map(|name| name.as_str().map(Box::from));

@@ -31,6 +31,7 @@ use crate::domain::record::StoredEvent;
 use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
 use futures_util::future::{self, BoxFuture};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -360,7 +361,7 @@ impl SnapshotStore {
     pub async fn put_checkpoint(&self, parts: Vec<CheckpointPart>) -> Result<Vec<LiveCheckpoint>> {
         let started = self.clock.monotonic_ms();
         let now = self.clock.now();
-        let (packs, pack) = (Arc::clone(&self.packs), mint(&*self.clock, now));
+        let (packs, pack) = (Arc::clone(&self.packs), PackId::mint(now, self.clock.random()));
         let encode = move || packs.encode_checkpoint(pack, now, parts);
         let encoded = computed(&*self.compute, encode).await?;
         let (rows, object_bytes) = (&encoded.rows, encoded.bytes.len() as u64);
@@ -483,10 +484,6 @@ impl SnapshotStore {
     }
 }
 
-fn mint(clock: &dyn Clock, now: Timestamp) -> PackId {
-    PackId::mint(now, clock.random())
-}
-
 /// What became of the parts of a flush, its packs, and the trainings that have become due.
 type EncodedFlush = (Vec<Result<Stored>>, Result<Vec<(Encoded, Vec<Part>)>>, Vec<(Use, Training)>);
 
@@ -497,14 +494,17 @@ fn encode_flush(
     flushes: &[Flush],
     events: Vec<Result<Vec<StoredEvent>>>,
 ) -> EncodedFlush {
+    for kind in flushes.iter().map(|flush| &flush.kind).collect::<BTreeSet<_>>() {
+        packs.dictionaries.heed(kind, &packs.erasures.ids(kind));
+    }
     let mut plan = FlushPlan::default();
-    let parts = flushes.iter().zip(events).enumerate();
-    let outcomes = parts.map(|(part, (flush, events))| {
-        events.and_then(|events| plan.add(part, flush, events)).map(|()| Stored::default())
-    });
-    let outcomes = outcomes.collect();
+    let outcome = |(part, (flush, events)): (usize, (&Flush, Result<Vec<StoredEvent>>))| {
+        packs.erasures.check(&flush.key())?;
+        plan.add(part, flush, events?).map(|()| Stored::default())
+    };
+    let outcomes = flushes.iter().zip(events).enumerate().map(outcome).collect();
     let encoded = plan.packs.into_iter().map(|PlannedPack { class, entries, parts }| {
-        Ok((packs.encode(class, mint(clock, now), now, entries)?, parts))
+        Ok((packs.encode(class, PackId::mint(now, clock.random()), now, entries)?, parts))
     });
     (outcomes, encoded.collect(), packs.dictionaries.due())
 }

@@ -6,6 +6,7 @@
 //! | [`answers`] | whether a store answers, and since when not |
 //! | [`blobs`] | the `Blobs` port: immutable objects |
 //! | [`checkpoints`] | what checkpoint packs hold, kept within bytes |
+//! | [`copies`] | records that move into another pack as they are |
 //! | [`dictionaries`] | which dictionaries are in use, learning them, fetching them |
 //! | [`encode`] | snapshots' records on their way into a pack |
 //! | [`encode_checkpoint`] | a checkpoint's pack, rows and tables |
@@ -20,12 +21,14 @@
 //! | [`lineages`] | which lineage of a topic is active |
 //! | `metered` | what calls of either port come to, as metrics (feature `runtime`) |
 //! | [`packs`] | reading records and footers |
+//! | [`purges`] | what became of erasures: packs rewritten, the end |
 //! | [`rebuild`] | an index out of objects alone |
 //! | [`segments`] | merged history on its way into packs and rows |
 
 pub mod answers;
 pub mod blobs;
 pub mod checkpoints;
+pub mod copies;
 pub mod dictionaries;
 pub mod encode;
 pub mod encode_checkpoint;
@@ -41,6 +44,7 @@ pub mod lineages;
 #[cfg(feature = "runtime")]
 pub mod metered;
 pub mod packs;
+pub mod purges;
 pub mod rebuild;
 pub mod segments;
 

@@ -277,7 +277,7 @@ impl Packs {
     }
 
     /// The dictionaries that a pack lists, as far as they can be had.
-    async fn known(&self, footer: &Footer) -> Result<BTreeMap<Digest, Dictionary>> {
+    pub(super) async fn known(&self, footer: &Footer) -> Result<BTreeMap<Digest, Dictionary>> {
         let mut known = BTreeMap::new();
         for id in &footer.header().dictionaries {
             match self.dictionaries.get(*id).await {

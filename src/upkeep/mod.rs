@@ -13,10 +13,12 @@
 //! | [`merging`] | the walk over all aggregates that merges what will not be merged again |
 //! | `manifest` | what a backup holds, as a text with a checksum (feature `runtime`) |
 //! | `offline` | whether objects alone tell a history that is sound (feature `runtime`) |
+//! | [`purge`] | packs written anew without the records of erased aggregates |
 //! | [`refold`] | a new lineage out of the stored events of the one before |
 //! | [`retention`] | deleting snapshots, as `retention` says or as somebody asks |
 //! | [`schedules`] | snapshots at due times, by the owners of partitions |
 //! | [`scrub`] | reading what nobody asked for, and writing anew what is damaged |
+//! | `settled` | which records no owner will come to rely on any more |
 //! | [`thinning`] | looking at every aggregate now and then, to delete what is not kept |
 
 pub mod archive;
@@ -32,8 +34,10 @@ pub mod manifest;
 pub mod merging;
 #[cfg(feature = "runtime")]
 pub mod offline;
+pub mod purge;
 pub mod refold;
 pub mod retention;
 pub mod schedules;
 pub mod scrub;
+mod settled;
 pub mod thinning;

@@ -43,6 +43,7 @@ mod proof;
 #[path = "../proxy/mod.rs"]
 #[expect(dead_code, reason = "most faults are for the tests of the library")]
 mod proxy;
+mod purge;
 mod readme;
 mod real;
 mod rebuild_speed;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What is found goes at once, and nothing is taken for an orphan.
-const NO_DELAYS: GcSettings =
+pub(crate) const NO_DELAYS: GcSettings =
     GcSettings { age_ms_min: 0, distance_ms: 0, lease_ms: 1_000, pause_ms: 0, orphan_ms: 0 };
 
 /// A collector over these ports.

@@ -40,6 +40,10 @@ use crate::owners::{
     trail_that_leads_astray, two_events_of_one_version, version_that_a_tombstone_took,
     watermark_that_comes_late,
 };
+use crate::purging::scenarios::{
+    packs_of_an_erased_aggregate, purge_that_dies_before_its_copies, row_of_events_that_are_cut_off,
+    row_that_is_seen_once, state_that_is_thinned_while_it_is_moved,
+};
 use crate::rebuild::full_record_of_a_dead_flush;
 use crate::refold::{
     refold_of_what_is_in_a_checkpoint, refold_of_what_nothing_covers, refold_that_dies_before_its_rows,
@@ -149,6 +153,11 @@ scenarios! {
     ErasedFoldedAgain by owner_that_starts_after_an_erasure,
     ErasedStaysInMemory by owner_that_hears_of_an_erasure,
     CheckpointOvertaken by checkpoint_on_its_way_at_an_erasure,
+    PurgeDeletesFirst by purge_that_dies_before_its_copies,
+    PurgeTakesProvisional by row_of_events_that_are_cut_off,
+    PurgeBringsBack by state_that_is_thinned_while_it_is_moved,
+    PurgeTrustsRumours by row_that_is_seen_once,
+    PurgeEndsEarly by packs_of_an_erased_aggregate,
     CheckpointWaitsForAll by partition_that_cannot_start,
     DroppedBeforeNoted by drop_whose_fact_is_refused,
     DropsTheActive by drop_of_the_active_lineage,

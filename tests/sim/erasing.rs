@@ -12,12 +12,18 @@ use snapfold::store::index::From;
 
 /// Erases `a`, as a process that owns nothing, and hears who is erased.
 fn erase(stage: &Stage) -> ErasedIds {
+    erase_of(stage, "a")
+}
+
+/// The same of any aggregate.
+pub(crate) fn erase_of(stage: &Stage, id: &'static str) -> ErasedIds {
+    stage.forget_about(id);
     let (subject, active) = stage.subject();
     let erased = stage.world.ask(60_000, move |ports| async move {
         let reader = subject.reader(&ports, active);
         let lookup = subject.lookup(&ports, active, reader, std::sync::Arc::new(crate::subject::NoOwners));
-        let erasure = lookup.erase("a", "asked for".into(), None).await.map_err(|why| format!("{why:?}"));
-        let again = lookup.erase("a", "again".into(), None).await.map_err(|why| format!("{why:?}"));
+        let erasure = lookup.erase(id, "asked for".into(), None).await.map_err(|why| format!("{why:?}"));
+        let again = lookup.erase(id, "again".into(), None).await.map_err(|why| format!("{why:?}"));
         assert_eq!(erasure, again, "it is erased once");
         lookup.erased_ids()
     });

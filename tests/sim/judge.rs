@@ -20,7 +20,7 @@ use snapfold::domain::record::{Bytes, QuarantineMark};
 use snapfold::domain::row::{PartitionKey, SnapshotRow};
 use snapfold::domain::value::{Limits, Value};
 use snapfold::reconstruct::{AsOf, Found};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The mark of an aggregate of which nothing that is there can be read.
@@ -43,6 +43,8 @@ pub(crate) struct Judge {
     stale: bool,
     /// Where each aggregate lives.
     places: BTreeMap<String, PartitionNo>,
+    /// Whom somebody asked to erase: nothing is said of them from then on.
+    erased: BTreeSet<String>,
     /// What was worked out already.
     known: BTreeMap<String, BTreeMap<u64, Arc<Known>>>,
 }
@@ -89,8 +91,25 @@ impl Judge {
             cut_before: 0,
             stale: false,
             places: BTreeMap::new(),
+            erased: BTreeSet::new(),
             known: BTreeMap::new(),
         }
+    }
+
+    /// Somebody asks to erase an aggregate.
+    pub(crate) fn erase(&mut self, id: &str) {
+        self.erased.insert(id.to_owned());
+        self.places.remove(id);
+    }
+
+    /// Whether anybody was asked to be erased.
+    pub(crate) fn is_any_erased(&self) -> bool {
+        !self.erased.is_empty()
+    }
+
+    /// Whether somebody asked to erase this one.
+    pub(crate) fn is_erased(&self, id: &str) -> bool {
+        self.erased.contains(id)
     }
 
     /// Looks at the journal; false while the log is torn, when nothing can be judged: it was cut since the
@@ -123,7 +142,11 @@ impl Judge {
                 if entry.topic_id != self.of.topic_id {
                     continue;
                 }
-                if let Some(id) = entry.aggregate.as_deref().filter(|id| !self.places.contains_key(*id)) {
+                if let Some(id) = entry
+                    .aggregate
+                    .as_deref()
+                    .filter(|id| !self.places.contains_key(*id) && !self.erased.contains(*id))
+                {
                     self.places.insert(id.to_owned(), entry.partition);
                 }
                 if entry.truncated_at.is_none() {
@@ -229,6 +252,9 @@ impl Judge {
         asked: &Question,
         answer: Result<&Found, &Error>,
     ) -> Result<(), String> {
+        if self.is_erased(&asked.id) {
+            return Ok(());
+        }
         match answer {
             Ok(found) => self.judge_found(world, asked, found),
             Err(error) => self.judge_error(world, asked, error),
@@ -255,8 +281,9 @@ impl Judge {
         Err(format!("{error:?}"))
     }
 
-    /// Where not every event is kept the versions between snapshots are the topic's to keep. They are gone once the
-    /// log starts beyond the event that follows on the snapshot before them, where nothing newer leads on.
+    /// Where not every event is kept, the versions between snapshots are the topic's to keep. They are gone
+    /// once the log starts beyond the event that follows on the snapshot before them, where nothing newer
+    /// leads on.
     fn may_be_gone(&self, world: &Parts, asked: &Question) -> bool {
         if self.subject.strategy.keeps_events() || asked.as_of == AsOf::Head {
             return false;

@@ -18,6 +18,7 @@
 //! | `refold` | refolds under a new reducer, while everything goes on |
 //! | `retention` | snapshots that are deleted |
 //! | `collection` | garbage collection |
+//! | `purging` | erasures, and packs that are written anew without the erased |
 //! | `archiving` | packs that are moved to the archive |
 //! | `surface` | events, lists, snapshots, head versions, and whether they are right |
 //! | `origins` | who wrote what, changes, answers by a basis, and whether they are right |
@@ -72,6 +73,7 @@ mod owners;
 mod plan;
 mod ports;
 mod protocol;
+mod purging;
 mod questions;
 mod rebuild;
 mod refold;

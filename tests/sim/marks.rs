@@ -112,8 +112,8 @@ fn goes_on_without_the_entry(stage: Stage) -> Outcome {
 }
 
 /// The log is cut between an aggregate's last event and the gap that quarantined it, and goes on: a mark of a
-/// history that is no more, in a checkpoint's entry and in a snapshot's row. The low watermark was not written,
-/// or it alone would tell.
+/// history that is no more, in a checkpoint's entry and in a snapshot's row. The low watermark was not
+/// written, or it alone would tell.
 pub(crate) fn mark_of_a_gap_that_was_cut_off() -> Outcome {
     all(&[&mark_of_a_checkpoint_that_was_cut_off, &mark_of_a_row_that_was_cut_off])
 }

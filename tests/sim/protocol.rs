@@ -9,6 +9,7 @@ use crate::judge::Judge;
 use crate::merging::compact_one;
 use crate::plan::FaultPlan;
 use crate::ports::producer::StreamSpec;
+use crate::purging::{self, erase_one, purge_once};
 use crate::questions::{Moments, ask_one, final_check};
 use crate::rebuild;
 use crate::refold;
@@ -40,6 +41,8 @@ const DELETE_EVERY_MS: u64 = 210;
 const COLLECT_EVERY_MS: u64 = 900;
 /// Virtual milliseconds between two passes of the archive's mover.
 const ARCHIVE_EVERY_MS: u64 = 700;
+/// Virtual milliseconds between two purges.
+const PURGE_EVERY_MS: u64 = 800;
 /// Virtual milliseconds between two changes of schedules.
 const CHANGE_EVERY_MS: u64 = 310;
 /// Virtual milliseconds in which everything must settle, or at least have come further.
@@ -197,6 +200,14 @@ fn busy(
     every_but(&still, world, COLLECT_EVERY_MS, move |world| collect_once(world, &subject_too, &collecting));
     let (subject_too, moving) = (subject.clone(), fleet.clone());
     every_but(&still, world, ARCHIVE_EVERY_MS, move |world| archive_once(world, &subject_too, &moving));
+    if subject.erases {
+        let (subject_too, purging) = (subject.clone(), fleet.clone());
+        every_but(&still, world, PURGE_EVERY_MS, move |world| purge_once(world, &subject_too, &purging));
+        for time in purging::times(seed, CHAOS_MS) {
+            let (this, asker, asked) = (world.clone(), fleet.clone(), Arc::clone(judge));
+            world.sim.at(time, move || erase_one(&this, &asker, &asked));
+        }
+    }
     if subject.schedules {
         let rng = Mutex::new(Rng::new(seed ^ 0x5c4e_d01e));
         let (asker, asked) = (fleet.clone(), Arc::clone(judge));
@@ -212,10 +223,12 @@ fn busy(
 
 /// One seed.
 pub(crate) fn play(case: Case) -> Outcome {
-    let subject = Subject::drawn(case.seed, case.versions);
+    let mut subject = Subject::drawn(case.seed, case.versions);
     let mut setup = Setup::orders(case.versions);
     let damage = Damageable::drawn(case.seed);
     let losses = if damage == Damageable::Nothing { rebuild::moments(case.seed) } else { Vec::new() };
+    // What is damaged cannot be purged; and what schedules took is counted by what is still there.
+    subject.erases = purging::of_seed(case.seed) && damage == Damageable::Nothing && !subject.schedules;
     setup.damageable = damage.prefixes();
     setup.verbose = case.verbose;
     setup.streams = vec![StreamSpec { shape: subject.shape, ..setup.streams[0].clone() }];
@@ -260,6 +273,11 @@ pub(crate) fn play(case: Case) -> Outcome {
         // Whoever asks all the time keeps a worker that reads one at a time from walking its ids (seed 29).
         still.store(true, Ordering::Relaxed);
         schedules::check(&world);
+        still.store(false, Ordering::Relaxed);
+    }
+    if world.sim.violations().is_empty() && subject.erases {
+        still.store(true, Ordering::Relaxed);
+        purging::finish(&world, &subject);
         still.store(false, Ordering::Relaxed);
     }
     if world.sim.violations().is_empty() {

@@ -10,7 +10,7 @@ use crate::surface::{self, Told, Wish};
 use crate::world::{Parts, World};
 use snapfold::domain::aggregate::OnPoison;
 use snapfold::domain::ids::{Offset, PartitionNo, Version};
-use snapfold::domain::row::PartitionKey;
+use snapfold::domain::row::{DeadLetter, PartitionKey};
 use snapfold::lookup::{Answer, Asked, SnapshotFilter, Source, VerifyMode};
 use snapfold::reconstruct::AsOf;
 use std::collections::BTreeSet;
@@ -90,7 +90,7 @@ fn judge_state(judge: &mut Judge, world: &Parts, told: &Told, answer: &Asked<Ans
     let of_owner = matches!(&answer, Ok(answer) if answer.source == Source::Memory);
     let asked = Question { of_owner, ..told.asked.clone() };
     judge.judge(world, &asked, surface::found(answer).as_ref())?;
-    let excused = judge.may_be_unreadable(world, &asked);
+    let excused = judge.may_be_unreadable(world, &asked) || judge.is_erased(&asked.id);
     answer.as_ref().map_or(Ok(()), |answer| surface::judge_head(judge, told, answer, excused))
 }
 
@@ -242,11 +242,19 @@ fn check_dead_letters(world: &World, subject: &Subject, active: Active, judge: &
             return world.sim.violation("the dead letters cannot be read in the end".to_owned());
         };
         // Conflicts are findings of whoever still has the first event in memory; the ledger has none.
-        let findings = letters.iter().filter(|letter| &*letter.code != "conflict");
+        let is_erased = |letter: &&DeadLetter| {
+            letter.aggregate.as_ref().is_some_and(|key| lock(judge).is_erased(&key.id))
+        };
+        let letters = letters.iter().filter(|letter| !is_erased(letter));
+        let findings = letters.filter(|letter| &*letter.code != "conflict");
         let ours: BTreeSet<(i64, &str)> =
             findings.map(|letter| (letter.offset.0, family(&letter.code))).collect();
         let judge = lock(judge);
-        let of_partition = judge.dead_letters().iter().filter(|letter| letter.partition == partition.0);
+        let is_kept = |letter: &&crate::ledger::DeadLetter| {
+            letter.partition == partition.0
+                && !letter.aggregate_id.as_deref().is_some_and(|id| judge.is_erased(id))
+        };
+        let of_partition = judge.dead_letters().iter().filter(is_kept);
         let theirs: BTreeSet<(i64, &str)> =
             of_partition.map(|letter| (letter.offset, family(letter.code))).collect();
         let missing: Vec<_> = theirs.difference(&ours).collect();

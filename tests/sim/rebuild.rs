@@ -213,7 +213,15 @@ pub(crate) fn lose_index(world: &Parts) {
     world.sim.count_more(Count::LoneFull, report.lone);
     world.sim.note("rebuilt", report.rows, report.checkpoints);
     let dropped = crate::dropping::dropped(world);
-    world.index.replace(&cells, &|lineage| dropped.has(lineage));
+    // Whoever is erased has rows until they are deleted, and none after a rebuild.
+    let erasures = world.bucket.objects().into_iter().filter(|(name, _)| name.starts_with("v1/erasures/"));
+    let erasures: Vec<String> =
+        erasures.map(|(_, bytes)| String::from_utf8_lossy(&bytes).into_owned()).collect();
+    let is_erased = |key: &AggregateKey| {
+        let member = format!(r#""aggregateId":"{}""#, key.id);
+        erasures.iter().any(|erasure| erasure.contains(&member))
+    };
+    world.index.replace(&cells, |row| dropped.has(row.lineage) || is_erased(&row.key));
 }
 
 /// Loses the index at these moments.

@@ -33,7 +33,7 @@ pub(crate) const HERE: PartitionNo = PartitionNo(0);
 /// The replica that all reads leave out so that they see rumours.
 pub(crate) const SEEING_RUMOURS: usize = 0;
 /// The same, so that they do not.
-const DEAF_TO_RUMOURS: usize = 2;
+pub(crate) const DEAF_TO_RUMOURS: usize = 2;
 
 /// Whose calls of a method have which fate, and how many of them.
 type Rule = (ProcessId, &'static str, Fate, usize);
@@ -195,6 +195,11 @@ impl Stage {
     /// What is folded, and where.
     pub(crate) fn subject(&self) -> (Subject, Active) {
         (self.subject.clone(), self.active())
+    }
+
+    /// From now on nothing is asked of an aggregate.
+    pub(crate) fn forget_about(&self, id: &str) {
+        lock(&self.judge).erase(id);
     }
 
     /// Another lineage is active from now on, if it is done.

@@ -47,6 +47,8 @@ pub(crate) struct Subject {
     partitioner: Partitioner,
     caching: bool,
     pub(crate) schedules: bool,
+    /// Aggregates are erased, and workers look who is.
+    pub(crate) erases: bool,
     decoder: Arc<OnceDecoder>,
 }
 
@@ -243,6 +245,7 @@ impl Subject {
             partitioner: *rng.pick(&[Partitioner::Unknown, Partitioner::Murmur2, Partitioner::Crc32]),
             caching: rng.percent(60),
             schedules: crate::schedules::of_seed(seed),
+            erases: false,
             decoder: Arc::new(OnceDecoder::new(versions)),
         }
     }
@@ -293,8 +296,15 @@ impl Subject {
             partitioner: Partitioner::Unknown,
             caching: false,
             schedules: false,
+            erases: false,
             decoder: Arc::new(OnceDecoder::new(versions)),
         }
+    }
+
+    /// The same, and what is snapshotted within a moment goes into one pack.
+    pub(crate) fn writing_together(mut self) -> Self {
+        (self.settings.linger_ms, self.settings.linger_items) = (200, 8);
+        self
     }
 
     /// The same, and records come one by one.
@@ -464,10 +474,14 @@ impl Subject {
             let active = *lock(&fleet.active);
             let components = subject.components(&ports, active);
             let reader = components.reader.clone();
+            let packs = Arc::clone(&reader.packs);
             let compactor = compactor(&components);
             lock(&fleet.compactors).insert(ports.process, compactor);
             let (worker, handle) = Worker::new(components);
             let lookup = subject.lookup(&ports, active, reader, Arc::new(handle.clone()));
+            if subject.erases {
+                crate::purging::heed(&ports, &handle, &packs);
+            }
             if subject.schedules {
                 crate::schedules::start(&ports, &handle, &lookup);
             }

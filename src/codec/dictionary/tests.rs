@@ -51,6 +51,26 @@ fn a_strict_dictionary_holds_no_string_of_fewer_than_five_aggregates() {
     assert!(leaks(&raw, 600).len() > 50, "the test would not see a leak");
 }
 
+/// Goal: of whoever is forgotten nothing is learnt any more, and past the last milestone learning begins
+/// anew.
+#[test]
+fn what_is_forgotten_is_in_no_later_dictionary() {
+    let forgotten = || (0..300).map(|n| format!("o-{n}"));
+    let learn = |mut trainer: Trainer| leaks(&trainer.train(None).unwrap().unwrap(), 300);
+    assert!(learn(trainer(Privacy::Off, 0..600)).len() > 20, "the test would not see a leak");
+    let mut off = trainer(Privacy::Off, 0..600);
+    forgotten().for_each(|id| off.forget([&*id].into_iter()));
+    assert_eq!(learn(off), BTreeSet::new());
+
+    for (privacy, is_learning) in [(Privacy::Off, true), (Privacy::Strict, false)] {
+        let mut one = trainer(privacy, 0..100).with_milestones([50, 60, 70]);
+        one.begin(None);
+        one.forget(["o-1"].into_iter());
+        (0..1_000).for_each(|n| one.add("o-2", body(n).as_bytes()));
+        assert_eq!(one.is_due(), is_learning, "{privacy:?}");
+    }
+}
+
 fn leaks(dictionary: &Dictionary, bodies: u64) -> BTreeSet<String> {
     let bodies: Vec<String> = (0..bodies).map(body).collect();
     let mut said_by: BTreeMap<&str, usize> = BTreeMap::new();

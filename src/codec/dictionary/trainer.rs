@@ -8,6 +8,7 @@ use crate::codec::compress::{Compression, Encoder};
 use crate::domain::error::Result;
 use crate::domain::record::RecordKind;
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
 
 /// Numbers of samples after which a dictionary is trained.
 pub const MILESTONES: [u64; 3] = [100, 1_000, 10_000];
@@ -109,8 +110,7 @@ impl Trainer {
         if !is_kept || body.is_empty() || is_resting {
             return;
         }
-        let digest: [u8; 32] = Sha256::digest(aggregate_id).into();
-        let aggregate = digest[..8].iter().fold(0, |hash, byte| hash << 8 | u64::from(*byte));
+        let aggregate = hash(aggregate_id);
         let bytes = &body[..body.len().min(SAMPLE_LEN_MAX)];
         self.samples.push(Sample { aggregate, bytes: bytes.into() });
         self.samples_len += bytes.len();
@@ -125,14 +125,26 @@ impl Trainer {
         }
     }
 
+    /// Forgets what these aggregates said. Without privacy all that was learnt until now may hold some of it:
+    /// then samples are collected anew, where they are not being collected.
+    pub fn forget<'a>(&mut self, aggregate_ids: impl Iterator<Item = &'a str>) {
+        let gone: BTreeSet<u64> = aggregate_ids.map(hash).collect();
+        self.samples.retain(|sample| !gone.contains(&sample.aggregate));
+        self.samples_len = self.samples.iter().map(|sample| sample.bytes.len()).sum();
+        if self.privacy == Privacy::Off && self.is_past_milestones() && self.again_at.is_none() {
+            (self.stride, self.decay) = (1, Decay::default());
+            self.again_at = Some(self.seen.saturating_add(WINDOW));
+        }
+    }
+
     /// Bodies seen so far.
     #[must_use]
     pub fn seen(&self) -> u64 {
         self.seen
     }
 
-    /// Tells the trainer what became of a body, in bytes. Past the milestones, where bodies take 10 % more than
-    /// they did at best, samples are collected anew.
+    /// Tells the trainer what became of a body, in bytes. Past the milestones, where bodies take 10 % more
+    /// than they did at best, samples are collected anew.
     pub fn stored(&mut self, raw: usize, stored: usize) {
         if self.is_past_milestones() && self.again_at.is_none() && self.decay.stored(raw, stored) {
             self.stride = 1;
@@ -175,6 +187,11 @@ impl Trainer {
             active: active.cloned(),
         }
     }
+}
+
+fn hash(aggregate_id: &str) -> u64 {
+    let digest: [u8; 32] = Sha256::digest(aggregate_id).into();
+    digest[..8].iter().fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
 impl Training {

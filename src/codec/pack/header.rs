@@ -246,6 +246,12 @@ pub fn erasure_name(id: LedgerId) -> String {
     format!("v1/erasures/{id}")
 }
 
+/// `v1/purges/<id of the erasure>/<id>.<what>`.
+#[must_use]
+pub fn purge_name(erasure: LedgerId, at: LedgerId, what: &str) -> String {
+    format!("v1/purges/{erasure}/{at}.{what}")
+}
+
 /// Year and month in UTC, by the usual calendar arithmetic on years that start in March.
 fn year_and_month(time: Timestamp) -> (i64, i64) {
     let days = time.0.div_euclid(86_400_000) + 719_468;

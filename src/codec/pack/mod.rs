@@ -52,6 +52,7 @@ pub use facts::{EntryFacts, Mark};
 pub use footer::{Footer, Stretch};
 pub use header::{
     Class, Header, TRAILER_LEN, Trailer, dictionary_name, erasure_name, ledger_name, named_pack, pack_name,
+    purge_name,
 };
 pub use inclusion::{Inclusion, prove};
 pub use locator::Locator;

@@ -84,7 +84,7 @@ impl Form {
         Self { strategy, window: Window::default(), increments: None, stored_bytes: 0, is_full }
     }
 
-    /// States alone are stored, for now.
+    /// States alone are stored.
     pub(super) fn is_full(&self) -> bool {
         self.is_full
     }

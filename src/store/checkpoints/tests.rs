@@ -4,8 +4,9 @@ use super::*;
 use crate::codec::body::encode_increment;
 use crate::codec::compress::{Compression, Encoder};
 use crate::codec::pack::{Class, PackWriter, pack_name};
+use crate::domain::erasure::Erasure;
 use crate::domain::error::ErrorKind;
-use crate::domain::ids::Version;
+use crate::domain::ids::{LedgerId, Version};
 use crate::domain::partition::CheckpointItem;
 use crate::domain::record::{IncrementBody, RawRecord, RecordId, RecordMeta, StoredEvent};
 use crate::domain::row::PartitionKey;
@@ -83,6 +84,41 @@ fn a_probe_answers_as_the_table_does() {
     let gone = CheckpointRow { pack: PackId([4; 16]), ..row(0, 500) };
     let held = packs.held(&gone, &key).now_or_never().unwrap();
     assert_eq!(held.unwrap_err().kind, ErrorKind::NotFound);
+}
+
+#[test]
+fn who_is_erased_is_left_out_of_a_checkpoint_that_holds_others() {
+    let blobs = Arc::new(MemoryBlobs::new()) as Arc<dyn Blobs>;
+    let packs = Packs::new(Arc::new(MemoryIndex::new()), blobs, CompressionPlan::default(), [7; 16]);
+    let kind = Arc::<str>::from("order");
+    let erasure = Erasure {
+        key: AggregateKey { kind: Arc::clone(&kind), id: item(1).id },
+        at: LedgerId::mint(Timestamp(5), [1; 10]),
+        reason: "asked for".into(),
+        request: None,
+        lineage: Lineage(1),
+        partition: None,
+        version: Version(1),
+        offset: Offset(1),
+        packs: Default::default(),
+    };
+    packs.erasures.keep(erasure).now_or_never().expect("memory answers at once").unwrap();
+    let part = |partition, range: std::ops::Range<i64>| CheckpointPart {
+        partition: log(partition),
+        kind: Arc::clone(&kind),
+        items: range.map(item).collect(),
+        mark: None,
+    };
+    let parts = vec![part(0, 0..3), part(1, 1..2)];
+    let encoded = packs.encode_checkpoint(PackId([3; 16]), Timestamp(0), parts).unwrap();
+    let told = |at: usize| {
+        let row = &encoded.rows[at];
+        let ids: Vec<String> = (0..3).map(|n| item(n).id.to_string()).collect();
+        let there = ids.into_iter().filter(|id| encoded.tables[at].1.find(id).is_some());
+        ((row.entries, row.first_offset, row.end_offset), there.collect::<Vec<_>>())
+    };
+    assert_eq!(told(0), ((2, Offset(0), Offset(3)), vec!["o-0000".to_owned(), "o-0002".to_owned()]));
+    assert_eq!(told(1), ((1, Offset(1), Offset(2)), vec!["o-0001".to_owned()]), "of nobody else");
 }
 
 #[test]

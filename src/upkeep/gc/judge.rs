@@ -3,18 +3,18 @@
 //! *Order*: footer; then of each record where it lies before who names it. *If it fails*: a read is repeated
 //!   for some seconds; then the pack stays. *If cancelled*: nothing has happened. *What may leak*: nothing.
 
-use super::{Doomed, Mode, Pass, RETRY_MS, Seen, TRIES, Verdict};
+use super::{Doomed, Mode, Pass, Verdict};
 use crate::codec::pack::{Class, Footer};
 use crate::domain::error::{ErrorKind, Result};
 use crate::domain::ids::{LedgerId, Lineage, Offset, PackId, PartitionNo, Version};
 use crate::domain::ledger::DeletedRow;
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::record::RecordId;
-use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow};
+use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
 use crate::store::index::From;
 use crate::store::unavailable;
+use crate::upkeep::settled::{RETRY_MS, TRIES};
 use std::collections::BTreeSet;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 /// Copies of a version that are looked at in one go.
@@ -65,8 +65,10 @@ impl Pass<'_> {
                 doomed.rows.push((DeletedRow { key: id.key, lineage, version, pack }, drop));
                 continue;
             }
-            let settled = self.is_settled(&key, (stretch.first_offset, stretch.last_offset)).await?;
-            if !settled || self.is_named(&id, pack).await? {
+            // Nobody relies on anything of the erased any more, whatever partition it is of.
+            let is_erased = self.of.packs.erasures.of(&id.key).is_some();
+            let offsets = (stretch.first_offset, stretch.last_offset);
+            if !is_erased && (!self.is_settled(&key, offsets).await? || self.is_named(&id, pack).await?) {
                 is_live = true;
                 if self.mode != Mode::DryRun {
                     break;
@@ -154,19 +156,7 @@ impl Pass<'_> {
         if mutant(Mutant::GcTakesProvisional) {
             return Ok(true);
         }
-        let seen = match self.seen.entry(key.clone()) {
-            Entry::Occupied(seen) => seen.into_mut(),
-            Entry::Vacant(place) => {
-                let marks = self.of.repeat(|| self.of.index.watermarks(key)).await;
-                let marks = marks.map_err(|error| unavailable("read the low watermark", &error))?;
-                let low_watermark = marks.iter().map(|row| row.low_watermark).max().unwrap_or(Offset(0));
-                let checkpoints = self.of.repeat(|| self.of.index.checkpoints(key)).await;
-                let checkpoints = checkpoints.map_err(|error| unavailable("list checkpoints", &error))?;
-                place.insert(Seen { low_watermark, checkpoints })
-            }
-        };
-        let overlaps = |row: &CheckpointRow| row.first_offset <= last && row.end_offset > first;
-        Ok(last < seen.low_watermark && !seen.checkpoints.iter().any(overlaps))
+        self.settled.holds((&*self.of.index, &*self.of.clock), key, (first, last)).await
     }
 
     /// Whether a row names this record in this pack.

@@ -42,16 +42,17 @@ mod late;
 use crate::clock::Clock;
 use crate::codec::pack::{Class, named_pack};
 use crate::domain::error::Result;
-use crate::domain::ids::{LedgerId, Offset, PackId, Timestamp};
+use crate::domain::ids::{LedgerId, PackId, Timestamp};
 use crate::domain::ledger::DeletedRow;
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::{PortError, PortResult};
-use crate::domain::row::{CheckpointRow, PartitionKey};
+use crate::domain::row::PartitionKey;
 use crate::store::index::Index;
 use crate::store::lineages::{self, Dropped};
 use crate::store::packs::Packs;
 use crate::store::unavailable;
 use crate::upkeep::lease::{self, Duty, Lease};
+use crate::upkeep::settled::{Settled, repeated};
 use condemned::Condemned;
 use futures_util::future::BoxFuture;
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,9 +68,6 @@ const DOOMED_MAX: u64 = 100;
 /// A turn is skipped if the last pass is younger than so many quarters of the interval: clocks differ, and a
 /// pass takes time.
 const QUARTERS: u64 = 3;
-/// Before a call that failed is repeated, and how often it is.
-const RETRY_MS: u64 = 200;
-const TRIES: usize = 20;
 
 /// Delays of the collector.
 #[derive(Clone, Copy, Debug)]
@@ -171,12 +169,6 @@ enum Verdict {
     Garbage(Doomed),
 }
 
-/// What was read of a partition in this pass.
-struct Seen {
-    low_watermark: Offset,
-    checkpoints: Vec<CheckpointRow>,
-}
-
 /// One pass.
 struct Pass<'a> {
     of: &'a Collector,
@@ -184,7 +176,7 @@ struct Pass<'a> {
     /// By the store's clock.
     now: Timestamp,
     lease: Option<Lease>,
-    seen: BTreeMap<PartitionKey, Seen>,
+    settled: Settled,
     /// By topic.
     dropped: BTreeMap<Arc<str>, Dropped>,
     before: Condemned,
@@ -231,9 +223,9 @@ impl Collector {
             None => lease::store_now(DUTY, blobs, &*self.clock).await?,
         };
         let (before, after, report) = (Condemned::default(), Condemned::default(), Report::default());
-        let (seen, dropped) = (BTreeMap::new(), BTreeMap::new());
-        let withholds = false;
-        let mut pass = Pass { of: self, mode, now, lease, seen, dropped, before, after, withholds, report };
+        let (settled, dropped, withholds) = (Settled::default(), BTreeMap::new(), false);
+        let mut pass =
+            Pass { of: self, mode, now, lease, settled, dropped, before, after, withholds, report };
         let ended = pass.all().await;
         let Some(lease) = pass.lease.take() else { return ended.map(|_| Some(pass.report)) };
         // Of a lease that was lost nothing is written: what this pass found, whoever has it finds as well.
@@ -250,13 +242,7 @@ impl Collector {
 
     /// Repeats a call until it is answered, or cannot be.
     async fn repeat<'b, T>(&self, call: impl Fn() -> BoxFuture<'b, PortResult<T>> + Send) -> PortResult<T> {
-        for _ in 1..TRIES {
-            match call().await {
-                Err(PortError::NotDone(_) | PortError::Unknown(_)) => self.clock.sleep(RETRY_MS).await,
-                answered => return answered,
-            }
-        }
-        call().await
+        repeated(&*self.clock, call).await
     }
 }
 
@@ -482,7 +468,7 @@ mod tests {
             mode: Mode::DryRun,
             now: Timestamp(1_700_000_000_000),
             lease: None,
-            seen: BTreeMap::new(),
+            settled: Settled::default(),
             dropped: BTreeMap::new(),
             before,
             after: Condemned::default(),

@@ -148,12 +148,12 @@ impl Cluster {
     }
 
     /// All replicas lose all but dead letters, and have these cells, as acknowledged; among them every row
-    /// that was so before, but of lineages that are gone.
-    pub(crate) fn replace(&self, cells: &[Cell], is_gone: &dyn Fn(Lineage) -> bool) {
+    /// that was so before, but of lineages that are gone and of the erased.
+    pub(crate) fn replace(&self, cells: &[Cell], is_gone: impl Fn(&SnapshotRow) -> bool) {
         let (mut cluster, mut all, mut violations) = (lock(&self.cluster), Replica::default(), Vec::new());
         cells.iter().for_each(|cell| violations.extend(all.apply(cell)));
         for rows in cluster.rows.values() {
-            let back = |row: &SnapshotRow| all.has(row) || all.is_deleted(row) || is_gone(row.lineage);
+            let back = |row: &SnapshotRow| all.has(row) || all.is_deleted(row) || is_gone(row);
             let missing = rows.values().filter(|row| !back(row));
             violations.extend(missing.map(|row| format!("an acknowledged row did not come back: {row:?}")));
         }
