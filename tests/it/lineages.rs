@@ -35,8 +35,11 @@ fn lasting(state: &Value) -> Vec<Value> {
     names.iter().map(|name| state[name].clone()).collect()
 }
 
+/// Of an aggregate one version: what of it must last, and a question with a basis and its bytes.
+type Saved = (String, u64, Vec<Value>, (String, String));
+
 /// Every version of every aggregate, as it is answered; and with its basis, as bytes.
-fn all_versions(api: &Api, ledger: &Ledger) -> Vec<(String, u64, Vec<Value>, (String, String))> {
+fn all_versions(api: &Api, ledger: &Ledger) -> Vec<Saved> {
     let mut saved = Vec::new();
     for id in ledger.aggregates() {
         for version in 1..=ledger.head(id) {
@@ -51,7 +54,7 @@ fn all_versions(api: &Api, ledger: &Ledger) -> Vec<(String, u64, Vec<Value>, (St
 }
 
 /// A site whose worker has folded all but the last events, with what it answered; a label and a pin in it.
-fn folded(site: &Site) -> (Vec<(String, u64, Vec<Value>, (String, String))>, Ledger) {
+fn folded(site: &Site) -> (Vec<Saved>, Ledger) {
     let (sendings, ledger) = story(11, EVENTS - LATE, PARTITIONS, 0);
     site.send(&sendings);
     let mut worker = site.worker();
@@ -115,7 +118,7 @@ fn an_old_lineage_answers_as_it_did_until_it_is_dropped() {
 }
 
 /// All routes that take a lineage give that lineage.
-fn everything_reads(api: &Api, saved: &[(String, u64, Vec<Value>, (String, String))]) {
+fn everything_reads(api: &Api, saved: &[Saved]) {
     let (id, head) = saved.iter().map(|(id, version, ..)| (id, *version)).max_by_key(|(_, v)| *v).unwrap();
     let of = |rest: &str| ok(api, &format!("{}{rest}", path(id)));
     let newest = of("?lineage=1");
@@ -153,7 +156,7 @@ fn the_label_came_along(api: &Api) {
     assert_eq!(new["metadata"]["pinned"], true, "{new}");
 }
 
-fn dropped(site: &Site, config: &std::path::Path, saved: &[(String, u64, Vec<Value>, (String, String))]) {
+fn dropped(site: &Site, config: &std::path::Path, saved: &[Saved]) {
     let bytes = || -> u64 { site.packs().iter().map(|file| std::fs::metadata(file).unwrap().len()).sum() };
     let active = ended(&["lineages", "drop", "2", "--yes"], config);
     assert!(active.code == Some(7) && active.err.contains("active"), "{active:?}");
@@ -183,7 +186,7 @@ fn dropped(site: &Site, config: &std::path::Path, saved: &[(String, u64, Vec<Val
 }
 
 /// The dropped lineage is refused, and the active one answers.
-fn refused(config: &std::path::Path, saved: &[(String, u64, Vec<Value>, (String, String))]) {
+fn refused(config: &std::path::Path, saved: &[Saved]) {
     let mut worker = Program::start(&["run", "--config", &config.display().to_string()]);
     let api = worker.ready();
     settled(&api, EVENTS as u64, true);
