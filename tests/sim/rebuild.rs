@@ -19,6 +19,7 @@ use snapfold::domain::outcome::PortResult;
 use snapfold::domain::record::Bytes;
 use snapfold::domain::row::{CheckpointRow, DeadLetter, PartitionKey, SnapshotRow, WatermarkRow};
 use snapfold::domain::schedule::ScheduleRow;
+use snapfold::domain::value::Value;
 use snapfold::store::blobs::{Blobs, MemoryBlobs};
 use snapfold::store::index::{From, Index, MemoryIndex};
 use snapfold::store::packs::{CompressionPlan, Packs};
@@ -218,7 +219,7 @@ pub(crate) fn lose_index(world: &Parts) {
     let erasures: Vec<String> =
         erasures.map(|(_, bytes)| String::from_utf8_lossy(&bytes).into_owned()).collect();
     let is_erased = |key: &AggregateKey| {
-        let member = format!(r#""aggregateId":"{}""#, key.id);
+        let member = format!(r#""aggregateId":{}"#, Value::from(&*key.id).to_json());
         erasures.iter().any(|erasure| erasure.contains(&member))
     };
     world.index.replace(&cells, |row| dropped.has(row.lineage) || is_erased(&row.key));
