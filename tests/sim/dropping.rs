@@ -243,8 +243,10 @@ pub(crate) fn old_versions(world: &World, subject: &Subject, old: Active, active
         marks
     });
     let Some(marks) = marks else { return world.sim.violation("no low watermarks in the end".to_owned()) };
-    let places: Vec<(String, PartitionNo)> =
-        judge.places().iter().take(ASKED_MAX).map(|(id, at)| (id.clone(), *at)).collect();
+    // This judge has not seen who was asked to be erased.
+    let is_erased = crate::rebuild::erased(world);
+    let places = judge.places().iter().filter(|(id, _)| !is_erased(id)).take(ASKED_MAX);
+    let places: Vec<(String, PartitionNo)> = places.map(|(id, at)| (id.clone(), *at)).collect();
     for (id, partition) in places {
         let covered = judge.facts(&id).iter().filter(|fact| fact.record.offset < marks[&partition].0);
         let versions: Vec<u64> = covered.map(|fact| fact.version).collect();

@@ -215,14 +215,19 @@ pub(crate) fn lose_index(world: &Parts) {
     world.sim.note("rebuilt", report.rows, report.checkpoints);
     let dropped = crate::dropping::dropped(world);
     // Whoever is erased has rows until they are deleted, and none after a rebuild.
+    let is_erased = erased(world);
+    world.index.replace(&cells, |row| dropped.has(row.lineage) || is_erased(&row.key.id));
+}
+
+/// Who was erased, by the objects that say so.
+pub(crate) fn erased(world: &Parts) -> impl Fn(&str) -> bool + use<> {
     let erasures = world.bucket.objects().into_iter().filter(|(name, _)| name.starts_with("v1/erasures/"));
     let erasures: Vec<String> =
         erasures.map(|(_, bytes)| String::from_utf8_lossy(&bytes).into_owned()).collect();
-    let is_erased = |key: &AggregateKey| {
-        let member = format!(r#""aggregateId":{}"#, Value::from(&*key.id).to_json());
+    move |id| {
+        let member = format!(r#""aggregateId":{}"#, Value::from(id).to_json());
         erasures.iter().any(|erasure| erasure.contains(&member))
-    };
-    world.index.replace(&cells, |row| dropped.has(row.lineage) || is_erased(&row.key));
+    }
 }
 
 /// Loses the index at these moments.
