@@ -92,6 +92,19 @@ impl Cluster {
         lock(&self.cluster).acked_marks.get(&(log.clone(), topic_id)).copied()
     }
 
+    /// The low watermark of one log that every read sees, whether or not its writer heard of that.
+    pub(crate) fn seen_mark(&self, log: &PartitionKey, topic_id: u128) -> Option<Offset> {
+        let cluster = lock(&self.cluster);
+        let newest = |replica: &Replica| {
+            let rows = replica.marks(log).into_iter().filter(|row| row.topic_id == topic_id);
+            rows.map(|row| row.low_watermark).max()
+        };
+        let mut marks: Vec<Option<Offset>> = cluster.replicas.iter().map(newest).collect();
+        marks.sort();
+        // Of any two replicas at least one has it.
+        marks[1]
+    }
+
     /// Keeps every acknowledged cell from now on, for [`Self::lost_cells`].
     pub(crate) fn remember_acked(&self) {
         lock(&self.cluster).acked = Some(Vec::new());
