@@ -26,9 +26,9 @@ const REPLICAS: usize = 3;
 
 /// What the three replicas hold, and what was acknowledged.
 #[derive(Default)]
-struct Cells {
-    replicas: [Replica; REPLICAS],
-    acked_marks: BTreeMap<(PartitionKey, u128), Offset>,
+pub(super) struct Cells {
+    pub(super) replicas: [Replica; REPLICAS],
+    pub(super) acked_marks: BTreeMap<(PartitionKey, u128), Offset>,
     acked: Option<Vec<Cell>>,
     rows: BTreeMap<(AggregateKey, Lineage), Versions>,
     deleted: BTreeSet<DeletedRow>,
@@ -47,7 +47,7 @@ type Retired = bool;
 #[derive(Clone)]
 pub(crate) struct Cluster {
     gate: Gate,
-    cluster: Arc<Mutex<Cells>>,
+    pub(super) cluster: Arc<Mutex<Cells>>,
     /// Schedules and their runs.
     pub(crate) schedules: Schedules,
 }
@@ -69,40 +69,6 @@ impl Cluster {
         let mut all = Replica::default();
         cluster.replicas.iter().for_each(|replica| all.absorb(replica));
         all
-    }
-
-    /// Largest acknowledged low watermark of a partition, over all lineages of the topic id: the smallest of
-    /// those.
-    pub(crate) fn acked_watermark(
-        &self,
-        topic: &str,
-        partition: PartitionNo,
-        topic_id: u128,
-    ) -> Option<Offset> {
-        let cluster = lock(&self.cluster);
-        let of_partition = cluster
-            .acked_marks
-            .iter()
-            .filter(|((key, id), _)| &*key.topic == topic && key.partition == partition && *id == topic_id);
-        of_partition.map(|(_, offset)| *offset).min()
-    }
-
-    /// Largest acknowledged low watermark of one log.
-    pub(crate) fn acked_mark(&self, log: &PartitionKey, topic_id: u128) -> Option<Offset> {
-        lock(&self.cluster).acked_marks.get(&(log.clone(), topic_id)).copied()
-    }
-
-    /// The low watermark of one log that every read sees, whether or not its writer heard of that.
-    pub(crate) fn seen_mark(&self, log: &PartitionKey, topic_id: u128) -> Option<Offset> {
-        let cluster = lock(&self.cluster);
-        let newest = |replica: &Replica| {
-            let rows = replica.marks(log).into_iter().filter(|row| row.topic_id == topic_id);
-            rows.map(|row| row.low_watermark).max()
-        };
-        let mut marks: Vec<Option<Offset>> = cluster.replicas.iter().map(newest).collect();
-        marks.sort();
-        // Of any two replicas at least one has it.
-        marks[1]
     }
 
     /// Keeps every acknowledged cell from now on, for [`Self::lost_cells`].

@@ -17,6 +17,7 @@ pub(crate) mod payload;
 pub(crate) mod producer;
 pub(crate) mod replica;
 pub(crate) mod schedules;
+mod watermarks;
 
 use crate::executor::{ProcessId, Sim, lock};
 use crate::plan::{CallFaults, FaultPlan};
