@@ -9,8 +9,7 @@ use crate::domain::aggregate::Rules;
 use crate::domain::error::{Error, ErrorKind};
 use crate::domain::event::Decode;
 use crate::domain::ids::{Digest, Lineage, Offset, PartitionNo, Timestamp};
-use crate::domain::partition::Listing;
-use crate::reconstruct::{Ended, HeadAnswer, ListAnswer, LiveHeads, LogOfOld, Reconstructor};
+use crate::reconstruct::{Ended, LogOfOld, NoOwners, Reconstructor};
 pub use crate::store::lineages::Standing;
 use futures_util::future::{BoxFuture, ready};
 use std::sync::Arc;
@@ -73,19 +72,6 @@ pub struct OldLineage {
     pub decoder: Arc<dyn Decode>,
 }
 
-/// Nobody folds an old lineage.
-struct Nobody;
-
-impl LiveHeads for Nobody {
-    fn head(&self, _: PartitionNo, _: Arc<str>) -> BoxFuture<'_, Option<HeadAnswer>> {
-        Box::pin(ready(None))
-    }
-
-    fn list(&self, _: PartitionNo, _: Listing) -> BoxFuture<'_, Option<ListAnswer>> {
-        Box::pin(ready(None))
-    }
-}
-
 impl Lookup {
     /// The lineage that it answers for.
     #[must_use]
@@ -117,7 +103,7 @@ impl Lookup {
             health: Arc::default(),
             ..reader.clone()
         };
-        let owners = Arc::new(Nobody);
+        let owners = Arc::new(NoOwners);
         Self::new(Components { reader, owners, lineage: old.lineage, ..parts.clone() })
     }
 }

@@ -5,7 +5,7 @@ use crate::domain::ids::{Offset, PartitionNo, Version};
 use crate::domain::partition::{Listing, Residence, Resident, Taken};
 use crate::domain::row::Trigger;
 use crate::store::flush::{Flush, Stored};
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use std::sync::Arc;
 
 /// An owner's answer about a head. O1: it is true as of `position`; whoever asks has read the low watermark
@@ -34,6 +34,20 @@ pub trait LiveHeads: Send + Sync {
     fn head(&self, partition: PartitionNo, id: Arc<str>) -> BoxFuture<'_, Option<HeadAnswer>>;
     /// Aggregates in the owner's memory, in id order; none if nobody who could be reached owns the partition.
     fn list(&self, partition: PartitionNo, listing: Listing) -> BoxFuture<'_, Option<ListAnswer>>;
+}
+
+/// Owners for whoever must do without: rest and log have to tell everything.
+#[derive(Clone, Copy, Debug)]
+pub struct NoOwners;
+
+impl LiveHeads for NoOwners {
+    fn head(&self, _: PartitionNo, _: Arc<str>) -> BoxFuture<'_, Option<HeadAnswer>> {
+        Box::pin(ready(None))
+    }
+
+    fn list(&self, _: PartitionNo, _: Listing) -> BoxFuture<'_, Option<ListAnswer>> {
+        Box::pin(ready(None))
+    }
 }
 
 /// The partitions of this process, as those who want snapshots see them: the owner of a partition alone

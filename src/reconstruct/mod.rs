@@ -33,7 +33,7 @@ mod step;
 
 pub use ended::{Ended, LogOfOld};
 pub use history::{History, Stretch};
-pub use live::{HeadAnswer, ListAnswer, LiveHeads, LiveSnapshots};
+pub use live::{HeadAnswer, ListAnswer, LiveHeads, LiveSnapshots, NoOwners};
 pub use merge::Merged;
 pub use read::{Ask, FoldedEvent, Newest, Read, Wanted};
 pub use rest::RestOnly;

@@ -41,6 +41,7 @@ pub mod index;
 pub mod inspect;
 pub mod ledger;
 pub mod lineages;
+pub mod listing;
 #[cfg(feature = "runtime")]
 pub mod metered;
 pub mod packs;

@@ -21,7 +21,7 @@ use crate::store::blobs::Blobs;
 use crate::store::erased;
 use crate::store::index::{From, Index};
 use crate::store::ledger::Ledger;
-use crate::store::{lineages, unavailable};
+use crate::store::{lineages, listing, unavailable};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -200,27 +200,12 @@ impl Dropping {
 
     /// The next aggregates of the type; none after the last.
     async fn page(&self, after: &mut Option<Arc<str>>) -> Result<Option<Vec<AggregateKey>>> {
-        let mut limit = PAGE;
-        loop {
-            let page = self.index.aggregates(&self.kind, after.as_deref(), limit).await;
-            let page = page.map_err(|error| unavailable("list aggregates", &error))?;
-            let is_last = page.len() < limit;
-            let mut keys: Vec<AggregateKey> = page.into_iter().map(|(key, _)| key).collect();
-            if !is_last && let Some(last) = keys.last().map(|key| Arc::clone(&key.id)) {
-                // The page may end between two partitions of one id.
-                keys.retain(|key| key.id != last);
-                limit *= 2;
-            }
-            keys.dedup();
-            match keys.last() {
-                None if is_last => return Ok(None),
-                None => {}
-                Some(last) => {
-                    *after = Some(Arc::clone(&last.id));
-                    return Ok(Some(keys));
-                }
-            }
-        }
+        let page = listing::page(&*self.index, &self.kind, after.as_deref(), PAGE).await?;
+        let mut keys: Vec<AggregateKey> = page.aggregates.into_iter().map(|(key, _)| key).collect();
+        keys.dedup();
+        let Some(last) = keys.last() else { return Ok(None) };
+        *after = Some(Arc::clone(&last.id));
+        Ok(Some(keys))
     }
 
     /// One aggregate: its rows, whether it is held, pins that would be lost.

@@ -7,7 +7,7 @@ use crate::executor::lock;
 use crate::judge::{Judge, Question};
 use crate::rebuild::at_once;
 use crate::stats::Count;
-use crate::subject::{Active, Fleet, NoOwners, Subject};
+use crate::subject::{Active, Fleet, Subject};
 use crate::surface;
 use crate::world::{Parts, Ports, World};
 use snapfold::codec::pack::named_pack;
@@ -15,6 +15,7 @@ use snapfold::domain::ids::{Digest, Lineage, Offset, PackId, PartitionNo, Versio
 use snapfold::domain::row::{PartitionKey, SnapshotRow};
 use snapfold::lookup::{Freshness, Lookup, Selector};
 use snapfold::reconstruct::AsOf;
+use snapfold::reconstruct::NoOwners;
 use snapfold::store::blobs::{Blobs, MemoryBlobs};
 use snapfold::store::lineages::{self, Dropped, Permission, Wish};
 use snapfold::store::packs::Packs;

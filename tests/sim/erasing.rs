@@ -21,7 +21,8 @@ pub(crate) fn erase_of(stage: &Stage, id: &'static str) -> ErasedIds {
     let (subject, active) = stage.subject();
     let erased = stage.world.ask(60_000, move |ports| async move {
         let reader = subject.reader(&ports, active);
-        let lookup = subject.lookup(&ports, active, reader, std::sync::Arc::new(crate::subject::NoOwners));
+        let lookup =
+            subject.lookup(&ports, active, reader, std::sync::Arc::new(snapfold::reconstruct::NoOwners));
         let erasure = lookup.erase(id, "asked for".into(), None).await.map_err(|why| format!("{why:?}"));
         let again = lookup.erase(id, "again".into(), None).await.map_err(|why| format!("{why:?}"));
         assert_eq!(erasure, again, "it is erased once");

@@ -311,17 +311,21 @@ pub(crate) mod scenarios {
         stage.ask_all()
     }
 
+    /// A pass whose process dies as it is about to write an object of this folder.
+    fn pass_that_dies(stage: &Stage, folder: &'static str) {
+        let ports = stage.world.process("dying");
+        let (process, sim) = (ports.process, stage.world.sim.clone());
+        let is_it =
+            move |op: &Op<'_>| op.process == process && op.what == "put_new" && op.target.starts_with(folder);
+        stage.before_the(is_it, move |op| sim.kill_after(op.process, 0));
+        pass_by(stage, ports);
+    }
+
     /// The purge dies as it is about to write a pack.
     pub(crate) fn purge_that_dies_before_its_copies() -> Outcome {
         let (stage, _) = shared();
-        let ports = stage.world.process("dying");
-        let (process, sim) = (ports.process, stage.world.sim.clone());
         // Its second pack, without which versions 1 and 2 are nowhere.
-        let is_it = move |op: &Op<'_>| {
-            op.process == process && op.what == "put_new" && op.target.starts_with("v1/history/")
-        };
-        stage.before_the(is_it, move |op| sim.kill_after(op.process, 0));
-        pass_by(&stage, ports);
+        pass_that_dies(&stage, "v1/history/");
         must_be_had(&stage, 1..=3);
         pass(&stage);
         must_be_had(&stage, 1..=3);
@@ -331,13 +335,7 @@ pub(crate) mod scenarios {
     /// The purge dies once its copies' rows are there: the next one finds them, and makes no others.
     pub(crate) fn purge_that_dies_after_its_copies() -> Outcome {
         let (stage, _) = shared();
-        let ports = stage.world.process("dying");
-        let (process, sim) = (ports.process, stage.world.sim.clone());
-        let is_it = move |op: &Op<'_>| {
-            op.process == process && op.what == "put_new" && op.target.starts_with("v1/ledger/")
-        };
-        stage.before_the(is_it, move |op| sim.kill_after(op.process, 0));
-        pass_by(&stage, ports);
+        pass_that_dies(&stage, "v1/ledger/");
         if stage.rows().len() != 3 {
             stage.world.sim.violation(format!("not staged: {:?}", stage.rows()));
         }

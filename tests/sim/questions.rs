@@ -5,7 +5,7 @@ use crate::judge::{Judge, Question, family};
 use crate::origins;
 use crate::ports::broker::JournalEntry;
 use crate::stats::Count;
-use crate::subject::{Active, Fleet, NoOwners, Running, Subject, topic_id};
+use crate::subject::{Active, Fleet, Running, Subject, topic_id};
 use crate::surface::{self, Told, Wish};
 use crate::world::{Parts, World};
 use snapfold::domain::aggregate::OnPoison;
@@ -13,6 +13,7 @@ use snapfold::domain::ids::{Offset, PartitionNo, Version};
 use snapfold::domain::row::{DeadLetter, PartitionKey};
 use snapfold::lookup::{Answer, Asked, SnapshotFilter, Source, VerifyMode};
 use snapfold::reconstruct::AsOf;
+use snapfold::reconstruct::NoOwners;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 

@@ -10,13 +10,14 @@ use crate::ports::broker::{Draft, Note};
 use crate::ports::producer::{StreamSpec, VersionMode, partition_of};
 use crate::ports::{Fate, Op};
 use crate::questions::{Moments, final_check};
-use crate::subject::{Active, Fleet, NoOwners, Subject};
+use crate::subject::{Active, Fleet, Subject};
 use crate::surface::found;
 use crate::world::{Outcome, Ports, Setup, World};
 use futures_channel::oneshot;
 use snapfold::domain::ids::{AggregateKey, Offset, PackId, PartitionNo, Version};
 use snapfold::domain::row::{PartitionKey, Trigger, WatermarkRow};
 use snapfold::lookup::{Answer, Asked, EventView, Freshness, Lookup, Selector};
+use snapfold::reconstruct::NoOwners;
 use snapfold::reconstruct::{AsOf, Found};
 #[cfg(not(feature = "runtime"))]
 use snapfold::upkeep::compaction::Compactor;

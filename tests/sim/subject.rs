@@ -16,13 +16,13 @@ use snapfold::codec::event_json::JsonDecoder;
 use snapfold::compute::Inline;
 use snapfold::domain::aggregate::{OnPoison, Rules, Versions};
 use snapfold::domain::event::{Decode, Decoded};
-use snapfold::domain::ids::{Lineage, Offset, PartitionNo};
+use snapfold::domain::ids::{Lineage, Offset};
 use snapfold::domain::mapping::{Mapping, Place};
-use snapfold::domain::partition::{BackOff, Listing, Settings, Strategy};
+use snapfold::domain::partition::{BackOff, Settings, Strategy};
 use snapfold::domain::record::RawRecord;
 use snapfold::domain::value::Limits;
 use snapfold::lookup::{self, Lookup, LookupSettings, NoCache, OldLineage, Partitioner};
-use snapfold::reconstruct::{HeadAnswer, ListAnswer, LiveHeads, Reconstructor};
+use snapfold::reconstruct::{LiveHeads, Reconstructor};
 use snapfold::store::SnapshotStore;
 use snapfold::store::flush::FlushLimits;
 use snapfold::store::packs::{CompressionPlan, Packs};
@@ -55,19 +55,6 @@ pub(crate) struct Subject {
 struct SimSpawn {
     sim: Sim,
     process: ProcessId,
-}
-
-/// Owners for whoever must do without: rest and log have to tell everything.
-pub(crate) struct NoOwners;
-
-impl LiveHeads for NoOwners {
-    fn head(&self, _: PartitionNo, _: Arc<str>) -> BoxFuture<'_, Option<HeadAnswer>> {
-        Box::pin(std::future::ready(None))
-    }
-
-    fn list(&self, _: PartitionNo, _: Listing) -> BoxFuture<'_, Option<ListAnswer>> {
-        Box::pin(std::future::ready(None))
-    }
 }
 
 /// Decodes each record once for all processes of a seed: readers meet the same records again and again, and

@@ -8,14 +8,14 @@ use crate::domain::event::Decode as _;
 use crate::domain::ids::{Lineage, Offset, PartitionNo, Timestamp};
 use crate::domain::mapping::{Mapping, Place};
 use crate::domain::outcome::PortResult;
-use crate::domain::partition::{Cut, Listing, SnapshotItem};
+use crate::domain::partition::{Cut, SnapshotItem};
 use crate::domain::record::{RawRecord, StoredEvent};
 use crate::domain::reducer::Preset;
 use crate::domain::row::{PartitionKey, Trigger, WatermarkRow};
 use crate::domain::value::Limits;
 use crate::kafka::{Log, LogBounds};
 use crate::lookup::{Components, LookupSettings, NoCache};
-use crate::reconstruct::{HeadAnswer, ListAnswer, LiveHeads, Reconstructor};
+use crate::reconstruct::{NoOwners, Reconstructor};
 use crate::store::SnapshotStore;
 use crate::store::blobs::{Blobs, MemoryBlobs};
 use crate::store::flush::{Flush, FlushLimits};
@@ -71,17 +71,6 @@ impl Log for Forgotten {
     }
     fn commit(&self, _: PartitionNo, _: Offset) -> BoxFuture<'_, PortResult<()>> {
         Box::pin(ready(Ok(())))
-    }
-}
-
-struct Nobody;
-
-impl LiveHeads for Nobody {
-    fn head(&self, _: PartitionNo, _: Arc<str>) -> BoxFuture<'_, Option<HeadAnswer>> {
-        Box::pin(ready(None))
-    }
-    fn list(&self, _: PartitionNo, _: Listing) -> BoxFuture<'_, Option<ListAnswer>> {
-        Box::pin(ready(None))
     }
 }
 
@@ -186,7 +175,7 @@ fn stored(aggregates: usize, increments: usize, events: usize, text: &str) -> St
 fn lookup_over(reader: Reconstructor, clock: Arc<Ticks>) -> Lookup {
     Lookup::new(Components {
         reader,
-        owners: Arc::new(Nobody),
+        owners: Arc::new(NoOwners),
         clock,
         cache: Arc::new(NoCache),
         topic: TOPIC.into(),

@@ -48,6 +48,7 @@ use crate::domain::row::{DeadLetter, PartitionKey, WatermarkRow};
 use crate::reconstruct::{Reconstructor, View};
 use crate::store::SnapshotStore;
 use crate::store::flush::Flush;
+use crate::store::listing::{self, Page};
 use crate::store::unavailable;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt};
@@ -233,21 +234,12 @@ impl Refold {
     /// is not listed when its place in the order has passed was in a checkpoint when the view was read.
     async fn listed(&self, sources: &BTreeMap<PartitionNo, Source>) -> Result<()> {
         let kind = Arc::clone(&self.reader.rules.kind);
-        let (mut after, mut limit): (Option<Arc<str>>, _) = (None, PAGE);
+        let mut after: Option<Arc<str>> = None;
         while !sources.is_empty() {
-            let list = async || {
-                let page = self.reader.index.aggregates(&kind, after.as_deref(), limit).await;
-                page.map_err(|error| unavailable("list aggregates", &error))
-            };
-            let mut page = patiently!(self, list());
-            let is_last = page.len() < limit;
-            if !is_last && let Some(last) = page.last().map(|(key, _)| Arc::clone(&key.id)) {
-                // The page may end between two partitions of one id.
-                page.retain(|(key, _)| key.id != last);
-                limit = if page.is_empty() { limit * 2 } else { PAGE };
-            }
-            after = page.last().map(|(key, _)| Arc::clone(&key.id)).or(after);
-            let ours = page.into_iter().filter_map(|(key, number)| Some((key, sources.get(&number)?)));
+            let list = || listing::page(&*self.reader.index, &kind, after.as_deref(), PAGE);
+            let Page { aggregates, is_last } = patiently!(self, list());
+            after = aggregates.last().map(|(key, _)| Arc::clone(&key.id)).or(after);
+            let ours = aggregates.into_iter().filter_map(|(key, number)| Some((key, sources.get(&number)?)));
             self.aggregates(ours.collect()).await?;
             if is_last {
                 break;

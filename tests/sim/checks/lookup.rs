@@ -6,7 +6,7 @@ use crate::plan::FaultPlan;
 use crate::ports::blobs::Damage;
 use crate::ports::broker::{Draft, Note};
 use crate::ports::producer::{StreamSpec, VersionMode};
-use crate::subject::{Active, Fleet, NoOwners, Subject};
+use crate::subject::{Active, Fleet, Subject};
 use crate::world::{Setup, World};
 use snapfold::domain::ids::{Offset, PartitionNo, Timestamp, Version};
 use snapfold::domain::patch::{Budget, diff as diff_of};
@@ -15,6 +15,7 @@ use snapfold::domain::value::{Limits, Value};
 use snapfold::lookup::{
     Freshness, Lookup, LookupSettings, Refusal, Selector, SnapshotFilter, Source, Streams, VerifyMode, Which,
 };
+use snapfold::reconstruct::NoOwners;
 use snapfold::worker::Command;
 use std::collections::BTreeMap;
 use std::future::Future;
