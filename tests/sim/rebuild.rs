@@ -216,7 +216,7 @@ pub(crate) fn lose_index(world: &Parts) {
     let dropped = crate::dropping::dropped(world);
     // Whoever is erased has rows until they are deleted, and none after a rebuild.
     let is_erased = erased(world);
-    world.index.replace(&cells, |row| dropped.has(row.lineage) || is_erased(&row.key.id));
+    world.index.replace(&cells, |key, lineage| dropped.has(lineage) || is_erased(&key.id));
 }
 
 /// Who was erased, by the objects that say so.

@@ -141,17 +141,6 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a text")
 }
 
-/// Seeds of which it is known how they go wrong, and that is not mended yet: CHANGELOG.md says what it means.
-/// Any change of the code may make such a seed pass, or show the same elsewhere, which fails.
-const KNOWN: &[(u64, &str)] = &[(864, "what was deleted is back: ")];
-
-/// Whether a run says that, and nothing else.
-fn is_known(case: &Case, failures: &[String]) -> bool {
-    let known = KNOWN.iter().find(|(seed, _)| *seed == case.seed);
-    let says = |said: &str| failures.iter().all(|failure| failure.starts_with(said) || failure == "stop");
-    known.is_some_and(|(_, said)| says(said))
-}
-
 impl Verdict {
     /// Prints the figures and the first failures, and how to see one of them again.
     pub(crate) fn print(&self, test: &str) {
@@ -177,10 +166,7 @@ impl Verdict {
     /// Prints, and fails the test if any seed failed, or if too little was tried for that to mean much.
     pub(crate) fn expect_clean(&self, test: &str) {
         self.print(test);
-        let known = self.failures.iter().filter(|(case, failures)| is_known(case, failures)).count();
-        let failed = self.failures.len() - known;
-        println!("{known} runs failed as is known, and is not mended yet");
-        assert!(failed == 0, "{failed} of {} runs failed", self.totals.seeds);
+        assert!(self.failures.is_empty(), "{} of {} runs failed", self.failures.len(), self.totals.seeds);
         let below = self.totals.below_floors();
         assert!(below.is_empty(), "too rare: {}", below.join("; "));
     }
