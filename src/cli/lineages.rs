@@ -14,11 +14,13 @@ use super::screen::{Align, Screen, columns, printable};
 use super::source::load_config;
 use super::stores::{Stores, opened};
 use crate::clock::Clock;
-use crate::config::{Config, Index, Stream};
+use crate::codec::pack::{Class, pack_name};
+use crate::config::{self, Config, Index, Stream};
 use crate::domain::ids::Lineage;
 use crate::domain::number::Number;
 use crate::domain::value::{Object, Value};
 use crate::store::lineages::{self, Known, Standing, definitions};
+use crate::store::packs::{CompressionPlan, Packs};
 use crate::upkeep::dropping::{Dropping, Obstacles, Stored};
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +77,10 @@ fn define(args: &LineagesDefineArgs, screen: &mut Screen<'_>) -> Done {
                 let what = format!("no lineage of `{}` was folded with this configuration", stream.kind);
                 let hint = "`snapfold lineages ls` lists fingerprints; take the configuration of then";
                 return Err(Failure::new(Exit::NotFound, what).hint(hint));
+            }
+            let there = definitions::read(&*blobs, fingerprint).await.map_err(fault)?;
+            if there.and_then(|text| config::defined(&text, fingerprint)).is_none() {
+                definitions::forget(&*blobs, fingerprint).await.map_err(fault)?;
             }
             definitions::keep(&*blobs, fingerprint, &stream.definition).await.map_err(fault)?;
             screen.line(&format!("`{}`: lineage {} can be read", stream.kind, ours.join(", ")))?;
@@ -149,9 +155,11 @@ impl<'a> Drop<'a> {
             }
             Standing::Prepared | Standing::Old | Standing::Dropped(_) => {}
         }
+        let (index, blobs) = (Arc::clone(&self.stores.index), Arc::clone(&self.stores.blobs));
+        let packs = Packs::new(Arc::clone(&index), blobs, CompressionPlan::default(), [0; 16]);
         let dropping = Dropping {
-            index: Arc::clone(&self.stores.index),
-            blobs: Arc::clone(&self.stores.blobs),
+            index,
+            packs: Arc::new(packs),
             clock: Arc::clone(&self.stores.clock) as Arc<dyn Clock>,
             kind: Arc::clone(kind),
             topic: Arc::clone(&self.stream.topic),
@@ -184,6 +192,10 @@ impl<'a> Drop<'a> {
                 .take(3)
                 .map(|owner| format!("`{}` folds partition {} of it", owner.address, owner.key.partition)),
         );
+        why.extend(against.unreadable.iter().take(3).map(|pack| {
+            let name = pack_name(Class::Checkpoint, *pack);
+            format!("`{name}` cannot be read, and may tell of somebody who is held (where nobody is, move it away)")
+        }));
         why.extend(against.held.iter().take(3).map(|key| format!("`{key}` is held")));
         why.extend(against.pinned.iter().take(3).map(|(key, version)| {
             format!("version {version} of `{key}` is pinned, and not in the active lineage")

@@ -245,6 +245,8 @@ mutants! {
     CacheMixesLineages,
     /// An old lineage goes on in the topic beyond its low watermark.
     OldLineageGoesOn,
+    /// An old lineage ends at its low watermark, whatever its live checkpoints hold beyond.
+    OldLineageEndsEarly,
     /// Of two runs in one place the one that is written last counts.
     LateRunCounts,
 }

@@ -110,6 +110,11 @@ pub trait Log: Send + Sync {
     fn last_end(&self, _partition: PartitionNo) -> Option<Offset> {
         None
     }
+    /// Whether nobody folds it any more: then it ends where rest does, and what live checkpoints hold beyond
+    /// the low watermark is all that there will ever be.
+    fn has_ended(&self) -> bool {
+        false
+    }
     /// Records from `from` on, in offset order, at least one unless `from` is at or past `to` or the end;
     /// `Missing` if `from` lies before the log's start. A record at or past `to` is not returned.
     fn read(

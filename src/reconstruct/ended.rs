@@ -1,8 +1,10 @@
-//! A log that ends where a lineage did: at its low watermark, beyond which nobody covers anything any more.
+//! A log that ends where a lineage did: at its low watermark, beyond which nobody covers anything any more, or
+//! where its last live checkpoint ends.
 //! Whoever reads an old lineage reads through it, with the reducer of then, and gets what that lineage had.
 //!
-//! INVARIANT: what lies at or beyond the low watermark is not the lineage's, whatever the topic has there.
-//! Rows that reach further are facts all the same: a worker that outlived the cut-over wrote them.
+//! INVARIANT: what lies at or beyond its end is not the lineage's, whatever the topic has there. Rows and live
+//! checkpoints that reach beyond the low watermark are facts all the same: a worker that outlived the
+//! cut-over wrote them, or the index was rebuilt, which may know an older one than was acknowledged.
 
 use crate::domain::ids::{Lineage, Offset, PartitionNo};
 use crate::domain::mutant::{Mutant, mutant};
@@ -42,12 +44,18 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// The lineage's low watermark; none where nothing of the partition was ever covered.
+    /// Where the lineage ends, and the leader epoch of its low watermark; none where nothing of the partition
+    /// was ever covered.
     async fn end(&self, partition: PartitionNo) -> PortResult<Option<(Offset, i32)>> {
         let key = PartitionKey { topic: Arc::clone(&self.topic), partition, lineage: self.lineage };
         let rows = self.index.watermarks(&key).await?;
         let ours = rows.into_iter().filter(|row| row.topic_id == self.topic_id);
-        Ok(ours.map(|row| (row.low_watermark, row.leader_epoch)).max())
+        let Some((low, epoch)) = ours.map(|row| (row.low_watermark, row.leader_epoch)).max() else {
+            return Ok(None);
+        };
+        let listed = self.index.checkpoints(&key).await?;
+        let reached = listed.iter().map(|row| row.end_offset).filter(|_| self.has_ended()).max();
+        Ok(Some((low.max(reached.unwrap_or_default()), epoch)))
     }
 }
 
@@ -57,6 +65,10 @@ impl Log for Ended {
             LogOfOld::Same(log) => log.partition_count(),
             LogOfOld::Gone { partitions } => Box::pin(std::future::ready(Ok(*partitions))),
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        !mutant(Mutant::OldLineageEndsEarly) && !mutant(Mutant::OldLineageGoesOn)
     }
 
     fn bounds(&self, partition: PartitionNo) -> BoxFuture<'_, PortResult<LogBounds>> {
@@ -112,7 +124,8 @@ impl Log for Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::row::WatermarkRow;
+    use crate::domain::ids::PackId;
+    use crate::domain::row::{CheckpointRow, WatermarkRow};
     use crate::reconstruct::RestOnly;
     use crate::store::index::MemoryIndex;
     use futures_util::FutureExt;
@@ -146,6 +159,19 @@ mod tests {
         let log = ended(same(), &marks);
         assert_eq!((bounds(&log).start, bounds(&log).end), (Offset(50), Offset(50)), "it has forgotten all");
         assert_eq!(now(log.partition_count()), Ok(4));
+        let key = PartitionKey { topic: "orders".into(), partition: HERE, lineage: Lineage(1) };
+        let row = |pack, end_offset| CheckpointRow {
+            key: key.clone(),
+            pack: PackId([pack; 16]),
+            first_offset: Offset(45),
+            end_offset: Offset(end_offset),
+            entries: 1,
+            object_bytes: 1,
+        };
+        for (pack, end_offset, end) in [(1, 49, 50), (2, 60, 60)] {
+            now(log.index.put_checkpoint(row(pack, end_offset))).unwrap();
+            assert_eq!(bounds(&log).end, Offset(end), "or where what its checkpoints hold does");
+        }
         let log = ended(same(), &[]);
         assert_eq!(bounds(&log).start, bounds(&log).end, "nothing was covered");
     }

@@ -176,7 +176,7 @@ pub struct Reconstructor {
 pub struct View<C> {
     /// Events below it are all in rows and checkpoints.
     pub low_watermark: Offset,
-    /// The low watermark that was read: the same, but where a checkpoint is unreadable.
+    /// The low watermark that was read: the same, but where a checkpoint is unreadable, or the log has ended.
     pub told: Offset,
     /// The leader epoch that it was written under; -1 if that is not known, or if there was none.
     pub told_under: i32,
@@ -336,13 +336,17 @@ impl Reconstructor {
             false => listed,
         };
         let (mut checkpoints, mut unreadable) = (Vec::new(), Vec::new());
-        let mut ends = Epochs::new();
+        let (mut ends, mut reached) = (Epochs::new(), told);
         for row in listed {
+            let mut end_offset = row.end_offset;
             match read(row.clone()).await {
                 Ok(Some((checkpoint, epochs))) => {
                     let seen = (&bounds, &rows[..]);
                     match self.cut(partition, seen, &mut ends, &epochs).await? {
-                        Some(end) => checkpoints.extend(checkpoint.cut_at(end)),
+                        Some(end) => {
+                            end_offset = end_offset.min(end);
+                            checkpoints.extend(checkpoint.cut_at(end));
+                        }
                         None => checkpoints.push(checkpoint),
                     }
                 }
@@ -358,12 +362,14 @@ impl Reconstructor {
                 }
                 Err(error) => return Err(error),
             }
+            reached = reached.max(end_offset);
         }
         // Their entries are unknown, their offsets are not. Where the log has them all, it is as if the
-        // watermark had not passed them.
-        let (mut low_watermark, mut lost_below) = (told, None);
+        // watermark had not passed them. No log goes on where one has ended.
+        let has_ended = self.log.has_ended();
+        let (mut low_watermark, mut lost_below) = (if has_ended { reached } else { told }, None);
         for row in &unreadable {
-            if row.first_offset >= bounds.start {
+            if row.first_offset >= bounds.start && !has_ended {
                 low_watermark = low_watermark.min(row.first_offset);
             } else if !mutant(Mutant::LostCheckpointForgotten) {
                 lost_below = lost_below.max(Some(row.end_offset));

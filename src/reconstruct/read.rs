@@ -176,7 +176,7 @@ impl Reconstructor {
         let assembled = assembly.finish();
         self.check_epochs(partition, &assembled.entries_reached).await?;
         self.health.damaged_records.fetch_add(assembled.provenance.damaged, Ordering::Relaxed);
-        told(assembled, ask.as_of, view.low_watermark)
+        told(assembled, ask.as_of, view.low_watermark.min(view.told))
     }
 
     /// The rows that can matter: down to a base, and upwards as far as pieces are needed.

@@ -12,15 +12,15 @@
 //! INVARIANT: nothing goes that is not named by a fact, and rows of no other lineage go.
 
 use crate::clock::Clock;
-use crate::domain::error::Result;
+use crate::domain::error::{ErrorKind, Result};
 use crate::domain::ids::{AggregateKey, LedgerId, Lineage, Offset, PackId, PartitionNo, Timestamp, Version};
 use crate::domain::ledger::{DeletedRow, in_force};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::row::{Notes, OwnerRow, PartitionKey, SnapshotRow};
-use crate::store::blobs::Blobs;
 use crate::store::erased;
 use crate::store::index::{From, Index};
 use crate::store::ledger::Ledger;
+use crate::store::packs::Packs;
 use crate::store::{lineages, listing, unavailable};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,11 +38,12 @@ const SILENT_MS: i64 = 60_000;
 const TOLD_MAX: usize = 20;
 
 /// Drops one lineage of one stream.
+#[derive(Clone)]
 pub struct Dropping {
     /// Rows.
     pub index: Arc<dyn Index>,
-    /// The log of lineages.
-    pub blobs: Arc<dyn Blobs>,
+    /// Packs, and the log of lineages.
+    pub packs: Arc<Packs>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Aggregate type of the stream.
@@ -81,8 +82,18 @@ pub struct Obstacles {
     pub pinned: Vec<(AggregateKey, Version)>,
     /// Workers that said not long ago that they fold it.
     pub owners: Vec<OwnerRow>,
+    /// Checkpoints that cannot be read: whoever they hold events of may be held.
+    pub unreadable: Vec<PackId>,
     /// How many there are.
     pub count: u64,
+}
+
+impl Obstacles {
+    fn held(&mut self, held: Option<AggregateKey>) {
+        self.count += u64::from(held.is_some());
+        self.held.extend(held);
+        self.held.truncate(TOLD_MAX);
+    }
 }
 
 impl Dropping {
@@ -97,26 +108,21 @@ impl Dropping {
 
     /// What is stored, and what stands against dropping it.
     ///
+    /// COST: all listed checkpoints are read, and the ids in them kept: those of aggregates with events that
+    /// are in no snapshot.
+    ///
     /// # Errors
     /// `Unavailable`.
     pub async fn look(&self) -> Result<(Stored, Obstacles)> {
         let (mut stored, mut against) = (Stored::default(), Obstacles::default());
         let mut packs: BTreeSet<PackId> = BTreeSet::new();
+        // Who has events in checkpoints, and perhaps nowhere else.
+        let mut pending: BTreeSet<Arc<str>> = BTreeSet::new();
         let logs = self.logs();
-        let now = self.clock.now();
         for log in &logs {
-            let rows = self.index.checkpoints(log).await;
-            for row in rows.map_err(|error| unavailable("list checkpoints", &error))? {
-                stored.checkpoints += 1;
-                if packs.insert(row.pack) {
-                    stored.bytes += row.object_bytes;
-                }
-            }
-            let owner = self.index.owner(log).await;
-            let owner = owner.map_err(|error| unavailable("ask who folds a partition", &error))?;
-            against.owners.extend(owner.filter(|owner| is_fresh(owner.heartbeat, now)));
+            self.look_at_log(log, (&mut stored, &mut against), &mut packs, &mut pending).await?;
         }
-        against.count = against.owners.len() as u64;
+        against.count = (against.owners.len() + against.unreadable.len()) as u64;
         let mut after: Option<Arc<str>> = None;
         while let Some(keys) = self.page(&mut after).await? {
             let looks = keys.iter().map(|key| self.look_at(&logs, key));
@@ -126,18 +132,52 @@ impl Dropping {
                 stored.rows += rows.len() as u64;
                 stored.bytes += rows.iter().map(|row| row.stored_bytes).sum::<u64>();
                 packs.extend(rows.iter().map(|row| row.pack));
-                if is_held && !rows.is_empty() {
-                    against.count += 1;
-                    against.held.push(key.clone());
+                if !rows.is_empty() {
+                    pending.remove(&key.id);
+                    against.held(is_held.then(|| key.clone()));
                 }
                 against.count += pinned.len() as u64;
                 against.pinned.extend(pinned.into_iter().map(|version| (key.clone(), version)));
-                against.held.truncate(TOLD_MAX);
                 against.pinned.truncate(TOLD_MAX);
             }
         }
+        let looks =
+            pending.into_iter().map(|id| self.held(AggregateKey { kind: Arc::clone(&self.kind), id }));
+        let mut looks = stream::iter(looks).buffered(AT_ONCE);
+        while let Some(held) = looks.try_next().await? {
+            against.held(held);
+        }
         stored.packs = packs.len() as u64;
         Ok((stored, against))
+    }
+
+    /// One log: its checkpoints and who they are about, and who folds it.
+    async fn look_at_log(
+        &self,
+        log: &PartitionKey,
+        (stored, against): (&mut Stored, &mut Obstacles),
+        packs: &mut BTreeSet<PackId>,
+        pending: &mut BTreeSet<Arc<str>>,
+    ) -> Result<()> {
+        let rows = self.index.checkpoints(log).await;
+        for row in rows.map_err(|error| unavailable("list checkpoints", &error))? {
+            stored.checkpoints += 1;
+            if packs.insert(row.pack) {
+                stored.bytes += row.object_bytes;
+            }
+            match self.packs.table(&row).await {
+                Ok(table) => pending.extend(table.entries.iter().map(|entry| Arc::from(&*entry.id))),
+                // A row that outlived its pack: nothing is in it.
+                Err(error) if error.kind == ErrorKind::NotFound => {}
+                Err(error) if error.kind == ErrorKind::Unavailable => return Err(error),
+                Err(_) => against.unreadable.push(row.pack),
+            }
+        }
+        let owner = self.index.owner(log).await;
+        let owner = owner.map_err(|error| unavailable("ask who folds a partition", &error))?;
+        let now = self.clock.now();
+        against.owners.extend(owner.filter(|owner| is_fresh(owner.heartbeat, now)));
+        Ok(())
     }
 
     /// Notes that the lineage is not there any more; see `lineages::drop_lineage`.
@@ -149,7 +189,7 @@ impl Dropping {
         if mutant(Mutant::DroppedBeforeNoted) {
             self.sweep(at).await?;
         }
-        lineages::drop_lineage(&*self.blobs, &self.topic, self.lineage, at, abandons).await
+        lineages::drop_lineage(&*self.packs.blobs, &self.topic, self.lineage, at, abandons).await
     }
 
     /// Deletes all rows of it, by the fact of that name; how many went.
@@ -160,7 +200,7 @@ impl Dropping {
         let mut gone = Stored::default();
         let ledger = Ledger {
             index: Arc::clone(&self.index),
-            blobs: Arc::clone(&self.blobs),
+            blobs: Arc::clone(&self.packs.blobs),
             clock: Arc::clone(&self.clock),
         };
         let logs = self.logs();
@@ -215,8 +255,7 @@ impl Dropping {
         key: &AggregateKey,
     ) -> Result<(AggregateKey, Vec<SnapshotRow>, bool, Vec<Version>)> {
         let rows = erased::rows_of(&*self.index, logs, key).await?;
-        let holds = self.index.holds(key).await;
-        let holds = holds.map_err(|error| unavailable("read the holds of an aggregate", &error))?;
+        let is_held = self.held(key.clone()).await?.is_some();
         let mut lost = Vec::new();
         for version in self.pins(key, self.lineage).await? {
             let Some(row) = rows.iter().find(|row| row.version == version) else { continue };
@@ -224,7 +263,14 @@ impl Dropping {
                 lost.push(version);
             }
         }
-        Ok((key.clone(), rows, in_force(&holds).is_some(), lost))
+        Ok((key.clone(), rows, is_held, lost))
+    }
+
+    /// The aggregate, if it is held.
+    async fn held(&self, key: AggregateKey) -> Result<Option<AggregateKey>> {
+        let holds = self.index.holds(&key).await;
+        let holds = holds.map_err(|error| unavailable("read the holds of an aggregate", &error))?;
+        Ok(in_force(&holds).map(|_| key))
     }
 
     /// Whether the active lineage has a pin at the same event.
@@ -258,10 +304,14 @@ fn is_fresh(heartbeat: Timestamp, now: Timestamp) -> bool {
 mod tests {
     use super::*;
     use crate::clock::Still;
-    use crate::domain::row::NoteRow;
+    use crate::domain::partition::CheckpointItem;
+    use crate::domain::record::{RawRecord, StoredEvent};
+    use crate::domain::row::{CheckpointRow, NoteRow};
     use crate::store::blobs::MemoryBlobs;
+    use crate::store::flush::CheckpointPart;
     use crate::store::index::MemoryIndex;
     use crate::store::index::suite::snapshot;
+    use crate::store::packs::CompressionPlan;
     use futures_util::FutureExt;
     use std::future::Future;
 
@@ -284,9 +334,11 @@ mod tests {
                 now(index.put_snapshot(row)).unwrap();
             }
         }
+        let blobs = Arc::new(MemoryBlobs::new());
+        let packs = Packs::new(index.clone(), blobs, CompressionPlan::default(), [0; 16]);
         let dropping = Dropping {
             index: index.clone(),
-            blobs: Arc::new(MemoryBlobs::new()),
+            packs: Arc::new(packs),
             clock: Arc::new(Still),
             kind: "order".into(),
             topic: "orders".into(),
@@ -358,5 +410,63 @@ mod tests {
         now(index.put_owner(beat(SILENT_MS - 1))).unwrap();
         let (_, against) = now(dropping.look()).unwrap();
         assert_eq!((against.count, against.owners.len()), (2, 1));
+    }
+
+    /// A listed checkpoint with the first event of each of these aggregates.
+    fn checkpoint(dropping: &Dropping, ids: &[&str]) -> String {
+        let item = |(at, id): (usize, &&str)| CheckpointItem {
+            id: (*id).into(),
+            from: Version(0),
+            events: vec![StoredEvent {
+                version: Version(1),
+                skipped: false,
+                record: RawRecord { offset: Offset(at as i64), ..RawRecord::default() },
+            }]
+            .into(),
+            mark: None,
+            effective_time: Timestamp(0),
+        };
+        let items = ids.iter().enumerate().map(item).collect();
+        let (partition, kind) = (dropping.log(PartitionNo(0)), Arc::clone(&dropping.kind));
+        let part = CheckpointPart { partition, kind, items, mark: None };
+        let packs = &dropping.packs;
+        let encoded = packs.encode_checkpoint(PackId([9; 16]), Timestamp(0), vec![part]).unwrap();
+        now(packs.blobs.put_new(&encoded.name, &encoded.bytes)).unwrap();
+        let row = CheckpointRow {
+            key: dropping.log(PartitionNo(0)),
+            pack: PackId([9; 16]),
+            first_offset: Offset(0),
+            end_offset: Offset(ids.len() as i64),
+            entries: ids.len() as u32,
+            object_bytes: encoded.bytes.len() as u64,
+        };
+        now(dropping.index.put_checkpoint(row)).unwrap();
+        encoded.name
+    }
+
+    /// Goal: a hold counts wherever the data is. Method: of two aggregates of a checkpoint one is known by its
+    /// rows of the other lineage only, one by nothing; both are held, and a third that is nowhere in it.
+    #[test]
+    fn who_has_events_in_a_checkpoint_only_may_be_held() {
+        let (index, dropping) = site();
+        let name = checkpoint(&dropping, &["d", "e"]);
+        now(index.put_aggregate(&key("d"), PartitionNo(0))).unwrap();
+        now(index.put_snapshot(snapshot(&key("d"), 2, 1, PackId([33; 16])))).unwrap();
+        for id in ["d", "e", "f"] {
+            let at = LedgerId::mint(Timestamp(1), [1; 10]);
+            let hold = crate::domain::ledger::HoldRow { key: key(id), at, held: true, reason: None };
+            now(index.put_hold(hold)).unwrap();
+        }
+        let (stored, against) = now(dropping.look()).unwrap();
+        assert_eq!((stored.checkpoints, against.count), (1, 2));
+        assert_eq!(against.held, [key("d"), key("e")]);
+        // Of what cannot be read nobody knows.
+        let whole = now(dropping.packs.blobs.get_range(&name, 0, 1 << 20)).unwrap();
+        now(dropping.packs.blobs.delete(&name)).unwrap();
+        let again = || Packs::new(index.clone(), dropping.packs.blobs.clone(), Default::default(), [0; 16]);
+        let look = |packs| now(Dropping { packs: Arc::new(packs), ..dropping.clone() }.look()).unwrap().1;
+        assert_eq!(look(again()), Obstacles::default(), "its pack is gone, and all that it held");
+        now(dropping.packs.blobs.put_new(&name, &whole[..whole.len() - 9])).unwrap();
+        assert_eq!(look(again()).unreadable, [PackId([9; 16])]);
     }
 }

@@ -14,8 +14,8 @@ use crate::creation::old_version_that_no_row_covers;
 use crate::drains::{drain_while_many_aggregates_load, partition_that_cannot_start};
 use crate::dropping::scenarios::{
     drop_of_the_active_lineage, drop_whose_fact_is_refused, index_that_is_rebuilt_after_a_drop,
-    old_lineage_and_a_topic_that_goes_on, row_of_a_dropped_lineage_that_comes_late,
-    two_lineages_and_one_cache,
+    old_lineage_and_a_topic_that_goes_on, old_lineage_and_an_index_that_is_rebuilt,
+    row_of_a_dropped_lineage_that_comes_late, two_lineages_and_one_cache,
 };
 use crate::erasing::{
     checkpoint_on_its_way_at_an_erasure, owner_that_hears_of_an_erasure, owner_that_starts_after_an_erasure,
@@ -165,6 +165,7 @@ scenarios! {
     RebuildRevivesDropped by index_that_is_rebuilt_after_a_drop,
     CacheMixesLineages by two_lineages_and_one_cache,
     OldLineageGoesOn by old_lineage_and_a_topic_that_goes_on,
+    OldLineageEndsEarly by old_lineage_and_an_index_that_is_rebuilt,
 }
 
 /// The scenario of a mutant that seeds are too rare for.

@@ -60,9 +60,10 @@ async fn book(
 
 pub(crate) fn dropping(world: &Parts, ports: &Ports, lineage: Lineage, active: Lineage) -> Dropping {
     let spec = &world.setup.streams[0];
+    let packs = Packs::new(Arc::clone(&ports.index), Arc::clone(&ports.blobs), Default::default(), [0; 16]);
     Dropping {
         index: Arc::clone(&ports.index),
-        blobs: Arc::clone(&ports.blobs),
+        packs: Arc::new(packs),
         clock: Arc::clone(&ports.clock),
         kind: spec.kind.into(),
         topic: spec.topic.into(),
@@ -232,18 +233,12 @@ pub(crate) fn old_versions(world: &World, subject: &Subject, old: Active, active
     }
     let spec = &world.setup.streams[0];
     let (topic, partitions) = (spec.topic, spec.partitions);
-    let marks = world.ask(60_000, move |ports| async move {
-        let mut marks: BTreeMap<PartitionNo, Offset> = BTreeMap::new();
-        for partition in (0..partitions).map(PartitionNo) {
-            let key = PartitionKey { topic: topic.into(), partition, lineage: old.lineage };
-            let rows = ports.index.watermarks(&key).await.expect("nothing fails");
-            let mark =
-                rows.iter().filter(|row| row.topic_id == old.topic_id).map(|row| row.low_watermark).max();
-            marks.insert(partition, mark.unwrap_or_default());
-        }
-        marks
-    });
-    let Some(marks) = marks else { return world.sim.violation("no low watermarks in the end".to_owned()) };
+    let covered_of = |partition| {
+        let key = PartitionKey { topic: topic.into(), partition, lineage: old.lineage };
+        world.index.covered(&key, old.topic_id).unwrap_or_default()
+    };
+    let marks: BTreeMap<PartitionNo, Offset> =
+        (0..partitions).map(PartitionNo).map(|partition| (partition, covered_of(partition))).collect();
     // This judge has not seen who was asked to be erased.
     let is_erased = crate::rebuild::erased(world);
     let places = judge.places().iter().filter(|(id, _)| !is_erased(id)).take(ASKED_MAX);
@@ -284,10 +279,11 @@ pub(crate) mod scenarios {
     use super::{book, collect, dropped, dropping, nothing_is_left, old_lookup, old_versions};
     use crate::executor::ProcessId;
     use crate::ports::Fate;
+    use crate::ports::broker::Draft;
     use crate::ports::producer::VersionMode;
     use crate::rebuild::lose_index;
     use crate::refold::on_stage;
-    use crate::stage::{Stage, TOPIC};
+    use crate::stage::{HERE, Stage, TOPIC};
     use crate::subject::{Active, Subject};
     use crate::world::Outcome;
     use snapfold::domain::ids::{Lineage, Version};
@@ -394,6 +390,30 @@ pub(crate) mod scenarios {
     pub(crate) fn two_lineages_and_one_cache() -> Outcome {
         let (stage, was, old) = refolded(Subject::staged(VersionMode::Given).with_cache());
         stage.world.sim.kill(old);
+        let (subject, active) = stage.subject();
+        old_versions(&stage.world, &subject, was, active);
+        stage.ask_all()
+    }
+
+    /// The low watermark waits for a dead letter, and a checkpoint beyond it is written meanwhile, which names
+    /// that low watermark. Once it has moved on the lineage ends, and the index is lost.
+    pub(crate) fn old_lineage_and_an_index_that_is_rebuilt() -> Outcome {
+        let stage = Stage::of(Subject::staged(VersionMode::Given));
+        let old = stage.worker("old");
+        stage.events(1..=3);
+        stage.snapshot(old);
+        stage.always(old, "put_dead_letter", Fate::Refused);
+        let poison = stage.world.broker.draft("nobody", "{not json");
+        let poison = Draft { aggregate: None, ..poison };
+        stage.world.broker.append(TOPIC, HERE, poison).expect("the topic is there");
+        stage.events(4..=5);
+        stage.lift();
+        stage.world.idle(1_000);
+        let was = stage.active();
+        let done = on_stage(&stage, Lineage(2), false, &[]);
+        stage.take_over(Lineage(2), done);
+        stage.world.sim.kill(old);
+        lose_index(&stage.world);
         let (subject, active) = stage.subject();
         old_versions(&stage.world, &subject, was, active);
         stage.ask_all()

@@ -37,7 +37,9 @@ impl Assembly<'_> {
             let from = if is_behind { self.aggregate.offset.next().max(Offset(0)) } else { self.limit };
             let bounds = self.reader.log.bounds(self.partition.partition).await;
             let bounds = bounds.map_err(|error| unavailable("read the log's bounds", &error))?;
-            let scanned = self.scan(from, bounds.end).await;
+            // Where a log has ended it is not read on, whatever the topic has.
+            let end = if self.reader.log.has_ended() { self.limit } else { bounds.end };
+            let scanned = self.scan(from, end).await;
             scanned.map_err(|error| match error.kind {
                 ErrorKind::Gone if cut_short => {
                     let detail = "a live checkpoint cannot be read, which may hold more of the aggregate";
@@ -55,7 +57,7 @@ impl Assembly<'_> {
                 reach(&mut self.entries_reached, under, Offset(told.0 - 1));
             }
             if !self.is_done() {
-                self.log_end = Some(bounds.end);
+                self.log_end = Some(end);
             }
         }
         self.check_against(rows)

@@ -43,6 +43,22 @@ pub async fn keep(blobs: &dyn Blobs, fingerprint: Digest, text: &str) -> Result<
     Err(unavailable(&format!("write `{name}`"), &last))
 }
 
+/// Takes away a text that cannot be read back as its fingerprint, so that another can be kept.
+///
+/// # Errors
+/// `Unavailable` if the store does not answer.
+pub async fn forget(blobs: &dyn Blobs, fingerprint: Digest) -> Result<()> {
+    let name = name(fingerprint);
+    let mut last = PortError::Missing;
+    for _ in 0..TRIES {
+        match blobs.delete(&name).await {
+            Ok(()) | Err(PortError::Missing) => return Ok(()),
+            Err(error) => last = error,
+        }
+    }
+    Err(unavailable(&format!("delete `{name}`"), &last))
+}
+
 /// The text of a fingerprint; none where nobody kept it.
 ///
 /// # Errors

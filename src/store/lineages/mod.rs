@@ -219,13 +219,18 @@ pub fn number_of(history: &[Activation], wish: &Wish) -> Option<Lineage> {
     ours.find(|lineage| !dropped.has(*lineage))
 }
 
-/// All entries of a topic's log, oldest first.
+/// All entries of a topic's log, oldest first. Where one does not say how many partitions there were (none
+/// did at first), there were no more than any other says.
 ///
 /// # Errors
 /// As [`activate`].
 pub async fn history(blobs: &dyn Blobs, topic: &str) -> Result<Vec<Activation>> {
     let mut history = Vec::new();
     read_on(blobs, topic, &mut history).await?;
+    let most = history.iter().filter_map(|entry| entry.partitions).max();
+    for entry in &mut history {
+        entry.partitions = entry.partitions.or(most);
+    }
     Ok(history)
 }
 

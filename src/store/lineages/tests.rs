@@ -105,6 +105,13 @@ fn an_activation_of_before_partitions_were_noted_is_read_and_counts_whatever_the
     let blobs = MemoryBlobs::new();
     blobs.put_new(&name("orders", 1), bytes.as_bytes()).now_or_never().unwrap().unwrap();
     assert_eq!(ask(&blobs, 7, OLD, false), ready(5));
+    let told = || {
+        let history = history(&blobs, "orders").now_or_never().unwrap().unwrap();
+        history.iter().map(|entry| entry.partitions).collect::<Vec<_>>()
+    };
+    assert_eq!(told(), [None]);
+    prepare(&blobs, "orders", wish(7, NEW)).now_or_never().unwrap().unwrap();
+    assert_eq!(told(), [Some(4), Some(4)], "it had no more than any other");
 }
 
 #[test]
@@ -301,5 +308,9 @@ fn what_a_fingerprint_is_of_is_kept_once() {
     for text in ["{}", "{\"other\":1}"] {
         definitions::keep(&blobs, OLD, text).now_or_never().unwrap().unwrap();
         assert_eq!(read().as_deref(), Some("{}"));
+    }
+    for _ in 0..2 {
+        definitions::forget(&blobs, OLD).now_or_never().unwrap().unwrap();
+        assert_eq!(read(), None, "whether it was there or not");
     }
 }

@@ -29,6 +29,8 @@ const REPLICAS: usize = 3;
 pub(super) struct Cells {
     pub(super) replicas: [Replica; REPLICAS],
     pub(super) acked_marks: BTreeMap<(PartitionKey, u128), Offset>,
+    /// The same, whatever index was lost meanwhile.
+    pub(super) covered: BTreeMap<(PartitionKey, u128), Offset>,
     acked: Option<Vec<Cell>>,
     rows: BTreeMap<(AggregateKey, Lineage), Versions>,
     deleted: BTreeSet<DeletedRow>,
@@ -164,8 +166,11 @@ impl Cluster {
         let mut cluster = lock(&self.cluster);
         let first = match cell {
             Cell::Watermark(row) => {
-                let mark = cluster.acked_marks.entry((row.key.clone(), row.topic_id)).or_default();
-                *mark = row.low_watermark.max(*mark);
+                let Cells { acked_marks, covered, .. } = &mut *cluster;
+                for marks in [acked_marks, covered] {
+                    let mark = marks.entry((row.key.clone(), row.topic_id)).or_default();
+                    *mark = row.low_watermark.max(*mark);
+                }
                 None
             }
             Cell::Snapshot(row) => {

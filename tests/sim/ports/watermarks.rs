@@ -28,6 +28,11 @@ impl Cluster {
         lock(&self.cluster).acked_marks.get(&(log.clone(), topic_id)).copied()
     }
 
+    /// How far one log was ever covered: a lost index takes nothing of that.
+    pub(crate) fn covered(&self, log: &PartitionKey, topic_id: u128) -> Option<Offset> {
+        lock(&self.cluster).covered.get(&(log.clone(), topic_id)).copied()
+    }
+
     /// The low watermark of one log that every read sees, whether or not its writer heard of that.
     pub(crate) fn seen_mark(&self, log: &PartitionKey, topic_id: u128) -> Option<Offset> {
         let cluster = lock(&self.cluster);
