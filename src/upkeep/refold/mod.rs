@@ -50,8 +50,8 @@ use crate::store::SnapshotStore;
 use crate::store::flush::Flush;
 use crate::store::listing::{self, Page};
 use crate::store::unavailable;
-use futures_util::future::BoxFuture;
-use futures_util::stream::{self, StreamExt};
+use futures_util::future::{BoxFuture, join, ready};
+use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 use letters::Letters;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -127,6 +127,17 @@ struct Source {
 struct Met {
     entries: Vec<Vec<bool>>,
     letters: BTreeSet<Arc<str>>,
+}
+
+/// As many flushes as go out together; none after the last.
+async fn next_batch(folded: &mut (impl Stream<Item = Result<Option<Flush>>> + Unpin)) -> Result<Vec<Flush>> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while bytes < BATCH_BYTES && batch.len() < BATCH_ITEMS {
+        let Some(flush) = folded.try_next().await? else { break };
+        bytes += flush.as_ref().map_or(0, |flush| flush.item.bytes());
+        batch.extend(flush);
+    }
+    Ok(batch)
 }
 
 impl Refold {
@@ -276,29 +287,25 @@ impl Refold {
         Ok(())
     }
 
-    /// Many in one go; `found` if some may be done already.
+    /// Many in one go; `found` if some may be done already. While one batch is written, the next is folded.
     async fn try_aggregates(&self, keys: &[(AggregateKey, &Source)], found: bool) -> Result<()> {
         let folded =
             keys.iter().map(|(key, source)| -> BoxFuture<'_, _> { Box::pin(self.one(key, source, found)) });
         let mut folded = stream::iter(folded.collect::<Vec<_>>()).buffered(READS_AT_ONCE);
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        while let Some(done) = folded.next().await {
-            let last = done?;
-            bytes += last.as_ref().map_or(0, |flush| flush.item.bytes());
-            batch.extend(last);
-            if bytes >= BATCH_BYTES || batch.len() >= BATCH_ITEMS {
-                self.write(std::mem::take(&mut batch)).await?;
-                bytes = 0;
+        let mut writing: BoxFuture<'_, Result<()>> = Box::pin(ready(Ok(())));
+        loop {
+            let (batch, written) = join(next_batch(&mut folded), writing).await;
+            written?;
+            let batch = batch?;
+            if batch.is_empty() {
+                return Ok(());
             }
+            writing = Box::pin(self.write(batch));
         }
-        self.write(batch).await
     }
 
     /// Writes; `Err` unless all of it is acknowledged.
     async fn write(&self, batch: Vec<Flush>) -> Result<()> {
-        if batch.is_empty() {
-            return Ok(());
-        }
         for stored in self.store.put_snapshots(batch).await {
             stored?;
         }
