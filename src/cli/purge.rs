@@ -93,7 +93,8 @@ pub(super) fn obstacles(report: &Report, all: bool) -> Vec<String> {
         };
         let more = if count > waiting.packs.len() as u64 { ", …" } else { "" };
         let packs = waiting.packs.join(", ");
-        format!("packs of the erased wait for lineage {number} ({standing}) of `{topic}`: {count}; {way}: {packs}{more}")
+        let of = format!("lineage {number} ({standing}) of `{topic}`");
+        format!("packs of the erased wait for {of}: {count}; {way}: {packs}{more}")
     });
     let foreign = report.foreign.iter().map(|kind| {
         format!("erasures of `{kind}` need a worker whose configuration has that type: this one cannot tell")

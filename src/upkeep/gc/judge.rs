@@ -143,8 +143,8 @@ impl Pass<'_> {
         Ok(rows.iter().any(tells))
     }
 
-    /// Whether the ledger deleted each of these rows, as the index remembers it. That a row is missing may be a
-    /// loss; that its deletion is there cannot be one, and what was deleted stays so: a rebuilt index would
+    /// Whether the ledger deleted each of these rows, as the index remembers it. That a row is missing may be
+    /// a loss; that its deletion is there cannot be one, and what was deleted stays so: a rebuilt index would
     /// not have the row either.
     async fn are_deleted(&self, rows: &[DeletedRow]) -> Result<bool> {
         for row in rows {

@@ -164,8 +164,8 @@ fn meta(id: &str, nth: u64) -> RecordMeta {
     }
 }
 
-/// Goal: an erasure, or rows that went by the ledger, need nobody's word, however many packs go; what may be a
-/// loss does. Method: packs with two records each, whose rows are gone for all pairs of reasons.
+/// Goal: an erasure, or rows that went by the ledger, need nobody's word, however many packs go; what may be
+/// a loss does. Method: packs with two records each, whose rows are gone for all pairs of reasons.
 #[test]
 fn packs_whose_records_go_by_facts_are_never_too_many_and_those_of_missing_rows_are() {
     let deleted = |site: &Site, id: &str| (0..PACKS).for_each(|nth| site.delete(id, nth));

@@ -128,7 +128,7 @@ pub struct Report {
     pub foreign: BTreeSet<Arc<str>>,
 }
 
-/// Packs that wait for a lineage: for its low watermark to pass what they hold, or for its checkpoints to end.
+/// Packs that wait for a lineage: for its low watermark to pass what they hold, or its checkpoints to end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
     /// What that lineage is; none if the topic's log of lineages does not tell of it.

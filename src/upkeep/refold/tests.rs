@@ -311,8 +311,8 @@ fn erasure(id: &str) -> Erasure {
     }
 }
 
-/// Goal: an erasure in the middle of a refold takes one aggregate out of it and stops nothing. Method: it comes
-/// between folding and writing, then between the view and reading, when its rows are gone.
+/// Goal: an erasure in the middle of a refold takes one aggregate out of it and stops nothing. Method: it
+/// comes between folding and writing, then between the view and reading, when its rows are gone.
 #[test]
 fn who_is_erased_meanwhile_is_left_out_and_the_refold_goes_on() {
     let site = site();

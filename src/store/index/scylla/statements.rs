@@ -34,8 +34,8 @@ const PUT_DELETION: &str = "\
 const DELETIONS: &str = "\
      SELECT deletion FROM KS.snapshot_deletions WHERE aggregate_type = ? AND aggregate_id = ? AND lineage = ?";
 const DELETION: &str = "\
-     SELECT deletion FROM KS.snapshot_deletions WHERE aggregate_type = ? AND aggregate_id = ? AND lineage = ? \
-     AND version = ? AND pack = ?";
+     SELECT deletion FROM KS.snapshot_deletions WHERE aggregate_type = ? AND aggregate_id = ? AND \
+     lineage = ? AND version = ? AND pack = ?";
 const PUT_CHECKPOINT: &str = "\
      INSERT INTO KS.checkpoints (topic, partition_no, lineage, pack, first_offset, end_offset, \
      entry_count, object_bytes, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
