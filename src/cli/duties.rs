@@ -200,6 +200,9 @@ pub(super) fn gc(args: &GcArgs, screen: &mut Screen<'_>) -> Done {
              `rebuild-index`); if they are meant to go, `--force` does it",
         );
     }
+    for obstacle in purged.iter().flat_map(|purged| purge::obstacles(purged, true)) {
+        screen.say(&obstacle);
+    }
     told(&report, purged.as_ref(), args, screen)
 }
 

@@ -11,9 +11,10 @@ use crate::compute::{Compute, Inline, Threads};
 use crate::config::{Config, Dictionaries, Stream};
 use crate::store::SnapshotStore;
 use crate::store::flush::FlushLimits;
+use crate::store::lineages::Standing;
 use crate::store::packs::Packs;
 use crate::telemetry::metrics as table;
-use crate::upkeep::purge::{Purge, PurgeSettings};
+use crate::upkeep::purge::{Purge, PurgeSettings, Waiting};
 use std::sync::Arc;
 use tracing::{info, warn};
 
@@ -53,9 +54,13 @@ pub(super) async fn turn(purge: &Purge) {
             metrics::counter!(table::PURGE_PACKS.name).increment(report.rewritten);
             metrics::counter!(table::PURGE_RECORDS.name).increment(report.moved);
             metrics::gauge!(table::PURGE_INCOMPLETE.name).set(report.incomplete as f64);
+            let obstacles = obstacles(&report, false);
             let Report { holding, rewritten, moved, waiting, damaged, completed, incomplete, .. } = report;
             if holding + completed + incomplete > 0 {
                 info!(holding, rewritten, moved, waiting, completed, incomplete, "erased records purged");
+            }
+            for obstacle in obstacles {
+                warn!("{obstacle}");
             }
             if damaged > 0 {
                 let hint = "`verify --all --tier full` names them, and the scrub writes them anew";
@@ -66,14 +71,71 @@ pub(super) async fn turn(purge: &Purge) {
     }
 }
 
+/// What erasures wait for that does not come by itself, a sentence each; the active lineage's packs only if
+/// `all` is asked for: a worker that folds it lets go of them within minutes.
+pub(super) fn obstacles(report: &Report, all: bool) -> Vec<String> {
+    let is_told = |waiting: &Waiting| all || waiting.standing != Some(Standing::Active);
+    let waits = report.waits.iter().filter(|(_, waiting)| is_told(waiting));
+    let waits = waits.map(|((topic, lineage), waiting)| {
+        let (number, count) = (lineage.0, waiting.count);
+        let (standing, way) = match waiting.standing {
+            Some(Standing::Active) => ("active", "a worker that folds it lets go of them".to_owned()),
+            Some(Standing::Prepared) => {
+                let way = format!("finish its refold, or `snapfold lineages drop {number} --abandon`");
+                ("prepared", way)
+            }
+            Some(Standing::Old) => {
+                let way = "nobody folds it any more, so they stay until it is dropped";
+                ("old", format!("{way}: `snapfold lineages drop {number}`"))
+            }
+            Some(Standing::Dropped(_)) => ("dropped", "garbage collection takes them".to_owned()),
+            None => ("unknown", "no log of lineages tells of it".to_owned()),
+        };
+        let more = if count > waiting.packs.len() as u64 { ", …" } else { "" };
+        let packs = waiting.packs.join(", ");
+        let of = format!("lineage {number} ({standing}) of `{topic}`");
+        format!("packs of the erased wait for {of}: {count}; {way}: {packs}{more}")
+    });
+    let foreign = report.foreign.iter().map(|kind| {
+        format!("erasures of `{kind}` need a worker whose configuration has that type: this one cannot tell")
+    });
+    waits.chain(foreign).collect()
+}
+
 /// The figures of a pass, for `gc`.
-pub(super) fn figures(report: &Report) -> [(&'static str, u64); 6] {
+pub(super) fn figures(report: &Report) -> [(&'static str, u64); 7] {
     [
         ("erasures", report.erasures),
         ("erasuresIncomplete", report.incomplete),
         ("packsOfErased", report.holding),
+        ("waiting", report.waiting),
         ("rewritten", report.rewritten),
         ("movedRecords", report.moved),
         ("damaged", report.damaged),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::Lineage;
+
+    #[test]
+    fn what_does_not_come_by_itself_is_said_with_the_way_out() {
+        let mut report = Report::default();
+        let of = |lineage| (Arc::from("orders"), Lineage(lineage));
+        let waiting = |standing, count| Waiting { standing: Some(standing), count, packs: vec!["p".into()] };
+        report.waits.insert(of(1), waiting(Standing::Old, 2));
+        report.waits.insert(of(2), waiting(Standing::Active, 1));
+        report.foreign.insert("invoice".into());
+        let told = obstacles(&report, false);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].contains("lineage 1 (old)") && told[0].contains("`snapfold lineages drop 1`: p, …"));
+        assert!(told[1].contains("`invoice`"), "{told:?}");
+        let all = obstacles(&report, true);
+        assert!(
+            all.len() == 3 && all[1].contains("lineage 2 (active)") && all[1].ends_with(": p"),
+            "{all:?}"
+        );
+    }
 }

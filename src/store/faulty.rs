@@ -401,6 +401,10 @@ impl Index for FaultyIndex {
         self.call(None, self.inner.deletions(key, lineage))
     }
 
+    fn deletion<'a>(&'a self, row: &'a DeletedRow) -> BoxFuture<'a, PortResult<Option<LedgerId>>> {
+        self.call(None, self.inner.deletion(row))
+    }
+
     fn put_schedule(&self, row: ScheduleRow) -> BoxFuture<'_, PortResult<()>> {
         self.call(Some(Write::Schedule(row.clone())), self.inner.put_schedule(row))
     }

@@ -6,7 +6,7 @@
 
 use crate::clock::Clock;
 use crate::domain::error::Result;
-use crate::domain::ids::Offset;
+use crate::domain::ids::{Offset, PackId};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::row::{CheckpointRow, PartitionKey};
 use crate::store::index::Index;
@@ -50,22 +50,39 @@ impl Settled {
     /// `Unavailable`.
     pub(super) async fn holds(
         &mut self,
-        (index, clock): (&dyn Index, &dyn Clock),
+        ports: (&dyn Index, &dyn Clock),
         key: &PartitionKey,
         (first, last): (Offset, Offset),
     ) -> Result<bool> {
-        let seen = match self.0.entry(key.clone()) {
-            Entry::Occupied(seen) => seen.into_mut(),
+        let seen = self.seen(ports, key).await?;
+        let overlaps = |row: &CheckpointRow| row.first_offset <= last && row.end_offset > first;
+        Ok(last < seen.low_watermark && !seen.checkpoints.iter().any(overlaps))
+    }
+
+    /// Whether a partition listed a checkpoint's pack when it was first asked about.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub(super) async fn lists(
+        &mut self,
+        ports: (&dyn Index, &dyn Clock),
+        key: &PartitionKey,
+        pack: PackId,
+    ) -> Result<bool> {
+        Ok(self.seen(ports, key).await?.checkpoints.iter().any(|row| row.pack == pack))
+    }
+
+    async fn seen(&mut self, (index, clock): (&dyn Index, &dyn Clock), key: &PartitionKey) -> Result<&Seen> {
+        match self.0.entry(key.clone()) {
+            Entry::Occupied(seen) => Ok(seen.into_mut()),
             Entry::Vacant(place) => {
                 let marks = repeated(clock, || index.watermarks(key)).await;
                 let marks = marks.map_err(|error| unavailable("read the low watermark", &error))?;
                 let low_watermark = marks.iter().map(|row| row.low_watermark).max().unwrap_or(Offset(0));
                 let checkpoints = repeated(clock, || index.checkpoints(key)).await;
                 let checkpoints = checkpoints.map_err(|error| unavailable("list checkpoints", &error))?;
-                place.insert(Seen { low_watermark, checkpoints })
+                Ok(place.insert(Seen { low_watermark, checkpoints }))
             }
-        };
-        let overlaps = |row: &CheckpointRow| row.first_offset <= last && row.end_offset > first;
-        Ok(last < seen.low_watermark && !seen.checkpoints.iter().any(overlaps))
+        }
     }
 }

@@ -211,6 +211,10 @@ impl Index for MemoryIndex {
         })
     }
 
+    fn deletion<'a>(&'a self, row: &'a DeletedRow) -> BoxFuture<'a, PortResult<Option<LedgerId>>> {
+        self.call(move |tables| tables.deleted.get(row).copied())
+    }
+
     fn put_checkpoint(&self, row: CheckpointRow) -> BoxFuture<'_, PortResult<()>> {
         self.call(|tables| {
             let rows = tables.checkpoints.entry(row.key.clone()).or_default();

@@ -161,6 +161,11 @@ pub trait Index: Send + Sync {
     ) -> BoxFuture<'a, PortResult<Vec<LedgerId>>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
+    /// The deletion that one snapshot row went with; of several any. None tells nothing: older versions of
+    /// snapfold kept none, and rows of this table are lost as others are.
+    fn deletion<'a>(&'a self, _row: &'a DeletedRow) -> BoxFuture<'a, PortResult<Option<LedgerId>>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
     /// Writes a schedule; of several rows of one name that with the larger `at` counts. An index of which
     /// nobody wants schedules keeps none.
     fn put_schedule(&self, _row: ScheduleRow) -> BoxFuture<'_, PortResult<()>> {

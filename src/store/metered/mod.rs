@@ -246,6 +246,10 @@ impl Index for MeteredIndex {
         self.meter.call("deletions", self.inner.deletions(key, lineage))
     }
 
+    fn deletion<'a>(&'a self, row: &'a DeletedRow) -> BoxFuture<'a, PortResult<Option<LedgerId>>> {
+        self.meter.call("deletion", self.inner.deletion(row))
+    }
+
     fn put_schedule(&self, row: ScheduleRow) -> BoxFuture<'_, PortResult<()>> {
         self.meter.write("put_schedule", 1, self.inner.put_schedule(row))
     }

@@ -17,18 +17,30 @@ const BYTES_MAX: u64 = 256 << 20;
 
 /// What a line of an orphan starts with; that of a condemned pack starts with a time.
 const ORPHAN: &str = "orphan ";
+/// What the line of a condemned pack starts with all of whose records go by a fact. An older version of
+/// snapfold takes a list with such a line for damaged, and condemns anew.
+const FACT: &str = "fact ";
+
+/// Why a pack is condemned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Facts say that all of its records are to go.
+    Facts,
+    /// No row names any of its records, and of some nothing says that this was meant.
+    NoRows,
+}
 
 /// Names of condemned packs, and of orphans.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Condemned {
-    packs: BTreeMap<String, Timestamp>,
+    packs: BTreeMap<String, (Timestamp, Why)>,
     orphans: BTreeMap<String, Timestamp>,
 }
 
 impl Condemned {
     /// When a pack was condemned, by the store's clock.
     pub(super) fn at(&self, name: &str) -> Option<Timestamp> {
-        self.packs.get(name).copied()
+        self.packs.get(name).map(|(at, _)| *at)
     }
 
     /// When it was first found orphaned, and in every pass since then, by the store's clock.
@@ -36,8 +48,8 @@ impl Condemned {
         self.orphans.get(name).copied()
     }
 
-    pub(super) fn add(&mut self, name: String, at: Timestamp) {
-        self.packs.insert(name, at);
+    pub(super) fn add(&mut self, name: String, at: Timestamp, why: Why) {
+        self.packs.insert(name, (at, why));
     }
 
     pub(super) fn add_orphan(&mut self, name: String, since: Timestamp) {
@@ -50,15 +62,17 @@ impl Condemned {
         self.orphans.remove(name);
     }
 
-    /// How many condemned packs are so, by name and time.
+    /// How many packs are so, by name and time, of those that are not condemned by facts.
     pub(super) fn count(&self, is_so: impl Fn(&str, Timestamp) -> bool) -> u64 {
-        self.packs.iter().filter(|(name, at)| is_so(name, **at)).count() as u64
+        let counts =
+            |(name, (at, why)): &(&String, &(Timestamp, Why))| *why == Why::NoRows && is_so(name, *at);
+        self.packs.iter().filter(counts).count() as u64
     }
 
     /// These, and of another list what these do not name.
     pub(super) fn over(mut self, before: Self) -> Self {
-        before.packs.into_iter().for_each(|(name, at)| {
-            self.packs.entry(name).or_insert(at);
+        before.packs.into_iter().for_each(|(name, condemned)| {
+            self.packs.entry(name).or_insert(condemned);
         });
         before.orphans.into_iter().for_each(|(name, since)| {
             self.orphans.entry(name).or_insert(since);
@@ -79,8 +93,9 @@ impl Condemned {
     /// One line for each pack, and one at the end that says how many there are.
     fn text(&self) -> String {
         let mut text = String::new();
-        for (name, at) in &self.packs {
-            let _ = writeln!(text, "{} {name}", at.0);
+        for (name, (at, why)) in &self.packs {
+            let mark = if *why == Why::Facts { FACT } else { "" };
+            let _ = writeln!(text, "{mark}{} {name}", at.0);
         }
         for (name, since) in &self.orphans {
             let _ = writeln!(text, "{ORPHAN}{} {name}", since.0);
@@ -94,12 +109,14 @@ impl Condemned {
         let count: usize = lines.pop()?.strip_prefix("all ")?.parse().ok()?;
         let mut all = Self::default();
         for line in lines {
-            let (of, line) = match line.strip_prefix(ORPHAN) {
-                Some(line) => (&mut all.orphans, line),
-                None => (&mut all.packs, line),
-            };
-            let (at, name) = line.split_once(' ')?;
-            of.insert(name.to_owned(), Timestamp(at.parse().ok()?));
+            let (orphan, fact) = (line.strip_prefix(ORPHAN), line.strip_prefix(FACT));
+            let (at, name) = orphan.or(fact).unwrap_or(line).split_once(' ')?;
+            let (at, name) = (Timestamp(at.parse().ok()?), name.to_owned());
+            match (orphan, fact) {
+                (Some(_), _) => all.add_orphan(name, at),
+                (None, Some(_)) => all.add(name, at, Why::Facts),
+                (None, None) => all.add(name, at, Why::NoRows),
+            }
         }
         (all.packs.len() + all.orphans.len() == count).then_some(all)
     }
@@ -145,8 +162,8 @@ mod tests {
     #[test]
     fn a_list_comes_back_and_one_that_is_cut_is_none() {
         let mut list = Condemned::default();
-        list.add("v1/full/a b.sfp".into(), Timestamp(12));
-        list.add("v1/history/c.sfp".into(), Timestamp(13));
+        list.add("v1/full/a b.sfp".into(), Timestamp(12), Why::NoRows);
+        list.add("v1/history/c.sfp".into(), Timestamp(13), Why::Facts);
         list.add_orphan("v1/history/c.sfp".into(), Timestamp(5));
         list.add_orphan("v1/history/d.sfp".into(), Timestamp(6));
         let text = list.text();
@@ -158,14 +175,25 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_an_older_version_is_read_and_facts_alone_do_not_count() {
+        let older = "12 v1/full/a.sfp\norphan 5 v1/history/d.sfp\nall 2\n";
+        let mut list = Condemned::parse(older).unwrap();
+        assert_eq!((list.text().as_str(), list.count(|_, _| true)), (older, 1));
+        list.add("v1/full/b.sfp".into(), Timestamp(13), Why::Facts);
+        assert!(list.text().contains("\nfact 13 v1/full/b.sfp\n"), "{}", list.text());
+        assert_eq!(list.count(|_, _| true), 1);
+        assert_eq!(list.at("v1/full/b.sfp"), Some(Timestamp(13)));
+    }
+
+    #[test]
     fn what_was_not_reached_stays_as_it_was() {
         let mut before = Condemned::default();
-        before.add("v1/full/reached.sfp".into(), Timestamp(1));
-        before.add("v1/full/unreached.sfp".into(), Timestamp(1));
+        before.add("v1/full/reached.sfp".into(), Timestamp(1), Why::NoRows);
+        before.add("v1/full/unreached.sfp".into(), Timestamp(1), Why::NoRows);
         before.add_orphan("v1/full/unreached.sfp".into(), Timestamp(1));
         before.forget("v1/full/reached.sfp");
         let mut after = Condemned::default();
-        after.add("v1/full/new.sfp".into(), Timestamp(9));
+        after.add("v1/full/new.sfp".into(), Timestamp(9), Why::NoRows);
         let all = after.over(before);
         let at = |name: &str| all.at(&format!("v1/full/{name}.sfp")).map(|at| at.0);
         assert_eq!((at("reached"), at("unreached"), at("new")), (None, Some(1), Some(9)));

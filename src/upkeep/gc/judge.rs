@@ -48,7 +48,7 @@ impl Pass<'_> {
 
     async fn judge_records(&mut self, pack: PackId, footer: &Footer) -> Result<Verdict> {
         let (mut is_live, mut is_orphaned, len) = (false, false, footer.len());
-        let mut doomed = Doomed::default();
+        let (mut doomed, mut unnamed) = (Doomed::default(), Vec::new());
         let may_be_lost = self.of.settings.orphan_ms > 0;
         // Of a pack that is alive most records are: from anywhere, one read tells.
         let start = usize::from(pack.0[15]) % len.max(1);
@@ -77,9 +77,13 @@ impl Pass<'_> {
                 self.report.dead_records += 1;
                 self.report.dead_bytes += u64::from(stretch.body_len);
                 is_orphaned |= may_be_lost && !is_orphaned && !self.is_told(&id).await?;
+                if !is_erased {
+                    let (version, lineage) = (id.upto_version, id.lineage);
+                    unnamed.push(DeletedRow { key: id.key, lineage, version, pack });
+                }
             }
         }
-        doomed.by_drop = doomed.rows.len() == len;
+        doomed.by_facts = !is_live && self.are_deleted(&unnamed).await?;
         Ok(match (is_live, is_orphaned) {
             (true, _) => Verdict::Live,
             (false, true) => Verdict::Orphaned(doomed),
@@ -103,11 +107,11 @@ impl Pass<'_> {
                 return Ok(Verdict::Live);
             }
         }
-        let by_drop = listing.iter().all(|key| self.drop_of(key).is_some());
-        let doomed = Doomed { listing: listing.into_iter().collect(), rows: Vec::new(), by_drop };
+        let by_facts = listing.iter().all(|key| self.drop_of(key).is_some());
+        let doomed = Doomed { listing: listing.into_iter().collect(), rows: Vec::new(), by_facts };
         // COST: an index that has lost its rows has lost most of them, so a few entries tell.
         let step = footer.len().div_ceil(ENTRIES_LOOKED_AT).max(1);
-        if self.of.settings.orphan_ms > 0 && !by_drop {
+        if self.of.settings.orphan_ms > 0 && !by_facts {
             for at in (0..footer.len()).step_by(step) {
                 if let Ok(id) = footer.id(at)
                     && !self.is_told(&id).await?
@@ -137,6 +141,19 @@ impl Pass<'_> {
                     && (is_thinned || row.kind != RecordKind::Full && row.from_version < version)
         };
         Ok(rows.iter().any(tells))
+    }
+
+    /// Whether the ledger deleted each of these rows, as the index remembers it. That a row is missing may be
+    /// a loss; that its deletion is there cannot be one, and what was deleted stays so: a rebuilt index would
+    /// not have the row either.
+    async fn are_deleted(&self, rows: &[DeletedRow]) -> Result<bool> {
+        for row in rows {
+            let deletion = self.of.repeat(|| self.of.index.deletion(row)).await;
+            if deletion.map_err(|error| unavailable("ask for a row's deletion", &error))?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The drop of a lineage, if it was dropped.

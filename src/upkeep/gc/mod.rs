@@ -23,7 +23,9 @@
 //! has lost them, and the pack is what it is rebuilt from. It stays for `orphan_ms` from the pass that found
 //! it so first, however old it is: the day on which rows were lost is what counts. Where more packs are
 //! doomed than a share of them, none goes unless somebody says so ([`Mode::Forced`]): rows that went all at
-//! once may be lost as well. Packs of checkpoints come and go, and are not counted.
+//! once may be lost as well. Packs of checkpoints come and go, and are not counted, and neither is a pack of
+//! which a fact says of each record that it is to go: its lineage was dropped, its aggregate erased, or its
+//! row deleted by the ledger, so that no index will ever name it again.
 //! What is of a lineage that was dropped is garbage whatever rows say, however late they came: they go before
 //! their pack does, by its footer. Two collectors at a time
 //! would do the same twice; the lease keeps that rare.
@@ -53,7 +55,7 @@ use crate::store::packs::Packs;
 use crate::store::unavailable;
 use crate::upkeep::lease::{self, Duty, Lease};
 use crate::upkeep::settled::{Settled, repeated};
-use condemned::Condemned;
+use condemned::{Condemned, Why};
 use futures_util::future::BoxFuture;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -155,8 +157,8 @@ struct Doomed {
     listing: Vec<PartitionKey>,
     /// Rows of dropped lineages that may name its records, each with the drop it goes by.
     rows: Vec<(DeletedRow, LedgerId)>,
-    /// All of it is of dropped lineages: somebody meant it to go.
-    by_drop: bool,
+    /// A fact says of each of its records that it goes: somebody meant it.
+    by_facts: bool,
 }
 
 /// What a pack is found to be.
@@ -274,6 +276,7 @@ impl Pass<'_> {
     }
 
     /// Whether more packs are doomed, if they are found unnamed again, than may go without being asked for.
+    /// Those that go by facts are found so again before they go, and are not counted.
     async fn are_too_many(&self) -> Result<bool> {
         let is_doomed = |name: &str, at| self.is_due(at) && !name.starts_with(&prefix(Class::Checkpoint));
         let doomed = self.before.count(is_doomed);
@@ -377,18 +380,19 @@ impl Pass<'_> {
             }
             Verdict::Garbage(doomed) => doomed,
         };
-        if is_due && self.withholds && class != Class::Checkpoint && !doomed.by_drop {
+        if is_due && self.withholds && class != Class::Checkpoint && !doomed.by_facts {
             self.report.withheld += 1;
-            self.after.add(name, condemned.unwrap_or(self.now));
+            self.after.add(name, condemned.unwrap_or(self.now), Why::NoRows);
             return Ok(());
         }
         if is_due || mutant(Mutant::GcOnePass) {
             return self.delete(pack, &name, &doomed).await;
         }
-        self.condemn(name, condemned).await
+        let why = if doomed.by_facts { Why::Facts } else { Why::NoRows };
+        self.condemn(name, condemned, why).await
     }
 
-    async fn condemn(&mut self, name: String, before: Option<Timestamp>) -> Result<()> {
+    async fn condemn(&mut self, name: String, before: Option<Timestamp>, why: Why) -> Result<()> {
         // Its name tells the writer's clock; the store's must agree that it is old.
         let of = self.of;
         let taken = of.repeat(|| of.packs.blobs.modified(&name)).await;
@@ -398,7 +402,7 @@ impl Pass<'_> {
             return Ok(());
         }
         self.report.condemned += 1;
-        self.after.add(name, before.unwrap_or(self.now));
+        self.after.add(name, before.unwrap_or(self.now), why);
         Ok(())
     }
 
@@ -434,56 +438,4 @@ fn prefix(class: Class) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Still;
-    use crate::store::blobs::Blobs as _;
-    use crate::store::blobs::MemoryBlobs;
-    use crate::store::index::MemoryIndex;
-    use crate::store::packs::CompressionPlan;
-    use futures_util::FutureExt;
-
-    /// Whether so many doomed packs are too many of so many.
-    fn are_too_many(class: Class, doomed: u64, packs: u64) -> bool {
-        let (index, blobs) = (Arc::new(MemoryIndex::new()), Arc::new(MemoryBlobs::new()));
-        let mut before = Condemned::default();
-        for nth in 0..packs {
-            let name = format!("{}{nth:06}.sfp", prefix(class));
-            blobs.put_new(&name, b"pack").now_or_never().expect("memory answers at once").unwrap();
-            if nth < doomed {
-                before.add(name, Timestamp(0));
-            }
-        }
-        let packs = Packs::new(index.clone(), blobs, CompressionPlan::default(), [0; 16]);
-        let of = Collector {
-            index,
-            packs: Arc::new(packs),
-            clock: Arc::new(Still),
-            topics: BTreeMap::new(),
-            thinned: BTreeSet::new(),
-            settings: GcSettings::default(),
-        };
-        let pass = Pass {
-            of: &of,
-            mode: Mode::DryRun,
-            now: Timestamp(1_700_000_000_000),
-            lease: None,
-            settled: Settled::default(),
-            dropped: BTreeMap::new(),
-            before,
-            after: Condemned::default(),
-            withholds: false,
-            report: Report::default(),
-        };
-        pass.are_too_many().now_or_never().expect("memory answers at once").unwrap()
-    }
-
-    #[test]
-    fn a_fifth_of_all_packs_does_not_go_unless_they_are_few() {
-        assert!(!are_too_many(Class::Full, 100, 100), "few");
-        assert!(are_too_many(Class::Full, 101, 101));
-        assert!(are_too_many(Class::History, 300, 1_400));
-        assert!(!are_too_many(Class::History, 300, 1_500));
-        assert!(!are_too_many(Class::Checkpoint, 101, 101), "those come and go");
-    }
-}
+mod tests;

@@ -31,12 +31,12 @@ use crate::codec::pack::{Class, Footer, erasure_name, named_pack};
 use crate::codec::wire::from_hex;
 use crate::domain::erasure::{Erasure, Purged};
 use crate::domain::error::{ErrorKind, Result};
-use crate::domain::ids::{AggregateKey, Digest, LedgerId, PackId, Timestamp};
+use crate::domain::ids::{AggregateKey, Digest, LedgerId, Lineage, PackId, Timestamp};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::row::PartitionKey;
 use crate::store::ledger::Ledger;
 use crate::store::purges::Standing;
-use crate::store::{SnapshotStore, erased, purges, unavailable};
+use crate::store::{SnapshotStore, erased, lineages, purges, unavailable};
 use crate::upkeep::lease::{self, Duty, Lease};
 use crate::upkeep::settled::{Settled, repeated};
 use rewrite::Outcome;
@@ -49,6 +49,8 @@ const DUTY: Duty = Duty { folder: "purge", name: "the purge" };
 const PAGE: usize = 1_000;
 /// Packs of which it is remembered that nothing of the erased is in them: three megabytes.
 const CLEAN_MAX: usize = 65_536;
+/// Packs that are told by name, for each lineage that they wait for.
+const TOLD_MAX: usize = 20;
 
 /// Delays of the purge.
 #[derive(Clone, Copy, Debug)]
@@ -119,6 +121,22 @@ pub struct Report {
     pub completed: u64,
     /// Erasures of which something is left.
     pub incomplete: u64,
+    /// The lineages that packs wait for, by topic.
+    pub waits: BTreeMap<(Arc<str>, Lineage), Waiting>,
+    /// Types of erasures, or of records in packs of theirs, that this configuration does not have: whether
+    /// such an erasure is complete others tell.
+    pub foreign: BTreeSet<Arc<str>>,
+}
+
+/// Packs that wait for a lineage: for its low watermark to pass what they hold, or its checkpoints to end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// What that lineage is; none if the topic's log of lineages does not tell of it.
+    pub standing: Option<lineages::Standing>,
+    /// How many they are.
+    pub count: u64,
+    /// The first of them, by name.
+    pub packs: Vec<Box<str>>,
 }
 
 /// One pass.
@@ -134,7 +152,28 @@ struct Pass {
     logs: BTreeSet<PartitionKey>,
     /// How erasures stand.
     standing: BTreeMap<LedgerId, Standing>,
+    /// What the lineages of each topic are.
+    lineages: BTreeMap<(Arc<str>, Lineage), lineages::Standing>,
     report: Report,
+}
+
+impl Pass {
+    /// Whether a lineage of a topic was dropped.
+    fn is_dropped(&self, topic: Option<&Arc<str>>, lineage: Lineage) -> bool {
+        let standing = topic.and_then(|topic| self.lineages.get(&(Arc::clone(topic), lineage)));
+        matches!(standing, Some(lineages::Standing::Dropped(_)))
+    }
+
+    /// Notes that a pack waits for a lineage.
+    fn waits_for(&mut self, topic: &Arc<str>, lineage: Lineage, name: &str) {
+        let of = (Arc::clone(topic), lineage);
+        let standing = self.lineages.get(&of).copied();
+        let waiting = self.report.waits.entry(of).or_default();
+        (waiting.standing, waiting.count) = (standing, waiting.count + 1);
+        if waiting.packs.len() < TOLD_MAX {
+            waiting.packs.push(name.into());
+        }
+    }
 }
 
 impl Purge {
@@ -187,7 +226,8 @@ impl Purge {
         let standing = purges::standing(blobs).await?;
         let report = Report { erasures: erasures.len() as u64, ..Report::default() };
         let (settled, found, logs) = (Settled::default(), BTreeMap::new(), BTreeSet::new());
-        let mut pass = Pass { mode, now, lease, settled, found, logs, standing, report };
+        let lineages = BTreeMap::new();
+        let mut pass = Pass { mode, now, lease, settled, found, logs, standing, lineages, report };
         let ended = self.all(&mut pass, &erasures).await;
         if let Some(lease) = pass.lease.take() {
             lease.end(blobs).await;
@@ -201,6 +241,11 @@ impl Purge {
             if clean.erasures != erasures.len() || clean.packs.len() > CLEAN_MAX {
                 *clean = Clean { erasures: erasures.len(), packs: BTreeSet::new() };
             }
+        }
+        for topic in self.topics.values() {
+            let known = lineages::known(&lineages::history(&*self.store.packs.blobs, topic).await?);
+            let of = known.iter().map(|known| ((Arc::clone(topic), known.lineage), known.standing));
+            pass.lineages.extend(of);
         }
         for class in [Class::Full, Class::History, Class::Checkpoint] {
             if !self.class(class, pass, erasures).await? {
@@ -274,11 +319,15 @@ impl Purge {
                 pass.logs.insert(PartitionKey { topic, partition, lineage });
             }
         }
-        if class == Class::Checkpoint || pass.mode == Mode::DryRun {
+        if class == Class::Checkpoint {
+            pass.report.waiting += 1;
+            return self.checkpoint(pack, name, &footer, pass).await;
+        }
+        if pass.mode == Mode::DryRun {
             pass.report.waiting += 1;
             return Ok(());
         }
-        match self.rewrite(class, pack, footer, &mut pass.settled).await {
+        match self.rewrite(class, pack, footer, pass).await {
             Ok(Outcome::Rewritten { to, records }) => {
                 pass.report.rewritten += 1;
                 pass.report.moved += records;
@@ -288,11 +337,41 @@ impl Purge {
                 }
             }
             Ok(Outcome::Garbage) => pass.report.garbage += 1,
-            Ok(Outcome::Waits) => pass.report.waiting += 1,
+            Ok(Outcome::Waits(of)) => {
+                pass.report.waiting += 1;
+                if let Some(of) = of {
+                    pass.waits_for(&of.topic, of.lineage, name);
+                }
+            }
             Err(error) if error.kind == ErrorKind::Unavailable => pass.report.failed += 1,
             // Of what others have in it something cannot be read: `verify` tells what.
             Err(_) => pass.report.damaged += 1,
         }
+        Ok(())
+    }
+
+    /// Notes for whom the pack of a checkpoint waits: who lists it.
+    async fn checkpoint(&self, pack: PackId, name: &str, footer: &Footer, pass: &mut Pass) -> Result<()> {
+        let mut logs: BTreeSet<PartitionKey> = BTreeSet::new();
+        for at in 0..footer.len() {
+            let (Ok(id), Ok(stretch)) = (footer.id(at), footer.stretch(at)) else { continue };
+            match self.topics.get(&id.key.kind) {
+                Some(topic) if !pass.is_dropped(Some(topic), id.lineage) => {
+                    let (topic, partition, lineage) = (Arc::clone(topic), stretch.partition, id.lineage);
+                    logs.insert(PartitionKey { topic, partition, lineage });
+                }
+                Some(_) => {}
+                None => drop(pass.report.foreign.insert(id.key.kind)),
+            }
+        }
+        let mut waits: BTreeSet<(Arc<str>, Lineage)> = BTreeSet::new();
+        for log in logs {
+            let ports = (&*self.store.index, &*self.store.clock);
+            if pass.settled.lists(ports, &log, pack).await? {
+                waits.insert((log.topic, log.lineage));
+            }
+        }
+        waits.iter().for_each(|(topic, lineage)| pass.waits_for(topic, *lineage, name));
         Ok(())
     }
 
@@ -342,7 +421,12 @@ impl Purge {
             if let Some(pack) = found.filter(|_| was_complete) {
                 self.tell(pass, erasure.at, &Purged::Found { pack }).await?;
             }
-            let may_end = !is_left && !was_complete && looked_at_all;
+            // Where its rows and dead letters would be, this configuration does not know.
+            let is_ours = self.topics.contains_key(&erasure.key.kind);
+            if !is_ours && !was_complete {
+                pass.report.foreign.insert(Arc::clone(&erasure.key.kind));
+            }
+            let may_end = !is_left && !was_complete && looked_at_all && is_ours;
             if may_end && self.is_settled(pass, erasure).await? {
                 let dictionaries = self.dictionaries(&erasure.key.kind).await?;
                 self.tell(pass, erasure.at, &Purged::Complete { dictionaries }).await?;
@@ -398,3 +482,6 @@ fn held_by(footer: &Footer, erasures: &[Arc<Erasure>]) -> Vec<Arc<Erasure>> {
     let holds = |erasure: &&Arc<Erasure>| !footer.find(&erasure.key.kind, &erasure.key.id).is_empty();
     erasures.iter().filter(holds).cloned().collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@
 //! its deletion. Records that are not settled are left alone: a row beyond the low watermark may be of events
 //! that the log has lost since, and writing it again would make that rumour last.
 
-use super::{Purge, held_by};
+use super::{Pass, Purge, held_by};
 use crate::codec::pack::{Class, Footer, Locator, pack_name};
 use crate::domain::error::{ErrorKind, Result};
 use crate::domain::ids::{PackId, PartitionNo};
@@ -26,7 +26,7 @@ use crate::domain::row::{PartitionKey, SnapshotRow};
 use crate::store::copies::Source;
 use crate::store::index::From;
 use crate::store::unavailable;
-use crate::upkeep::settled::{Settled, repeated};
+use crate::upkeep::settled::repeated;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,8 +50,16 @@ pub(super) enum Outcome {
     },
     /// No row names any of them.
     Garbage,
-    /// Not all of them may be moved yet.
-    Waits,
+    /// Not all of them may be moved yet: one of this log, or of a type that is not known here.
+    Waits(Option<PartitionKey>),
+}
+
+/// What a look at a pack's rows finds.
+enum Looked {
+    /// Those that are to move.
+    Named(Vec<Named>),
+    /// See [`Outcome::Waits`].
+    Waits(Option<PartitionKey>),
 }
 
 /// A record that a row names.
@@ -69,9 +77,12 @@ impl Purge {
         class: Class,
         pack: PackId,
         footer: Footer,
-        settled: &mut Settled,
+        pass: &mut Pass,
     ) -> Result<Outcome> {
-        let Some(named) = self.named(pack, &footer, settled).await? else { return Ok(Outcome::Waits) };
+        let named = match self.named(pack, &footer, pass).await? {
+            Looked::Named(named) => named,
+            Looked::Waits(of) => return Ok(Outcome::Waits(of)),
+        };
         if named.is_empty() {
             return Ok(Outcome::Garbage);
         }
@@ -118,17 +129,14 @@ impl Purge {
         }
     }
 
-    /// The records of others that rows name; none if one of them may not be moved yet.
-    async fn named(
-        &self,
-        pack: PackId,
-        footer: &Footer,
-        settled: &mut Settled,
-    ) -> Result<Option<Vec<Named>>> {
+    /// The records of others that rows name. What is of dropped lineages goes as what is of the erased does:
+    /// no row of it counts, and garbage collection deletes those that it finds.
+    async fn named(&self, pack: PackId, footer: &Footer, pass: &mut Pass) -> Result<Looked> {
         let mut others: Vec<(usize, RecordId, PartitionNo)> = Vec::new();
         for at in 0..footer.len() {
             let (id, stretch) = (footer.id(at)?, footer.stretch(at)?);
-            if self.store.packs.erasures.of(&id.key).is_none() {
+            let is_dropped = pass.is_dropped(self.topics.get(&id.key.kind), id.lineage);
+            if self.store.packs.erasures.of(&id.key).is_none() && !is_dropped {
                 others.push((at, id, stretch.partition));
             }
         }
@@ -140,17 +148,17 @@ impl Purge {
         let mut named = Vec::new();
         for ((at, id, partition), rows) in others.into_iter().zip(rows) {
             let Some(row) = rows.iter().find(|row| row.pack == pack).cloned() else { continue };
-            let Some(topic) = self.topics.get(&id.key.kind) else { return Ok(None) };
+            let Some(topic) = self.topics.get(&id.key.kind) else { return Ok(Looked::Waits(None)) };
             let key = PartitionKey { topic: Arc::clone(topic), partition, lineage: id.lineage };
             let (ports, offsets) =
                 ((&*self.store.index, &*self.store.clock), (row.first_offset, row.last_offset));
-            if !mutant(Mutant::PurgeTakesProvisional) && !settled.holds(ports, &key, offsets).await? {
-                return Ok(None);
+            if !mutant(Mutant::PurgeTakesProvisional) && !pass.settled.holds(ports, &key, offsets).await? {
+                return Ok(Looked::Waits(Some(key)));
             }
             let twins = rows.into_iter().filter(|twin| is_twin(&row, twin)).collect();
             named.push(Named { at, row, twins });
         }
-        Ok(Some(named))
+        Ok(Looked::Named(named))
     }
 
     /// All rows of the records that have this identity, whatever their packs.

@@ -304,10 +304,15 @@ impl Refold {
         }
     }
 
-    /// Writes; `Err` unless all of it is acknowledged.
+    /// Writes; `Err` unless all of it is acknowledged, but for what is of aggregates that were erased
+    /// meanwhile: of those nothing is to be written, and whatever was goes like all that is theirs.
     async fn write(&self, batch: Vec<Flush>) -> Result<()> {
         for stored in self.store.put_snapshots(batch).await {
-            stored?;
+            if let Err(error) = stored
+                && error.code != "erased"
+            {
+                return Err(error);
+            }
         }
         Ok(())
     }

@@ -44,12 +44,21 @@ impl Refold {
         }
         let mut last = Error::corrupt("no view");
         for _ in 0..VIEWS_MAX {
-            match self.fold(key, source, held, &noted).await {
+            let error = match self.fold(key, source, held, &noted).await {
                 Ok(last) => return Ok(last),
+                Err(error) => error,
+            };
+            // An erasure may have come meanwhile, and have taken rows: then there is nothing to write.
+            let erasures = &self.reader.packs.erasures;
+            patiently!(self, erasures.refresh());
+            if erasures.check(key).is_err() {
+                return Ok(None);
+            }
+            match error.kind {
                 // What was listed may have been superseded and collected since: whatever is listed now holds
                 // the same events.
-                Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Corrupt) => last = error,
-                Err(error) => return Err(about(key, error)),
+                ErrorKind::NotFound | ErrorKind::Corrupt => last = error,
+                _ => return Err(about(key, error)),
             }
             let view = patiently!(self, self.reader.view_of(&source.from, key));
             held = view.checkpoints.into_iter().map(|held| held.entry).collect();

@@ -5,6 +5,7 @@ use crate::clock::Clock;
 use crate::codec::event_json::JsonDecoder;
 use crate::compute::Inline;
 use crate::domain::aggregate::{Aggregate, OnPoison, Rules, Versions};
+use crate::domain::erasure::Erasure;
 use crate::domain::event::Decode;
 use crate::domain::ids::{LedgerId, Timestamp, Version};
 use crate::domain::mapping::{Mapping, Place};
@@ -294,4 +295,53 @@ fn labels_and_pins_come_along_with_the_event() {
     site.index.put_watermark(row).now_or_never().expect("at once").expect("memory does not fail");
     site.run(&site.refold(NEW, "key", true)).expect("all is stored");
     assert_eq!(told(&site), expected, "nothing is noted twice");
+}
+
+fn erasure(id: &str) -> Erasure {
+    Erasure {
+        key: AggregateKey { kind: "order".into(), id: id.into() },
+        at: LedgerId::mint(Timestamp(5), [3; 10]),
+        reason: "asked for".into(),
+        request: None,
+        lineage: Lineage(1),
+        partition: Some(PartitionNo(0)),
+        version: Version(1),
+        offset: Offset(1),
+        packs: BTreeSet::new(),
+    }
+}
+
+/// Goal: an erasure in the middle of a refold takes one aggregate out of it and stops nothing. Method: it
+/// comes between folding and writing, then between the view and reading, when its rows are gone.
+#[test]
+fn who_is_erased_meanwhile_is_left_out_and_the_refold_goes_on() {
+    let site = site();
+    site.fill(3, 250, Strategy::Incremental { full_every: 8 });
+    let refold = site.refold(NEW, "key", false);
+    let key = |nth: u64| AggregateKey { kind: "order".into(), id: format!("o-{nth:06}").into() };
+    let now = |folded: BoxFuture<'_, Result<Option<Flush>>>| folded.now_or_never().expect("at once");
+    let source = refold.source(PartitionNo(0)).now_or_never().expect("at once").unwrap().unwrap();
+    let batch: Vec<Flush> =
+        (0..2).map(|nth| now(Box::pin(refold.one(&key(nth), &source, false))).unwrap().unwrap()).collect();
+    site.packs.erasures.keep(erasure("o-000000")).now_or_never().expect("at once").unwrap();
+    assert_eq!(refold.write(batch).now_or_never().expect("at once"), Ok(()));
+    let rows = |nth, lineage| {
+        let key = key(nth);
+        let rows = site.index.snapshots(&key, Lineage(lineage), From::Newest, 99);
+        rows.now_or_never().expect("at once").unwrap()
+    };
+    assert!(rows(0, 2).is_empty() && !rows(1, 2).is_empty());
+
+    // Somebody else erases: this process has not heard of it when rows begin to be missing.
+    let others = crate::store::erasures::Erasures::new(Arc::clone(&site.packs.blobs));
+    let last = Erasure { at: LedgerId::mint(Timestamp(6), [4; 10]), ..erasure("o-000002") };
+    others.keep(last).now_or_never().expect("at once").unwrap();
+    for row in rows(2, 1).iter().filter(|row| row.version == Version(100)) {
+        let gone = crate::domain::ledger::DeletedRow::of(row);
+        site.index.delete_snapshot(&gone, LedgerId([1; 16])).now_or_never().expect("at once").unwrap();
+    }
+    assert!(site.packs.erasures.check(&key(2)).is_ok());
+    assert!(now(Box::pin(refold.one(&key(2), &source, false))).unwrap().is_none());
+    assert_eq!(site.run(&refold), Ok([(PartitionNo(0), Offset(750))].into()));
+    assert!(rows(2, 2).is_empty() && rows(0, 2).is_empty() && !rows(1, 2).is_empty());
 }

@@ -143,9 +143,14 @@ pub(super) fn deletions(key: &AggregateKey, lineage: Lineage) -> Key {
     Key::of(Table::Deletions).raw(&snapshots(key, lineage).0[1..])
 }
 
+/// Where it is kept which deletion the snapshot row with a key went with.
+pub(super) fn deletion(row: &Key) -> Key {
+    Key::of(Table::Deletions).raw(&row.0[1..])
+}
+
 /// Which deletion the snapshot row with a key went with: where that is kept, and how.
 pub(super) fn gone_with(row: &Key, deletion: LedgerId) -> (Key, Vec<u8>) {
-    let key = Key::of(Table::Deletions).raw(&row.0[1..]);
+    let key = self::deletion(row);
     let mut value = deletion.0.to_vec();
     value.extend(sum(&key.0, &value));
     (key, value)

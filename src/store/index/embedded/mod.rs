@@ -393,6 +393,10 @@ impl Index for EmbeddedIndex {
         self.read(move |rows| rows.deletions(key, lineage))
     }
 
+    fn deletion<'a>(&'a self, row: &'a DeletedRow) -> BoxFuture<'a, PortResult<Option<LedgerId>>> {
+        self.read(move |rows| rows.deletion(row))
+    }
+
     fn put_schedule(&self, row: ScheduleRow) -> BoxFuture<'_, PortResult<()>> {
         self.write(Write::Schedule(row))
     }

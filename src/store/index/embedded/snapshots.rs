@@ -6,6 +6,7 @@ use super::keys::{self, Parts};
 use super::{Rows, damaged, read_row};
 use crate::domain::chain::snapshot_id;
 use crate::domain::ids::{AggregateKey, LedgerId, Lineage, Version};
+use crate::domain::ledger::DeletedRow;
 use crate::domain::outcome::PortResult;
 use crate::domain::row::SnapshotRow;
 use crate::store::index::From;
@@ -92,11 +93,22 @@ impl Rows {
         let mut deletions = Vec::new();
         for entry in self.range(&all, &all.clone().after()) {
             let (stored, value) = entry?;
-            let deletion = value.split_first_chunk().filter(|(_, sum)| **sum == keys::sum(&stored, &value));
-            let (deletion, _) = deletion.ok_or_else(|| damaged(&"a deletion disagrees with its checksum"))?;
-            deletions.push(LedgerId(*deletion));
+            deletions.push(named_deletion(&stored, &value)?);
         }
         deletions.sort_unstable();
         Ok(deletions)
     }
+
+    /// The deletion of one row.
+    pub(super) fn deletion(&self, row: &DeletedRow) -> PortResult<Option<LedgerId>> {
+        let key = keys::deletion(&keys::named(row));
+        let value = self.get(&key)?;
+        value.map(|value| named_deletion(&key.0, &value)).transpose()
+    }
+}
+
+fn named_deletion(key: &[u8], value: &[u8]) -> PortResult<LedgerId> {
+    let deletion = value.split_first_chunk().filter(|(_, sum)| **sum == keys::sum(key, value));
+    let (deletion, _) = deletion.ok_or_else(|| damaged(&"a deletion disagrees with its checksum"))?;
+    Ok(LedgerId(*deletion))
 }

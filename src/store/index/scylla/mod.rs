@@ -203,6 +203,11 @@ fn first<'page, T: DeserializeRow<'page, 'page>>(page: &'page QueryRowsResult) -
 }
 
 /// A partition of a log as its columns.
+fn named_deletion((deletion,): (Option<Vec<u8>>,)) -> PortResult<LedgerId> {
+    let deletion = deletion.and_then(|deletion| deletion.try_into().ok());
+    deletion.map(LedgerId).ok_or_else(|| damaged(&"a deletion has no name"))
+}
+
 fn log(key: &PartitionKey) -> (&str, i32, i64) {
     (&key.topic, key.partition.0, key.lineage.0.into())
 }
@@ -265,15 +270,19 @@ impl Index for ScyllaIndex {
         key: &'a AggregateKey,
         lineage: Lineage,
     ) -> BoxFuture<'a, PortResult<Vec<LedgerId>>> {
-        let make = |(deletion,): (Option<Vec<u8>>,)| {
-            let deletion = deletion.and_then(|deletion| deletion.try_into().ok());
-            deletion.map(LedgerId).ok_or_else(|| damaged(&"a deletion has no name"))
-        };
         Box::pin(async move {
             let of = (&*key.kind, &*key.id, i64::from(lineage.0));
-            let mut deletions = self.all(&self.statements.deletions, of, make).await?;
+            let mut deletions = self.all(&self.statements.deletions, of, named_deletion).await?;
             deletions.sort_unstable();
             Ok(deletions)
+        })
+    }
+
+    fn deletion<'a>(&'a self, row: &'a DeletedRow) -> BoxFuture<'a, PortResult<Option<LedgerId>>> {
+        Box::pin(async move {
+            let (key, lineage) = (&row.key, i64::from(row.lineage.0));
+            let of = (&*key.kind, &*key.id, lineage, varint(row.version.0), &row.pack.0[..]);
+            Ok(self.all(&self.statements.deletion, of, named_deletion).await?.pop())
         })
     }
 

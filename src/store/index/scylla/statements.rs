@@ -33,6 +33,9 @@ const PUT_DELETION: &str = "\
      VALUES (?, ?, ?, ?, ?, ?)";
 const DELETIONS: &str = "\
      SELECT deletion FROM KS.snapshot_deletions WHERE aggregate_type = ? AND aggregate_id = ? AND lineage = ?";
+const DELETION: &str = "\
+     SELECT deletion FROM KS.snapshot_deletions WHERE aggregate_type = ? AND aggregate_id = ? AND \
+     lineage = ? AND version = ? AND pack = ?";
 const PUT_CHECKPOINT: &str = "\
      INSERT INTO KS.checkpoints (topic, partition_no, lineage, pack, first_offset, end_offset, \
      entry_count, object_bytes, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
@@ -104,6 +107,7 @@ pub(super) struct Statements {
     pub(super) delete_snapshot: PreparedStatement,
     pub(super) put_deletion: PreparedStatement,
     pub(super) deletions: PreparedStatement,
+    pub(super) deletion: PreparedStatement,
     pub(super) put_checkpoint: PreparedStatement,
     pub(super) delete_checkpoint: PreparedStatement,
     pub(super) checkpoints: PreparedStatement,
@@ -196,6 +200,7 @@ impl Statements {
             delete_snapshot: write(DELETE_SNAPSHOT).await?,
             put_deletion: write(PUT_DELETION).await?,
             deletions: read(DELETIONS).await?,
+            deletion: read(DELETION).await?,
             put_checkpoint: write(PUT_CHECKPOINT).await?,
             delete_checkpoint: write(DELETE_CHECKPOINT).await?,
             checkpoints: read(CHECKPOINTS).await?,

@@ -91,6 +91,13 @@ pub(super) async fn are_counted_by_row(index: &dyn Index) {
     assert_eq!(index.deletions(&here, Lineage(1)).await, of(&[5, 7, 7]));
     assert_eq!(index.deletions(&here, Lineage(2)).await, of(&[8]));
     assert_eq!(index.deletions(&other, Lineage(1)).await, of(&[9]));
+    for (n, at) in deleted {
+        assert_eq!(index.deletion(&rows[n]).await, Ok(Some(deletion(at))));
+    }
+    // Of another pack, version, lineage, aggregate: nobody deleted it.
+    for row in [gone(&here, 1, 9, 2), gone(&here, 1, 8, 1), gone(&here, 3, 9, 1), gone(&other, 1, 9, 1)] {
+        assert_eq!(index.deletion(&row).await, Ok(None));
+    }
 }
 
 fn hold(of: &AggregateKey, n: u8, held: bool) -> HoldRow {
