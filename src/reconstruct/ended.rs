@@ -1,9 +1,9 @@
-//! A log that ends where a lineage did: at its low watermark, beyond which nobody covers anything any more, or
-//! where its last live checkpoint ends.
-//! Whoever reads an old lineage reads through it, with the reducer of then, and gets what that lineage had.
+//! A log that ends where a lineage did: at its low watermark, beyond which nobody covers anything any more,
+//! or where its last live checkpoint ends. Whoever reads an old lineage reads through it, with the reducer of
+//! then, and gets what that lineage had.
 //!
-//! INVARIANT: what lies at or beyond its end is not the lineage's, whatever the topic has there. Rows and live
-//! checkpoints that reach beyond the low watermark are facts all the same: a worker that outlived the
+//! INVARIANT: what lies at or beyond its end is not the lineage's, whatever the topic has there. Rows and
+//! live checkpoints that reach beyond the low watermark are facts all the same: a worker that outlived the
 //! cut-over wrote them, or the index was rebuilt, which may know an older one than was acknowledged.
 
 use crate::domain::ids::{Lineage, Offset, PartitionNo};

@@ -444,7 +444,7 @@ mod tests {
         encoded.name
     }
 
-    /// Goal: a hold counts wherever the data is. Method: of two aggregates of a checkpoint one is known by its
+    /// Goal: a hold counts wherever the data is. Method: of two aggregates of a checkpoint one is known by
     /// rows of the other lineage only, one by nothing; both are held, and a third that is nowhere in it.
     #[test]
     fn who_has_events_in_a_checkpoint_only_may_be_held() {

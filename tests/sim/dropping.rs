@@ -395,8 +395,8 @@ pub(crate) mod scenarios {
         stage.ask_all()
     }
 
-    /// The low watermark waits for a dead letter, and a checkpoint beyond it is written meanwhile, which names
-    /// that low watermark. Once it has moved on the lineage ends, and the index is lost.
+    /// The low watermark waits for a dead letter, and a checkpoint beyond it is written meanwhile, which
+    /// names that low watermark. Once it has moved on the lineage ends, and the index is lost.
     pub(crate) fn old_lineage_and_an_index_that_is_rebuilt() -> Outcome {
         let stage = Stage::of(Subject::staged(VersionMode::Given));
         let old = stage.worker("old");

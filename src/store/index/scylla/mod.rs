@@ -202,12 +202,13 @@ fn first<'page, T: DeserializeRow<'page, 'page>>(page: &'page QueryRowsResult) -
     page.maybe_first_row().map_err(|error| unreadable(&error))
 }
 
-/// A partition of a log as its columns.
+/// The name of a deletion, of its column.
 fn named_deletion((deletion,): (Option<Vec<u8>>,)) -> PortResult<LedgerId> {
     let deletion = deletion.and_then(|deletion| deletion.try_into().ok());
     deletion.map(LedgerId).ok_or_else(|| damaged(&"a deletion has no name"))
 }
 
+/// A partition of a log as its columns.
 fn log(key: &PartitionKey) -> (&str, i32, i64) {
     (&key.topic, key.partition.0, key.lineage.0.into())
 }
