@@ -364,18 +364,29 @@ impl Reconstructor {
             }
             reached = reached.max(end_offset);
         }
-        // Their entries are unknown, their offsets are not. Where the log has them all, it is as if the
-        // watermark had not passed them. No log goes on where one has ended.
+        let (low_watermark, lost_below) = self.limits((told, reached), &unreadable, bounds.start);
+        Ok(Some(View { low_watermark, told, told_under, checkpoints, unreadable, lost_below }))
+    }
+
+    /// Up to where all events are in rows and checkpoints, and one past the last that may be lost. Of
+    /// unreadable checkpoints entries are unknown, offsets are not: where the log has them all, it is as if
+    /// the watermark had not passed them. No log goes on where one has ended.
+    fn limits(
+        &self,
+        (told, reached): (Offset, Offset),
+        unreadable: &[CheckpointRow],
+        log_start: Offset,
+    ) -> (Offset, Option<Offset>) {
         let has_ended = self.log.has_ended();
         let (mut low_watermark, mut lost_below) = (if has_ended { reached } else { told }, None);
-        for row in &unreadable {
-            if row.first_offset >= bounds.start && !has_ended {
+        for row in unreadable {
+            if row.first_offset >= log_start && !has_ended {
                 low_watermark = low_watermark.min(row.first_offset);
             } else if !mutant(Mutant::LostCheckpointForgotten) {
                 lost_below = lost_below.max(Some(row.end_offset));
             }
         }
-        Ok(Some(View { low_watermark, told, told_under, checkpoints, unreadable, lost_below }))
+        (low_watermark, lost_below)
     }
 
     /// Where a checkpoint with these leader epochs was cut, if it was.
