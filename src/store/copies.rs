@@ -121,11 +121,11 @@ mod tests {
     use super::*;
     use crate::clock::Still;
     use crate::compute::Inline;
-    use crate::domain::ids::{Lineage, Offset, PartitionNo, Timestamp, Version};
-    use crate::domain::record::{RecordId, RecordKind, RecordMeta};
+    use crate::domain::ids::{Lineage, Timestamp, Version};
+    use crate::domain::record::RecordMeta;
     use crate::store::blobs::{Blobs as _, MemoryBlobs};
     use crate::store::flush::FlushLimits;
-    use crate::store::index::suite::snapshot;
+    use crate::store::index::suite::{increment, snapshot};
     use crate::store::index::{From, Index as _, MemoryIndex};
     use crate::store::packs::{CompressionPlan, Packs};
     use futures_util::FutureExt;
@@ -143,25 +143,7 @@ mod tests {
     }
 
     fn meta(id: &str) -> RecordMeta {
-        RecordMeta {
-            id: RecordId {
-                key: key(id),
-                lineage: Lineage(1),
-                upto_version: Version(3),
-                kind: RecordKind::Increment,
-                from_version: Version(0),
-            },
-            partition: PartitionNo(3),
-            first_offset: Offset(1),
-            last_offset: Offset(9),
-            leader_epoch: 4,
-            effective_time: TIME,
-            chain: Some(Digest([5; 32])),
-            state_digest: None,
-            is_deleted: false,
-            is_quarantined: false,
-            trail: None,
-        }
+        RecordMeta { effective_time: TIME, ..increment(id, 0, 3) }
     }
 
     fn body(id: &str) -> Vec<u8> {

@@ -279,11 +279,10 @@ pub(crate) mod scenarios {
     use super::{book, collect, dropped, dropping, nothing_is_left, old_lookup, old_versions};
     use crate::executor::ProcessId;
     use crate::ports::Fate;
-    use crate::ports::broker::Draft;
     use crate::ports::producer::VersionMode;
     use crate::rebuild::lose_index;
     use crate::refold::on_stage;
-    use crate::stage::{HERE, Stage, TOPIC};
+    use crate::stage::{Stage, TOPIC};
     use crate::subject::{Active, Subject};
     use crate::world::Outcome;
     use snapfold::domain::ids::{Lineage, Version};
@@ -403,9 +402,7 @@ pub(crate) mod scenarios {
         stage.events(1..=3);
         stage.snapshot(old);
         stage.always(old, "put_dead_letter", Fate::Refused);
-        let poison = stage.world.broker.draft("nobody", "{not json");
-        let poison = Draft { aggregate: None, ..poison };
-        stage.world.broker.append(TOPIC, HERE, poison).expect("the topic is there");
+        stage.poison();
         stage.events(4..=5);
         stage.lift();
         stage.world.idle(1_000);

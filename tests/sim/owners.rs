@@ -127,9 +127,7 @@ pub(crate) fn dead_letter_that_is_refused() -> Outcome {
     let worker = stage.worker("worker");
     stage.always(worker, "put_dead_letter", Fate::Refused);
     stage.events(1..=2);
-    let poison = stage.world.broker.draft("nobody", "{not json");
-    let poison = Draft { aggregate: None, ..poison };
-    let at = stage.world.broker.append(TOPIC, HERE, poison).expect("the topic is there");
+    let at = stage.poison();
     stage.world.idle(1_500);
     let acked = stage.world.index.acked_watermark(TOPIC, HERE, stage.active().topic_id);
     let letters = stage.world.index.union().letters(&stage.partition(), at, 1);

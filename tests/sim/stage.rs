@@ -175,6 +175,13 @@ impl Stage {
         self.world.broker.append(TOPIC, partition, draft).expect("the topic is there");
     }
 
+    /// A record that nobody can read, of no aggregate; where it is.
+    pub(crate) fn poison(&self) -> Offset {
+        let poison = self.world.broker.draft("nobody", "{not json");
+        let poison = Draft { aggregate: None, ..poison };
+        self.world.broker.append(TOPIC, HERE, poison).expect("the topic is there")
+    }
+
     /// Events of `a` with these versions, and time to fold them and to write a checkpoint.
     pub(crate) fn events(&self, versions: std::ops::RangeInclusive<u64>) {
         versions.for_each(|version| self.append(version, "s1"));

@@ -4,14 +4,12 @@ use super::*;
 use crate::clock::Still;
 use crate::codec::compress::{Compression, Encoder};
 use crate::codec::pack::{Header, PackWriter, pack_name};
-use crate::domain::erasure::Erasure;
-use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PartitionNo, Version};
-use crate::domain::record::{RecordId, RecordKind, RecordMeta};
+use crate::domain::ids::{AggregateKey, Lineage, Offset, PartitionNo, Version};
 use crate::domain::row::WatermarkRow;
 use crate::store::blobs::Blobs as _;
 use crate::store::blobs::MemoryBlobs;
 use crate::store::index::MemoryIndex;
-use crate::store::index::suite::snapshot;
+use crate::store::index::suite::{erasure, increment, snapshot};
 use crate::store::packs::CompressionPlan;
 use futures_util::FutureExt;
 use std::future::Future;
@@ -90,7 +88,7 @@ impl Site {
             let header = Header::new(Class::History, pack(nth), [1; 16], Timestamp(1), "a test");
             let mut writer = PackWriter::new(header);
             for id in ["a", "b"] {
-                writer.add(meta(id, nth), b"events", &mut encoder()).unwrap();
+                writer.add(increment(id, nth, nth + 1), b"events", &mut encoder()).unwrap();
                 now(index.put_snapshot(snapshot(&key(id), 1, nth + 1, PackId([9; 16])))).unwrap();
             }
             let name = pack_name(Class::History, pack(nth));
@@ -119,18 +117,7 @@ impl Site {
     }
 
     fn erase(&self, id: &str) {
-        let erasure = Erasure {
-            key: key(id),
-            at: LedgerId::mint(Timestamp(5), [3; 10]),
-            reason: "asked for".into(),
-            request: None,
-            lineage: Lineage(1),
-            partition: Some(PartitionNo(3)),
-            version: Version(1),
-            offset: Offset(1),
-            packs: BTreeSet::new(),
-        };
-        now(self.of.packs.erasures.keep(erasure)).unwrap();
+        now(self.of.packs.erasures.keep(erasure(id))).unwrap();
     }
 
     fn pass(&self) -> Report {
@@ -140,28 +127,6 @@ impl Site {
 
 fn encoder() -> Encoder {
     Encoder::new(Compression::default(), None).unwrap()
-}
-
-fn meta(id: &str, nth: u64) -> RecordMeta {
-    RecordMeta {
-        id: RecordId {
-            key: key(id),
-            lineage: Lineage(1),
-            upto_version: Version(nth + 1),
-            kind: RecordKind::Increment,
-            from_version: Version(nth),
-        },
-        partition: PartitionNo(3),
-        first_offset: Offset(1),
-        last_offset: Offset(9),
-        leader_epoch: 4,
-        effective_time: Timestamp(1),
-        chain: Some(Digest([5; 32])),
-        state_digest: None,
-        is_deleted: false,
-        is_quarantined: false,
-        trail: None,
-    }
 }
 
 /// Goal: an erasure, or rows that went by the ledger, need nobody's word, however many packs go; what may be

@@ -6,11 +6,11 @@ use crate::codec::compress::{Compression, Encoder};
 use crate::codec::pack::{Header, PackWriter, pack_name};
 use crate::compute::Inline;
 use crate::domain::ids::{Offset, PartitionNo, Version};
-use crate::domain::record::{RecordId, RecordKind, RecordMeta};
+use crate::domain::record::RecordMeta;
 use crate::domain::row::{CheckpointRow, WatermarkRow};
 use crate::store::blobs::{Blobs as _, MemoryBlobs};
 use crate::store::flush::FlushLimits;
-use crate::store::index::suite::snapshot;
+use crate::store::index::suite::{erasure, increment, snapshot};
 use crate::store::index::{Index as _, MemoryIndex};
 use crate::store::lineages::{Permission, Wish};
 use crate::store::packs::{CompressionPlan, Packs};
@@ -33,25 +33,7 @@ fn log(lineage: u32) -> PartitionKey {
 }
 
 fn meta(id: &str) -> RecordMeta {
-    RecordMeta {
-        id: RecordId {
-            key: key(id),
-            lineage: Lineage(1),
-            upto_version: Version(3),
-            kind: RecordKind::Increment,
-            from_version: Version(1),
-        },
-        partition: PartitionNo(3),
-        first_offset: Offset(3),
-        last_offset: Offset(30),
-        leader_epoch: 4,
-        effective_time: Timestamp(1),
-        chain: Some(Digest([5; 32])),
-        state_digest: None,
-        is_deleted: false,
-        is_quarantined: false,
-        trail: None,
-    }
+    RecordMeta { first_offset: Offset(3), last_offset: Offset(30), ..increment(id, 1, 3) }
 }
 
 /// `gone` is erased, and so is nobody else. Lineage 1 is old, lineage 2 is active.
@@ -71,17 +53,8 @@ impl Site {
             now(lineages::activate(&*blobs, "orders", wish, may)).unwrap();
         }
         let site = Self { index, blobs, erasure: LedgerId::mint(Timestamp(5), [3; 10]) };
-        let erasure = Erasure {
-            key: key("gone"),
-            at: site.erasure,
-            reason: "asked for".into(),
-            request: None,
-            lineage: Lineage(2),
-            partition: Some(PartitionNo(3)),
-            version: Version(3),
-            offset: Offset(30),
-            packs: BTreeSet::new(),
-        };
+        let (lineage, version, offset) = (Lineage(2), Version(3), Offset(30));
+        let erasure = Erasure { at: site.erasure, lineage, version, offset, ..erasure("gone") };
         now(site.purge("order").store.packs.erasures.keep(erasure)).unwrap();
         site
     }

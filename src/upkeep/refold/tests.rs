@@ -16,6 +16,7 @@ use crate::domain::value::Limits;
 use crate::reconstruct::{AsOf, Found, RestOnly};
 use crate::store::blobs::MemoryBlobs;
 use crate::store::flush::FlushLimits;
+use crate::store::index::suite::erasure;
 use crate::store::index::{From, Index, MemoryIndex};
 use crate::store::packs::{CompressionPlan, Packs};
 use futures_util::FutureExt;
@@ -295,20 +296,6 @@ fn labels_and_pins_come_along_with_the_event() {
     site.index.put_watermark(row).now_or_never().expect("at once").expect("memory does not fail");
     site.run(&site.refold(NEW, "key", true)).expect("all is stored");
     assert_eq!(told(&site), expected, "nothing is noted twice");
-}
-
-fn erasure(id: &str) -> Erasure {
-    Erasure {
-        key: AggregateKey { kind: "order".into(), id: id.into() },
-        at: LedgerId::mint(Timestamp(5), [3; 10]),
-        reason: "asked for".into(),
-        request: None,
-        lineage: Lineage(1),
-        partition: Some(PartitionNo(0)),
-        version: Version(1),
-        offset: Offset(1),
-        packs: BTreeSet::new(),
-    }
 }
 
 /// Goal: an erasure in the middle of a refold takes one aggregate out of it and stops nothing. Method: it

@@ -4,6 +4,7 @@
 //! Keys are prefixed per promise, so that a subject may keep rows of earlier runs of other promises.
 
 mod deletions;
+mod examples;
 mod notes;
 mod owners;
 mod schedules;
@@ -16,6 +17,7 @@ use crate::domain::record::{Bytes, RawRecord};
 use crate::domain::row::{
     CheckpointRow, DeadLetter, PartitionKey, RecordKind, SnapshotRow, Trigger, WatermarkRow,
 };
+pub(crate) use examples::{erasure, increment};
 use futures_util::future::join_all;
 pub(crate) use owners::the_last_who_says_that_it_owns_a_partition_is_told;
 
