@@ -8,13 +8,13 @@ use std::time::Duration;
 use ureq::Agent;
 
 /// A server.
-struct Server<'a> {
+pub(super) struct Server<'a> {
     agent: Agent,
     url: &'a str,
 }
 
 impl<'a> Server<'a> {
-    fn new(url: &'a str) -> Self {
+    pub(super) fn new(url: &'a str) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
@@ -24,7 +24,7 @@ impl<'a> Server<'a> {
     }
 
     /// The body of an answer; none where there is no such aggregate or version.
-    fn state(&self, id: &str, selector: &str) -> Option<String> {
+    pub(super) fn state(&self, id: &str, selector: &str) -> Option<String> {
         let url = format!("{}/v1/aggregates/order/{id}/state{selector}", self.url);
         let mut answer = match self.agent.get(&url).call() {
             Ok(answer) => answer,

@@ -1,4 +1,4 @@
-//! What `benches/peers/run` needs of Rust: the topic of events, the raw consumer that is the limit of every
+//! What `benches/peers/run` and `benches/travel/run` need of Rust: the topic of events, the raw consumer that is the limit of every
 //! contestant, and what the others ended with. See docs/benchmarks.md.
 //!
 //! | verb | does |
@@ -10,6 +10,10 @@
 //! | `states URL AGGREGATES STEP` | prints what snapfold answers for the same aggregates |
 //! | `latency URL FILE QUESTIONS` | asks for what `states` printed: at the head, by version, by time |
 //! | `delete BROKERS TOPIC...` | deletes topics |
+//! | `histories BROKERS TOPIC AGGREGATES EACH LENGTH...` | makes a topic of long histories, and one partition of many short ones |
+//! | `ask URL ID VERSION...` | asks for versions of an aggregate |
+//! | `replay BROKERS TOPIC PARTITION VERSION...` | reads and folds the partition up to each version |
+//! | `forget BROKERS TOPIC` | has the broker delete all records of the topic |
 //!
 //! Lines are `ID<tab>JSON`, sorted by id.
 
@@ -18,6 +22,7 @@
 mod events;
 
 mod answers;
+mod histories;
 mod topic;
 
 use std::process::exit;
@@ -35,6 +40,14 @@ fn main() {
         ["delete", brokers, ref names @ ..] => topic::delete(brokers, names),
         ["states", url, aggregates, step] => answers::states(url, number(aggregates), number(step)),
         ["latency", url, file, questions] => answers::latency(url, file, number(questions)),
+        ["histories", brokers, name, aggregates, each, ref lengths @ ..] => {
+            histories::fill(brokers, name, &numbers(lengths), number(aggregates), number(each));
+        }
+        ["ask", url, id, ref versions @ ..] => histories::ask(url, id, &numbers(versions)),
+        ["replay", brokers, name, partition, ref versions @ ..] => {
+            histories::replay(brokers, name, number(partition), &numbers(versions));
+        }
+        ["forget", brokers, name] => topic::forget(brokers, name),
         // `cargo bench` without arguments: the script is what measures.
         [] => println!("nothing is measured here: run `benches/peers/run`"),
         _ => fail("no such verb with such arguments: benches/peers/main.rs lists them"),
@@ -43,6 +56,10 @@ fn main() {
 
 fn number<T: std::str::FromStr>(word: &str) -> T {
     word.parse().unwrap_or_else(|_| fail(&format!("`{word}` is not a number that fits")))
+}
+
+fn numbers(words: &[&str]) -> Vec<u64> {
+    words.iter().map(|word| number(word)).collect()
 }
 
 /// Ends the process, which the script then tells.

@@ -1,4 +1,4 @@
-"""What benches/peers/run starts: children that are measured, and real servers. All are ended by pid."""
+"""What the scripts of this folder start: children that are measured, and real servers. All are ended by pid."""
 
 import os
 import signal
@@ -8,6 +8,12 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+# How snapfold opens the stores that tests/servers/server starts.
+STORES_ENV = {
+    "AWS_ACCESS_KEY_ID": "snapfold",
+    "AWS_SECRET_ACCESS_KEY": "secretsecret",
+    "PEERS_CASSANDRA_PASSWORD": "cassandra",
+}
 # What a program says that has no such stores yet.
 ABSENT = ("is not available in this version", "unrecognized subcommand 'migrate'")
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 /// Of the events, to one percent of the aggregates; as in `benches/ingest`.
 const HOT_PERCENT: u64 = 50;
 /// How long a broker may take to answer.
-const ANSWER: Duration = Duration::from_secs(60);
+pub(super) const ANSWER: Duration = Duration::from_secs(60);
 /// Events that are made at once.
 const BATCH: u64 = 1_000;
 
@@ -68,7 +68,7 @@ pub(super) fn fill(brokers: &str, name: &str, events: u64, aggregates: usize, pa
 }
 
 /// Answers whether it did not exist.
-fn create(brokers: &str, name: &str, partitions: usize) -> bool {
+pub(super) fn create(brokers: &str, name: &str, partitions: usize) -> bool {
     let partitions = i32::try_from(partitions).expect("few partitions");
     let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1))
         // Its records are as old or new as their events are said to be.
@@ -82,7 +82,7 @@ fn create(brokers: &str, name: &str, partitions: usize) -> bool {
     }
 }
 
-fn produce(brokers: &str, name: &str, partition: i32, mut events: Events, count: u64) {
+pub(super) fn produce(brokers: &str, name: &str, partition: i32, mut events: Events, count: u64) {
     let refused = Refused::default();
     let producer: BaseProducer<Refused> = ClientConfig::new()
         .set("bootstrap.servers", brokers)
@@ -168,6 +168,18 @@ pub(super) fn lag(brokers: &str, name: &str, group: &str) -> i64 {
     lag
 }
 
+/// Has the broker forget all records of a topic.
+pub(super) fn forget(brokers: &str, name: &str) {
+    let mut ends = TopicPartitionList::new();
+    for (partition, (_, end)) in (0..).zip(bounds(&consumer(brokers, "peers-forget"), name)) {
+        ends.add_partition_offset(name, partition, Offset::Offset(end)).expect("it is an offset");
+    }
+    let deleted = block_on(admin(brokers).delete_records(&ends, &AdminOptions::new()));
+    for partition in deleted.expect("the broker answers").elements() {
+        partition.error().expect("the broker forgets");
+    }
+}
+
 pub(super) fn delete(brokers: &str, names: &[&str]) {
     let answers = block_on(admin(brokers).delete_topics(names, &AdminOptions::new()));
     for answer in answers.expect("the broker answers") {
@@ -201,7 +213,7 @@ fn each_record(brokers: &str, name: &str, mut take: impl FnMut(&rdkafka::message
     }
 }
 
-fn consumer(brokers: &str, group: &str) -> BaseConsumer {
+pub(super) fn consumer(brokers: &str, group: &str) -> BaseConsumer {
     ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", group)
@@ -214,7 +226,7 @@ fn consumer(brokers: &str, group: &str) -> BaseConsumer {
 }
 
 /// First and next offset of each partition.
-fn bounds(consumer: &BaseConsumer, name: &str) -> Vec<(i64, i64)> {
+pub(super) fn bounds(consumer: &BaseConsumer, name: &str) -> Vec<(i64, i64)> {
     let metadata = consumer.fetch_metadata(Some(name), ANSWER).expect("the broker answers");
     let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
     if partitions == 0 {
