@@ -37,6 +37,12 @@ mutants! {
     OnlyNewestPendingUsed,
     /// A new owner uses a checkpoint's events beyond its start without adopting the checkpoint (L1).
     UseCheckpointBeyondWatermark,
+    /// The first owner of a log takes an aggregate that it let go for one that it never had.
+    LetGoForgotten,
+    /// Whoever starts at the log's beginning counts as its first owner.
+    FirstOwnerAssumed,
+    /// The first owner of a log folds before the low watermark of its start is acknowledged.
+    FirstWatermarkUnwritten,
     /// A row at or beyond the next offset to fold is relied on as it was seen (rule 4, A1).
     SnapshotRowNotAdopted,
     /// A row that was merely read supersedes checkpoint entries (A1).

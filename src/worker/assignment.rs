@@ -11,7 +11,7 @@ use crate::domain::ids::{Offset, PackId, PartitionNo};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::{Epochs, Partition};
 use crate::domain::poison::Poison;
-use crate::domain::row::PartitionKey;
+use crate::domain::row::{PartitionKey, WatermarkRow};
 use crate::kafka::LogBounds;
 use crate::store::unavailable;
 
@@ -133,12 +133,32 @@ pub(super) async fn start(components: &Components, partition: PartitionNo) -> Re
     if low_watermark < bounds.start {
         return Ok(Start::Refuse(Refusal::RetentionPassed { low_watermark, start: bounds.start }));
     }
+    let is_unknown = rows.is_empty() || mutant(Mutant::FirstOwnerAssumed);
+    let is_whole = low_watermark == bounds.start && bounds.start == Offset(0);
+    let is_first = is_unknown && is_whole && view.checkpoints.is_empty() && view.unreadable.is_empty();
+    if is_first && !mutant(Mutant::FirstWatermarkUnwritten) {
+        write_first_watermark(components, &key, &bounds).await?;
+    }
     let settings = components.settings.partition.clone();
     let rules = components.rules.clone();
     let unreadable = view.unreadable.iter().map(|row| (row.pack, row.end_offset)).collect();
     let partition = Partition::new(key, rules, settings, low_watermark, view.checkpoints);
     let partition = partition.beside_unreadable(unreadable).without(erased(components).await?);
+    let partition = if is_first { partition.as_first_owner() } else { partition };
     Ok(Start::Fold(Box::new(partition), bounds))
+}
+
+/// Nobody has written anything about this log yet: whoever comes later must not think so (docs/adr/0027). A log
+/// that has lost its beginning was folded before, or cannot tell: an index that was rebuilt may have rows and no
+/// low watermark.
+async fn write_first_watermark(
+    components: &Components,
+    key: &PartitionKey,
+    bounds: &LogBounds,
+) -> Result<()> {
+    let (key, topic_id, leader_epoch) = (key.clone(), bounds.topic_id, bounds.leader_epoch);
+    let row = WatermarkRow { key, topic_id, leader_epoch, low_watermark: bounds.start };
+    components.store.put_watermark(row).await
 }
 
 /// Who is erased by now: whoever was erased while another owned the partition must not be folded again.

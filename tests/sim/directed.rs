@@ -20,7 +20,10 @@ use crate::dropping::scenarios::{
 use crate::erasing::{
     checkpoint_on_its_way_at_an_erasure, owner_that_hears_of_an_erasure, owner_that_starts_after_an_erasure,
 };
-use crate::halts::{halt_while_another_loads, log_cut_below_a_loaded_state, log_cut_below_a_low_watermark};
+use crate::halts::{
+    halt_while_another_loads, log_cut_behind_a_first_owner, log_cut_below_a_loaded_state,
+    log_cut_below_a_low_watermark,
+};
 use crate::losses::{
     log_that_forgets_an_unread_event, log_that_passes_an_owner, lost_checkpoint_and_no_log,
     lost_checkpoint_before_it_is_covered, lost_checkpoint_that_is_folded_again, topic_that_is_created_again,
@@ -122,6 +125,8 @@ scenarios! {
     PastRowUncovered by old_version_that_no_row_covers,
     CutTailRead by log_cut_below_a_low_watermark,
     StatesAheadUnchecked by log_cut_below_a_loaded_state,
+    FirstOwnerAssumed by log_cut_behind_a_first_owner,
+    FirstWatermarkUnwritten by log_cut_behind_a_first_owner,
     RefoldWatermarkEarly by refold_that_dies_before_its_rows,
     RefoldStartForgotten by refold_of_what_nothing_covers,
     RefoldForgetsCheckpoints by refold_of_what_is_in_a_checkpoint,

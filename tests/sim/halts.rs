@@ -84,6 +84,28 @@ pub(crate) fn log_cut_below_a_loaded_state() -> Outcome {
     stage.world.finish()
 }
 
+/// The first owner of a log is killed before its low watermark has moved, and the log is cut below a snapshot
+/// that it wrote. Whoever comes next must look for what is at rest, or it folds other events into the same
+/// versions.
+pub(crate) fn log_cut_behind_a_first_owner() -> Outcome {
+    let stage = Stage::untouched(Subject::staged(VersionMode::Given), 1);
+    let first = stage.worker("first");
+    stage.always(first, "put_checkpoint", Fate::Lost);
+    stage.append_to("b", 1, "s1");
+    stage.events(1..=5);
+    assert_eq!(stage.status(first).counts.loads, 0, "it is the first owner");
+    stage.snapshot(first);
+    stage.world.sim.kill(first);
+    stage.world.broker.truncate(TOPIC, HERE, Offset(3));
+    (3..=6).for_each(|version| stage.append(version, "s2"));
+    let next = stage.worker("next");
+    stage.world.idle(10_000);
+    if stage.status(next).halted.is_none() {
+        stage.world.sim.violation("what is at rest is not in the log, and it is folded on".to_owned());
+    }
+    stage.world.finish()
+}
+
 /// The log is cut below the low watermark and grows beyond it again, and `a` has its one stored event before
 /// the cut. Whoever reads on from the low watermark passes by what has come in between (seed 429).
 pub(crate) fn log_cut_below_a_low_watermark() -> Outcome {

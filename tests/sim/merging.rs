@@ -32,6 +32,7 @@ pub(crate) fn compactor(components: &Components) -> Compactor {
         store: Arc::clone(&components.store),
         topic: Arc::clone(&components.topic),
         lineage: components.lineage,
+        events_stay: true,
     })
 }
 

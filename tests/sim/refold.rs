@@ -210,17 +210,16 @@ pub(crate) fn refold_of_what_is_in_a_checkpoint() -> Outcome {
     stage.ask_all()
 }
 
-/// Nothing of a partition is covered when it is refolded. Then its owner covers all of it, and the log
-/// forgets what it may, before the new lineage is there.
+/// Nobody has folded a partition when it is refolded. Then somebody covers all of it, and the log forgets what it
+/// may, before the new lineage is there.
 #[cfg(not(feature = "runtime"))]
 pub(crate) fn refold_of_what_nothing_covers() -> Outcome {
-    let stage = crate::stage::Stage::new();
-    let old = stage.worker("old");
-    stage.always(old, "put_checkpoint", Fate::Refused);
+    let subject = crate::subject::Subject::staged(crate::ports::producer::VersionMode::Given);
+    let stage = crate::stage::Stage::untouched(subject, 1);
     stage.events(1..=3);
     assert_eq!(stage.acked(), None, "nothing is covered");
     let done = on_stage(&stage, Lineage(2), false, &[]);
-    stage.lift();
+    let old = stage.worker("old");
     stage.events(4..=6);
     stage.forget();
     stage.world.sim.kill(old);

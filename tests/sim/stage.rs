@@ -64,8 +64,16 @@ impl Stage {
         Self::with_partitions(subject, 1)
     }
 
-    /// The same with partitions beside the one that scenarios are about.
+    /// The same with partitions beside the one that scenarios are about. Somebody owned them before, so whoever
+    /// owns them next asks rest about aggregates.
     pub(crate) fn with_partitions(subject: Subject, partitions: i32) -> Self {
+        let stage = Self::untouched(subject, partitions);
+        (0..partitions).for_each(|partition| stage.watermark_of(PartitionNo(partition), 0));
+        stage
+    }
+
+    /// The same where nobody has owned anything.
+    pub(crate) fn untouched(subject: Subject, partitions: i32) -> Self {
         let mut setup = Setup::orders(subject.versions);
         setup.streams =
             vec![StreamSpec { partitions, aggregates: 1, shape: subject.shape, ..setup.streams[0].clone() }];
@@ -349,8 +357,12 @@ impl Stage {
 
     /// A write of a low watermark by somebody who is not on the stage (any more).
     pub(crate) fn watermark(&self, low_watermark: i64) {
+        self.watermark_of(HERE, low_watermark);
+    }
+
+    fn watermark_of(&self, partition: PartitionNo, low_watermark: i64) {
         let row = WatermarkRow {
-            key: self.partition(),
+            key: PartitionKey { partition, ..self.partition() },
             topic_id: self.active().topic_id,
             leader_epoch: 0,
             low_watermark: Offset(low_watermark),

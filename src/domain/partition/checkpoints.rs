@@ -209,16 +209,16 @@ impl Live {
     }
 }
 
-/// Which ids a checkpoint may have entries of (a Bloom filter with all bits of an id in one word).
+/// Which ids were added, as of which a checkpoint may have entries (a Bloom filter with all bits of an id in one word).
 ///
 /// COST: all live checkpoints are asked at each load, flight and acknowledgement of an aggregate, and most of
 /// them know nothing of it. That takes one look at a word instead of a search; few searches are in vain.
 #[derive(Debug)]
-struct Filter(Vec<u64>);
+pub(super) struct Filter(Vec<u64>);
 
 impl Filter {
     /// Eight bits for each id.
-    fn of_size(ids: usize) -> Self {
+    pub(super) fn of_size(ids: usize) -> Self {
         Self(vec![0; ids / 8 + 1])
     }
 
@@ -229,17 +229,17 @@ impl Filter {
         (word, bits)
     }
 
-    fn add(&mut self, hash: u64) {
+    pub(super) fn add(&mut self, hash: u64) {
         let (word, bits) = self.place(hash);
         self.0[word] |= bits;
     }
 
-    fn may_have(&self, hash: u64) -> bool {
+    pub(super) fn may_have(&self, hash: u64) -> bool {
         let (word, bits) = self.place(hash);
         self.0[word] & bits == bits
     }
 
-    fn heap_bytes(&self) -> usize {
+    pub(super) fn heap_bytes(&self) -> usize {
         self.0.capacity() * size_of::<u64>()
     }
 }

@@ -130,7 +130,9 @@ impl Partition {
                 Err(poison) => self.halt(offset, poison, effects),
             }
             self.touch(slot);
-            self.ask_load(slot, effects);
+            if !self.begin(slot, now, effects) {
+                self.ask_load(slot, effects);
+            }
         }
     }
 

@@ -10,6 +10,7 @@
 //! | `tail.rs` | its events that nothing durable covers |
 //! | `intake.rs` | records: skip, park, fold, dead letters, halt |
 //! | `residency.rs` | loads, adoption, eviction, idle states as bytes |
+//! | `rest.rs` | what need not be loaded: nothing of it can be at rest |
 //! | `cuts.rs` | the versions at which snapshot records end, while they wait and fly |
 //! | `trigger.rs` | when a snapshot is due, and what waits while the partition is held back |
 //! | `pressure.rs` | whether it is: it falls behind, or memory is short |
@@ -38,6 +39,7 @@ mod live;
 mod manual;
 mod pressure;
 mod residency;
+mod rest;
 mod slot;
 mod sweep;
 mod tail;
@@ -263,6 +265,8 @@ pub struct Partition {
     counts: Counts,
     /// Aggregates that were erased.
     erased: ErasedIds,
+    /// Of the first owner of its log: whose events may be at rest.
+    let_go: Option<rest::LetGo>,
     /// Monotonic time and wall clock of the last input.
     now_ms: u64,
     wall: Timestamp,
@@ -318,6 +322,7 @@ impl Partition {
             put_off: VecDeque::new(),
             counts: Counts::default(),
             erased: ErasedIds::default(),
+            let_go: None,
             now_ms: 0,
             wall: Timestamp(0),
         }
@@ -449,7 +454,9 @@ impl Partition {
     /// Bytes held: states, tails, parked events, tables of live checkpoints.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.slots.bytes() + self.checkpoints.iter().map(checkpoints::Live::heap_bytes).sum::<usize>()
+        self.slots.bytes()
+            + self.checkpoints.iter().map(checkpoints::Live::heap_bytes).sum::<usize>()
+            + self.let_go.as_ref().map_or(0, rest::LetGo::heap_bytes)
     }
 
     /// Bytes of events that nothing durable covers.

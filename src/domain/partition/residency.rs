@@ -1,7 +1,7 @@
 //! Which aggregates are in memory: loads, adoption of provisional rows, eviction.
 
 use super::live::{Adoption, Live, Noted};
-use super::slot::{Body, Loading, SlotId};
+use super::slot::{Body, Loading, Slot, SlotId};
 use super::trail::Trail;
 use super::{Effect, EntryRef, FlightId, Now, Partition, Reply, TAILS_SHARE, manual};
 use crate::domain::aggregate::{Aggregate, State};
@@ -107,8 +107,7 @@ impl Partition {
             self.start_load(waiting, effects);
         }
         let Some(slot) = self.slots.find(&load.id) else { return };
-        let Body::Loading(loading) = &mut self.slots.get_mut(slot).body else { return };
-        let loading = std::mem::take(&mut **loading);
+        let Some(loading) = self.slots.get_mut(slot).take_loading() else { return };
         if load.result.is_err() && loading.parked.is_empty() {
             return self.leave_unread(slot, loading, effects);
         }
@@ -124,6 +123,28 @@ impl Partition {
             Ok(loaded) => self.bring_to_life(&load.id, *loaded, first, effects),
             Err(poison) => self.unreadable(&load.id, (first, epoch), poison, now),
         };
+        self.live_on(slot, live, loading, now, effects);
+        // COST: as many loads as there may be take a few milliseconds, a tick a hundred.
+        if self.loads_in_flight * 2 < self.settings.loads_max {
+            self.go_on_sweeping(effects);
+        }
+    }
+
+    /// Starts an aggregate whose first event has come and of which nothing is at rest; false if rest has to be
+    /// asked.
+    pub(super) fn begin(&mut self, slot: SlotId, now: Now, effects: &mut Vec<Effect>) -> bool {
+        let Slot { id, body: Body::Loading(loading), .. } = self.slots.get(slot) else { return false };
+        let Some(first) = loading.parked.front().filter(|_| !loading.asked) else { return false };
+        let (id, first) = (Arc::clone(id), first.record.offset);
+        let Some(nothing) = self.nothing_at_rest(&id) else { return false };
+        let Some(loading) = self.slots.get_mut(slot).take_loading() else { return false };
+        let live = self.bring_to_life(&id, nothing, first, effects);
+        self.live_on(slot, live, loading, now, effects);
+        true
+    }
+
+    /// Folds what waited for an aggregate, and answers who waited.
+    fn live_on(&mut self, slot: SlotId, live: Live, loading: Loading, now: Now, effects: &mut Vec<Effect>) {
         if matches!(live.aggregate.state, State::Hot(..)) {
             self.hot.push_back(slot);
         }
@@ -141,10 +162,6 @@ impl Partition {
             }
         }
         self.touch(slot);
-        // COST: as many loads as there may be take a few milliseconds, a tick a hundred.
-        if self.loads_in_flight * 2 < self.settings.loads_max {
-            self.go_on_sweeping(effects);
-        }
     }
 
     fn bring_to_life(&mut self, id: &str, loaded: Loaded, first: Offset, effects: &mut Vec<Effect>) -> Live {
@@ -352,6 +369,8 @@ impl Partition {
             self.counts.evictions += 1;
             let listed = self.slots.get(victim).listed();
             self.watermark.relist(victim, listed, None);
+            let id = Arc::clone(&self.slots.get(victim).id);
+            self.lets_go(&id);
             self.slots.remove(victim);
         }
     }

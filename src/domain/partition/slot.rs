@@ -120,6 +120,14 @@ impl Slot {
         SLOT_BYTES + self.id.len() + body
     }
 
+    /// What waits for it while it is not live; nothing waits there any more.
+    pub(super) fn take_loading(&mut self) -> Option<Loading> {
+        match &mut self.body {
+            Body::Loading(loading) => Some(std::mem::take(&mut **loading)),
+            Body::Live(_) => None,
+        }
+    }
+
     pub(super) fn live_mut(&mut self) -> Option<&mut Live> {
         match &mut self.body {
             Body::Live(live) => Some(live),
