@@ -20,7 +20,7 @@ use super::takes::{self, Topics as PartitionsOf};
 use super::upkeep;
 use crate::clock::Clock;
 use crate::compute::Threads;
-use crate::config::{Config, Stream};
+use crate::config::{self, Config, Stream};
 use crate::domain::ids::Lineage;
 use crate::http::{self, App, Readiness};
 use crate::kafka::{Consumer, DeadLetterTopic, DeadLetters, Producer, ProducerSettings, Topics};
@@ -280,6 +280,7 @@ impl Stack {
             store: Arc::clone(&store),
             topic: Arc::clone(&stream.topic),
             lineage,
+            events_stay: matches!(stream.history, config::History::Forever),
         });
         let (worker, handle) = Worker::new(Components {
             group,

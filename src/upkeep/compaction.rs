@@ -106,6 +106,8 @@ pub struct Parts {
     pub topic: Arc<str>,
     /// The active lineage.
     pub lineage: Lineage,
+    /// `history: forever`.
+    pub events_stay: bool,
 }
 
 /// Compacts the aggregates of one stream.
@@ -243,7 +245,8 @@ impl Compactor {
         let rows = self.rows(partition, key).await?;
         let pinned = self.pinned(key, &rows).await?;
         let Wish { aim, depth, events_max, keep_full } = wish;
-        let plan = compaction::plan(&rows, &Order { aim, depth, events_max, keep_full, pinned });
+        let events_stay = self.parts.events_stay;
+        let plan = compaction::plan(&rows, &Order { aim, depth, events_max, keep_full, events_stay, pinned });
         Ok((rows, plan))
     }
 

@@ -50,6 +50,7 @@ fn order(depth: Depth) -> Order {
         depth,
         events_max: SegmentBody::EVENTS_MAX,
         keep_full: 1,
+        events_stay: true,
         pinned: BTreeSet::new(),
     }
 }
@@ -219,7 +220,7 @@ proptest! {
     ) {
         let aim = if thin { Aim::Thin } else { Aim::Merge };
         let depth = if all { Depth::All } else { Depth::Full };
-        check(&rows, &Order { aim, depth, events_max, keep_full, pinned: BTreeSet::new() })?;
+        check(&rows, &Order { aim, depth, events_max, keep_full, events_stay: true, pinned: BTreeSet::new() })?;
     }
 
     /// Goal: history is written once. Method: real histories, compacted until nothing is planned, with and

@@ -1,6 +1,7 @@
 //! Plans against a naive oracle: which versions can be had is found by trying every row again and again.
 
 use super::*;
+use crate::domain::compaction::{self, Aim, Depth, Order};
 use crate::domain::ids::{AggregateKey, Digest, Lineage, Offset, PartitionNo};
 use crate::domain::row::Trigger;
 use proptest::prelude::*;
@@ -52,6 +53,9 @@ fn oracle(rows: &[SnapshotRow]) -> BTreeSet<u64> {
         .map(|row| row.version.0)
         .chain(Some(0))
         .collect();
+    for row in rows.iter().filter(|row| row.kind == RecordKind::Segment) {
+        had.extend(row.from_version.0..=row.version.0);
+    }
     loop {
         let before = had.len();
         for row in rows.iter().filter(|row| row.kind == RecordKind::Increment) {
@@ -169,6 +173,34 @@ fn events_go_once_a_longer_stretch_holds_them() {
     );
 }
 
+/// An increment that is merged already, beside its segments: whoever merges is about to delete it.
+#[test]
+fn a_segment_does_not_go_because_an_increment_holds_its_events() {
+    let segment = |from, version| row(RecordKind::Segment, from, version, 1);
+    let rows = [events(0, 19), full(19), segment(0, 3), segment(3, 15), segment(15, 19), full(40)];
+    let merged = compaction::plan(&rows, &order());
+    assert!(merged.superseded.contains(&rows[0]));
+    let below = Wanted::Below(Version(16));
+    assert_eq!(plan(&rows, &none(), below, Promise::Forever).go, []);
+    // A larger one may stand in.
+    let rows = [&rows[..], &[segment(0, 19)]].concat();
+    assert_eq!(
+        names(&plan(&rows, &none(), below, Promise::Forever)),
+        [(RecordKind::Segment, 3), (RecordKind::Segment, 15)]
+    );
+}
+
+fn order() -> Order {
+    Order {
+        aim: Aim::Merge,
+        depth: Depth::All,
+        events_max: 256,
+        keep_full: 1,
+        events_stay: true,
+        pinned: none(),
+    }
+}
+
 fn any_rows() -> impl Strategy<Value = Vec<SnapshotRow>> {
     let piece = (0u64..12, 1u64..6, 0u8..3, any::<bool>(), prop::bool::weighted(0.05));
     prop::collection::vec(piece, 1..14).prop_map(|pieces| {
@@ -266,4 +298,51 @@ proptest! {
             prop_assert!(!goes(row));
         }
     }
+
+    /// Goal: whoever merges history at the same time, from the same rows, does not delete what this relies on,
+    /// nor the other way round. Method: both plans of random rows, done at once.
+    #[test]
+    fn a_deletion_and_a_merge_of_the_same_rows_lose_nothing_together(
+        rows in any_rows(),
+        merged in prop::collection::vec((0u64..12, 1u64..6), 0..4),
+        wanted in any_wanted(),
+        promise in any_promise(),
+        order in any_order(),
+    ) {
+        let mut rows = rows;
+        let segments = merged.into_iter().map(|(from, len)| row(RecordKind::Segment, from, from + len, 3));
+        rows.extend(segments);
+        rows.sort_by_key(|row| (row.version, row.pack));
+        rows.dedup_by_key(|row| (row.version, row.pack));
+        let order = Order { events_stay: promise == Promise::Forever, ..order };
+        let (deletion, merge) = (plan(&rows, &none(), wanted, promise), compaction::plan(&rows, &order));
+        let goes = |row: &SnapshotRow| deletion.go.contains(row) || merge.superseded.contains(row);
+        let mut left: Vec<SnapshotRow> = rows.iter().filter(|row| !goes(row)).cloned().collect();
+        let written = merge.segments.iter();
+        left.extend(written.map(|new| row(RecordKind::Segment, new.from.0, new.upto.0, 4)));
+        let (before, after) = (oracle(&rows), oracle(&left));
+        let newest = rows.iter().map(|row| row.version).max().unwrap();
+        let first = match promise {
+            Promise::Forever => 1,
+            Promise::Since(time) => {
+                rows.iter().filter(|row| row.effective_time <= time).map(|row| row.version.0).max().unwrap_or(1)
+            }
+            Promise::Snapshots => newest.0,
+        };
+        for version in before.iter().filter(|version| **version >= first) {
+            prop_assert!(after.contains(version), "version {} is lost: {:?}", version, (&deletion.go, &merge));
+        }
+    }
+}
+
+fn any_order() -> impl Strategy<Value = Order> {
+    let aim = prop_oneof![Just(Aim::Merge), Just(Aim::Thin)];
+    let depth = prop_oneof![Just(Depth::Full), Just(Depth::All)];
+    (aim, depth, 1usize..6, 1usize..3).prop_map(|(aim, depth, events_max, keep_full)| Order {
+        aim,
+        depth,
+        events_max,
+        keep_full,
+        ..order()
+    })
 }
