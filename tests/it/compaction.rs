@@ -44,7 +44,8 @@ fn kinds(api: &Api, id: &str) -> Vec<(u64, String)> {
     list["items"].as_array().unwrap().iter().map(item).collect()
 }
 
-fn job(api: &Api, started: &Reply) -> Value {
+/// The job that was started, at its end.
+pub(crate) fn job(api: &Api, started: &Reply) -> Value {
     assert_eq!(started.status, 202, "{}", started.body);
     let path = format!("/v1/jobs/{}", started.json()["jobId"].as_str().unwrap());
     let mut job = Value::Null;
