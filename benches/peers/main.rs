@@ -1,4 +1,4 @@
-//! What `benches/peers/run` and `benches/travel/run` need of Rust: the topic of events, the raw consumer that is the limit of every
+//! What `benches/peers/run` and `benches/peers/travel` need of Rust: the topic of events, the raw consumer that is the limit of every
 //! contestant, and what the others ended with. See docs/benchmarks.md.
 //!
 //! | verb | does |

@@ -55,8 +55,9 @@ pub struct Order {
     pub events_max: usize,
     /// Full records that stay, the newest first; at least one does.
     pub keep_full: usize,
-    /// All events that are stored stay (`history: forever`), so what they lead to may go. Else whoever deletes
-    /// what is not promised any more may rely on a state at the same time, and delete the events below it.
+    /// All events that are stored stay (`history: forever`), so states that they lead to may go. Else whoever
+    /// deletes what is not promised any more may rely on a state at the same time, and delete the events below
+    /// it: then states are left to retention.
     pub events_stay: bool,
     /// Versions that somebody pinned or named.
     pub pinned: BTreeSet<Version>,
@@ -214,8 +215,8 @@ fn redundant_fulls<'r>(
     let mut redundant = Vec::new();
     for row in fulls {
         let answers = merged.answers(row.version)
-            || (order.aim == Aim::Thin && order.events_stay && reached.is_some_and(|end| row.version <= end));
-        if answers && !stays(row) {
+            || (order.aim == Aim::Thin && reached.is_some_and(|end| row.version <= end));
+        if order.events_stay && answers && !stays(row) {
             redundant.push(row);
         } else {
             reached = reached.max(Some(events.end_from(row.version).unwrap_or(row.version)));

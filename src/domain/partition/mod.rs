@@ -109,7 +109,7 @@ pub struct Settings {
     pub write_amplification_permille: u64,
     /// How snapshots are stored.
     pub strategy: Strategy,
-    /// Bytes that states, tails, parked events and tables of live checkpoints may take together.
+    /// Bytes that states, tails, parked events, tables of live checkpoints and ids that were let go may take.
     pub memory_bytes_max: usize,
     /// Bytes of uncovered events for which a checkpoint is wanted before its time.
     pub uncovered_bytes_max: usize,
@@ -451,7 +451,7 @@ impl Partition {
         self.halted.as_ref()
     }
 
-    /// Bytes held: states, tails, parked events, tables of live checkpoints.
+    /// Bytes held: states, tails, parked events, tables of live checkpoints, ids that were let go.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.slots.bytes()

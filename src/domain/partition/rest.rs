@@ -2,8 +2,8 @@
 //! go itself. An aggregate that it never had begins at its first event, and no load looks for it.
 //!
 //! INVARIANT: a first owner is one that found no low watermark of its log, none of its checkpoints, and the log
-//! whole, and had the low watermark of its start acknowledged before it wrote anything else. So whoever was
-//! here before has written nothing, and whoever comes after is not the first (docs/adr/0027).
+//! whole, and had the low watermark of its start acknowledged before it wrote anything else. So no owner before
+//! it has written anything, and whoever comes after is not the first (docs/adr/0027).
 
 use super::checkpoints::Filter;
 use super::slot::hash;
@@ -11,6 +11,8 @@ use super::{Loaded, Partition};
 use crate::domain::aggregate::Aggregate;
 use crate::domain::mutant::{Mutant, mutant};
 
+/// Filters may take this part of the memory budget. Beyond that everything is loaded, as by any other owner.
+const SHARE: usize = 16;
 /// Ids in the first filter; each further one takes twice as many.
 const FIRST_IDS: usize = 1_024;
 
@@ -60,6 +62,9 @@ impl Partition {
     pub(super) fn lets_go(&mut self, id: &str) {
         if let Some(let_go) = self.let_go.as_mut().filter(|_| !mutant(Mutant::LetGoForgotten)) {
             let_go.add(id);
+            if let_go.heap_bytes() > self.settings.memory_bytes_max / SHARE {
+                self.let_go = None;
+            }
         }
     }
 

@@ -282,19 +282,11 @@ impl Planning<'_> {
             .any(|other| other.from_version <= row.from_version && other.version > row.version)
     }
 
-    /// It leads to the base of the first promised version. Whoever merges at the same time takes a full record
-    /// for superseded by such a segment.
-    fn leads_to_base(&self, row: &SnapshotRow, needed: &Needed) -> bool {
-        row.kind == RecordKind::Segment
-            && row.version == needed.above
-            && matches!(self.promise, Promise::Since(_))
-    }
-
     fn reason_to_keep(&self, row: &SnapshotRow, needed: &Needed) -> Option<Reason> {
         let is_needed = match row.kind {
             RecordKind::Full => needed.bases.contains(&row.version),
             RecordKind::Increment | RecordKind::Segment => {
-                (row.version > needed.above || self.leads_to_base(row, needed)) && !self.is_covered(row)
+                row.version > needed.above && !self.is_covered(row)
             }
         };
         let is_base = row.kind == RecordKind::Full

@@ -10,7 +10,8 @@ use crate::store::unavailable;
 use futures_util::stream::{self, StreamExt};
 use std::collections::BTreeSet;
 
-/// A worker that dies before it has written its first low watermark leaves a checkpoint or two.
+/// A worker that starts where the log has lost its beginning, and dies before it has written its first low
+/// watermark, leaves a checkpoint or two.
 const CHECKPOINTS_MIN: usize = 3;
 /// Checkpoints that are looked at: they are of other streams where none is of this one.
 const LOOKS_MAX: usize = 2_000;

@@ -195,3 +195,25 @@ fn a_full_record_is_cut_where_reading_would_take_longer_than_the_target() {
     slow.events("a", 102);
     assert_eq!((slow.taken(Trigger::Adaptive), slow.fulls), (1, 1));
 }
+
+/// Goal: who folds a log first asks rest about what it let go, and about nothing else; and what it remembers of
+/// that has a bound. Method: ever more aggregates of one event, each covered at once, in little memory.
+#[test]
+fn a_first_owner_loads_what_it_let_go() {
+    let mut machine = Machine::new(|settings| {
+        settings.events_max = 1;
+        settings.memory_bytes_max = 64 << 10;
+    });
+    machine.partition = machine.partition.as_first_owner();
+    let counts = |machine: &Machine| (machine.partition.counts().loads, machine.partition.counts().evictions);
+    (0..1_000).for_each(|n| machine.events(&format!("o-{n}"), 1));
+    let (loads, evictions) = counts(&machine);
+    assert!(loads < 20 && evictions > 500, "{loads} loads, {evictions} evictions: nothing was there before");
+    machine.events("o-0", 1);
+    assert_eq!(counts(&machine).0, loads + 1, "the first of them was let go");
+    (1_000..6_000).for_each(|n| machine.events(&format!("o-{n}"), 1));
+    let (loads, _) = counts(&machine);
+    (6_000..6_100).for_each(|n| machine.events(&format!("o-{n}"), 1));
+    assert_eq!(counts(&machine).0, loads + 100, "there were too many to remember");
+    assert!(machine.partition.wants_records());
+}
