@@ -16,7 +16,7 @@
 use super::manifest::{Copied, FOLDER, Manifest};
 use crate::codec::pack::intact;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::ids::{Digest, PackId, PartitionNo, Timestamp};
+use crate::domain::ids::{Digest, Offset, PackId, PartitionNo, Timestamp};
 use crate::domain::outcome::PortError;
 use crate::domain::row::PartitionKey;
 use crate::store::blobs::{Blob, Blobs};
@@ -280,7 +280,8 @@ pub async fn refuse_used_index(
                 let log = PartitionKey { topic: Arc::clone(topic), partition, lineage: active.lineage };
                 let marks = index.watermarks(&log).await;
                 let marks = marks.map_err(|error| unavailable("read low watermarks", &error))?;
-                if !marks.is_empty() {
+                // That of a worker that has only started hides nothing.
+                if marks.iter().any(|mark| mark.low_watermark > Offset(0)) {
                     return refused(kind);
                 }
             }
