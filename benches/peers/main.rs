@@ -1,5 +1,5 @@
-//! What `benches/peers/run` and `benches/peers/travel` need of Rust: the topic of events, the raw consumer that is the limit of every
-//! contestant, and what the others ended with. See docs/benchmarks.md.
+//! What `benches/peers/run` and `benches/peers/travel` need of Rust: topics of events, the raw consumer that
+//! is the limit of every contestant, what the others ended with, and answers. See docs/benchmarks.md.
 //!
 //! | verb | does |
 //! |---|---|
@@ -10,7 +10,7 @@
 //! | `states URL AGGREGATES STEP` | prints what snapfold answers for the same aggregates |
 //! | `latency URL FILE QUESTIONS` | asks for what `states` printed: at the head, by version, by time |
 //! | `delete BROKERS TOPIC...` | deletes topics |
-//! | `histories BROKERS TOPIC AGGREGATES EACH LENGTH...` | makes a topic of long histories, and one partition of many short ones |
+//! | `histories BROKERS TOPIC AGGREGATES EACH LENGTH...` | makes a topic of long and short ones |
 //! | `ask URL ID VERSION...` | asks for versions of an aggregate |
 //! | `replay BROKERS TOPIC PARTITION VERSION...` | reads and folds the partition up to each version |
 //! | `forget BROKERS TOPIC` | has the broker delete all records of the topic |

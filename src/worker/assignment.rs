@@ -148,9 +148,9 @@ pub(super) async fn start(components: &Components, partition: PartitionNo) -> Re
     Ok(Start::Fold(Box::new(partition), bounds))
 }
 
-/// Nobody has written anything about this log yet: whoever comes later must not think so (docs/adr/0027). A log
-/// that has lost its beginning was folded before, or cannot tell: an index that was rebuilt may have rows and no
-/// low watermark.
+/// Nobody has written anything about this log yet: whoever comes later must not think so (docs/adr/0027). A
+/// log that has lost its beginning was folded before, or cannot tell: an index that was rebuilt may have rows
+/// and no low watermark.
 async fn write_first_watermark(
     components: &Components,
     key: &PartitionKey,

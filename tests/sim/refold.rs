@@ -210,8 +210,8 @@ pub(crate) fn refold_of_what_is_in_a_checkpoint() -> Outcome {
     stage.ask_all()
 }
 
-/// Nobody has folded a partition when it is refolded. Then somebody covers all of it, and the log forgets what it
-/// may, before the new lineage is there.
+/// Nobody has folded a partition when it is refolded. Then somebody covers all of it, and the log forgets
+/// what it may, before the new lineage is there.
 #[cfg(not(feature = "runtime"))]
 pub(crate) fn refold_of_what_nothing_covers() -> Outcome {
     let subject = crate::subject::Subject::staged(crate::ports::producer::VersionMode::Given);

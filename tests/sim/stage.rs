@@ -64,8 +64,8 @@ impl Stage {
         Self::with_partitions(subject, 1)
     }
 
-    /// The same with partitions beside the one that scenarios are about. Somebody owned them before, so whoever
-    /// owns them next asks rest about aggregates.
+    /// The same with partitions beside the one that scenarios are about. Somebody owned them before, so
+    /// whoever owns them next asks rest about aggregates.
     pub(crate) fn with_partitions(subject: Subject, partitions: i32) -> Self {
         let stage = Self::untouched(subject, partitions);
         (0..partitions).for_each(|partition| stage.watermark_of(PartitionNo(partition), 0));

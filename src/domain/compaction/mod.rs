@@ -56,8 +56,8 @@ pub struct Order {
     /// Full records that stay, the newest first; at least one does.
     pub keep_full: usize,
     /// All events that are stored stay (`history: forever`), so states that they lead to may go. Else whoever
-    /// deletes what is not promised any more may rely on a state at the same time, and delete the events below
-    /// it: then states are left to retention.
+    /// deletes what is not promised any more may rely on a state at the same time, and delete the events
+    /// below it: then states are left to retention.
     pub events_stay: bool,
     /// Versions that somebody pinned or named.
     pub pinned: BTreeSet<Version>,

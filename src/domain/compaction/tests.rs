@@ -220,7 +220,8 @@ proptest! {
     ) {
         let aim = if thin { Aim::Thin } else { Aim::Merge };
         let depth = if all { Depth::All } else { Depth::Full };
-        check(&rows, &Order { aim, depth, events_max, keep_full, events_stay: true, pinned: BTreeSet::new() })?;
+        let pinned = BTreeSet::new();
+        check(&rows, &Order { aim, depth, events_max, keep_full, events_stay: true, pinned })?;
     }
 
     /// Goal: history is written once. Method: real histories, compacted until nothing is planned, with and

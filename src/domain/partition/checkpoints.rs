@@ -209,7 +209,7 @@ impl Live {
     }
 }
 
-/// Which ids were added, as of which a checkpoint may have entries (a Bloom filter with all bits of an id in one word).
+/// Which ids were added, and a few more (a Bloom filter with all bits of an id in one word).
 ///
 /// COST: all live checkpoints are asked at each load, flight and acknowledgement of an aggregate, and most of
 /// them know nothing of it. That takes one look at a word instead of a search; few searches are in vain.

@@ -130,8 +130,8 @@ impl Partition {
         }
     }
 
-    /// Starts an aggregate whose first event has come and of which nothing is at rest; false if rest has to be
-    /// asked.
+    /// Starts an aggregate whose first event has come and of which nothing is at rest; false if rest has to
+    /// be asked.
     pub(super) fn begin(&mut self, slot: SlotId, now: Now, effects: &mut Vec<Effect>) -> bool {
         let Slot { id, body: Body::Loading(loading), .. } = self.slots.get(slot) else { return false };
         let Some(first) = loading.parked.front().filter(|_| !loading.asked) else { return false };

@@ -1,9 +1,9 @@
-//! What rest can hold of an aggregate that is not in memory, where this owner is the first one: only what it let
-//! go itself. An aggregate that it never had begins at its first event, and no load looks for it.
+//! What rest can hold of an aggregate that is not in memory, where this owner is the first one: only what it
+//! let go itself. An aggregate that it never had begins at its first event, and no load looks for it.
 //!
-//! INVARIANT: a first owner is one that found no low watermark of its log, none of its checkpoints, and the log
-//! whole, and had the low watermark of its start acknowledged before it wrote anything else. So no owner before
-//! it has written anything, and whoever comes after is not the first (docs/adr/0027).
+//! INVARIANT: a first owner is one that found no low watermark of its log, none of its checkpoints, and the
+//! log whole, and had the low watermark of its start acknowledged before it wrote anything else. So no owner
+//! before it has written anything, and whoever comes after is not the first (docs/adr/0027).
 
 use super::checkpoints::Filter;
 use super::slot::hash;

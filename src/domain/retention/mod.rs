@@ -272,8 +272,9 @@ impl Planning<'_> {
 
     /// Another stretch holds all its events and ends later: merged history.
     ///
-    /// INVARIANT: what takes the place of a segment is a segment. Whoever merges at the same time takes increments
-    /// for superseded by segments, and each would delete what the other relies on (seed 261, counted).
+    /// INVARIANT: what takes the place of a segment is a segment. Whoever merges at the same time takes
+    /// increments for superseded by segments, and each would delete what the other relies on (seed 261,
+    /// counted).
     fn is_covered(&self, row: &SnapshotRow) -> bool {
         let may_stand_in =
             |other: &&SnapshotRow| row.kind != RecordKind::Segment || other.kind == RecordKind::Segment;

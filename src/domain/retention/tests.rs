@@ -299,8 +299,8 @@ proptest! {
         }
     }
 
-    /// Goal: whoever merges history at the same time, from the same rows, does not delete what this relies on,
-    /// nor the other way round. Method: both plans of random rows, done at once.
+    /// Goal: whoever merges history at the same time, from the same rows, does not delete what this relies
+    /// on, nor the other way round. Method: both plans of random rows, done at once.
     #[test]
     fn a_deletion_and_a_merge_of_the_same_rows_lose_nothing_together(
         rows in any_rows(),
@@ -325,7 +325,8 @@ proptest! {
         let first = match promise {
             Promise::Forever => 1,
             Promise::Since(time) => {
-                rows.iter().filter(|row| row.effective_time <= time).map(|row| row.version.0).max().unwrap_or(1)
+                let in_force = rows.iter().filter(|row| row.effective_time <= time);
+                in_force.map(|row| row.version.0).max().unwrap_or(1)
             }
             Promise::Snapshots => newest.0,
         };

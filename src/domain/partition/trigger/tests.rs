@@ -196,8 +196,8 @@ fn a_full_record_is_cut_where_reading_would_take_longer_than_the_target() {
     assert_eq!((slow.taken(Trigger::Adaptive), slow.fulls), (1, 1));
 }
 
-/// Goal: who folds a log first asks rest about what it let go, and about nothing else; and what it remembers of
-/// that has a bound. Method: ever more aggregates of one event, each covered at once, in little memory.
+/// Goal: who folds a log first asks rest about what it let go, and about nothing else; and what it remembers
+/// of that has a bound. Method: ever more aggregates of one event, each covered at once, in little memory.
 #[test]
 fn a_first_owner_loads_what_it_let_go() {
     let mut machine = Machine::new(|settings| {
