@@ -52,11 +52,12 @@ pub(super) fn ask(url: &str, id: &str, versions: &[u64]) {
 pub(super) fn replay(brokers: &str, name: &str, partition: i32, versions: &[u64]) {
     let consumer = topic::consumer(brokers, "peers-replay");
     let (decoder, rules) = (events::decoder(), events::rules());
-    // Connects.
-    let _ = topic::bounds(&consumer, name);
+    // Connects. An offset that is known takes no further question.
+    let bounds = topic::bounds(&consumer, name);
+    let (start, _) = bounds[usize::try_from(partition).expect("partitions count from 0")];
     for version in versions {
         let mut from = TopicPartitionList::new();
-        from.add_partition_offset(name, partition, Offset::Beginning).expect("it is a beginning");
+        from.add_partition_offset(name, partition, Offset::Offset(start)).expect("it is an offset");
         let mut aggregate = Aggregate::genesis("order", "order");
         let begun = Stopwatch::start();
         consumer.assign(&from).expect("a partition can be assigned");

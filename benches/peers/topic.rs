@@ -220,6 +220,8 @@ pub(super) fn consumer(brokers: &str, group: &str) -> BaseConsumer {
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("enable.partition.eof", "true")
+        // Nothing is waited for: all records are there.
+        .set("fetch.wait.max.ms", "5")
         .set("auto.offset.reset", "error")
         .create()
         .expect("a consumer can be made")
