@@ -8,7 +8,7 @@
 //! one after the other.
 
 use crate::kill::{story, while_asking};
-use crate::process::{Api, LONG, Program, until};
+use crate::process::{Api, Program, until};
 use crate::site::{ORDERS, Sending, Site, settled};
 use crate::truth::{ask_settled, is_full, questions};
 use snapfold::kafka::MockFailure as Failure;
@@ -20,7 +20,7 @@ const PARTITIONS: i32 = 4;
 /// Events that are sent at once.
 const CHUNK: usize = 10;
 /// A worker is itself again so long after its brokers are.
-const AGAIN: Duration = LONG;
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// What makes a worker send requests of a kind.
 #[derive(Clone, Copy, Debug)]

@@ -223,7 +223,9 @@ fn many_are_taken_at_once_or_by_a_job_that_can_be_cancelled() {
     problem(&api.get("/v1/jobs/0123").unwrap(), 404, "unknown-job");
     let begun = api.send("POST", path, r#"{"selector":{"type":"order"}}"#);
     let id = begun.json()["jobId"].as_str().unwrap().to_owned();
+    let asked = Instant::now();
     let cancelled = api.send("DELETE", &format!("/v1/jobs/{id}"), "").json();
+    assert!(asked.elapsed().as_millis() < 1_000, "{:?}", asked.elapsed());
     assert_ne!(cancelled["status"], "running", "{cancelled}");
     worker.stop();
 }
