@@ -88,15 +88,7 @@ fn figures(args: &[&str]) -> Value {
 }
 
 fn job(api: &Api, path: &str, body: &str) -> Value {
-    let started = api.send("POST", path, body);
-    assert_eq!(started.status, 202, "{}", started.body);
-    let path = format!("/v1/jobs/{}", started.json()["jobId"].as_str().unwrap());
-    let mut job = Value::Null;
-    until("the job ends", || {
-        job = api.get(&path).unwrap().json();
-        job["status"] != "running"
-    });
-    job
+    crate::process::job(api, &api.send("POST", path, body))
 }
 
 /// Folds all events, and has a snapshot of the head; what is answered then.

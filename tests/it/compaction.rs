@@ -1,6 +1,6 @@
 //! Merged history through HTTP and the command line: what is merged answers like what it was merged of.
 
-use crate::process::{Api, Reply, command, until};
+use crate::process::{Api, command, job};
 use crate::site::{ORDERS, Sending, Site, settled};
 use serde_json::{Value, json};
 
@@ -42,18 +42,6 @@ fn kinds(api: &Api, id: &str) -> Vec<(u64, String)> {
         (item["version"].as_u64().unwrap(), kind)
     };
     list["items"].as_array().unwrap().iter().map(item).collect()
-}
-
-/// The job that was started, at its end.
-pub(crate) fn job(api: &Api, started: &Reply) -> Value {
-    assert_eq!(started.status, 202, "{}", started.body);
-    let path = format!("/v1/jobs/{}", started.json()["jobId"].as_str().unwrap());
-    let mut job = Value::Null;
-    until("the job ends", || {
-        job = api.get(&path).unwrap().json();
-        job["status"] != "running"
-    });
-    job
 }
 
 /// Goal: merging changes no answer. Method: every version, times, events, blame before and after, and by

@@ -1,6 +1,6 @@
 //! Snapshots on demand through HTTP and the command line: one and many, labels and pins, jobs.
 
-use crate::process::{Api, Ended, Program, Reply, until};
+use crate::process::{Api, Ended, Program, Reply, job};
 use crate::site::{ORDERS, Sending, Site, settled};
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -155,17 +155,6 @@ fn labels_and_pins_are_kept_with_the_snapshot_and_in_the_ledger() {
     let listed = list["items"].as_array().unwrap().iter().find(|item| item["version"] == 3).unwrap();
     assert_eq!(noted(listed.clone()), (json!("v3"), json!(true), json!("before the sale")));
     worker.stop();
-}
-
-fn job(api: &Api, reply: &Reply) -> Value {
-    assert_eq!(reply.status, 202, "{}", reply.body);
-    let path = format!("/v1/jobs/{}", reply.json()["jobId"].as_str().unwrap());
-    let mut last = Value::Null;
-    until("the end of a job", || {
-        last = api.get(&path).unwrap().json();
-        last["status"] != "running"
-    });
-    last
 }
 
 #[test]

@@ -284,3 +284,15 @@ impl Api {
         values.map(|value| value.parse::<f64>().unwrap()).sum()
     }
 }
+
+/// The job that was started, at its end.
+pub(crate) fn job(api: &Api, started: &Reply) -> serde_json::Value {
+    assert_eq!(started.status, 202, "{}", started.body);
+    let path = format!("/v1/jobs/{}", started.json()["jobId"].as_str().unwrap());
+    let mut job = serde_json::Value::Null;
+    until("the job ends", || {
+        job = api.get(&path).unwrap().json();
+        job["status"] != "running"
+    });
+    job
+}

@@ -51,14 +51,7 @@ fn states(api: &Api) -> Vec<String> {
 
 /// What a job says at its end.
 fn job(api: &Api, body: &Value) -> Value {
-    let started = api.send("POST", "/v1/verify", &body.to_string());
-    assert_eq!(started.status, 202, "{}", started.body);
-    let path = format!("/v1/jobs/{}", started.json()["jobId"].as_str().unwrap());
-    let mut last = Value::Null;
-    until("the end of a job", || {
-        last = api.get(&path).unwrap().json();
-        last["status"] != "running"
-    });
+    let last = crate::process::job(api, &api.send("POST", "/v1/verify", &body.to_string()));
     assert_eq!(last["status"], "done", "{last}");
     last["result"].clone()
 }

@@ -2,8 +2,7 @@
 //! answers by their basis, many at one instant, and history out of git. The truth is an independent walk over
 //! states that were asked for one by one, on values of `serde_json`; of git, what `git show` says.
 
-use crate::compaction::job;
-use crate::process::{Api, Program, command, until};
+use crate::process::{Api, Program, command, job, until};
 use crate::site::{ORDERS, Sending, Site, settled};
 use crate::truth::{encoded, is_full, lines, repository};
 use serde_json::Value;
