@@ -71,6 +71,10 @@ mutants! {
     ConflictsUnnoticed,
     /// A record that does not join is folded all the same (J1, rule 9).
     GapFolded,
+    /// Rows whose predecessors were deleted do not tell a reader that something lies before them.
+    DeletedNotMissed,
+    /// What a checkpoint says of versions is believed although the log has lost events of it.
+    DoubtsUntold,
     /// A reader reads snapshot rows before the list of checkpoints.
     SnapshotsBeforeList,
     /// A reader reads the low watermark after the list of checkpoints.

@@ -223,9 +223,10 @@ impl Lookup {
         let newest = self.reader().newest(log, key).await?;
         let version = newest.version();
         let is_short = freshness.min_version.is_some_and(|min| version < min);
-        // Rule 12: an entry may be of events that the log has lost; only reading them would tell.
+        // Rule 12: an entry may be of events that the log has lost; then only reading them would tell.
         let is_row = newest.row.is_some_and(|row| row == version);
-        let is_told = is_row && version > Version(0) && newest.is_whole && !newest.marked && !is_short;
+        let is_sure = is_row || newest.is_entry_sure;
+        let is_told = is_sure && version > Version(0) && newest.is_whole && !newest.marked && !is_short;
         Ok(is_told.then_some(Head { version, mark: None }))
     }
 

@@ -184,6 +184,9 @@ pub struct View<C> {
     pub checkpoints: Vec<C>,
     /// Those that are listed too and cannot be read. What they held is left to the log as far as it reaches.
     pub unreadable: Vec<CheckpointRow>,
+    /// Those that hold events which the log has lost, as far as leader epochs tell: what an entry says of its
+    /// versions is not the whole truth then.
+    pub doubted: BTreeSet<PackId>,
     /// One past the last offset of what they held and the log has forgotten in part: an aggregate that ends
     /// below may have had more events.
     pub lost_below: Option<Offset>,
@@ -207,6 +210,7 @@ impl View<LiveCheckpoint> {
             told_under: self.told_under,
             checkpoints: self.checkpoints.iter().filter_map(|live| Held::of(live, id)).collect(),
             unreadable: self.unreadable.clone(),
+            doubted: self.doubted.clone(),
             lost_below: self.lost_below,
         }
     }
@@ -336,13 +340,15 @@ impl Reconstructor {
             false => listed,
         };
         let (mut checkpoints, mut unreadable) = (Vec::new(), Vec::new());
-        let (mut ends, mut reached) = (Epochs::new(), told);
+        let (mut ends, mut reached, mut doubted) = (Epochs::new(), told, BTreeSet::new());
         for row in listed {
             let mut end_offset = row.end_offset;
             match read(row.clone()).await {
                 Ok(Some((checkpoint, epochs))) => {
                     let seen = (&bounds, &rows[..]);
-                    match self.cut(partition, seen, &mut ends, &epochs).await? {
+                    let (cut, is_doubted) = self.cut(partition, seen, &mut ends, &epochs).await?;
+                    doubted.extend(is_doubted.then_some(row.pack));
+                    match cut {
                         Some(end) => {
                             end_offset = end_offset.min(end);
                             checkpoints.extend(checkpoint.cut_at(end));
@@ -365,7 +371,7 @@ impl Reconstructor {
             reached = reached.max(end_offset);
         }
         let (low_watermark, lost_below) = self.limits((told, reached), &unreadable, bounds.start);
-        Ok(Some(View { low_watermark, told, told_under, checkpoints, unreadable, lost_below }))
+        Ok(Some(View { low_watermark, told, told_under, checkpoints, unreadable, doubted, lost_below }))
     }
 
     /// Up to where all events are in rows and checkpoints, and one past the last that may be lost. Of
@@ -389,7 +395,8 @@ impl Reconstructor {
         (low_watermark, lost_below)
     }
 
-    /// Where a checkpoint with these leader epochs was cut, if it was.
+    /// Where a checkpoint with these leader epochs was cut, if it was, and whether the log has lost any event of
+    /// it.
     ///
     /// Rule 12: a checkpoint may hold events that an unclean election took away before the low watermark had
     /// reached them. They were promised to nobody, and whoever moves the watermark on folds what came in
@@ -401,8 +408,8 @@ impl Reconstructor {
         (bounds, watermarks): (&LogBounds, &[WatermarkRow]),
         ends: &mut Epochs,
         epochs: &Epochs,
-    ) -> Result<Option<Offset>> {
-        let mut first_cut = None;
+    ) -> Result<(Option<Offset>, bool)> {
+        let (mut first_cut, mut is_doubted) = (None, false);
         for (epoch, last) in epochs.iter().filter(|(epoch, _)| **epoch < bounds.leader_epoch) {
             let end = match ends.get(epoch) {
                 Some(end) => *end,
@@ -416,12 +423,13 @@ impl Reconstructor {
             let has_passed = |row: &WatermarkRow| {
                 row.topic_id == bounds.topic_id && row.leader_epoch <= *epoch && row.low_watermark > end
             };
+            is_doubted |= end <= *last && !mutant(Mutant::DoubtsUntold);
             let is_cut = end <= *last && !watermarks.iter().any(has_passed);
             if is_cut && !mutant(Mutant::CutEntriesKept) {
                 first_cut = Some(first_cut.map_or(end, |first: Offset| first.min(end)));
             }
         }
-        Ok(first_cut)
+        Ok((first_cut, is_doubted))
     }
 
     /// Rows of one incarnation of a topic say nothing about another.

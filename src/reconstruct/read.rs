@@ -19,8 +19,9 @@ use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
 use crate::store::checkpoints::Held;
 use crate::store::index::From;
 use crate::store::unavailable;
+use std::cmp::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic;
 
 /// How often a read starts again because the log's start followed a low watermark that moved meanwhile.
 const MOVED_RETRIES: usize = 3;
@@ -81,6 +82,8 @@ pub struct Newest {
     pub row: Option<Version>,
     /// Of a live checkpoint's entry.
     pub entry: Option<Version>,
+    /// Its checkpoint has lost none of its events: it is as sure as a row.
+    pub is_entry_sure: bool,
     /// Something at that version tells of a quarantine.
     pub marked: bool,
     /// False if a live checkpoint cannot be read, which may know of more.
@@ -140,7 +143,7 @@ impl Reconstructor {
                 Err(error)
                     if matches!(error.kind, ErrorKind::Gone | ErrorKind::Corrupt)
                         && (self.has_moved(view.told, partition).await?
-                            || self.rows_for(key, partition, ask).await? != rows) =>
+                            || have_changed(&error, &rows, &self.rows_for(key, partition, ask).await?)) =>
                 {
                     last = Error::new(ErrorKind::Unavailable, "not-caught-up", error.detail);
                 }
@@ -175,7 +178,7 @@ impl Reconstructor {
         assembly.tail(rows).await?;
         let assembled = assembly.finish();
         self.check_epochs(partition, &assembled.entries_reached).await?;
-        self.health.damaged_records.fetch_add(assembled.provenance.damaged, Ordering::Relaxed);
+        self.health.damaged_records.fetch_add(assembled.provenance.damaged, atomic::Ordering::Relaxed);
         told(assembled, ask.as_of, view.low_watermark.min(view.told))
     }
 
@@ -259,6 +262,7 @@ impl Reconstructor {
         let mut newest = Newest {
             row: row.map(|row| row.version),
             entry: None,
+            is_entry_sure: false,
             marked: row.is_some_and(|row| row.quarantined),
             is_whole: view.is_whole(),
             effective_time: row.map_or(Timestamp(i64::MIN), |row| row.effective_time),
@@ -272,6 +276,12 @@ impl Reconstructor {
             if upto > newest.version() {
                 (newest.effective_time, newest.deleted) = (held.effective_time, None);
             }
+            let is_sure = !is_cut && !view.doubted.contains(&entry.pack);
+            newest.is_entry_sure = match newest.entry.cmp(&Some(upto)) {
+                Ordering::Less => is_sure,
+                Ordering::Equal => newest.is_entry_sure || is_sure,
+                Ordering::Greater => newest.is_entry_sure,
+            };
             newest.entry = newest.entry.max(Some(upto));
         }
         Ok(newest)
@@ -322,7 +332,10 @@ impl Reconstructor {
                 let goes_on = |other: &SnapshotRow| {
                     other.kind != RecordKind::Full && other.from_version <= at && other.version > at
                 };
-                let follows = row.last_offset.next() >= start || rows.iter().any(goes_on);
+                // What follows on the newest row is in a checkpoint or in the log, or is still to come.
+                let is_newest =
+                    rows.len() < ROWS_PAGE && rows.iter().all(|other| other.version <= row.version);
+                let follows = is_newest || row.last_offset.next() >= start || rows.iter().any(goes_on);
                 if events == Wanted::Event && !follows {
                     continue;
                 }
@@ -344,6 +357,16 @@ impl Reconstructor {
             }
         }
         Ok(None)
+    }
+}
+
+/// Whether a second look may find what the first did not. What is gone is not brought back by rows that go
+/// too: of a deletion they do one by one, and a merged row comes before those that it replaces go. Of damage
+/// the record may be gone with its row.
+fn have_changed(error: &Error, before: &[SnapshotRow], now: &[SnapshotRow]) -> bool {
+    match error.kind {
+        ErrorKind::Gone => now.iter().any(|row| !before.contains(row)),
+        _ => now != before,
     }
 }
 

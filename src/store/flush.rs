@@ -153,9 +153,13 @@ impl SnapshotStore {
     pub async fn put_snapshots(&self, flushes: Vec<Flush>) -> Vec<Result<Stored>> {
         let started = self.clock.monotonic_ms();
         let now = self.clock.now();
-        let reads = flushes.iter().map(|flush| -> BoxFuture<'_, _> { Box::pin(self.events_of(flush)) });
-        let reads: Vec<_> = reads.collect();
-        let events: Vec<_> = stream::iter(reads).buffered(READS_AT_ONCE).collect().await;
+        let mut events = Vec::with_capacity(flushes.len());
+        while let Some(rest) = flushes.get(events.len()..).filter(|rest| !rest.is_empty()) {
+            let next = &rest[..self.packs.gather(rest).await];
+            let reads = next.iter().map(|flush| -> BoxFuture<'_, _> { Box::pin(self.events_of(flush)) });
+            let reads: Vec<_> = reads.collect();
+            events.extend(stream::iter(reads).buffered(READS_AT_ONCE).collect::<Vec<_>>().await);
+        }
         let (packs, clock) = (Arc::clone(&self.packs), Arc::clone(&self.clock));
         let encode = move || {
             let encoded = encode_flush(&packs, &*clock, now, &flushes, events);

@@ -399,7 +399,11 @@ fn locator_of(row: &SnapshotRow) -> Result<Locator> {
     Ok(locator)
 }
 
-fn checked_frame(locator: &Locator, frame: &[u8], dictionary: Option<&Dictionary>) -> Result<Blob> {
+pub(super) fn checked_frame(
+    locator: &Locator,
+    frame: &[u8],
+    dictionary: Option<&Dictionary>,
+) -> Result<Blob> {
     if mutant(Mutant::ChecksumIgnored) {
         let raw_len = locator.frame_raw_len as usize;
         return crate::codec::compress::decode(locator.algorithm, frame, raw_len, dictionary);

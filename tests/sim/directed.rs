@@ -21,8 +21,8 @@ use crate::erasing::{
     checkpoint_on_its_way_at_an_erasure, owner_that_hears_of_an_erasure, owner_that_starts_after_an_erasure,
 };
 use crate::halts::{
-    halt_while_another_loads, log_cut_behind_a_first_owner, log_cut_below_a_loaded_state,
-    log_cut_below_a_low_watermark,
+    entry_of_events_that_the_log_lost, halt_while_another_loads, log_cut_behind_a_first_owner,
+    log_cut_below_a_loaded_state, log_cut_below_a_low_watermark,
 };
 use crate::losses::{
     log_that_forgets_an_unread_event, log_that_passes_an_owner, lost_checkpoint_and_no_log,
@@ -124,6 +124,7 @@ scenarios! {
     CutEntriesKept by entries_of_histories_that_were_cut_off,
     PastRowUncovered by old_version_that_no_row_covers,
     CutTailRead by log_cut_below_a_low_watermark,
+    DoubtsUntold by entry_of_events_that_the_log_lost,
     StatesAheadUnchecked by log_cut_below_a_loaded_state,
     FirstOwnerAssumed by log_cut_behind_a_first_owner,
     FirstWatermarkUnwritten by log_cut_behind_a_first_owner,

@@ -5,6 +5,7 @@
 use crate::collection::collector;
 use crate::executor::lock;
 use crate::judge::{Judge, Question};
+use crate::promises::History;
 use crate::rebuild::at_once;
 use crate::stats::Count;
 use crate::subject::{Active, Fleet, Subject};
@@ -13,7 +14,7 @@ use crate::world::{Parts, Ports, World};
 use snapfold::codec::pack::named_pack;
 use snapfold::domain::ids::{Digest, Lineage, Offset, PackId, PartitionNo, Version};
 use snapfold::domain::row::{PartitionKey, SnapshotRow};
-use snapfold::lookup::{Freshness, Lookup, Selector};
+use snapfold::lookup::{Freshness, Lookup, Refusal, Selector};
 use snapfold::reconstruct::AsOf;
 use snapfold::reconstruct::NoOwners;
 use snapfold::store::blobs::{Blobs, MemoryBlobs};
@@ -247,6 +248,7 @@ pub(crate) fn old_versions(world: &World, subject: &Subject, old: Active, active
         let covered = judge.facts(&id).iter().filter(|fact| fact.record.offset < marks[&partition].0);
         let versions: Vec<u64> = covered.map(|fact| fact.version).collect();
         let then = judge.now(world, &id);
+        let history = subject.history;
         let (subject, asked, named) = (subject.clone(), versions.clone(), id.clone());
         let answers = world.ask(600_000, move |ports| async move {
             let (new, old) = old_lookup(&subject, &ports, old, active);
@@ -267,6 +269,11 @@ pub(crate) fn old_versions(world: &World, subject: &Subject, old: Active, active
             let then = then.clone();
             let asked = Question { id: id.clone(), as_of, partition, then, of_owner: false, healed: true };
             world.sim.count(Count::OldVersionCompared);
+            // What deletions took while it was the active one is not in this judge's books.
+            let is_gone = matches!(answer, Err(Refusal::HistoryGone { .. }));
+            if is_gone && history != History::Forever {
+                continue;
+            }
             if let Err(violation) = judge.judge(world, &asked, surface::found(answer).as_ref()) {
                 return world.sim.violation(format!("of old lineage {}: {violation}", old.lineage));
             }

@@ -7,7 +7,7 @@ use crate::stage::{HERE, Stage, TOPIC};
 use crate::subject::Subject;
 use crate::world::Outcome;
 use snapfold::domain::aggregate::OnPoison;
-use snapfold::domain::ids::Offset;
+use snapfold::domain::ids::{Offset, Version};
 
 fn halting() -> Stage {
     let mut subject = Subject::staged(VersionMode::Given);
@@ -122,6 +122,37 @@ pub(crate) fn log_cut_below_a_low_watermark() -> Outcome {
     (2..=8).for_each(|version| stage.append(version, "s2"));
     if let Some(found) = stage.head() {
         stage.world.sim.violation(format!("what was folded is not in the log, and {found:?} is answered"));
+    }
+    stage.world.finish()
+}
+
+/// The same, and all events of `a` are in a checkpoint: what it says of versions nobody may tell for the truth
+/// without having read the events.
+pub(crate) fn entry_of_events_that_the_log_lost() -> Outcome {
+    let stage = Stage::new();
+    let owner = stage.worker("owner");
+    stage.events(1..=3);
+    stage.until("all is covered", || stage.acked() == Some(Offset(3)));
+    stage.world.sim.kill(owner);
+    let newest = |stage: &Stage| {
+        let ((subject, active), partition, key) = (stage.subject(), stage.partition(), stage.key());
+        let asked = stage.world.ask(600_000, move |ports| async move {
+            subject.reader(&ports, active).newest(&partition, &key).await
+        });
+        let newest = asked.expect("it is answered").expect("nothing fails");
+        (newest.entry, newest.is_entry_sure)
+    };
+    let before = newest(&stage);
+    if before != (Some(Version(3)), true) {
+        stage.world.sim.violation(format!("not staged: {before:?}"));
+    }
+    stage.world.broker.truncate(TOPIC, HERE, Offset(1));
+    (2..=4).for_each(|version| stage.append(version, "s2"));
+    if newest(&stage).1 {
+        stage
+            .world
+            .sim
+            .violation("what a checkpoint says of events that are lost is taken for sure".to_owned());
     }
     stage.world.finish()
 }

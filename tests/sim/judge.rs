@@ -2,12 +2,14 @@
 //!
 //! *What is allowed*: an answer that is right in everything it tells. `Unavailable` while the world fails.
 //! "Gone" with strategy `full` between snapshots, once retention has passed the events that follow on the
-//! newest acknowledged snapshot before the moment asked for. In a seed whose stored packs are damaged: an
+//! newest acknowledged snapshot before the moment asked for. "Gone" below what a seed promises to keep, where
+//! deletions have taken something (`promises`). In a seed whose stored packs are damaged: an
 //! explicit error, or an aggregate that says it stands still as `unreadable`; but only where the log does not
 //! reach back to the partition's first event. Never a wrong state.
 
 use crate::ledger::{self, Answer, Expected, Ledger, Record, Selector, hex};
 use crate::ports::broker::JournalEntry;
+use crate::promises::{Forgotten, Kept};
 use crate::rng::Rng;
 use crate::stats::Count;
 use crate::subject::{Active, Subject};
@@ -45,6 +47,8 @@ pub(crate) struct Judge {
     places: BTreeMap<String, PartitionNo>,
     /// Whom somebody asked to erase: nothing is said of them from then on.
     erased: BTreeSet<String>,
+    /// What deletions may have taken from the lineage.
+    pub(crate) forgotten: Forgotten,
     /// What was worked out already.
     known: BTreeMap<String, BTreeMap<u64, Arc<Known>>>,
 }
@@ -92,6 +96,7 @@ impl Judge {
             stale: false,
             places: BTreeMap::new(),
             erased: BTreeSet::new(),
+            forgotten: Forgotten::default(),
             known: BTreeMap::new(),
         }
     }
@@ -119,6 +124,7 @@ impl Judge {
         if active != self.of {
             self.cut_before = cut;
             self.ledger = self.subject.ledger(self.kind, active.lineage);
+            self.forgotten.clear();
         }
         self.stale |= active != self.of || cut != self.cut;
         (self.of, self.cut) = (active, cut);
@@ -273,6 +279,10 @@ impl Judge {
         if error.kind == ErrorKind::Gone && self.may_be_gone(world, asked) {
             return Ok(());
         }
+        if error.kind == ErrorKind::Gone && self.may_be_forgotten(world, asked) {
+            world.sim.count(Count::ForgottenAnswer);
+            return Ok(());
+        }
         let damage = matches!(error.kind, ErrorKind::Gone | ErrorKind::Corrupt | ErrorKind::Unavailable);
         if damage && self.may_be_unreadable(world, asked) {
             world.sim.count(Count::DamageExcuse);
@@ -303,6 +313,35 @@ impl Judge {
         let start = world.broker.bounds(self.topic, asked.partition).map_or(0, |bounds| bounds.start.0);
         let key = AggregateKey { kind: self.kind.into(), id: asked.id.as_str().into() };
         start > from && world.index.newest_seen(&key, self.of.lineage) > base
+    }
+
+    /// From which version of an aggregate on all must be there, whatever was deleted.
+    pub(crate) fn kept(&self, world: &Parts, Question { id, then, .. }: &Question) -> Kept {
+        let facts = self.ledger.versions(id);
+        let in_force = |time| facts.partition_point(|fact| fact.effective_time_ms <= time) as u64;
+        let stored = self.now(world, id).fulls.iter().map(|row| row.version.0).collect();
+        let known = then.fulls.iter().map(|row| row.version.0).collect();
+        self.forgotten.kept(id, in_force, &stored, &known)
+    }
+
+    /// Whether what was deleted may have been all that led to the version that was asked for. What a state is
+    /// stored of is there.
+    fn may_be_forgotten(&self, world: &Parts, asked: &Question) -> bool {
+        let facts = self.ledger.versions(&asked.id);
+        let version = match asked.as_of {
+            AsOf::Head => return false,
+            AsOf::Version(version) => version.0,
+            AsOf::Time(time) => facts.partition_point(|fact| fact.effective_time_ms <= time.0) as u64,
+            AsOf::Offset(offset) => facts.partition_point(|fact| fact.record.offset <= offset.0) as u64,
+        };
+        let stays = || {
+            let is_of = |row: &&Arc<SnapshotRow>| row.version.0 == version;
+            let now = self.now(world, &asked.id).fulls;
+            asked.then.fulls.iter().any(|row| is_of(&row)) && now.iter().any(|row| is_of(&row))
+        };
+        // When the next version came nobody may know any more.
+        let is_told = !matches!(asked.as_of, AsOf::Time(_));
+        version < self.kept(world, asked).states && !(is_told && stays())
     }
 
     /// Whether damage to what is stored may have taken something away for good.

@@ -22,6 +22,7 @@
 //! | `archiving` | packs that are moved to the archive |
 //! | `surface` | events, lists, snapshots, head versions, and whether they are right |
 //! | `origins` | who wrote what, changes, answers by a basis, and whether they are right |
+//! | `promises` | `history` of a seed, and which versions may be gone by it |
 //! | `rebuild` | an index that is lost and rebuilt from objects |
 //! | `runner` | many seeds on two threads |
 //! | `mutants` | the test that every wrong protocol is caught, and its table |
@@ -72,6 +73,7 @@ mod origins;
 mod owners;
 mod plan;
 mod ports;
+mod promises;
 mod protocol;
 mod purging;
 mod questions;

@@ -3,6 +3,7 @@
 
 use crate::executor::lock;
 use crate::judge::Judge;
+use crate::promises::History;
 use crate::questions::able;
 use crate::stats::Count;
 use crate::subject::Fleet;
@@ -26,13 +27,13 @@ use {
 };
 
 /// Who merges for a worker of these parts.
-pub(crate) fn compactor(components: &Components) -> Compactor {
+pub(crate) fn compactor(components: &Components, history: History) -> Compactor {
     Compactor::new(Parts {
         reader: components.reader.clone(),
         store: Arc::clone(&components.store),
         topic: Arc::clone(&components.topic),
         lineage: components.lineage,
-        events_stay: true,
+        events_stay: history == History::Forever,
     })
 }
 

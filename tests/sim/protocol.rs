@@ -9,6 +9,7 @@ use crate::judge::Judge;
 use crate::merging::compact_one;
 use crate::plan::FaultPlan;
 use crate::ports::producer::StreamSpec;
+use crate::promises::History;
 use crate::purging::{self, erase_one, purge_once};
 use crate::questions::{Moments, ask_one, final_check};
 use crate::rebuild;
@@ -236,6 +237,10 @@ pub(crate) fn play(case: Case) -> Outcome {
     // A lineage that starts in the middle of a log has another history than the ledger's, so logs that are
     // cut or made again keep their start.
     let world = World::tuned(case.seed, setup, |plan| {
+        // Nothing is gone that the log has.
+        if subject.history != History::Forever && plan.retention_every_ms == 0 {
+            plan.retention_every_ms = 1_000;
+        }
         // The log must reach back to a low watermark that went back with the index.
         if plan.truncation_every_ms > 0 || plan.recreation_every_ms > 0 || !losses.is_empty() {
             plan.retention_every_ms = 0;

@@ -4,6 +4,7 @@ use crate::executor::lock;
 use crate::judge::{Judge, Question, family};
 use crate::origins;
 use crate::ports::broker::JournalEntry;
+use crate::promises::earliest_fits;
 use crate::stats::Count;
 use crate::subject::{Active, Fleet, Running, Subject, topic_id};
 use crate::surface::{self, Told, Wish};
@@ -11,7 +12,7 @@ use crate::world::{Parts, World};
 use snapfold::domain::aggregate::OnPoison;
 use snapfold::domain::ids::{Offset, PartitionNo, Version};
 use snapfold::domain::row::{DeadLetter, PartitionKey};
-use snapfold::lookup::{Answer, Asked, SnapshotFilter, Source, VerifyMode};
+use snapfold::lookup::{Answer, Asked, Refusal, SnapshotFilter, Source, VerifyMode};
 use snapfold::reconstruct::AsOf;
 use snapfold::reconstruct::NoOwners;
 use std::collections::BTreeSet;
@@ -91,6 +92,13 @@ fn judge_state(judge: &mut Judge, world: &Parts, told: &Told, answer: &Asked<Ans
     let of_owner = matches!(&answer, Ok(answer) if answer.source == Source::Memory);
     let asked = Question { of_owner, ..told.asked.clone() };
     judge.judge(world, &asked, surface::found(answer).as_ref())?;
+    if let (Err(Refusal::HistoryGone { earliest }), AsOf::Version(version)) = (answer, asked.as_of)
+        && !judge.is_erased(&asked.id)
+        && !judge.may_be_unreadable(world, &asked)
+        && judge.strategy().keeps_events()
+    {
+        earliest_fits(version.0, *earliest, judge.kept(world, &asked).states)?;
+    }
     let excused = judge.may_be_unreadable(world, &asked) || judge.is_erased(&asked.id);
     answer.as_ref().map_or(Ok(()), |answer| surface::judge_head(judge, told, answer, excused))
 }
@@ -280,8 +288,21 @@ fn tell_record(world: &Parts, partition: PartitionNo, offset: i64) {
     });
 }
 
-/// The journal of one aggregate, for people.
+/// The journal of one aggregate and its rows, for people.
 fn tell(world: &Parts, id: &str) {
+    for row in world.index.union().all_snapshots().filter(|row| &*row.key.id == id) {
+        eprintln!(
+            "row {:?} {}..{} offsets {}..{} {:?} in {:?} quarantined {}",
+            row.kind,
+            row.from_version,
+            row.version,
+            row.first_offset,
+            row.last_offset,
+            row.lineage,
+            row.pack,
+            row.quarantined
+        );
+    }
     world.broker.with_journal(|journal| {
         for entry in journal.iter().filter(|entry| entry.aggregate.as_deref() == Some(id)) {
             let value = entry.record.value.as_deref().map(|v| String::from_utf8_lossy(v).into_owned());

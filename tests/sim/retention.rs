@@ -7,9 +7,8 @@ use crate::questions::able;
 use crate::stats::Count;
 use crate::subject::{Active, Fleet, Subject};
 use crate::world::{Parts, Ports};
-use snapfold::domain::ids::{AggregateKey, Version};
-use snapfold::domain::partition::Strategy;
-use snapfold::domain::retention::{Policy, Promise, Wanted};
+use snapfold::domain::ids::{AggregateKey, Timestamp, Version};
+use snapfold::domain::retention::{Policy, Wanted};
 use snapfold::store::ledger::Ledger;
 use snapfold::upkeep::retention::Retention;
 use std::sync::{Arc, Mutex};
@@ -25,31 +24,38 @@ pub(crate) fn retention(subject: &Subject, ports: &Ports, active: Active) -> Ret
     Retention { packs, ledger: Arc::new(ledger), lineage: active.lineage }
 }
 
-/// One random live worker deletes snapshots of a random aggregate, of which all history is promised.
+/// One random live worker deletes snapshots of a random aggregate, of which the seed's history is promised.
 pub(crate) fn delete_some(world: &Parts, subject: &Subject, fleet: &Fleet, judge: &Arc<Mutex<Judge>>) {
-    if !matches!(subject.strategy, Strategy::Incremental { .. }) {
-        return;
-    }
     let Some(workers) = able(world, fleet, judge) else { return };
     let places: Vec<String> = lock(judge).places().keys().cloned().collect();
     if places.is_empty() {
         return;
     }
+    let process = workers[world.sim.draw(|rng| rng.index(workers.len()))].0;
+    let ports = world.ports(process);
+    let now = ports.clock.now();
     let (id, wanted) = world.sim.draw(|rng| {
         let wanted = match rng.below(3) {
-            0 => Wanted::Policy(Policy { snapshots_max: Some(1 + rng.below(3) as u32), taken_since: None }),
+            0 => Wanted::Policy(Policy {
+                snapshots_max: rng.percent(80).then(|| 1 + rng.below(3) as u32),
+                taken_since: rng.percent(30).then(|| Timestamp(now.0 - rng.between(0, 3_000) as i64)),
+            }),
             1 => Wanted::Below(Version(rng.between(1, 30))),
             _ => Wanted::One(Version(rng.between(1, 30))),
         };
         (rng.pick(&places).clone(), wanted)
     });
-    let process = workers[world.sim.draw(|rng| rng.index(workers.len()))].0;
     let active = *lock(&fleet.active);
     let key = AggregateKey { kind: world.setup.streams[0].kind.into(), id: id.as_str().into() };
-    let retention = retention(subject, &world.ports(process), active);
+    let retention = retention(subject, &ports, active);
+    let (promise, judge, fleet) = (subject.history.promise(now), Arc::clone(judge), fleet.clone());
     world.sim.count(Count::DeletionAsked);
     world.sim.spawn(process, async move {
-        if let Ok(planned) = retention.plan(&key, wanted, Promise::Forever).await {
+        if let Ok(planned) = retention.plan(&key, wanted, promise).await {
+            // Under another lineage everything begins anew.
+            if *lock(&fleet.active) == active {
+                lock(&judge).forgotten.note(&key.id, promise, &planned.plan);
+            }
             // Whatever it comes to: what is left is judged.
             let _ = retention.act(&planned, "random").await;
         }

@@ -121,6 +121,7 @@ counts! {
     IndexRebuilt "indexes lost and rebuilt"
     LoneFull "full records of dead flushes left out"
     GoneAnswer "answers that said gone"
+    ForgottenAnswer "of these, of versions that history no longer promises"
     DamageExcuse "answers that only stored damage excuses"
 }
 

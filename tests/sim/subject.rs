@@ -7,6 +7,7 @@ use crate::ledger::{self, Ledger, Map, Spec};
 use crate::merging::compactor;
 use crate::ports::payload::Shape;
 use crate::ports::producer::VersionMode;
+use crate::promises::History;
 use crate::rng::Rng;
 use crate::world::{Boot, Ports};
 use futures_util::future::{BoxFuture, abortable, pending};
@@ -40,6 +41,8 @@ pub(crate) struct Subject {
     pub(crate) shape: Shape,
     pub(crate) on_poison: OnPoison,
     pub(crate) strategy: Strategy,
+    /// What deletions must leave.
+    pub(crate) history: History,
     pub(crate) compression: CompressionPlan,
     settings: WorkerSettings,
     pub(crate) limits: FlushLimits,
@@ -201,6 +204,7 @@ impl Subject {
             shape: *rng.pick(&[Shape::Rules, Shape::Rules, Shape::Merge, Shape::Replace, Shape::Patch]),
             on_poison: *rng.pick(&[OnPoison::Quarantine, OnPoison::Quarantine, OnPoison::Skip]),
             strategy,
+            history: History::of_seed(seed, strategy.keeps_events()),
             compression: CompressionPlan {
                 compression: Compression { algorithm, level: 1, threshold: 64 },
                 // A generator of its own: what a seed means otherwise stays as it was.
@@ -260,6 +264,7 @@ impl Subject {
             shape: Shape::Rules,
             on_poison: OnPoison::Quarantine,
             strategy,
+            history: History::Forever,
             compression: CompressionPlan {
                 compression: Compression { algorithm: Algorithm::None, level: 1, threshold: 64 },
                 dictionary: None,
@@ -462,7 +467,7 @@ impl Subject {
             let components = subject.components(&ports, active);
             let reader = components.reader.clone();
             let packs = Arc::clone(&reader.packs);
-            let compactor = compactor(&components);
+            let compactor = compactor(&components, subject.history);
             lock(&fleet.compactors).insert(ports.process, compactor);
             let (worker, handle) = Worker::new(components);
             let lookup = subject.lookup(&ports, active, reader, Arc::new(handle.clone()));

@@ -7,6 +7,7 @@
 
 use crate::judge::{Judge, Question, Then};
 use crate::origins;
+use crate::promises::earliest_fits;
 use crate::stats::Count;
 use crate::world::Parts;
 use snapfold::domain::error::{Error, ErrorKind};
@@ -218,7 +219,7 @@ pub(crate) fn judge(judge: &mut Judge, world: &Parts, told: &Told, got: &Got) ->
         Got::Snapshots(Ok(snapshots)) => snapshots_fit(judge, world, told, snapshots),
         Got::Latest(Ok(latest)) => latest_fits(judge, world, told, &latest.0, &latest.1),
         Got::Aggregates(Ok(items)) => aggregates_fit(judge, told, items, world.bucket.is_damaged()),
-        Got::Verify(Ok(verified)) => verified_fits(world, told, verified),
+        Got::Verify(Ok(verified)) => verified_fits(judge, world, told, verified),
         Got::Events(Err(refusal))
         | Got::Blame(Err(refusal))
         | Got::History(Err(refusal))
@@ -374,11 +375,12 @@ fn aggregates_fit(judge: &Judge, told: &Told, items: &[ListItem], damaged: bool)
 
 /// Where nothing is damaged nothing is found, but what the producer did: other bytes under a version that is
 /// there. And where the log was cut: a checkpoint may still hold an event that others have replaced.
-fn verified_fits(world: &Parts, told: &Told, verified: &Verified) -> Result<(), String> {
+fn verified_fits(judge: &Judge, world: &Parts, told: &Told, verified: &Verified) -> Result<(), String> {
     let was_cut = world.broker.records_cut() > 0;
+    let is_forgotten = judge.kept(world, &told.asked).states > 1;
     let harmless = |code: &str| match code {
         "conflict" => was_cut || told.wish_is(VerifyMode::Replay),
-        "history-gone" => told.wish_is(VerifyMode::Replay),
+        "history-gone" => told.wish_is(VerifyMode::Replay) || is_forgotten,
         _ => false,
     };
     match verified.problems.iter().find(|problem| !harmless(problem.code)) {
@@ -420,8 +422,12 @@ fn refusal_fits(
             };
             let later = earliest
                 .is_none_or(|earliest| earliest.0 >= fact && earliest.0 <= judge.head(&told.asked.id) + 1);
-            later
-                && (excused || (!judge.strategy().keeps_events() && judge.log_start(world, &told.asked) > 0))
+            let kept = judge.kept(world, &told.asked).events;
+            if kept > fact && !excused && judge.strategy().keeps_events() {
+                earliest_fits(fact, *earliest, kept)?;
+            }
+            let is_topics = !judge.strategy().keeps_events() && judge.log_start(world, &told.asked) > 0;
+            later && (excused || is_topics || kept > fact)
         }
         Refusal::NotCaughtUp { .. } => !told.asked.healed,
         Refusal::Failed(error) => match error.kind {

@@ -88,6 +88,9 @@ impl Assembly<'_> {
         let upto = match row.kind {
             RecordKind::Increment => return None,
             RecordKind::Full if self.is_at_or_before(row) => row.version,
+            RecordKind::Full if self.may_be_before_its_mark(row) => {
+                return Some(Reach { upto: row.version, is_sure: false });
+            }
             RecordKind::Full => return None,
             RecordKind::Segment if self.ask.events_from.is_some_and(|from| row.from_version >= from) => {
                 return None;
@@ -105,6 +108,13 @@ impl Assembly<'_> {
             },
         };
         Some(Reach { upto, is_sure: true })
+    }
+
+    /// Where a row tells of a quarantine its last offset is that of the event behind the mark, and the state
+    /// may be older.
+    fn may_be_before_its_mark(&self, row: &SnapshotRow) -> bool {
+        let is_within = |wanted| row.quarantined && row.first_offset <= wanted;
+        self.ask.events_from.is_none() && matches!(self.ask.as_of, AsOf::Offset(wanted) if is_within(wanted))
     }
 
     /// Starts from the state of a row's record; false if that lies beyond the moment.
@@ -126,7 +136,11 @@ impl Assembly<'_> {
             let events = Arc::new(IncrementBody { events, quarantine: None });
             self.held = Some((row.pack, row.version, events));
         } else {
-            self.aggregate = Aggregate::from_body(self.reader.packs.full(row).await?);
+            let state = Aggregate::from_body(self.reader.packs.full(row).await?);
+            if matches!(self.ask.as_of, AsOf::Offset(wanted) if state.offset > wanted) {
+                return Ok(false);
+            }
+            self.aggregate = state;
         }
         self.provenance.base = self.aggregate.version;
         self.steps.push(Step::of_base(row, false));

@@ -77,7 +77,15 @@ impl Assembly<'_> {
         }
         let missing =
             |row: &SnapshotRow| row.first_offset < self.limit && row.version > self.aggregate.version;
-        self.has_hole() || rows.iter().any(missing)
+        self.has_hole() || rows.iter().any(missing) || self.is_led_up_to_by_nothing(rows)
+    }
+
+    /// What led from the aggregate to the rows above it was deleted, and nobody knows where in the log its
+    /// events were: they may be below the limit.
+    fn is_led_up_to_by_nothing(&self, rows: &[SnapshotRow]) -> bool {
+        let above = rows.iter().filter(|row| row.version > self.aggregate.version);
+        let lowest = above.map(|row| row.from_version).min();
+        lowest.is_some_and(|from| from > self.aggregate.version) && !mutant(Mutant::DeletedNotMissed)
     }
 
     /// A row of the moment, below the limit, or a checkpoint's entry tells of a quarantine that nothing

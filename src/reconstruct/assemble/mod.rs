@@ -429,9 +429,13 @@ impl<'a> Assembly<'a> {
 
     /// The moment asked for is reached.
     fn is_done(&self) -> bool {
-        self.stopped.is_some()
-            || self.too_much.is_some()
-            || matches!(self.ask.as_of, AsOf::Version(wanted) if self.aggregate.version >= wanted)
+        let is_reached = match self.ask.as_of {
+            AsOf::Version(wanted) => self.aggregate.version >= wanted,
+            // What follows on an event has a larger offset.
+            AsOf::Offset(wanted) => self.aggregate.offset >= wanted,
+            AsOf::Head | AsOf::Time(_) => false,
+        };
+        is_reached || self.stopped.is_some() || self.too_much.is_some()
     }
 
     fn damaged(&mut self, error: &Error) -> Result<()> {

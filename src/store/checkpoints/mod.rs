@@ -12,7 +12,9 @@
 //! |---|---|
 //! | `mod.rs` | footers read: summaries, tables, where a body is |
 //! | `kept.rs` | what is kept of them |
+//! | `gather.rs` | blocks that a flush needs, fetched with few calls |
 
+mod gather;
 mod kept;
 
 pub(super) use kept::Kept;
