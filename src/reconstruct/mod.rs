@@ -395,8 +395,8 @@ impl Reconstructor {
         (low_watermark, lost_below)
     }
 
-    /// Where a checkpoint with these leader epochs was cut, if it was, and whether the log has lost any event of
-    /// it.
+    /// Where a checkpoint with these leader epochs was cut, if it was; and whether the log has lost any of
+    /// its events.
     ///
     /// Rule 12: a checkpoint may hold events that an unclean election took away before the low watermark had
     /// reached them. They were promised to nobody, and whoever moves the watermark on folds what came in

@@ -74,7 +74,8 @@ fn jumps(site: &Site, seed: u64, jumps: &[i64], is_set_right: bool) {
         println!("{seconds} s: covered");
         let created =
             api.get(&format!("/v1/aggregates/order/{}/snapshots?limit=1", crate::truth::encoded(ids[0])));
-        assert!(created.is_ok_and(|reply| matches!(reply.status, 200 | 404)), "{seconds} s");
+        let is_told = created.as_ref().is_ok_and(|reply| matches!(reply.status, 200 | 404));
+        assert!(is_told, "{seconds} s: {created:?}");
         if nth % 3 == 2 {
             worker.stop();
             worker = clock.worker(&site.config());

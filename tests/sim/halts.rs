@@ -126,8 +126,8 @@ pub(crate) fn log_cut_below_a_low_watermark() -> Outcome {
     stage.world.finish()
 }
 
-/// The same, and all events of `a` are in a checkpoint: what it says of versions nobody may tell for the truth
-/// without having read the events.
+/// The same, and all events of `a` are in a checkpoint: what it says of versions nobody may tell for the
+/// truth without having read the events.
 pub(crate) fn entry_of_events_that_the_log_lost() -> Outcome {
     let stage = Stage::new();
     let owner = stage.worker("owner");

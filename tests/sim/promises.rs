@@ -1,9 +1,9 @@
 //! What a seed promises to keep (`history`), and which versions deletions may have taken: an account of its
 //! own, kept from what was asked to be deleted, never from what readers say is left.
 //!
-//! *What must be answered*: every version from the first state that is stored at or above all of which a row was
-//! let go; with a duration also those in force at the latest moment that a deletion kept, and later; and
-//! whatever a state is stored of.
+//! *What must be answered*: every version from the first state on that is stored at or above all of which a
+//! row was let go; with a duration also those in force at the latest moment that a deletion kept, and later;
+//! and whatever a state is stored of.
 
 use crate::rng::Rng;
 use snapfold::domain::ids::{Timestamp, Version};
