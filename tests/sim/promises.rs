@@ -26,7 +26,7 @@ impl History {
     /// What a seed draws; where no events are kept, only snapshots can be promised.
     pub(crate) fn of_seed(seed: u64, keeps_events: bool) -> Self {
         // A generator of its own: what a seed means otherwise stays as it was.
-        let mut rng = Rng::new(seed ^ 0x9_1570_4e5);
+        let mut rng = Rng::new(seed ^ 0x9157_04e5);
         let lasting = rng.between(200, 4_000);
         let (drawn, is_lasting) = (rng.percent(FOREVER_PERCENT), rng.percent(50));
         match (keeps_events, drawn, is_lasting) {
