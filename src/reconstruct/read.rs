@@ -19,9 +19,8 @@ use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
 use crate::store::checkpoints::Held;
 use crate::store::index::From;
 use crate::store::unavailable;
-use std::cmp::Ordering;
 use std::sync::Arc;
-use std::sync::atomic;
+use std::sync::atomic::Ordering;
 
 /// How often a read starts again because the log's start followed a low watermark that moved meanwhile.
 const MOVED_RETRIES: usize = 3;
@@ -82,7 +81,7 @@ pub struct Newest {
     pub row: Option<Version>,
     /// Of a live checkpoint's entry.
     pub entry: Option<Version>,
-    /// Its checkpoint has lost none of its events: it is as sure as a row.
+    /// No checkpoint that has an entry has lost events: it is as sure as a row.
     pub is_entry_sure: bool,
     /// Something at that version tells of a quarantine.
     pub marked: bool,
@@ -178,7 +177,7 @@ impl Reconstructor {
         assembly.tail(rows).await?;
         let assembled = assembly.finish();
         self.check_epochs(partition, &assembled.entries_reached).await?;
-        self.health.damaged_records.fetch_add(assembled.provenance.damaged, atomic::Ordering::Relaxed);
+        self.health.damaged_records.fetch_add(assembled.provenance.damaged, Ordering::Relaxed);
         told(assembled, ask.as_of, view.low_watermark.min(view.told))
     }
 
@@ -222,14 +221,17 @@ impl Reconstructor {
         loop {
             let above = self.index.snapshots(key, partition.lineage, From::Above(known), ROWS_PAGE).await;
             let above = above.map_err(|error| unavailable("read snapshot rows", &error))?;
-            beyond += above.iter().filter(is_beyond).count();
-            let is_led = above.iter().filter(is_beyond).any(leads_up);
+            // An id may occur in several partitions: those are different aggregates.
+            let is_ours = |row: &SnapshotRow| row.partition == partition.partition;
+            let ours = || above.iter().filter(|row| is_ours(row)).filter(is_beyond);
+            beyond += ours().count();
+            let is_led = ours().any(leads_up);
             let is_last = above.len() < ROWS_PAGE || (may_stop && (is_led || beyond >= ROWS_UP_MAX));
             // A page may end inside a version: what is left of it comes with the next page.
             let ends = above.last().map_or(known, |row| row.version);
             let is_split = above.first().is_some_and(|row| row.version < ends);
             known = if is_split { Version(ends.0 - 1) } else { ends };
-            rows.extend(above);
+            rows.extend(above.into_iter().filter(is_ours));
             if is_last {
                 return Ok(());
             }
@@ -259,10 +261,11 @@ impl Reconstructor {
         let rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
         self.check_epochs(partition, &epochs_of(&rows)).await?;
         let row = rows.first();
+        let is_sure = |held: &Held| !held.is_cut() && !view.doubted.contains(&held.entry.pack);
         let mut newest = Newest {
             row: row.map(|row| row.version),
             entry: None,
-            is_entry_sure: false,
+            is_entry_sure: view.checkpoints.iter().all(is_sure),
             marked: row.is_some_and(|row| row.quarantined),
             is_whole: view.is_whole(),
             effective_time: row.map_or(Timestamp(i64::MIN), |row| row.effective_time),
@@ -276,12 +279,6 @@ impl Reconstructor {
             if upto > newest.version() {
                 (newest.effective_time, newest.deleted) = (held.effective_time, None);
             }
-            let is_sure = !is_cut && !view.doubted.contains(&entry.pack);
-            newest.is_entry_sure = match newest.entry.cmp(&Some(upto)) {
-                Ordering::Less => is_sure,
-                Ordering::Equal => newest.is_entry_sure || is_sure,
-                Ordering::Greater => newest.is_entry_sure,
-            };
             newest.entry = newest.entry.max(Some(upto));
         }
         Ok(newest)

@@ -73,9 +73,10 @@ impl Assembly<'_> {
         let with_reach = |row: &'r SnapshotRow| Some((self.reach(row)?, row));
         let mut bases: Vec<(Reach, &SnapshotRow)> = rows.iter().filter_map(with_reach).collect();
         // Of segments that may start before the moment, one may: the first.
-        let unsure = bases.iter().filter(|(reach, _)| !reach.is_sure);
-        let first = unsure.map(|(_, row)| row.version).min();
-        bases.retain(|(reach, row)| reach.is_sure || Some(row.version) == first);
+        let is_unsure =
+            |(reach, row): &(Reach, &SnapshotRow)| !reach.is_sure && row.kind == RecordKind::Segment;
+        let first = bases.iter().filter(|base| is_unsure(base)).map(|(_, row)| row.version).min();
+        bases.retain(|base| !is_unsure(base) || Some(base.1.version) == first);
         bases.sort_by_key(|(reach, row)| {
             let is_full = row.kind == RecordKind::Full;
             std::cmp::Reverse((reach.upto, row.quarantined, is_full, row.from_version, row.pack))

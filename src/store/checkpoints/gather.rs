@@ -36,8 +36,9 @@ impl Packs {
             // One that cannot be located is found again by whoever reads it.
             let located = pending.filter_map(|entry| locate(&flush.partition, &key, entry).ok());
             for (_, locator) in located.filter(|(_, locator)| self.checkpoints.block(locator).is_none()) {
-                bytes += u64::from(locator.frame_raw_len);
-                blocks.insert((locator.pack, locator.frame_offset), locator);
+                let len = u64::from(locator.frame_raw_len);
+                let before = blocks.insert((locator.pack, locator.frame_offset), locator);
+                bytes += if before.is_none() { len } else { 0 };
             }
         }
         let spans = spans(blocks.into_values()).into_iter().filter(|span| span.len() > 1);
