@@ -184,8 +184,8 @@ pub struct View<C> {
     pub checkpoints: Vec<C>,
     /// Those that are listed too and cannot be read. What they held is left to the log as far as it reaches.
     pub unreadable: Vec<CheckpointRow>,
-    /// Those that hold events which the log has lost, as far as leader epochs tell: what an entry says of its
-    /// versions is not the whole truth then.
+    /// Those that hold events which the log has lost, as far as leader epochs tell, and so all that were cut:
+    /// what an entry says of its versions is not the whole truth then.
     pub doubted: BTreeSet<PackId>,
     /// One past the last offset of what they held and the log has forgotten in part: an aggregate that ends
     /// below may have had more events.
@@ -423,8 +423,9 @@ impl Reconstructor {
             let has_passed = |row: &WatermarkRow| {
                 row.topic_id == bounds.topic_id && row.leader_epoch <= *epoch && row.low_watermark > end
             };
-            is_doubted |= end <= *last && !mutant(Mutant::DoubtsUntold);
-            let is_cut = end <= *last && !watermarks.iter().any(has_passed);
+            let is_lost = end <= *last;
+            is_doubted |= is_lost && !mutant(Mutant::DoubtsUntold);
+            let is_cut = is_lost && !watermarks.iter().any(has_passed);
             if is_cut && !mutant(Mutant::CutEntriesKept) {
                 first_cut = Some(first_cut.map_or(end, |first: Offset| first.min(end)));
             }

@@ -261,7 +261,7 @@ impl Reconstructor {
         let rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
         self.check_epochs(partition, &epochs_of(&rows)).await?;
         let row = rows.first();
-        let is_sure = |held: &Held| !held.is_cut() && !view.doubted.contains(&held.entry.pack);
+        let is_sure = |held: &Held| !view.doubted.contains(&held.entry.pack);
         let mut newest = Newest {
             row: row.map(|row| row.version),
             entry: None,

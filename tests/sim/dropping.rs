@@ -5,7 +5,6 @@
 use crate::collection::collector;
 use crate::executor::lock;
 use crate::judge::{Judge, Question};
-use crate::promises::History;
 use crate::rebuild::at_once;
 use crate::stats::Count;
 use crate::subject::{Active, Fleet, Subject};
@@ -22,6 +21,7 @@ use snapfold::store::lineages::{self, Dropped, Permission, Wish};
 use snapfold::store::packs::Packs;
 use snapfold::upkeep::dropping::Dropping;
 use snapfold::upkeep::gc::{GcSettings, Mode};
+use snapfold::upkeep::retention::History;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -3,7 +3,6 @@
 
 use crate::executor::lock;
 use crate::judge::Judge;
-use crate::promises::History;
 use crate::questions::able;
 use crate::stats::Count;
 use crate::subject::Fleet;
@@ -11,6 +10,7 @@ use crate::world::Parts as World;
 use snapfold::domain::compaction::{Aim, Depth};
 use snapfold::domain::error::ErrorKind;
 use snapfold::upkeep::compaction::{Compactor, Parts, Wish};
+use snapfold::upkeep::retention::History;
 use snapfold::worker::Components;
 use std::sync::{Arc, Mutex};
 #[cfg(not(feature = "runtime"))]

@@ -8,42 +8,22 @@
 use crate::rng::Rng;
 use snapfold::domain::ids::{Timestamp, Version};
 use snapfold::domain::retention::{Plan, Promise};
+use snapfold::upkeep::retention::History;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Percent of the seeds in which history is promised for ever.
 const FOREVER_PERCENT: u32 = 60;
 
-/// `history` of a seed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum History {
-    Forever,
-    /// Of the last so many milliseconds.
-    Lasting(u64),
-    Snapshots,
-}
-
-impl History {
-    /// What a seed draws; where no events are kept, only snapshots can be promised.
-    pub(crate) fn of_seed(seed: u64, keeps_events: bool) -> Self {
-        // A generator of its own: what a seed means otherwise stays as it was.
-        let mut rng = Rng::new(seed ^ 0x9157_04e5);
-        let lasting = rng.between(200, 4_000);
-        let (drawn, is_lasting) = (rng.percent(FOREVER_PERCENT), rng.percent(50));
-        match (keeps_events, drawn, is_lasting) {
-            (false, ..) => Self::Snapshots,
-            (true, true, _) => Self::Forever,
-            (true, false, true) => Self::Lasting(lasting),
-            (true, false, false) => Self::Snapshots,
-        }
-    }
-
-    /// What is promised at a moment.
-    pub(crate) fn promise(self, now: Timestamp) -> Promise {
-        match self {
-            Self::Forever => Promise::Forever,
-            Self::Lasting(ms) => Promise::Since(Timestamp(now.0 - i64::try_from(ms).unwrap_or(0))),
-            Self::Snapshots => Promise::Snapshots,
-        }
+/// `history` of a seed; where no events are kept, only snapshots can be promised.
+pub(crate) fn of_seed(seed: u64, keeps_events: bool) -> History {
+    // A generator of its own: what a seed means otherwise stays as it was.
+    let mut rng = Rng::new(seed ^ 0x9157_04e5);
+    let lasting_ms = rng.between(200, 4_000);
+    let (is_forever, is_lasting) = (rng.percent(FOREVER_PERCENT), rng.percent(50));
+    match (keeps_events, is_forever, is_lasting) {
+        (true, true, _) => History::Forever,
+        (true, false, true) => History::Ms(lasting_ms),
+        _ => History::Snapshots,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::world::{Parts, Ports};
 use snapfold::domain::ids::{AggregateKey, Timestamp, Version};
 use snapfold::domain::retention::{Policy, Wanted};
 use snapfold::store::ledger::Ledger;
-use snapfold::upkeep::retention::Retention;
+use snapfold::upkeep::retention::{Keep, Retention};
 use std::sync::{Arc, Mutex};
 
 /// Retention over these ports.
@@ -48,7 +48,8 @@ pub(crate) fn delete_some(world: &Parts, subject: &Subject, fleet: &Fleet, judge
     let active = *lock(&fleet.active);
     let key = AggregateKey { kind: world.setup.streams[0].kind.into(), id: id.as_str().into() };
     let retention = retention(subject, &ports, active);
-    let (promise, judge, fleet) = (subject.history.promise(now), Arc::clone(judge), fleet.clone());
+    let (promise, judge, fleet) =
+        (Keep { history: subject.history, ..Keep::default() }.promise(now), Arc::clone(judge), fleet.clone());
     world.sim.count(Count::DeletionAsked);
     world.sim.spawn(process, async move {
         if let Ok(planned) = retention.plan(&key, wanted, promise).await {

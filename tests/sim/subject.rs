@@ -7,7 +7,6 @@ use crate::ledger::{self, Ledger, Map, Spec};
 use crate::merging::compactor;
 use crate::ports::payload::Shape;
 use crate::ports::producer::VersionMode;
-use crate::promises::History;
 use crate::rng::Rng;
 use crate::world::{Boot, Ports};
 use futures_util::future::{BoxFuture, abortable, pending};
@@ -27,6 +26,7 @@ use snapfold::reconstruct::{LiveHeads, Reconstructor};
 use snapfold::store::SnapshotStore;
 use snapfold::store::flush::FlushLimits;
 use snapfold::store::packs::{CompressionPlan, Packs};
+use snapfold::upkeep::retention::History;
 use snapfold::worker::{Components, Spawn, Worker, WorkerSettings};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -204,7 +204,7 @@ impl Subject {
             shape: *rng.pick(&[Shape::Rules, Shape::Rules, Shape::Merge, Shape::Replace, Shape::Patch]),
             on_poison: *rng.pick(&[OnPoison::Quarantine, OnPoison::Quarantine, OnPoison::Skip]),
             strategy,
-            history: History::of_seed(seed, strategy.keeps_events()),
+            history: crate::promises::of_seed(seed, strategy.keeps_events()),
             compression: CompressionPlan {
                 compression: Compression { algorithm, level: 1, threshold: 64 },
                 // A generator of its own: what a seed means otherwise stays as it was.

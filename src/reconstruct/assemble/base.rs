@@ -9,7 +9,7 @@ use crate::domain::aggregate::Aggregate;
 use crate::domain::error::Result;
 use crate::domain::ids::Version;
 use crate::domain::mutant::{Mutant, mutant};
-use crate::domain::record::{IncrementBody, SegmentBody};
+use crate::domain::record::{FullBody, IncrementBody, SegmentBody};
 use crate::domain::row::{RecordKind, SnapshotRow};
 use crate::reconstruct::AsOf;
 use crate::reconstruct::step::Step;
@@ -123,13 +123,7 @@ impl Assembly<'_> {
         if row.kind == RecordKind::Segment {
             let SegmentBody { base, events } = self.reader.packs.segment(row).await?;
             if let Some(base) = base {
-                let is_beyond = match self.ask.as_of {
-                    AsOf::Head => false,
-                    AsOf::Version(wanted) => base.version > wanted,
-                    AsOf::Time(wanted) => base.effective_time > wanted,
-                    AsOf::Offset(wanted) => base.offset > wanted,
-                };
-                if is_beyond && !mutant(Mutant::SegmentBaseUnchecked) {
+                if self.is_beyond(&base) && !mutant(Mutant::SegmentBaseUnchecked) {
                     return Ok(false);
                 }
                 self.aggregate = Aggregate::from_body(base);
@@ -137,15 +131,24 @@ impl Assembly<'_> {
             let events = Arc::new(IncrementBody { events, quarantine: None });
             self.held = Some((row.pack, row.version, events));
         } else {
-            let state = Aggregate::from_body(self.reader.packs.full(row).await?);
-            if matches!(self.ask.as_of, AsOf::Offset(wanted) if state.offset > wanted) {
+            let state = self.reader.packs.full(row).await?;
+            if self.is_beyond(&state) {
                 return Ok(false);
             }
-            self.aggregate = state;
+            self.aggregate = Aggregate::from_body(state);
         }
         self.provenance.base = self.aggregate.version;
         self.steps.push(Step::of_base(row, false));
         Ok(true)
+    }
+
+    fn is_beyond(&self, state: &FullBody) -> bool {
+        match self.ask.as_of {
+            AsOf::Head => false,
+            AsOf::Version(wanted) => state.version > wanted,
+            AsOf::Time(wanted) => state.effective_time > wanted,
+            AsOf::Offset(wanted) => state.offset > wanted,
+        }
     }
 
     /// The events that came with the base are not read again.

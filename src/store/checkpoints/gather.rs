@@ -6,6 +6,7 @@
 
 use super::locate;
 use crate::codec::pack::{Locator, pack_name};
+use crate::domain::partition::EntryRef;
 use crate::store::flush::Flush;
 use crate::store::packs::{Packs, checked_frame};
 use futures_util::stream::{self, StreamExt};
@@ -32,7 +33,9 @@ impl Packs {
             }
             served += 1;
             let key = flush.key();
-            let pending = flush.item.pending.iter().filter(|_| flush.item.increment);
+            // What the row before has is not read.
+            let is_read = |entry: &&EntryRef| flush.item.increment && entry.upto > flush.item.row;
+            let pending = flush.item.pending.iter().filter(is_read);
             // One that cannot be located is found again by whoever reads it.
             let located = pending.filter_map(|entry| locate(&flush.partition, &key, entry).ok());
             for (_, locator) in located.filter(|(_, locator)| self.checkpoints.block(locator).is_none()) {
