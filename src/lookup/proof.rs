@@ -16,7 +16,7 @@ use crate::domain::record::RecordId;
 use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
 use crate::store::index::From;
 use crate::store::inspect::record_of;
-use crate::store::{lineages, unavailable};
+use crate::store::lineages;
 
 /// Links of one proof; more are asked for in several.
 const LINKS_MAX: u64 = 100_000;
@@ -212,21 +212,16 @@ impl Lookup {
             RecordKind::Increment | RecordKind::Segment => row.from_version < target && target <= row.version,
         };
         let (mut found, mut looked_at): (Vec<(Class, PackId, RecordId)>, _) = (Vec::new(), 0);
-        let mut above = Version(target.0 - 1);
-        while looked_at < ROWS_MAX {
-            let rows = self.reader().index.snapshots(key, log.lineage, From::Above(above), PAGE).await;
-            let rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
+        let mut walk = self.reader().walk(key, log, From::Above(Version(target.0 - 1)), PAGE);
+        while let Some(rows) = walk.read().await?.filter(|_| looked_at < ROWS_MAX) {
             looked_at += rows.len();
-            for row in rows.iter().filter(|row| row.partition == log.partition && covers(row)) {
+            for row in rows.iter().filter(|row| covers(row)) {
                 // A row that cannot be read names no record.
                 let Ok(locator) = Locator::decode(&row.locator) else { continue };
                 found.push((locator.class, locator.pack, record_of(row)));
             }
-            let is_led = found.iter().any(|(.., id)| id.kind != RecordKind::Full);
-            match rows.last() {
-                // Of rows of one version that a page parts, those found say enough.
-                Some(last) if rows.len() == PAGE && !is_led => above = last.version,
-                _ => break,
+            if found.iter().any(|(.., id)| id.kind != RecordKind::Full) {
+                break;
             }
         }
         // Full ones first: they tell of the state.

@@ -12,7 +12,7 @@ use crate::domain::archive::is_older;
 use crate::domain::chain::snapshot_id;
 use crate::domain::ids::{AggregateKey, Lineage, PackId, Timestamp, Version};
 use crate::domain::row::{Notes, RecordKind, SnapshotRow};
-use crate::store::index::{From, Index};
+use crate::store::index::{From, Index, RowWalk};
 use crate::store::unavailable;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -50,19 +50,9 @@ pub fn snapshot_id_bytes(text: &str) -> Option<[u8; 16]> {
     Some((bits << 3 | last >> 2).to_be_bytes())
 }
 
-/// Which way the snapshots of an aggregate are walked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Walk {
-    Up,
-    Down,
-}
-
 /// The snapshots of an aggregate, one version after the other.
 pub(super) struct Versions<'a> {
-    lookup: &'a Lookup,
-    key: &'a AggregateKey,
-    walk: Walk,
-    from: Option<From>,
+    walk: RowWalk<'a>,
     ready: std::collections::VecDeque<SnapshotRow>,
 }
 
@@ -70,29 +60,13 @@ impl Versions<'_> {
     /// The next version; of copies the one that tells most.
     pub(super) async fn next(&mut self) -> Asked<Option<SnapshotRow>> {
         while self.ready.is_empty() {
-            let Some(from) = self.from.take() else { return Ok(None) };
-            self.fetch(from).await?;
+            let Some(rows) = self.walk.read().await? else { return Ok(None) };
+            self.take(rows);
         }
         Ok(self.ready.pop_front())
     }
 
-    async fn fetch(&mut self, from: From) -> Asked<()> {
-        let index = &self.lookup.reader().index;
-        let rows = index.snapshots(self.key, self.lookup.0.parts.lineage, from, PAGE).await;
-        let mut rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
-        if let (true, Some(first), Some(last)) = (rows.len() == PAGE, rows.first(), rows.last()) {
-            // The page may end inside a version, which is then read whole with the next page.
-            let (first, last) = (first.version, last.version);
-            let whole = first == last;
-            if !whole {
-                rows.retain(|row| row.version != last);
-            }
-            self.from = match self.walk {
-                Walk::Up => Some(From::Above(if whole { last } else { Version(last.0 - 1) })),
-                Walk::Down if whole && last == Version(0) => None,
-                Walk::Down => Some(From::AtOrBelow(if whole { Version(last.0 - 1) } else { last })),
-            };
-        }
+    fn take(&mut self, rows: Vec<SnapshotRow>) {
         for row in rows.into_iter().filter(|row| row.version > Version(0)) {
             match self.ready.back_mut().filter(|before| before.version == row.version) {
                 Some(before) if rank(before) < rank(&row) => *before = row,
@@ -100,7 +74,6 @@ impl Versions<'_> {
                 None => self.ready.push_back(row),
             }
         }
-        Ok(())
     }
 }
 
@@ -110,14 +83,15 @@ fn rank(row: &SnapshotRow) -> (bool, RecordKind, crate::domain::ids::PackId) {
 }
 
 impl Lookup {
-    pub(super) fn versions<'a>(&'a self, key: &'a AggregateKey, walk: Walk, from: From) -> Versions<'a> {
-        Versions { lookup: self, key, walk, from: Some(from), ready: std::collections::VecDeque::new() }
+    pub(super) fn versions<'a>(&'a self, key: &'a AggregateKey, from: From) -> Versions<'a> {
+        let walk = RowWalk::new(&*self.reader().index, key, self.0.parts.lineage, from, PAGE);
+        Versions { walk, ready: std::collections::VecDeque::new() }
     }
 
     /// How many snapshots are stored, and the version of the newest.
     pub(super) async fn count_snapshots(&self, id: &str) -> Asked<(u64, Option<Version>)> {
         let key = self.key(id);
-        let mut versions = self.versions(&key, Walk::Down, From::Newest);
+        let mut versions = self.versions(&key, From::Newest);
         let (mut count, mut newest) = (0, None);
         while let Some(row) = versions.next().await? {
             count += 1;
@@ -133,8 +107,7 @@ impl Lookup {
     pub async fn snapshots(&self, id: &str, filter: SnapshotFilter) -> Asked<Vec<SnapshotMeta>> {
         let key = self.key(id);
         let start = self.start_of(&key, filter).await?;
-        let walk = if filter.descending { Walk::Down } else { Walk::Up };
-        let mut versions = self.versions(&key, walk, start);
+        let mut versions = self.versions(&key, start);
         let mut found = Vec::new();
         while found.len() < filter.limit {
             let Some(row) = versions.next().await? else { break };
@@ -227,7 +200,7 @@ impl Lookup {
             Which::Latest => From::Newest,
             Which::Version(version) => From::AtOrBelow(version),
         };
-        let row = self.versions(&key, Walk::Down, from).next().await?;
+        let row = self.versions(&key, from).next().await?;
         let is_it = |row: &SnapshotRow| match which {
             Which::Latest => true,
             Which::Version(version) => row.version == version,

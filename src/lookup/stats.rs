@@ -4,14 +4,13 @@
 //! COST: a stream is counted by one walk over its aggregates, one read of rows for each; the sizes of packs
 //! are asked once, because a pack never changes.
 
-use super::snapshots::Walk;
 use super::{Asked, Lookup, Refusal};
 use crate::codec::pack::Class;
 use crate::domain::error::{Error, ErrorKind};
 use crate::domain::ids::{Offset, PackId, PartitionNo, Timestamp, Version};
 use crate::domain::partition::Listing;
 use crate::domain::row::{RecordKind, SnapshotRow};
-use crate::store::index::From;
+use crate::store::index::{From, RowWalk};
 use crate::store::unavailable;
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use std::collections::{BTreeMap, BTreeSet};
@@ -138,7 +137,7 @@ impl Lookup {
         let is_wanted =
             |time: Timestamp| from.is_none_or(|from| time >= from) && to.is_none_or(|to| time <= to);
         let mut stats = AggregateStats::default();
-        let mut versions = self.versions(&key, Walk::Down, From::Newest);
+        let mut versions = self.versions(&key, From::Newest);
         while let Some(row) = versions.next().await? {
             stats.add(&row, is_wanted(row.created_at));
             if stats.snapshots > SNAPSHOTS_MAX {
@@ -198,11 +197,9 @@ impl Lookup {
     async fn share(&self, id: &Arc<str>, known: Version, is_marked: bool) -> Asked<Share> {
         let mut share = Share { version: known, is_quarantined: is_marked, ..Share::default() };
         let key = self.key(id);
-        let mut from = From::Newest;
         let mut last: Option<Version> = None;
-        loop {
-            let rows = self.reader().index.snapshots(&key, self.0.parts.lineage, from, PAGE).await;
-            let rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
+        let mut walk = RowWalk::new(&*self.reader().index, &key, self.0.parts.lineage, From::Newest, PAGE);
+        while let Some(rows) = walk.read().await? {
             for row in &rows {
                 share.is_quarantined |= row.quarantined && row.version >= share.version;
                 share.version = share.version.max(row.version);
@@ -215,14 +212,8 @@ impl Lookup {
                 share.snapshots += u64::from(row.version > Version(0) && last != Some(row.version));
                 last = Some(row.version);
             }
-            match rows.last() {
-                // Copies of one version are fewer than a page.
-                Some(row) if rows.len() == PAGE && row.version > Version(0) => {
-                    from = From::AtOrBelow(Version(row.version.0 - 1));
-                }
-                _ => return Ok(share),
-            }
         }
+        Ok(share)
     }
 
     async fn letters_of(&self, log: &crate::domain::row::PartitionKey, most: usize) -> Asked<usize> {

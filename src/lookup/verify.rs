@@ -112,19 +112,8 @@ impl Check<'_> {
     }
 
     async fn rows(&mut self) -> Asked<()> {
-        let mut above = Some(Version(0));
-        while let Some(from) = above {
-            let reader = self.lookup.reader();
-            let rows = reader.index.snapshots(self.key, self.log.lineage, From::Above(from), PAGE).await;
-            let mut rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
-            above = None;
-            if let (true, Some(first), Some(last)) = (rows.len() == PAGE, rows.first(), rows.last()) {
-                // The page may end inside a version, which is then read whole with the next page.
-                let (first, last) = (first.version, last.version);
-                let whole = first == last;
-                rows.retain(|row| whole || row.version != last);
-                above = Some(if whole { last } else { Version(last.0 - 1) });
-            }
+        let mut walk = self.lookup.reader().walk(self.key, self.log, From::Above(Version(0)), PAGE);
+        while let Some(mut rows) = walk.read().await? {
             rows.sort_by_key(|row| (row.version, row.kind, row.pack));
             for row in &rows {
                 if row.version > self.target

@@ -14,8 +14,7 @@ use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::{EntryRef, Epochs, reach};
 use crate::domain::record::StoredEvent;
 use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
-use crate::store::index::From;
-use crate::store::unavailable;
+use crate::store::index::{From, RowWalk};
 
 /// Rows fetched in one go on the way up.
 const PAGE: usize = 256;
@@ -31,8 +30,7 @@ pub struct History<'a> {
     at: Version,
     /// Rows above `at` that were read, upwards.
     rows: Vec<SnapshotRow>,
-    /// Where the next page of rows starts; none where all were read.
-    above: Option<Version>,
+    walk: RowWalk<'a>,
     epochs: Epochs,
 }
 
@@ -56,9 +54,9 @@ impl Reconstructor {
         held: Vec<EntryRef>,
         until: Offset,
     ) -> History<'a> {
-        let (at, above) = (Version(0), Some(Version(0)));
-        let (rows, epochs) = (Vec::new(), Epochs::new());
-        History { reader: self, partition, key, held, until, at, rows, above, epochs }
+        let walk = self.walk(key, partition, From::Above(Version(0)), PAGE);
+        let (at, rows, epochs) = (Version(0), Vec::new(), Epochs::new());
+        History { reader: self, partition, key, held, until, at, rows, walk, epochs }
     }
 }
 
@@ -139,21 +137,8 @@ impl History<'_> {
 
     /// Reads on in the rows; false where all were read.
     async fn read_rows(&mut self) -> Result<bool> {
-        let Some(above) = self.above else { return Ok(false) };
-        let page =
-            self.reader.index.snapshots(self.key, self.partition.lineage, From::Above(above), PAGE).await;
-        let mut page = page.map_err(|error| unavailable("read snapshot rows", &error))?;
-        self.above = None;
-        if let (true, Some(first), Some(last)) = (page.len() == PAGE, page.first(), page.last()) {
-            // The page may end inside a version, which is then read whole with the next page.
-            let (first, last) = (first.version, last.version);
-            let whole = first == last;
-            page.retain(|row| whole || row.version != last);
-            self.above = Some(if whole { last } else { Version(last.0 - 1) });
-        }
-        // An id may occur in several partitions: those are different aggregates.
-        page.retain(|row| row.partition == self.partition.partition && row.version >= self.at);
-        self.rows.append(&mut page);
+        let Some(page) = self.walk.read().await? else { return Ok(false) };
+        self.rows.extend(page.into_iter().filter(|row| row.version >= self.at));
         Ok(true)
     }
 

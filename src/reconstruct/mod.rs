@@ -49,7 +49,7 @@ use crate::domain::record::StoredEvent;
 use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
 use crate::kafka::{Log, LogBounds};
 use crate::store::checkpoints::Held;
-use crate::store::index::{From, Index};
+use crate::store::index::{From, Index, RowWalk};
 use crate::store::packs::Packs;
 use crate::store::unavailable;
 use assemble::Assembly;
@@ -468,34 +468,27 @@ impl Reconstructor {
         oldest: Option<Version>,
     ) -> Result<Vec<SnapshotRow>> {
         let mut rows: Vec<SnapshotRow> = Vec::new();
-        let mut from = from;
-        loop {
-            let page = self.index.snapshots(key, partition.lineage, from, ROWS_PAGE).await;
-            let page = page.map_err(|error| unavailable("read snapshot rows", &error))?;
-            let full_page = page.len() == ROWS_PAGE;
-            let lowest = page.last().map(|row| row.version);
-            // An id may occur in several partitions: those are different aggregates.
-            for row in page.into_iter().filter(|row| row.partition == partition.partition) {
-                if !rows.iter().any(|seen| (seen.version, seen.pack) == (row.version, row.pack)) {
-                    rows.push(row);
-                }
-            }
-            let Some(lowest) = lowest.filter(|_| full_page) else { return Ok(rows) };
-            let based = rows.iter().any(|row| row.kind != RecordKind::Increment);
-            if based && oldest.is_none_or(|oldest| lowest <= oldest) {
-                return Ok(rows);
-            }
-            // A page may end inside a version: ask for that version again, and for one less if nothing else
-            // comes.
-            from = if from == From::AtOrBelow(lowest) {
-                From::AtOrBelow(Version(lowest.0.saturating_sub(1)))
-            } else {
-                From::AtOrBelow(lowest)
-            };
-            if lowest == Version(0) {
-                return Ok(rows);
+        let mut walk = self.walk(key, partition, from, ROWS_PAGE);
+        while let Some(mut page) = walk.read().await? {
+            rows.append(&mut page);
+            let is_based = rows.iter().any(|row| row.kind != RecordKind::Increment);
+            let is_down = || rows.last().is_some_and(|row| oldest.is_none_or(|oldest| row.version <= oldest));
+            if is_based && is_down() {
+                break;
             }
         }
+        Ok(rows)
+    }
+
+    /// The aggregate's rows from a start on.
+    pub(crate) fn walk<'a>(
+        &'a self,
+        key: &'a AggregateKey,
+        partition: &PartitionKey,
+        from: From,
+        page: usize,
+    ) -> RowWalk<'a> {
+        RowWalk::within(&*self.index, key, partition, from, page)
     }
 
     /// Rows below the oldest that was read, for an assembly whose bases were all unreadable.

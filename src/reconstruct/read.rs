@@ -24,6 +24,8 @@ use std::sync::atomic::Ordering;
 
 /// How often a read starts again because the log's start followed a low watermark that moved meanwhile.
 const MOVED_RETRIES: usize = 3;
+/// Rows asked for where only the newest version's matter: they are rarely more.
+const NEWEST_PAGE: usize = 4;
 /// Rows above a moment among which the piece that leads up to it is looked for.
 const ROWS_UP_MAX: usize = 1_024;
 /// Rows looked at for the start of what can be had.
@@ -212,30 +214,22 @@ impl Reconstructor {
         ask: &Ask,
         rows: &mut Vec<SnapshotRow>,
     ) -> Result<()> {
-        let mut known = rows.iter().map(|row| row.version).max().unwrap_or_default();
+        let known = rows.iter().map(|row| row.version).max().unwrap_or_default();
         let wanted = if let AsOf::Version(version) = ask.as_of { Some(version) } else { None };
         let is_beyond = |row: &&SnapshotRow| wanted.is_none_or(|wanted| row.version >= wanted);
         // Events are wanted up to a version, or all of them.
         let may_stop = ask.events_from.is_none() || wanted.is_some();
         let mut beyond = 0;
-        loop {
-            let above = self.index.snapshots(key, partition.lineage, From::Above(known), ROWS_PAGE).await;
-            let above = above.map_err(|error| unavailable("read snapshot rows", &error))?;
-            // An id may occur in several partitions: those are different aggregates.
-            let is_ours = |row: &SnapshotRow| row.partition == partition.partition;
-            let ours = || above.iter().filter(|row| is_ours(row)).filter(is_beyond);
-            beyond += ours().count();
-            let is_led = ours().any(leads_up);
-            let is_last = above.len() < ROWS_PAGE || (may_stop && (is_led || beyond >= ROWS_UP_MAX));
-            // A page may end inside a version: what is left of it comes with the next page.
-            let ends = above.last().map_or(known, |row| row.version);
-            let is_split = above.first().is_some_and(|row| row.version < ends);
-            known = if is_split { Version(ends.0 - 1) } else { ends };
-            rows.extend(above.into_iter().filter(is_ours));
-            if is_last {
-                return Ok(());
+        let mut walk = self.walk(key, partition, From::Above(known), ROWS_PAGE);
+        while let Some(mut page) = walk.read().await? {
+            beyond += page.iter().filter(is_beyond).count();
+            let is_led = page.iter().filter(is_beyond).any(leads_up);
+            rows.append(&mut page);
+            if may_stop && (is_led || beyond >= ROWS_UP_MAX) {
+                break;
             }
         }
+        Ok(())
     }
 
     /// The newest version that rows and live checkpoints know of, whatever the low watermark: each is a fact.
@@ -257,8 +251,7 @@ impl Reconstructor {
         partition: &PartitionKey,
         key: &AggregateKey,
     ) -> Result<Newest> {
-        let rows = self.index.snapshots(key, partition.lineage, From::Newest, 1).await;
-        let rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
+        let rows = self.newest_rows(key, partition).await?;
         self.check_epochs(partition, &epochs_of(&rows)).await?;
         let row = rows.first();
         let is_sure = |held: &Held| !view.doubted.contains(&held.entry.pack);
@@ -266,7 +259,7 @@ impl Reconstructor {
             row: row.map(|row| row.version),
             entry: None,
             is_entry_sure: view.checkpoints.iter().all(is_sure),
-            marked: row.is_some_and(|row| row.quarantined),
+            marked: rows.iter().any(|row| row.quarantined),
             is_whole: view.is_whole(),
             effective_time: row.map_or(Timestamp(i64::MIN), |row| row.effective_time),
             deleted: row.map(|row| row.deleted),
@@ -282,6 +275,18 @@ impl Reconstructor {
             newest.entry = newest.entry.max(Some(upto));
         }
         Ok(newest)
+    }
+
+    /// The rows of the newest version; of several one may tell of a quarantine.
+    async fn newest_rows(&self, key: &AggregateKey, partition: &PartitionKey) -> Result<Vec<SnapshotRow>> {
+        let mut walk = self.walk(key, partition, From::Newest, NEWEST_PAGE);
+        while let Some(mut rows) = walk.read().await? {
+            if let Some(newest) = rows.first().map(|row| row.version) {
+                rows.retain(|row| row.version == newest);
+                return Ok(rows);
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// The aggregate as rest alone has it, without the events that only the log holds. Of what checkpoints
@@ -317,11 +322,9 @@ impl Reconstructor {
     ) -> Result<Option<Version>> {
         let bounds = self.log.bounds(partition.partition).await;
         let start = bounds.map_err(|error| unavailable("read the log's bounds", &error))?.start;
-        let mut above = version;
         let mut looked_at = 0;
-        while looked_at < EARLIEST_ROWS_MAX {
-            let rows = self.index.snapshots(key, partition.lineage, From::Above(above), ROWS_PAGE).await;
-            let rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
+        let mut walk = self.walk(key, partition, From::Above(version), ROWS_PAGE);
+        while let Some(rows) = walk.read().await?.filter(|_| looked_at < EARLIEST_ROWS_MAX) {
             for row in rows.iter().filter(|row| row.kind != RecordKind::Increment) {
                 let is_segment = row.kind == RecordKind::Segment;
                 // A segment answers from its base on.
@@ -330,8 +333,7 @@ impl Reconstructor {
                     other.kind != RecordKind::Full && other.from_version <= at && other.version > at
                 };
                 // What follows on the newest row is in a checkpoint or in the log, or is still to come.
-                let is_newest =
-                    rows.len() < ROWS_PAGE && rows.iter().all(|other| other.version <= row.version);
+                let is_newest = walk.is_done() && rows.iter().all(|other| other.version <= row.version);
                 let follows = is_newest || row.last_offset.next() >= start || rows.iter().any(goes_on);
                 if events == Wanted::Event && !follows {
                     continue;
@@ -348,10 +350,6 @@ impl Reconstructor {
                 }
             }
             looked_at += rows.len();
-            match rows.last() {
-                Some(last) if rows.len() == ROWS_PAGE => above = last.version,
-                _ => return Ok(None),
-            }
         }
         Ok(None)
     }

@@ -8,7 +8,7 @@
 //! INVARIANT: nobody's rows go but those of the aggregate that was asked for.
 
 use super::blobs::Blobs;
-use super::index::{From, Index};
+use super::index::{From, Index, RowWalk};
 use super::ledger::Ledger;
 use super::{lineages, unavailable};
 use crate::domain::error::Result;
@@ -51,20 +51,8 @@ pub async fn rows_of(
     for lineage in lineages {
         // A row of version 0 tells of a quarantine before the first event.
         for start in [From::AtOrBelow(Version(0)), From::Above(Version(0))] {
-            let (mut from, mut limit) = (start, PAGE);
-            loop {
-                let page = index.snapshots(key, lineage, from, limit).await;
-                let page = page.map_err(|error| unavailable("read snapshot rows", &error))?;
-                let is_last = page.len() < limit;
-                let ends = page.first().zip(page.last()).map(|(first, last)| (first.version, last.version));
-                rows.extend(page.into_iter().map(|row| ((lineage, row.version, row.pack), row)));
-                let Some((first, last)) = ends.filter(|_| !is_last) else { break };
-                // A page may end inside a version, which then comes whole with the next one.
-                match first == last {
-                    true => limit *= 4,
-                    false => from = From::Above(Version(last.0 - 1)),
-                }
-            }
+            let read = RowWalk::new(index, key, lineage, start, PAGE).rest().await?;
+            rows.extend(read.into_iter().map(|row| ((lineage, row.version, row.pack), row)));
         }
     }
     Ok(rows.into_values().collect())

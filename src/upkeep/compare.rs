@@ -161,23 +161,12 @@ async fn fulls(
     until: Offset,
 ) -> Result<BTreeMap<Version, SnapshotRow>> {
     let mut fulls = BTreeMap::new();
-    let mut above = Version(0);
-    loop {
-        let page = reader.index.snapshots(key, partition.lineage, From::Above(above), PAGE).await;
-        let page = page.map_err(|error| unavailable("read snapshot rows", &error))?;
-        let Some(last) = page.last().map(|row| row.version) else { return Ok(fulls) };
-        let is_last = page.len() < PAGE;
-        for row in page {
-            let ours = row.partition == partition.partition && row.last_offset < until;
-            if ours && row.kind == RecordKind::Full {
-                fulls.insert(row.version, row);
-            }
-        }
-        if is_last {
-            return Ok(fulls);
-        }
-        above = last;
+    let mut walk = reader.walk(key, partition, From::Above(Version(0)), PAGE);
+    while let Some(page) = walk.read().await? {
+        let is_it = |row: &SnapshotRow| row.kind == RecordKind::Full && row.last_offset < until;
+        fulls.extend(page.into_iter().filter(is_it).map(|row| (row.version, row)));
     }
+    Ok(fulls)
 }
 
 fn digest(state: &State) -> Result<Option<Digest>> {

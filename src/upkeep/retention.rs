@@ -19,7 +19,7 @@ use crate::domain::ledger::{DeletedRow, Deletion, HoldRow, in_force};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::retention::{Plan, Policy, Promise, Wanted, plan};
 use crate::domain::row::{Notes, RecordKind, SnapshotRow};
-use crate::store::index::{From, Index};
+use crate::store::index::{From, Index, RowWalk};
 use crate::store::ledger::Ledger;
 use crate::store::packs::Packs;
 use crate::store::unavailable;
@@ -296,25 +296,8 @@ impl Retention {
 
     /// All rows of an aggregate in the active lineage.
     async fn rows(&self, key: &AggregateKey) -> Result<Vec<SnapshotRow>> {
-        let mut rows: Vec<SnapshotRow> = Vec::new();
-        let mut from = From::Newest;
-        loop {
-            let page = self.index().snapshots(key, self.lineage, from, PAGE).await;
-            let page = page.map_err(|error| unavailable("read snapshot rows", &error))?;
-            let (is_last, lowest) = (page.len() < PAGE, page.last().map(|row| row.version));
-            let known: BTreeSet<_> =
-                rows.iter().rev().take(PAGE).map(|row| (row.version, row.pack)).collect();
-            rows.extend(page.into_iter().filter(|row| !known.contains(&(row.version, row.pack))));
-            let Some(lowest) = lowest.filter(|_| !is_last) else { return Ok(rows) };
-            // A page may end inside a version: it comes again, and then the one below if it has no more.
-            from = match from {
-                From::AtOrBelow(before) if before == lowest => match lowest.0.checked_sub(1) {
-                    Some(below) => From::AtOrBelow(Version(below)),
-                    None => return Ok(rows),
-                },
-                _ => From::AtOrBelow(lowest),
-            };
-        }
+        let mut walk = RowWalk::new(&**self.index(), key, self.lineage, From::Newest, PAGE);
+        walk.rest().await
     }
 }
 

@@ -10,7 +10,7 @@ use crate::domain::coverage::Coverage;
 use crate::domain::ids::{AggregateKey, Lineage, Version};
 use crate::domain::outcome::PortResult;
 use crate::domain::partition::Strategy;
-use crate::store::index::{From, Index};
+use crate::store::index::{From, Index, RowWalk};
 use std::sync::Arc;
 
 /// Aggregates that are looked at.
@@ -78,17 +78,10 @@ async fn look(index: &dyn Index, kind: &Arc<str>, lineage: Lineage) -> PortResul
 }
 
 async fn rows(index: &dyn Index, key: &AggregateKey, lineage: Lineage) -> PortResult<Coverage> {
-    let (mut coverage, mut above) = (Coverage::default(), Version(0));
-    loop {
-        let rows = index.snapshots(key, lineage, From::Above(above), ROWS).await?;
+    let mut coverage = Coverage::default();
+    let mut walk = RowWalk::new(index, key, lineage, From::Above(Version(0)), ROWS);
+    while let Some(rows) = walk.next().await? {
         rows.iter().for_each(|row| coverage.take(row));
-        match (rows.first(), rows.last()) {
-            (Some(first), Some(last)) if rows.len() == ROWS => {
-                // The page may end inside a version: it is read again, which changes nothing.
-                above =
-                    if first.version == last.version { last.version } else { Version(last.version.0 - 1) };
-            }
-            _ => return Ok(coverage),
-        }
     }
+    Ok(coverage)
 }

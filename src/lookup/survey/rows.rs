@@ -7,11 +7,11 @@ use super::{PAGE, Survey, Tier, UNCOVERED_MAX};
 use crate::codec::pack::{Class, Locator};
 use crate::domain::chain::snapshot_id;
 use crate::domain::coverage::Coverage;
-use crate::domain::ids::{AggregateKey, PartitionNo, Version};
+use crate::domain::ids::{AggregateKey, PartitionNo};
 use crate::domain::row::SnapshotRow;
 use crate::lookup::Asked;
 use crate::lookup::walk::let_others;
-use crate::store::index::From;
+use crate::store::index::{From, RowWalk};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 
@@ -70,21 +70,14 @@ impl Survey<'_> {
     /// One aggregate's rows.
     async fn aggregate(&mut self, id: &Arc<str>) -> Asked<()> {
         let (key, lineage) = (self.lookup.key(id), self.lookup.0.parts.lineage);
-        let (mut from, mut coverage) = (Some(From::Newest), Coverage::default());
-        let mut has_rows = false;
-        while let Some(at) = from.take() {
-            let rows = self.lookup.reader().index.snapshots(&key, lineage, at, ROWS).await;
-            let mut rows = match rows {
-                Ok(rows) => rows,
+        let (mut coverage, mut has_rows) = (Coverage::default(), false);
+        let mut walk = RowWalk::new(&*self.lookup.reader().index, &key, lineage, From::Newest, ROWS);
+        loop {
+            let mut rows = match walk.next().await {
+                Ok(Some(rows)) => rows,
+                Ok(None) => break,
                 Err(error) => return self.broken(Some(id), "read snapshot rows", &error),
             };
-            if let (true, Some(first), Some(last)) = (rows.len() == ROWS, rows.first(), rows.last()) {
-                // The page may end inside a version, which is then read whole with the next page.
-                let (whole, last) = (first.version == last.version, last.version);
-                rows.retain(|row| whole || row.version != last);
-                let next = if whole { last.0.checked_sub(1).map(Version) } else { Some(last) };
-                from = next.map(From::AtOrBelow);
-            }
             has_rows |= !rows.is_empty();
             rows.iter().for_each(|row| coverage.take(row));
             self.batch.append(&mut rows);

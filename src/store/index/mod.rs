@@ -11,6 +11,7 @@
 //! | [`memory`] | the twin for tests and for stacks that may forget |
 //! | `scylla` | ScyllaDB or Apache Cassandra (feature `runtime`) |
 //! | `suite` | what every implementation promises, as tests |
+//! | `walk` | all rows of an aggregate, page by page |
 
 #[cfg(feature = "runtime")]
 pub mod embedded;
@@ -19,12 +20,14 @@ pub mod memory;
 pub mod scylla;
 #[cfg(test)]
 pub(crate) mod suite;
+mod walk;
 
 #[cfg(feature = "runtime")]
 pub use embedded::EmbeddedIndex;
 pub use memory::MemoryIndex;
 #[cfg(feature = "runtime")]
 pub use scylla::ScyllaIndex;
+pub use walk::RowWalk;
 
 use crate::domain::ids::{
     AggregateKey, Digest, LedgerId, Lineage, Offset, PackId, PartitionNo, Timestamp, Version,

@@ -26,7 +26,7 @@ use crate::domain::ids::{Lineage, PackId, PartitionNo, Version};
 use crate::domain::row::{RecordKind, SnapshotRow};
 use crate::reconstruct::{LiveSnapshots, Reconstructor};
 use crate::store::SnapshotStore;
-use crate::store::index::From;
+use crate::store::index::{From, RowWalk};
 use crate::store::inspect::Footers;
 use crate::store::unavailable;
 use std::collections::BTreeMap;
@@ -206,19 +206,8 @@ impl Scrub {
         key: &crate::domain::ids::AggregateKey,
         batch: &mut Vec<SnapshotRow>,
     ) -> Result<()> {
-        let mut from = Some(From::Newest);
-        while let Some(at) = from.take() {
-            let rows = self.reader.index.snapshots(key, self.lineage, at, ROWS).await;
-            let mut rows = rows.map_err(|error| unavailable("read snapshot rows", &error))?;
-            if let (true, Some(first), Some(last)) = (rows.len() == ROWS, rows.first(), rows.last()) {
-                // The page may end inside a version, which is then read whole with the next page.
-                let (whole, last) = (first.version == last.version, last.version);
-                rows.retain(|row| whole || row.version != last);
-                let next = if whole { last.0.checked_sub(1).map(Version) } else { Some(last) };
-                from = next.map(From::AtOrBelow);
-            }
-            batch.append(&mut rows);
-        }
+        let mut walk = RowWalk::new(&*self.reader.index, key, self.lineage, From::Newest, ROWS);
+        batch.append(&mut walk.rest().await?);
         Ok(())
     }
 
