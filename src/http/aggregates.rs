@@ -62,7 +62,7 @@ impl Wanted<'_> {
             let page = lookup.aggregates(self.prefix, after.as_deref(), more).await?;
             let is_last = page.len() < more;
             after = page.last().map(|item| item.id.to_string()).or(after);
-            items.extend(page.into_iter().filter(|item| self.with_deleted || !item.deleted));
+            items.extend(page.into_iter().filter(|item| self.with_deleted || item.deleted != Some(true)));
             if items.len() > self.limit {
                 items.truncate(self.limit);
                 let next = items.last().map(|item| item.id.to_string());

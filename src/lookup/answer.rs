@@ -225,8 +225,8 @@ pub struct ListItem {
     pub version: Version,
     /// Effective time of that version.
     pub timestamp: Timestamp,
-    /// It is deleted at that version.
-    pub deleted: bool,
+    /// It is deleted at that version; none where only events would tell that cannot be read.
+    pub deleted: Option<bool>,
 }
 
 /// Two moments of an aggregate and their states; a deleted one counts as null.

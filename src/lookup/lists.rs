@@ -176,12 +176,20 @@ impl Lookup {
         let view = &view.of(id);
         let newest = self.reader().newest_in(view, log, &key).await?;
         let (version, timestamp, deleted) = match newest.deleted {
-            Some(deleted) => (newest.version(), newest.effective_time, deleted),
+            Some(deleted) => (newest.version(), newest.effective_time, Some(deleted)),
             // A checkpoint's table does not tell: only the events do.
             None => {
                 let _turn = self.admit().await?;
-                let aggregate = self.reader().at_rest(view, log, &key).await?;
-                (aggregate.version, aggregate.effective_time, aggregate.is_deleted())
+                match self.reader().at_rest(view, log, &key).await {
+                    Ok(aggregate) => {
+                        (aggregate.version, aggregate.effective_time, Some(aggregate.is_deleted()))
+                    }
+                    // One that cannot be read must not keep the others from being listed.
+                    Err(error) if is_loss(&error) && newest.is_entry_sure => {
+                        (newest.version(), newest.effective_time, None)
+                    }
+                    Err(error) => return Err(error.into()),
+                }
             }
         };
         Ok((version > Version(0)).then(|| ListItem { id: Arc::clone(id), version, timestamp, deleted }))
@@ -225,7 +233,12 @@ impl Lookup {
     }
 }
 
+/// Whether it says that records cannot be read, now and later.
+fn is_loss(error: &Error) -> bool {
+    matches!(error.kind, ErrorKind::Gone | ErrorKind::Corrupt | ErrorKind::NotFound) && error.code != "erased"
+}
+
 fn item(resident: Resident) -> ListItem {
     let Resident { id, version, effective_time, deleted } = resident;
-    ListItem { id, version, timestamp: effective_time, deleted }
+    ListItem { id, version, timestamp: effective_time, deleted: Some(deleted) }
 }

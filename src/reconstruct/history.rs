@@ -144,8 +144,14 @@ impl History<'_> {
 
     /// Nothing holds the next event: the end, unless something tells of events that lie further on.
     async fn end_unless_missing(&mut self) -> Result<Option<Stretch>> {
-        let rows = self.rows.iter().filter(|row| row.version > self.at && row.first_offset < self.until);
-        let held = self.held.iter().filter(|held| held.upto > self.at && held.first_offset < self.until);
+        // What led up to a record was deleted, and nobody knows where in the log its events were: they may be
+        // below the end.
+        let is_led_up_to_by_nothing = |from| from > self.at && !mutant(Mutant::RefoldSkipsDeleted);
+        let is_missing = |from, upto, first_offset| {
+            upto > self.at && (first_offset < self.until || is_led_up_to_by_nothing(from))
+        };
+        let rows = self.rows.iter().filter(|row| is_missing(row.from_version, row.version, row.first_offset));
+        let held = self.held.iter().filter(|held| is_missing(held.from, held.upto, held.first_offset));
         let further = rows.map(|row| row.version).chain(held.map(|held| held.upto)).max();
         match further.filter(|_| !mutant(Mutant::RefoldForgetsCheckpoints)) {
             None => self.end().await,

@@ -4,7 +4,7 @@
 //! *Order*: that of the module. What a reader brings along as a base (a state that was settled when it was
 //! reconstructed) replaces older snapshots and nothing else: rows and entries are read all the same.
 
-use super::assemble::{Assembled, Assembly};
+use super::assemble::{Assembled, Assembly, Progress};
 use super::piece::Piece;
 use super::step::Step;
 use super::{AsOf, Found, ROWS_PAGE, Reconstructor, View, epochs_of};
@@ -125,33 +125,42 @@ impl Reconstructor {
     /// # Errors
     /// As for `load`; `Unavailable` also where rows and log disagree at this moment.
     pub async fn read(&self, partition: &PartitionKey, key: &AggregateKey, ask: &Ask) -> Result<Read> {
-        let mut last =
-            Error::new(ErrorKind::Unavailable, "dependency-down", "no view of the partition was read");
-        for _ in 0..MOVED_RETRIES {
-            let early_rows = if mutant(Mutant::SnapshotsBeforeList) {
-                Some(self.rows_for(key, partition, ask).await?)
-            } else {
-                None
-            };
-            let view = self.view_of(partition, key).await?;
-            let rows = match early_rows {
-                Some(rows) => rows,
-                None => self.rows_for(key, partition, ask).await?,
-            };
-            match self.read_in(&view, partition, key, ask, &rows).await {
-                // The log's start may have followed a low watermark that has moved on since the view was
-                // read, or rows that were read page by page have made way for segments meanwhile.
-                Err(error)
-                    if matches!(error.kind, ErrorKind::Gone | ErrorKind::Corrupt)
-                        && (self.has_moved(view.told, partition).await?
-                            || have_changed(&error, &rows, &self.rows_for(key, partition, ask).await?)) =>
-                {
-                    last = Error::new(ErrorKind::Unavailable, "not-caught-up", error.detail);
-                }
+        let early_rows = match mutant(Mutant::SnapshotsBeforeList) {
+            true => Some(self.rows_for(key, partition, ask).await?),
+            false => None,
+        };
+        let mut view = self.view_of(partition, key).await?;
+        let mut rows = match early_rows {
+            Some(rows) => rows,
+            None => self.rows_for(key, partition, ask).await?,
+        };
+        let mut tries = 0;
+        loop {
+            let mut at = Progress::default();
+            let error = match self.read_in(&view, partition, key, ask, &rows, &mut at).await {
+                Err(error) if matches!(error.kind, ErrorKind::Gone | ErrorKind::Corrupt) => error,
                 answer => return answer,
+            };
+            // Rows that were read page by page may have made way for segments meanwhile, or one that no
+            // replica had acknowledged is seen now: the next look might miss it again, so this one counts.
+            let now = self.rows_for(key, partition, ask).await?;
+            // The log's start may have followed a low watermark that has moved on since the view was read; what
+            // is missing below the view's is not brought back by that.
+            let may_be_covered = error.kind == ErrorKind::Corrupt
+                || at.lacks.is_none_or(|lacks| lacks >= view.low_watermark.min(view.told));
+            if may_help(&error, ask.as_of, at.reached, &rows, &now) {
+                rows = now;
+            } else if may_be_covered && self.has_moved(view.told, partition).await? {
+                view = self.view_of(partition, key).await?;
+                rows = self.rows_for(key, partition, ask).await?;
+            } else {
+                return Err(error);
+            }
+            tries += 1;
+            if tries == MOVED_RETRIES {
+                return Err(Error::new(ErrorKind::Unavailable, "not-caught-up", error.detail));
             }
         }
-        Err(last)
     }
 
     async fn has_moved(&self, low_watermark: Offset, partition: &PartitionKey) -> Result<bool> {
@@ -160,7 +169,7 @@ impl Reconstructor {
         Ok(rows.iter().any(|row| row.topic_id == self.topic_id && row.low_watermark > low_watermark))
     }
 
-    /// As one view of the partition has it.
+    /// As one view of the partition has it; `at` is how far that came.
     async fn read_in(
         &self,
         view: &View<Held>,
@@ -168,6 +177,7 @@ impl Reconstructor {
         key: &AggregateKey,
         ask: &Ask,
         rows: &[SnapshotRow],
+        at: &mut Progress,
     ) -> Result<Read> {
         let pending = if mutant(Mutant::ReaderIgnoresPending) { Vec::new() } else { pending_of(view) };
         self.check_epochs(partition, &epochs_of(rows)).await?;
@@ -175,8 +185,12 @@ impl Reconstructor {
         let mut assembly = Assembly::new(self, partition, key, ask.clone(), view.low_watermark);
         assembly.lost_below = view.lost_below;
         assembly.told = (view.told_under, view.told);
-        assembly.run(rows, pieces).await?;
-        assembly.tail(rows).await?;
+        let run = match assembly.run(rows, pieces).await {
+            Ok(()) => assembly.tail(rows).await,
+            Err(error) => Err(error),
+        };
+        *at = assembly.progress();
+        run?;
         let assembled = assembly.finish();
         self.check_epochs(partition, &assembled.entries_reached).await?;
         self.health.damaged_records.fetch_add(assembled.provenance.damaged, Ordering::Relaxed);
@@ -355,14 +369,33 @@ impl Reconstructor {
     }
 }
 
-/// Whether a second look may find what the first did not. What is gone is not brought back by rows that go
-/// too: of a deletion they do one by one, and a merged row comes before those that it replaces go. Of damage
-/// the record may be gone with its row.
-fn have_changed(error: &Error, before: &[SnapshotRow], now: &[SnapshotRow]) -> bool {
-    match error.kind {
-        ErrorKind::Gone => now.iter().any(|row| !before.contains(row)),
-        _ => now != before,
+/// Whether a second look may find what the first, which could fold up to `reached`, did not. What is gone is
+/// not brought back by rows that go too (of a deletion they do one by one), nor by those that lie beyond: only
+/// by one that leads on, or that brings a later state. Of damage the record may be gone with its row.
+fn may_help(
+    error: &Error,
+    as_of: AsOf,
+    reached: Version,
+    before: &[SnapshotRow],
+    now: &[SnapshotRow],
+) -> bool {
+    if error.kind != ErrorKind::Gone {
+        return now != before;
     }
+    let leads_on = |row: &SnapshotRow| row.from_version <= reached && row.version > reached && leads_up(row);
+    let brings_state = |row: &SnapshotRow| match row.kind {
+        RecordKind::Increment => false,
+        // Where its base is, only reading tells.
+        RecordKind::Segment => true,
+        RecordKind::Full => match as_of {
+            AsOf::Head => true,
+            AsOf::Version(wanted) => row.version <= wanted,
+            AsOf::Time(wanted) => row.effective_time <= wanted,
+            AsOf::Offset(wanted) => row.first_offset <= wanted,
+        },
+    };
+    let is_later = |row: &SnapshotRow| row.version > reached && brings_state(row);
+    now.iter().any(|row| !before.contains(row) && (leads_on(row) || is_later(row)))
 }
 
 /// Whether a row brings the events before it: an increment, a segment, or a full one with a trail.

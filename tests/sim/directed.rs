@@ -53,7 +53,8 @@ use crate::refold::{
     refold_that_finds_a_rumour,
 };
 use crate::retention::scenarios::{
-    row_that_is_written_again, state_that_newer_events_need, state_whose_events_are_a_rumour,
+    refold_of_what_was_deleted, row_that_is_written_again, state_that_newer_events_need,
+    state_whose_events_are_a_rumour,
 };
 use crate::schedules::{
     answer_from_before_a_partition_was_lost, partition_that_comes_back_during_a_run,
@@ -132,6 +133,7 @@ scenarios! {
     RefoldStartForgotten by refold_of_what_nothing_covers,
     RefoldForgetsCheckpoints by refold_of_what_is_in_a_checkpoint,
     RefoldRumourTrusted by refold_that_finds_a_rumour,
+    RefoldSkipsDeleted by refold_of_what_was_deleted,
     LineagesMixed by refold_of_what_is_in_a_checkpoint,
     RetentionStrandsIncrements by state_that_newer_events_need,
     SurvivorsNotConfirmed by state_whose_events_are_a_rumour,

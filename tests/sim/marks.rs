@@ -1,14 +1,15 @@
 //! Directed scenarios of quarantine marks: what keeps an aggregate standing still when the record that says
-//! so is gone.
+//! so is gone; and what its newest rows are.
 
 use crate::executor::ProcessId;
 use crate::ports::Fate;
 use crate::stage::{HERE, Stage, TOPIC};
 use crate::subject::Subject;
-use crate::world::Outcome;
-use snapfold::domain::ids::{Offset, Version};
+use crate::world::{Outcome, Ports};
+use snapfold::domain::ids::{Offset, PackId, PartitionNo, Version};
 use snapfold::domain::partition::Strategy;
-use snapfold::reconstruct::Found;
+use snapfold::domain::row::{RecordKind, SnapshotRow};
+use snapfold::reconstruct::{AsOf, Found, Newest};
 
 /// Runs one after the other, up to the first that fails.
 fn all(plays: &[&dyn Fn() -> Outcome]) -> Outcome {
@@ -215,4 +216,54 @@ fn stands_still_at(stage: &Stage, version: u64) {
 fn is_marked_at(head: Option<&Found>, version: u64) -> bool {
     matches!(head, Some(Found::State(head, _))
         if head.version == Version(version) && head.quarantine.is_some())
+}
+
+fn newest(stage: &Stage) -> Newest {
+    let ((subject, active), partition, key) = (stage.subject(), stage.partition(), stage.key());
+    let newest = stage.world.ask(1_000, move |ports| async move {
+        subject.reader(&ports, active).newest(&partition, &key).await
+    });
+    newest.expect("it is answered").expect("nothing fails")
+}
+
+/// Goal: what the index says of the newest version is all that its rows say. Method: a state, and after it a
+/// row of the same version that tells of a quarantine.
+#[test]
+fn a_mark_in_a_later_row_of_the_newest_version_is_told() {
+    let stage = Stage::new();
+    let first = quarantined(&stage, 2);
+    stage.world.sim.kill(first);
+    let rows = stage.rows();
+    let of_newest: Vec<bool> =
+        rows.iter().filter(|row| row.version == Version(2)).map(|row| row.quarantined).collect();
+    assert_eq!((of_newest.first(), of_newest.last()), (Some(&false), Some(&true)), "{rows:?}");
+    assert!(newest(&stage).marked);
+}
+
+/// Goal: one id in two partitions is two aggregates. Method: pages full of rows that the other one has, below
+/// and above those of this one.
+#[test]
+fn rows_of_the_same_id_in_another_partition_are_not_its_own() {
+    let stage = Stage::new();
+    let worker = stage.worker("owner");
+    stage.events(1..=3);
+    stage.snapshot(worker);
+    stage.world.sim.kill(worker);
+    let rows = stage.rows();
+    let full = rows.iter().find(|row| row.kind == RecordKind::Full).expect("it was written");
+    for version in (1..=2).chain(4..=80) {
+        let pack = PackId::mint(full.pack.minted_at(), [version as u8; 10]);
+        let (version, partition) = (Version(version), PartitionNo(HERE.0 + 1));
+        let row = SnapshotRow { version, from_version: Version(version.0 - 1), pack, partition, ..full.clone() };
+        let put = |ports: Ports| async move { ports.index.put_snapshot(row).await };
+        stage.world.ask(1_000, put).expect("it is answered").expect("nothing fails");
+    }
+    let newest = newest(&stage);
+    assert_eq!((newest.row, newest.version()), (Some(Version(3)), Version(3)));
+    for version in 1..=3 {
+        let found = stage.at(AsOf::Version(Version(version)));
+        let is_it = matches!(&found, Some(Found::State(at, _)) if at.version == Version(version));
+        assert!(is_it, "{found:?}");
+    }
+    assert!(matches!(stage.head(), Some(Found::State(head, _)) if head.version == Version(3)));
 }

@@ -67,10 +67,11 @@ pub(crate) fn delete_some(world: &Parts, subject: &Subject, fleet: &Fleet, judge
 pub(crate) mod scenarios {
     use super::retention;
     use crate::ports::Fate;
+    use crate::refold::on_stage;
     use crate::stage::{SEEING_RUMOURS, Stage};
     use crate::world::{Outcome, Ports};
     use snapfold::codec::pack::{Class, Locator, pack_name};
-    use snapfold::domain::ids::{LedgerId, PackId, Timestamp, Version};
+    use snapfold::domain::ids::{LedgerId, Lineage, PackId, Timestamp, Version};
     use snapfold::domain::ledger::DeletedRow;
     use snapfold::domain::retention::{Policy, Promise, Wanted};
     use snapfold::domain::row::{RecordKind, SnapshotRow};
@@ -166,6 +167,27 @@ pub(crate) mod scenarios {
             stage.world.sim.violation(format!("what was deleted is back: {undead:?}"));
         }
         stage.ask_all()
+    }
+
+    /// The old lineage's low watermark stays behind its rows, and what led up to those is deleted. Events
+    /// below the watermark may have been in there: nobody can fold them again.
+    pub(crate) fn refold_of_what_was_deleted() -> Outcome {
+        let stage = Stage::new();
+        let old = stage.worker("old");
+        stage.events(1..=2);
+        stage.snapshot(old);
+        stage.always(old, "put_watermark", Fate::Refused);
+        stage.events(3..=5);
+        stage.snapshot(old);
+        stage.world.sim.kill(old);
+        stage.rows().iter().filter(|row| row.version <= Version(2)).for_each(|row| delete(&stage, row));
+        if on_stage(&stage, Lineage(2), false, &[]) {
+            stage.take_over(Lineage(2), true);
+        }
+        stage.worker("new");
+        stage.events(6..=6);
+        must_be_had(&stage, 6);
+        stage.world.finish()
     }
 
     impl Stage {

@@ -357,7 +357,9 @@ fn aggregates_fit(judge: &Judge, told: &Told, items: &[ListItem], damaged: bool)
     for item in items {
         let fact = usize::try_from(item.version.0 - 1).ok().and_then(|at| judge.facts(&item.id).get(at));
         let theirs = fact.map(|fact| (fact.effective_time_ms, fact.deleted));
-        if theirs != Some((item.timestamp.0, item.deleted)) {
+        // Where its events cannot be read nobody knows.
+        let deleted = item.deleted.or(theirs.filter(|_| damaged).map(|(_, deleted)| deleted));
+        if theirs.map(|(time, deleted)| (time, Some(deleted))) != Some((item.timestamp.0, deleted)) {
             return Err(format!("{item:?} where the ledger has {theirs:?}"));
         }
     }
@@ -413,6 +415,10 @@ fn refusal_fits(
         Refusal::VersionBeyondHead { head } => first_wanted(told).is_some_and(|first| {
             head.0 < first && (excused || head.0 >= told.durable()) && head.0 <= judge.head(&told.asked.id)
         }),
+        // Of one aggregate it says nothing; what is damaged is no reason not to list the others.
+        Refusal::HistoryGone { .. } if matches!(told.wish, Wish::Aggregates(_)) => {
+            return Err(format!("{refusal:?}"));
+        }
         Refusal::HistoryGone { earliest } => {
             // Without increments the events between snapshots are the topic's to keep.
             let fact = match told.wish {

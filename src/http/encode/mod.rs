@@ -229,7 +229,11 @@ pub(super) fn head(about: &About<'_>, head: &HeadView) -> Vec<u8> {
 /// One aggregate of a list.
 pub(super) fn list_item(body: &mut Object<'_>, kind: &str, item: &ListItem) {
     body.text("aggregateType", kind).text("aggregateId", &item.id).number("version", item.version);
-    body.time("timestamp", item.timestamp).flag("deleted", item.deleted);
+    body.time("timestamp", item.timestamp);
+    match item.deleted {
+        Some(deleted) => body.flag("deleted", deleted),
+        None => body.null("deleted"),
+    };
 }
 
 /// A key or a header as text, or as `{ "base64": … }` where it is not UTF-8.

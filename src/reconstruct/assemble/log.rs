@@ -153,6 +153,7 @@ impl Assembly<'_> {
             let records = match self.reader.log.read(self.partition.partition, next, to).await {
                 Ok(records) => records,
                 Err(PortError::Missing) => {
+                    self.lacks = Some(next);
                     let (version, damaged) = (self.aggregate.version, self.provenance.damaged);
                     let detail = format!(
                         "the log no longer holds offset {next}, from where version {version} must be folded on ({} records do not join, {damaged} are damaged)",

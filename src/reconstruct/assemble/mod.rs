@@ -65,6 +65,8 @@ pub(in crate::reconstruct) struct Assembly<'a> {
     too_much: Option<u64>,
     /// One past the last offset of the log, if it was read to its end.
     log_end: Option<Offset>,
+    /// The offset that the log was last asked for and does not hold any more.
+    lacks: Option<Offset>,
     /// The log tells of a quarantine, whose real mark only the rows of the head may know.
     log_marked: bool,
     /// Where entries tell of a quarantine that could not be read; the first of these offsets.
@@ -76,6 +78,15 @@ pub(in crate::reconstruct) struct Assembly<'a> {
     steps: Vec<Step>,
     /// The segment that the base came from, and its events.
     held: Option<(PackId, Version, Arc<IncrementBody>)>,
+}
+
+/// How far a fold has come that may not have ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::reconstruct) struct Progress {
+    /// The version up to which it was folded.
+    pub(in crate::reconstruct) reached: Version,
+    /// The offset that the log was last asked for and does not hold any more.
+    pub(in crate::reconstruct) lacks: Option<Offset>,
 }
 
 /// What a trail that does not fit is undone to.
@@ -137,6 +148,7 @@ impl<'a> Assembly<'a> {
             work: 0,
             too_much: None,
             log_end: None,
+            lacks: None,
             log_marked: false,
             unheard: None,
             entries_reached: Epochs::new(),
@@ -150,6 +162,11 @@ impl<'a> Assembly<'a> {
         let after = self.trail.iter().filter(|(version, _)| *version > row);
         let offsets: Vec<Offset> = after.map(|(_, offset)| *offset).collect();
         (row.0 + offsets.len() as u64 == self.aggregate.version.0).then_some(offsets)
+    }
+
+    /// How far it has come.
+    pub(in crate::reconstruct) fn progress(&self) -> Progress {
+        Progress { reached: self.aggregate.version, lacks: self.lacks }
     }
 
     fn folded(&mut self, offset: Offset) {
