@@ -159,6 +159,8 @@ mutants! {
     RefoldWatermarkEarly,
     /// A refold takes the events of rows for all events below the low watermark.
     RefoldForgetsCheckpoints,
+    /// What was refused because of a mark is left out of a state that others have brought beyond it.
+    RefusedEventsForgotten,
     /// A refold takes what lies below a record that nothing leads up to for events that never were.
     RefoldSkipsDeleted,
     /// A refold relies on rows of an earlier try that it has merely seen (rule 4).

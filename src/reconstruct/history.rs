@@ -144,15 +144,18 @@ impl History<'_> {
 
     /// Nothing holds the next event: the end, unless something tells of events that lie further on.
     async fn end_unless_missing(&mut self) -> Result<Option<Stretch>> {
-        // What led up to a record was deleted, and nobody knows where in the log its events were: they may be
-        // below the end.
-        let is_led_up_to_by_nothing = |from| from > self.at && !mutant(Mutant::RefoldSkipsDeleted);
-        let is_missing = |from, upto, first_offset| {
-            upto > self.at && (first_offset < self.until || is_led_up_to_by_nothing(from))
-        };
-        let rows = self.rows.iter().filter(|row| is_missing(row.from_version, row.version, row.first_offset));
-        let held = self.held.iter().filter(|held| is_missing(held.from, held.upto, held.first_offset));
-        let further = rows.map(|row| row.version).chain(held.map(|held| held.upto)).max();
+        let rows = self.rows.iter().filter(|row| row.version > self.at);
+        let rows = rows.map(|row| (row.from_version, row.version, row.first_offset));
+        let held = self.held.iter().filter(|held| held.upto > self.at);
+        let above: Vec<_> = rows.chain(held.map(|held| (held.from, held.upto, held.first_offset))).collect();
+        // What led up to the lowest was deleted, and nobody knows where in the log its events were: they may
+        // be below the end.
+        let is_led_up_to_by_nothing =
+            above.iter().map(|(from, ..)| *from).min().is_some_and(|from| from > self.at)
+                && !mutant(Mutant::RefoldSkipsDeleted);
+        let is_missing = |first_offset: Offset| first_offset < self.until || is_led_up_to_by_nothing;
+        let missing = above.iter().filter(|(_, _, first_offset)| is_missing(*first_offset));
+        let further = missing.map(|(_, upto, _)| *upto).max();
         match further.filter(|_| !mutant(Mutant::RefoldForgetsCheckpoints)) {
             None => self.end().await,
             Some(version) => {

@@ -62,6 +62,8 @@ use std::sync::{Arc, Mutex};
 
 /// Rows fetched in one go on the walk down to a base.
 const ROWS_PAGE: usize = 32;
+/// Rows asked for where only those of one version matter: they are rarely more.
+const FEW_ROWS: usize = 4;
 
 /// Reads what is wanted of one live checkpoint, with the leader epochs of its entries.
 type ReadCheckpoint<'a, C> =

@@ -50,6 +50,13 @@ impl Piece {
         }
     }
 
+    /// Version and offset of a mark that an entry tells of, unless that is the log's to tell.
+    pub(super) fn marked_entry(&self) -> Option<(Version, Offset)> {
+        let Source::Entry(entry) = &self.source else { return None };
+        let is_left_to_log = entry.ignore_from.is_some_and(|from| entry.last_offset >= from);
+        (entry.marked && !is_left_to_log).then_some((entry.upto, entry.last_offset))
+    }
+
     /// The events it holds.
     pub(super) async fn read(
         &self,

@@ -7,7 +7,7 @@
 use super::assemble::{Assembled, Assembly, Progress};
 use super::piece::Piece;
 use super::step::Step;
-use super::{AsOf, Found, ROWS_PAGE, Reconstructor, View, epochs_of};
+use super::{AsOf, FEW_ROWS, Found, ROWS_PAGE, Reconstructor, View, epochs_of};
 use crate::codec::pack::Locator;
 use crate::domain::aggregate::Aggregate;
 use crate::domain::error::{Error, ErrorKind, Result};
@@ -24,8 +24,6 @@ use std::sync::atomic::Ordering;
 
 /// How often a read starts again because the log's start followed a low watermark that moved meanwhile.
 const MOVED_RETRIES: usize = 3;
-/// Rows asked for where only the newest version's matter: they are rarely more.
-const NEWEST_PAGE: usize = 4;
 /// Rows above a moment among which the piece that leads up to it is looked for.
 const ROWS_UP_MAX: usize = 1_024;
 /// Rows looked at for the start of what can be had.
@@ -144,21 +142,25 @@ impl Reconstructor {
             // Rows that were read page by page may have made way for segments meanwhile, or one that no
             // replica had acknowledged is seen now: the next look might miss it again, so this one counts.
             let now = self.rows_for(key, partition, ask).await?;
-            // The log's start may have followed a low watermark that has moved on since the view was read; what
-            // is missing below the view's is not brought back by that.
+            // The log's start may have followed a low watermark that has moved on since the view was read;
+            // what is missing below the view's is not brought back by that.
             let may_be_covered = error.kind == ErrorKind::Corrupt
                 || at.lacks.is_none_or(|lacks| lacks >= view.low_watermark.min(view.told));
-            if may_help(&error, ask.as_of, at.reached, &rows, &now) {
-                rows = now;
-            } else if may_be_covered && self.has_moved(view.told, partition).await? {
-                view = self.view_of(partition, key).await?;
-                rows = self.rows_for(key, partition, ask).await?;
-            } else {
+            let is_more = may_help(&error, ask.as_of, at.reached, &rows, &now);
+            let may_end_otherwise =
+                is_more || (may_be_covered && self.has_moved(view.told, partition).await?);
+            if !may_end_otherwise {
                 return Err(error);
             }
             tries += 1;
             if tries == MOVED_RETRIES {
                 return Err(Error::new(ErrorKind::Unavailable, "not-caught-up", error.detail));
+            }
+            if is_more {
+                rows = now;
+            } else {
+                view = self.view_of(partition, key).await?;
+                rows = self.rows_for(key, partition, ask).await?;
             }
         }
     }
@@ -282,7 +284,8 @@ impl Reconstructor {
             // Of an entry with events that were cut off at least the first is left; how many, only they tell.
             let (entry, is_cut) = (&held.entry, held.is_cut());
             let upto = if is_cut { entry.from.next() } else { entry.upto };
-            newest.marked |= entry.marked && !is_cut && upto >= newest.version();
+            // Events after a mark may have been refused, whatever has a later version.
+            newest.marked |= entry.marked && !is_cut;
             if upto > newest.version() {
                 (newest.effective_time, newest.deleted) = (held.effective_time, None);
             }
@@ -293,7 +296,7 @@ impl Reconstructor {
 
     /// The rows of the newest version; of several one may tell of a quarantine.
     async fn newest_rows(&self, key: &AggregateKey, partition: &PartitionKey) -> Result<Vec<SnapshotRow>> {
-        let mut walk = self.walk(key, partition, From::Newest, NEWEST_PAGE);
+        let mut walk = self.walk(key, partition, From::Newest, FEW_ROWS);
         while let Some(mut rows) = walk.read().await? {
             if let Some(newest) = rows.first().map(|row| row.version) {
                 rows.retain(|row| row.version == newest);
@@ -370,8 +373,8 @@ impl Reconstructor {
 }
 
 /// Whether a second look may find what the first, which could fold up to `reached`, did not. What is gone is
-/// not brought back by rows that go too (of a deletion they do one by one), nor by those that lie beyond: only
-/// by one that leads on, or that brings a later state. Of damage the record may be gone with its row.
+/// not brought back by rows that go too (of a deletion they do one by one), nor by those that lie beyond:
+/// only by one that leads on, or that brings a later state. Of damage the record may be gone with its row.
 fn may_help(
     error: &Error,
     as_of: AsOf,
@@ -382,20 +385,26 @@ fn may_help(
     if error.kind != ErrorKind::Gone {
         return now != before;
     }
-    let leads_on = |row: &SnapshotRow| row.from_version <= reached && row.version > reached && leads_up(row);
-    let brings_state = |row: &SnapshotRow| match row.kind {
-        RecordKind::Increment => false,
-        // Where its base is, only reading tells.
-        RecordKind::Segment => true,
-        RecordKind::Full => match as_of {
-            AsOf::Head => true,
-            AsOf::Version(wanted) => row.version <= wanted,
-            AsOf::Time(wanted) => row.effective_time <= wanted,
-            AsOf::Offset(wanted) => row.first_offset <= wanted,
-        },
+    let is_beyond = |row: &SnapshotRow| match as_of {
+        AsOf::Head => false,
+        AsOf::Version(wanted) => row.version > wanted,
+        AsOf::Time(wanted) => row.effective_time > wanted,
+        // Of a marked one the last offset is that of the event behind its mark.
+        AsOf::Offset(wanted) => row.last_offset > wanted && !row.quarantined,
     };
-    let is_later = |row: &SnapshotRow| row.version > reached && brings_state(row);
-    now.iter().any(|row| !before.contains(row) && (leads_on(row) || is_later(row)))
+    let brings_state = |row: &SnapshotRow| match (row.kind, as_of) {
+        (RecordKind::Increment, _) => false,
+        (RecordKind::Full, _) => !is_beyond(row),
+        (RecordKind::Segment, AsOf::Version(wanted)) => row.from_version <= wanted,
+        // Where its base is only reading tells, unless something below it is beyond the moment.
+        (RecordKind::Segment, _) => {
+            let below = |other: &&SnapshotRow| other.version <= row.from_version;
+            !before.iter().chain(now).filter(below).any(is_beyond)
+        }
+    };
+    let leads_on = |row: &SnapshotRow| row.from_version <= reached && leads_up(row);
+    let may_help = |row: &SnapshotRow| row.version > reached && (leads_on(row) || brings_state(row));
+    now.iter().any(|row| !before.contains(row) && may_help(row))
 }
 
 /// Whether a row brings the events before it: an increment, a segment, or a full one with a trail.

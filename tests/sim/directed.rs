@@ -30,7 +30,7 @@ use crate::losses::{
 };
 use crate::marks::{
     entries_of_histories_that_were_cut_off, entry_that_is_folded_again, mark_of_a_gap_that_was_cut_off,
-    marked_entry_whose_pack_is_lost, marked_row_whose_record_is_lost,
+    marked_entry_whose_pack_is_lost, marked_row_whose_record_is_lost, state_beyond_a_mark,
 };
 use crate::merging::{late_segment, refused_segments, short_history};
 use crate::owners::{
@@ -133,6 +133,7 @@ scenarios! {
     RefoldStartForgotten by refold_of_what_nothing_covers,
     RefoldForgetsCheckpoints by refold_of_what_is_in_a_checkpoint,
     RefoldRumourTrusted by refold_that_finds_a_rumour,
+    RefusedEventsForgotten by state_beyond_a_mark,
     RefoldSkipsDeleted by refold_of_what_was_deleted,
     LineagesMixed by refold_of_what_is_in_a_checkpoint,
     RetentionStrandsIncrements by state_that_newer_events_need,

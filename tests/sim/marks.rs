@@ -3,7 +3,7 @@
 
 use crate::executor::ProcessId;
 use crate::ports::Fate;
-use crate::stage::{HERE, Stage, TOPIC};
+use crate::stage::{HERE, SEEING_RUMOURS, Stage, TOPIC};
 use crate::subject::Subject;
 use crate::world::{Outcome, Ports};
 use snapfold::domain::ids::{Offset, PackId, PartitionNo, Version};
@@ -218,6 +218,37 @@ fn is_marked_at(head: Option<&Found>, version: u64) -> bool {
         if head.version == Version(version) && head.quarantine.is_some())
 }
 
+/// An owner that can read nothing of `a` marks it and refuses its events. What the owner before it wrote is
+/// seen only then, and lies beyond the mark: what was refused after that must not be missing from the state.
+pub(crate) fn state_beyond_a_mark() -> Outcome {
+    let stage = Stage::of(Subject::spaced(1_000, Strategy::Full, 1 << 40));
+    let former = stage.worker("former");
+    stage.events(1..=2);
+    stage.snapshot(former);
+    stage.world.idle(2_000);
+    stage.forget();
+    stage.lose("full");
+    stage.always(former, "put_checkpoint", Fate::Refused);
+    stage.always(former, "put_snapshot", Fate::Rumour);
+    stage.events(3..=3);
+    stage.snapshot(former);
+    stage.world.sim.kill(former);
+    stage.deaf_to_rumours();
+    let blind = stage.worker("blind");
+    stage.events(4..=4);
+    stage.world.idle(2_000);
+    stage.world.sim.kill(blind);
+    stage.world.index.spare(SEEING_RUMOURS);
+    stage.forget();
+    stage.worker("next");
+    stage.events(5..=5);
+    let head = stage.head();
+    if !matches!(&head, Some(Found::State(at, _)) if at.version == Version(5) && at.quarantine.is_none()) {
+        stage.world.sim.violation(format!("version 5 has all events, and the head is {head:?}"));
+    }
+    stage.world.finish()
+}
+
 fn newest(stage: &Stage) -> Newest {
     let ((subject, active), partition, key) = (stage.subject(), stage.partition(), stage.key());
     let newest = stage.world.ask(1_000, move |ports| async move {
@@ -254,7 +285,8 @@ fn rows_of_the_same_id_in_another_partition_are_not_its_own() {
     for version in (1..=2).chain(4..=80) {
         let pack = PackId::mint(full.pack.minted_at(), [version as u8; 10]);
         let (version, partition) = (Version(version), PartitionNo(HERE.0 + 1));
-        let row = SnapshotRow { version, from_version: Version(version.0 - 1), pack, partition, ..full.clone() };
+        let row =
+            SnapshotRow { version, from_version: Version(version.0 - 1), pack, partition, ..full.clone() };
         let put = |ports: Ports| async move { ports.index.put_snapshot(row).await };
         stage.world.ask(1_000, put).expect("it is answered").expect("nothing fails");
     }

@@ -63,7 +63,9 @@ pub(crate) fn ask_one(world: &Parts, fleet: &Fleet, judge: &Arc<Mutex<Judge>>) {
     let told = Told::new(world, &lock(judge), wish(world, &asked), asked);
     let wants_state = world.sim.draw(|rng| rng.percent(65));
     let (lookup, world_too, fleet, judge) = (lookup.clone(), world.clone(), fleet.clone(), Arc::clone(judge));
+    let waits = world.asks();
     world.sim.spawn(*process, async move {
+        let _waits = waits;
         let outcome = match wants_state {
             true => Ok(surface::state(&lookup, &told.asked).await),
             false => Err(surface::ask(&lookup, &told).await),

@@ -214,7 +214,7 @@ pub(crate) fn judge(judge: &mut Judge, world: &Parts, told: &Told, got: &Got) ->
         Got::Events(Ok(events)) => events_fit(judge, told, events, excused),
         Got::Blame(Ok(blame)) => origins::blame_fits(judge, world, told, blame),
         Got::History(Ok(history)) => origins::history_fits(judge, told, history),
-        Got::Changes(Ok(changes)) => origins::changes_fit(judge, told, changes),
+        Got::Changes(Ok(changes)) => origins::changes_fit(judge, told, changes, excused),
         Got::Within(Ok(answer)) => origins::within_fits(judge, world, told, answer),
         Got::Snapshots(Ok(snapshots)) => snapshots_fit(judge, world, told, snapshots),
         Got::Latest(Ok(latest)) => latest_fits(judge, world, told, &latest.0, &latest.1),
@@ -430,7 +430,9 @@ fn refusal_fits(
                 .is_none_or(|earliest| earliest.0 >= fact && earliest.0 <= judge.head(&told.asked.id) + 1);
             let kept = judge.kept(world, &told.asked).events;
             if kept > fact && !excused && judge.strategy().keeps_events() {
-                earliest_fits(fact, *earliest, kept)?;
+                // Who asks for a moment names no version: any may be told.
+                let is_named = matches!(told.wish, Wish::Blame(_)) || first_wanted(told).is_some();
+                earliest_fits(if is_named { fact } else { 0 }, *earliest, kept)?;
             }
             let is_topics = !judge.strategy().keeps_events() && judge.log_start(world, &told.asked) > 0;
             later && (excused || is_topics || kept > fact)

@@ -27,7 +27,7 @@ use snapfold::store::index::Index;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// What a world is made of, apart from its seed and its faults.
@@ -128,6 +128,17 @@ pub(crate) struct Parts {
     producing: Arc<AtomicBool>,
     healed: Arc<AtomicBool>,
     frozen: Arc<AtomicBool>,
+    /// How many wait for an answer.
+    asking: Arc<AtomicUsize>,
+}
+
+/// Somebody waits for an answer, until this is dropped.
+pub(crate) struct Waits(Arc<AtomicUsize>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// One world; dropping it ends it.
@@ -190,6 +201,17 @@ impl Parts {
     pub(crate) fn workers(&self) -> Vec<ProcessId> {
         let slots = lock(&self.slots);
         slots.iter().filter_map(|slot| slot.process).filter(|process| self.sim.is_alive(*process)).collect()
+    }
+
+    /// Somebody asks something.
+    pub(crate) fn asks(&self) -> Waits {
+        self.asking.fetch_add(1, Ordering::Relaxed);
+        Waits(Arc::clone(&self.asking))
+    }
+
+    /// Whether somebody waits for an answer.
+    pub(crate) fn is_anyone_asking(&self) -> bool {
+        self.asking.load(Ordering::Relaxed) > 0
     }
 
     /// True once the world has been healed.
@@ -330,6 +352,7 @@ impl World {
             producing: Arc::default(),
             healed: Arc::default(),
             frozen: Arc::default(),
+            asking: Arc::default(),
         })
     }
 

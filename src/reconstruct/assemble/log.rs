@@ -29,10 +29,13 @@ impl Assembly<'_> {
         self.by_trails(rows).await?;
         if !self.is_done() {
             let unbased = self.unbased(rows);
+            let cut_short = !unbased && self.may_be_cut_short();
+            if !unbased && !cut_short {
+                self.by_letters(rows, self.limit).await?;
+            }
             if !unbased {
                 self.seek_mark(rows).await?;
             }
-            let cut_short = !unbased && self.may_be_cut_short();
             let is_behind = unbased || cut_short;
             let from = if is_behind { self.aggregate.offset.next().max(Offset(0)) } else { self.limit };
             let bounds = self.reader.log.bounds(self.partition.partition).await;

@@ -12,11 +12,13 @@
 //! | `mod.rs` | `Assembly`: base, pieces, what became of it |
 //! | `ahead.rs` | pieces that are fetched while those before them are folded |
 //! | `base.rs` | the state that everything starts from |
+//! | `letters.rs` | events that were refused while what led up to them could not be read |
 //! | `log.rs` | what the log adds |
 //! | `trail.rs` | single events of the log, by the trail of the snapshot after them |
 
 mod ahead;
 mod base;
+mod letters;
 mod log;
 mod trail;
 
@@ -71,6 +73,8 @@ pub(in crate::reconstruct) struct Assembly<'a> {
     log_marked: bool,
     /// Where entries tell of a quarantine that could not be read; the first of these offsets.
     unheard: Option<Offset>,
+    /// Versions and offsets of the marks that entries tell of.
+    marks: Vec<(Version, Offset)>,
     /// Of the events and marks that came from checkpoints, and of the low watermark, where the log was read
     /// from there.
     entries_reached: Epochs,
@@ -151,6 +155,7 @@ impl<'a> Assembly<'a> {
             lacks: None,
             log_marked: false,
             unheard: None,
+            marks: Vec::new(),
             entries_reached: Epochs::new(),
             steps: Vec::new(),
             held: None,
@@ -217,12 +222,14 @@ impl<'a> Assembly<'a> {
             if self.is_beyond_limit(piece) {
                 continue;
             }
+            self.marks.extend(piece.marked_entry());
             if piece.upto > piece.from && piece.upto <= self.aggregate.version {
                 self.hear_mark(piece).await?;
                 continue;
             }
             if piece.from > self.aggregate.version && !mutant(Mutant::GapFolded) {
                 self.by_trails(rows).await?;
+                self.by_letters(rows, piece.first_offset).await?;
                 if self.is_done() {
                     return Ok(());
                 }
@@ -271,6 +278,7 @@ impl<'a> Assembly<'a> {
         if self.unbased(rows) {
             self.scan(self.aggregate.offset.next().max(Offset(0)), self.limit).await?;
         } else {
+            self.by_letters(rows, self.limit).await?;
             self.seek_mark(rows).await?;
         }
         let below: Vec<SnapshotRow> =
@@ -333,11 +341,8 @@ impl<'a> Assembly<'a> {
 
     /// A piece that cannot be read: its mark must not be lost with it (V2). Of a row's, the row tells.
     fn miss_mark(&mut self, piece: &Piece) {
-        let Source::Entry(entry) = &piece.source else { return };
-        let is_left_to_log = entry.ignore_from.is_some_and(|from| entry.last_offset >= from);
-        if entry.marked && !is_left_to_log && !mutant(Mutant::MarkedEntryDoesNotBound) {
-            let first = self.unheard.map_or(entry.last_offset, |first| first.min(entry.last_offset));
-            self.unheard = Some(first);
+        if let Some((_, offset)) = piece.marked_entry().filter(|_| !mutant(Mutant::MarkedEntryDoesNotBound)) {
+            self.unheard = Some(self.unheard.map_or(offset, |first| first.min(offset)));
         }
     }
 
