@@ -7,10 +7,9 @@
 
 use super::{Assembly, Piece};
 use crate::domain::error::{ErrorKind, Result};
-use crate::domain::ids::{Offset, Timestamp, Version};
+use crate::domain::ids::{Offset, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::Epochs;
-use crate::domain::record::QuarantineMark;
 use crate::domain::row::{DeadLetter, SnapshotRow};
 use crate::reconstruct::{FEW_ROWS, ROWS_PAGE};
 use crate::store::index::From;
@@ -63,13 +62,7 @@ impl Assembly<'_> {
         match folded {
             // The log has forgotten it, or it would halt the partition, which one that stands still does not.
             Err(error) if error.kind == ErrorKind::Gone || error.code == "not-caught-up" => {
-                self.aggregate.quarantine = Some(Box::new(QuarantineMark {
-                    code: "unreadable".into(),
-                    version: self.aggregate.version,
-                    offset,
-                    leader_epoch,
-                    since: Timestamp(0),
-                }));
+                self.stand_still_at(offset, leader_epoch);
                 Ok(())
             }
             folded => folded,

@@ -107,15 +107,20 @@ impl Assembly<'_> {
         let Some((offset, leader_epoch)) = lacking.filter(|_| !self.is_done()) else { return Ok(()) };
         self.bridge(offset.next()).await?;
         if !self.is_done() && lacks(&self.aggregate, offset) {
-            self.aggregate.quarantine = Some(Box::new(QuarantineMark {
-                code: "unreadable".into(),
-                version: self.aggregate.version,
-                offset,
-                leader_epoch,
-                since: Timestamp(0),
-            }));
+            self.stand_still_at(offset, leader_epoch);
         }
         Ok(())
+    }
+
+    /// Of the event there is known that it was, and where.
+    pub(super) fn stand_still_at(&mut self, offset: Offset, leader_epoch: i32) {
+        self.aggregate.quarantine = Some(Box::new(QuarantineMark {
+            code: "unreadable".into(),
+            version: self.aggregate.version,
+            offset,
+            leader_epoch,
+            since: Timestamp(0),
+        }));
     }
 
     /// V2.
