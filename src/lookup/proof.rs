@@ -213,7 +213,9 @@ impl Lookup {
         };
         let (mut found, mut looked_at): (Vec<(Class, PackId, RecordId)>, _) = (Vec::new(), 0);
         let mut walk = self.reader().walk(key, log, From::Above(Version(target.0 - 1)), PAGE);
-        while let Some(rows) = walk.read().await?.filter(|_| looked_at < ROWS_MAX) {
+        while looked_at < ROWS_MAX
+            && let Some(rows) = walk.read().await?
+        {
             looked_at += rows.len();
             for row in rows.iter().filter(|row| covers(row)) {
                 // A row that cannot be read names no record.

@@ -341,7 +341,9 @@ impl Reconstructor {
         let start = bounds.map_err(|error| unavailable("read the log's bounds", &error))?.start;
         let mut looked_at = 0;
         let mut walk = self.walk(key, partition, From::Above(version), ROWS_PAGE);
-        while let Some(rows) = walk.read().await?.filter(|_| looked_at < EARLIEST_ROWS_MAX) {
+        while looked_at < EARLIEST_ROWS_MAX
+            && let Some(rows) = walk.read().await?
+        {
             for row in rows.iter().filter(|row| row.kind != RecordKind::Increment) {
                 let is_segment = row.kind == RecordKind::Segment;
                 // A segment answers from its base on.
