@@ -10,10 +10,11 @@ use crate::compute::FILE_THREADS_MAX;
 use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind};
 use crate::domain::outcome::{PortError, PortResult};
+use crate::http::date;
 use crate::telemetry::logging;
 use futures_util::FutureExt;
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Before a failed write or read is repeated.
 pub(super) const RETRY_MS: u64 = 200;
@@ -47,10 +48,14 @@ pub(super) fn start_logging() -> Done {
     logging::start().map_err(|why| Failure::usage(why, "see `SNAPFOLD_LOG` in docs/OPERATIONS.md"))
 }
 
-/// The runtime of a process.
+/// The runtime of a process, whose threads can all serve.
 pub(super) fn runtime(config: &Config) -> Done<tokio::runtime::Runtime> {
+    if !date::can_tell(SystemTime::now()) {
+        let why = "the clock of this machine says a time before 1970 or after 9999".to_owned();
+        return Err(Failure::new(Exit::Failure, why).hint("set the clock; it may go wrong later"));
+    }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.max_blocking_threads(FILE_THREADS_MAX);
+    builder.max_blocking_threads(FILE_THREADS_MAX).on_thread_start(date::prepare_thread);
     if let Some(threads) = config.threads {
         builder.worker_threads(threads);
     }

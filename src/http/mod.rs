@@ -42,6 +42,7 @@ pub mod codes;
 mod compact;
 mod create;
 mod cursor;
+pub mod date;
 mod dead_letters;
 mod deletion;
 mod diff;

@@ -5,7 +5,7 @@
 //! says. This needs Linux and a C compiler.
 
 use crate::kill::story;
-use crate::process::{Program, command};
+use crate::process::{Api, Program, command};
 use crate::real::Topic;
 use crate::site::{ORDERS, Site, settled};
 use crate::truth::{ask_settled, questions};
@@ -105,4 +105,28 @@ fn a_clock_that_jumps_before_real_stores_costs_time_only() {
     let topic = Topic::new(2, &[]);
     let site = Site::cluster(&topic.named(ORDERS), "checkpoint: { interval: 300ms }", &topic.name);
     jumps(&site, 72, &[600, -600, HOUR, -HOUR, YEAR, -YEAR], true);
+}
+
+/// Threads of a runtime that have served nothing yet have not looked at the clock either.
+#[test]
+fn a_clock_before_1970_stops_no_thread_from_answering_but_a_process_from_starting() {
+    let site = Site::new(ORDERS, "parallelism: { threads: 8 }", "orders", 2);
+    let clock = Clock::new();
+    let mut worker = clock.worker(&site.config());
+    let url = worker.url();
+    clock.is_wrong_by(-100 * YEAR);
+    let asked: Vec<_> = (0..64)
+        .map(|_| {
+            let url = url.clone();
+            std::thread::spawn(move || Api::new(&url).get("/livez"))
+        })
+        .collect();
+    for answer in asked {
+        let answer = answer.join().unwrap();
+        assert!(answer.as_ref().is_ok_and(|reply| reply.status == 200), "{answer:?}");
+    }
+    worker.stop();
+    let ended = clock.worker(&site.config()).end();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.err.contains("before 1970") && ended.err.contains("set the clock"), "{ended:?}");
 }
