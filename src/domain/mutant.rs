@@ -241,6 +241,8 @@ mutants! {
     PurgeEndsEarly,
     /// Where a new lineage starts is not written down of a partition of which nothing is covered.
     RefoldStartForgotten,
+    /// What the log forgets while a refold runs is not fetched from the old lineage.
+    RefoldOvertaken,
     /// A checkpoint is not written before every partition has said what it has.
     CheckpointWaitsForAll,
     /// The last runs of a partition that comes back are read while a run of it from before is not over.

@@ -50,7 +50,7 @@ use crate::purging::scenarios::{
 use crate::rebuild::full_record_of_a_dead_flush;
 use crate::refold::{
     refold_of_what_is_in_a_checkpoint, refold_of_what_nothing_covers, refold_that_dies_before_its_rows,
-    refold_that_finds_a_rumour,
+    refold_that_finds_a_rumour, refold_that_retention_overtakes,
 };
 use crate::retention::scenarios::{
     refold_of_what_was_deleted, row_that_is_written_again, state_that_newer_events_need,
@@ -131,6 +131,7 @@ scenarios! {
     FirstWatermarkUnwritten by log_cut_behind_a_first_owner,
     RefoldWatermarkEarly by refold_that_dies_before_its_rows,
     RefoldStartForgotten by refold_of_what_nothing_covers,
+    RefoldOvertaken by refold_that_retention_overtakes,
     RefoldForgetsCheckpoints by refold_of_what_is_in_a_checkpoint,
     RefoldRumourTrusted by refold_that_finds_a_rumour,
     RefusedEventsForgotten by state_beyond_a_mark,

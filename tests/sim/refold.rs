@@ -55,8 +55,6 @@ pub(crate) fn start(world: &Parts, subject: &Subject, fleet: &Fleet, judge: &Arc
     }
     let into = Active { lineage: fleet.new_lineage(), ..from };
     world.sim.count(Count::Refold);
-    // Events beyond its end must be there when the new lineage starts.
-    world.freeze(true);
     let (subject, fleet, judge) = (subject.clone(), fleet.clone(), Arc::clone(judge));
     attempt(world, Plan { subject, fleet, judge, from, into }, 0);
 }
@@ -92,8 +90,7 @@ fn look(
         let failed = matches!(&done, Some(Err(error)) if error.kind == ErrorKind::Unavailable);
         let died = done.is_none() && !world.sim.is_alive(process);
         if !is_wanted {
-            world.sim.kill(process);
-            return world.freeze(false);
+            return world.sim.kill(process);
         }
         match done {
             Some(Ok(_)) => cut_over(&world, &plan),
@@ -102,10 +99,7 @@ fn look(
                 attempt(&world, plan, number + 1);
             }
             None if !died => look(world, plan, number, process, told),
-            other => {
-                world.sim.tell(|| format!("the refold is given up: {other:?}"));
-                world.freeze(false);
-            }
+            other => world.sim.tell(|| format!("the refold is given up: {other:?}")),
         }
     });
 }
@@ -113,7 +107,6 @@ fn look(
 /// Activates the new lineage, unless what was folded is no longer the truth. Some workers are stopped at
 /// once, some go on with the old lineage for a while.
 fn cut_over(world: &Parts, plan: &Plan) {
-    world.freeze(false);
     if !lock(&plan.judge).follow(world, plan.from) {
         return;
     }
@@ -156,22 +149,46 @@ pub(crate) fn on_stage(
     resumes: bool,
     fates: &[(&'static str, Fate, usize)],
 ) -> bool {
-    let (subject, active) = stage.subject();
-    let ports = stage.world.process("refold");
-    for (what, fate, times) in fates {
-        stage.rule(ports.process, what, *fate, *times);
+    Running::start(stage, into, resumes, fates).end(stage)
+}
+
+/// A refold on a stage.
+#[cfg(not(feature = "runtime"))]
+struct Running {
+    process: crate::executor::ProcessId,
+    told: Arc<Mutex<Option<Told>>>,
+}
+
+#[cfg(not(feature = "runtime"))]
+impl Running {
+    fn start(
+        stage: &crate::stage::Stage,
+        into: Lineage,
+        resumes: bool,
+        fates: &[(&'static str, Fate, usize)],
+    ) -> Self {
+        let (subject, active) = stage.subject();
+        let ports = stage.world.process("refold");
+        for (what, fate, times) in fates {
+            stage.rule(ports.process, what, *fate, *times);
+        }
+        let process = ports.process;
+        let refold = refold(&subject, &ports, (active, into), resumes);
+        let told: Arc<Mutex<Option<Told>>> = Arc::default();
+        let slot = Arc::clone(&told);
+        stage.world.sim.spawn(process, async move {
+            let done = refold.partitions(&[crate::stage::HERE]).await;
+            *lock(&slot) = Some(done);
+        });
+        Self { process, told }
     }
-    let process = ports.process;
-    let refold = refold(&subject, &ports, (active, into), resumes);
-    let told: Arc<Mutex<Option<Told>>> = Arc::default();
-    let slot = Arc::clone(&told);
-    stage.world.sim.spawn(process, async move {
-        let done = refold.partitions(&[crate::stage::HERE]).await;
-        *lock(&slot) = Some(done);
-    });
-    stage.world.idle(5_000);
-    stage.world.sim.kill(process);
-    matches!(lock(&told).take(), Some(Ok(_)))
+
+    /// Gives it time; whether it has done all.
+    fn end(self, stage: &crate::stage::Stage) -> bool {
+        stage.world.idle(5_000);
+        stage.world.sim.kill(self.process);
+        matches!(lock(&self.told).take(), Some(Ok(_)))
+    }
 }
 
 /// A row of the new lineage never comes, and the process dies. Whatever it left, the next try must not take
@@ -223,6 +240,29 @@ pub(crate) fn refold_of_what_nothing_covers() -> Outcome {
     stage.events(4..=6);
     stage.forget();
     stage.world.sim.kill(old);
+    stage.take_over(Lineage(2), done);
+    stage.worker("new");
+    stage.events(7..=7);
+    stage.ask_all()
+}
+
+/// While a refold runs, the old lineage covers more, and the log forgets that.
+#[cfg(not(feature = "runtime"))]
+pub(crate) fn refold_that_retention_overtakes() -> Outcome {
+    let stage = crate::stage::Stage::new();
+    let old = stage.worker("old");
+    stage.events(1..=3);
+    stage.snapshot(old);
+    let stuck = [("put_watermark", Fate::Refused, usize::MAX)];
+    let refold = Running::start(&stage, Lineage(2), false, &stuck);
+    stage.events(4..=6);
+    stage.snapshot(old);
+    let covered = stage.acked();
+    stage.forget();
+    stage.world.sim.kill(old);
+    stage.world.script(None);
+    let done = refold.end(&stage);
+    assert_eq!(covered, Some(snapfold::domain::ids::Offset(6)), "the old lineage covers it all");
     stage.take_over(Lineage(2), done);
     stage.worker("new");
     stage.events(7..=7);

@@ -127,7 +127,6 @@ pub(crate) struct Parts {
     boot: Arc<Mutex<Option<Boot>>>,
     producing: Arc<AtomicBool>,
     healed: Arc<AtomicBool>,
-    frozen: Arc<AtomicBool>,
     /// How many wait for an answer.
     asking: Arc<AtomicUsize>,
 }
@@ -219,18 +218,10 @@ impl Parts {
         self.healed.load(Ordering::Relaxed)
     }
 
-    /// Whether the log must keep what it has.
-    pub(crate) fn freeze(&self, frozen: bool) {
-        self.frozen.store(frozen, Ordering::Relaxed);
-    }
-
     /// Lowest offset that retention must leave there: the smaller of what is committed and what the index has
     /// acknowledged; the log's start where either is missing.
     pub(crate) fn protected(&self, topic: &str, partition: PartitionNo) -> Offset {
         let Ok(bounds) = self.broker.bounds(topic, partition) else { return Offset(0) };
-        if self.frozen.load(Ordering::Relaxed) {
-            return bounds.start;
-        }
         let committed = self.broker.committed(topic, partition);
         let acked = self.index.acked_watermark(topic, partition, bounds.topic_id);
         committed.zip(acked).map_or(bounds.start, |(committed, acked)| committed.min(acked).min(bounds.end))
@@ -351,7 +342,6 @@ impl World {
             boot: Arc::default(),
             producing: Arc::default(),
             healed: Arc::default(),
-            frozen: Arc::default(),
             asking: Arc::default(),
         })
     }

@@ -12,8 +12,8 @@
 //! *Order*: per partition the old lineage's low watermark, then its live checkpoints, then rows, as every
 //!   reader; the end is that watermark, and what lies beyond is the log's. Of each aggregate its dead
 //!   letters, then its increments one after the other, then full rows. When all of a partition is
-//!   acknowledged, the new lineage's low watermark. When all partitions have one, whoever called may activate
-//!   the new lineage.
+//!   acknowledged, the new lineage's low watermark; again, where the log has forgotten meanwhile what lies
+//!   beyond it. When all partitions have one, whoever called may activate the new lineage.
 //! *If it fails*: the error goes to the caller, who may call again: what was written is found and left.
 //! *If cancelled*: the same.
 //! *What may leak*: rows and packs of a lineage that is never activated; nobody reads them.
@@ -45,6 +45,7 @@ use crate::domain::ids::{AggregateKey, Lineage, Offset, PartitionNo};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::{EntryRef, LiveCheckpoint};
 use crate::domain::row::{DeadLetter, PartitionKey, WatermarkRow};
+use crate::kafka::LogBounds;
 use crate::reconstruct::{Reconstructor, View};
 use crate::store::SnapshotStore;
 use crate::store::flush::Flush;
@@ -148,15 +149,25 @@ impl Refold {
     /// `Conflict` where the mapping is not the one of then; `Gone` where events are not stored; `Invalid`
     /// where the new reducer halts; `Unavailable`. Calling again goes on.
     pub async fn partitions(&self, numbers: &[PartitionNo]) -> Result<BTreeMap<PartitionNo, Offset>> {
+        let (mut left, mut starts) = (numbers.to_vec(), BTreeMap::new());
+        let mut round = self.clone();
+        while !left.is_empty() {
+            starts.extend(round.round(&left).await?);
+            left = round.overtaken(numbers).await?;
+            round.resumes = true;
+        }
+        self.progress.partitions.fetch_add(numbers.len() as u64, Ordering::Relaxed);
+        Ok(starts)
+    }
+
+    /// The same, up to what the old lineage covers now.
+    async fn round(&self, numbers: &[PartitionNo]) -> Result<BTreeMap<PartitionNo, Offset>> {
         patiently!(self, self.reader.packs.erasures.refresh());
         let (mut sources, mut starts) = (BTreeMap::new(), BTreeMap::new());
         for number in numbers {
-            match self.source(*number).await? {
-                None => {}
-                Some(source) => {
-                    starts.insert(*number, source.end.low_watermark);
-                    sources.insert(*number, source);
-                }
+            if let Some(source) = self.source(*number).await? {
+                starts.insert(*number, source.end.low_watermark);
+                sources.insert(*number, source);
             }
         }
         if mutant(Mutant::RefoldWatermarkEarly) {
@@ -166,8 +177,25 @@ impl Refold {
         self.unlisted(&sources).await?;
         self.other_letters(&sources).await?;
         self.put_watermarks(&sources).await?;
-        self.progress.partitions.fetch_add(numbers.len() as u64, Ordering::Relaxed);
         Ok(starts)
+    }
+
+    /// Partitions whose log has forgotten meanwhile what lies between the ends of both lineages: only the old
+    /// one has these events, and the new one could not start.
+    ///
+    /// *Order*: after the new low watermarks, from which on whoever spares what no lineage covers spares this.
+    async fn overtaken(&self, numbers: &[PartitionNo]) -> Result<Vec<PartitionNo>> {
+        let mut overtaken = Vec::new();
+        for number in numbers.iter().filter(|_| !mutant(Mutant::RefoldOvertaken)) {
+            let start = patiently!(self, self.bounds(*number)).start;
+            let new = patiently!(self, self.watermark(&self.log(*number, self.into)));
+            let Some(new) = new.filter(|new| new.low_watermark < start) else { continue };
+            let old = patiently!(self, self.watermark(&self.log(*number, self.from)));
+            if old.is_some_and(|old| old.low_watermark > new.low_watermark) {
+                overtaken.push(*number);
+            }
+        }
+        Ok(overtaken)
     }
 
     fn log(&self, partition: PartitionNo, lineage: Lineage) -> PartitionKey {
@@ -211,11 +239,7 @@ impl Refold {
     /// lineage covers from now on could leave the log before the new one is there, and nobody would miss it.
     /// Answers the old low watermark if there is one after all.
     async fn begin(&self, from: &PartitionKey, into: &PartitionKey) -> Result<Option<WatermarkRow>> {
-        let bounds = async || {
-            let bounds = self.reader.log.bounds(from.partition).await;
-            bounds.map_err(|error| unavailable("ask for the bounds of the log", &error))
-        };
-        let bounds = patiently!(self, bounds());
+        let bounds = patiently!(self, self.bounds(from.partition));
         // Read again: until now nobody was free to forget what lies at that start.
         if let Some(end) = patiently!(self, self.watermark(from)) {
             return Ok(Some(end));
@@ -232,6 +256,11 @@ impl Refold {
             patiently!(self, self.store.put_watermark(there.clone()));
         }
         Ok(None)
+    }
+
+    async fn bounds(&self, partition: PartitionNo) -> Result<LogBounds> {
+        let bounds = self.reader.log.bounds(partition).await;
+        bounds.map_err(|error| unavailable("ask for the bounds of the log", &error))
     }
 
     async fn watermark(&self, key: &PartitionKey) -> Result<Option<WatermarkRow>> {
