@@ -9,7 +9,7 @@ use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::Residence;
 use crate::domain::record::QuarantineMark;
 use crate::domain::row::PartitionKey;
-use crate::reconstruct::{AsOf, Ask, Found, Provenance, Read, Step, Wanted};
+use crate::reconstruct::{AsOf, Ask, Found, Newest, Provenance, Read, Step, Wanted};
 use crate::store::unavailable;
 use futures_util::future::join;
 use std::sync::Arc;
@@ -114,17 +114,12 @@ impl Lookup {
                 ((**kept).clone(), provenance, None, false, Some(Arc::clone(kept)))
             }
             None => {
-                // Two questions that need not wait for each other. Where the second fails it is asked again
-                // below, which tells why.
-                let reading = self.read_moment(log, key, selector, base.clone());
-                let read = match owner {
-                    Owner::Absent(_) if selector != Selector::Head => {
-                        let (read, head) = join(reading, self.head_at_rest(log, key, freshness)).await;
-                        early_head = head.unwrap_or_default();
-                        read?
-                    }
-                    _ => reading.await?,
-                };
+                // Where the owner holds nothing, the head is in what is read for the moment. Where it is not told
+                // there it is asked for below.
+                let with_newest = matches!(owner, Owner::Absent(_)) && selector != Selector::Head;
+                let (read, is_own) = self.read_moment(log, key, selector, base.clone(), with_newest).await?;
+                // What others have read may be from before this question.
+                early_head = read.newest.filter(|_| is_own).and_then(|newest| told_by(&newest, freshness));
                 let Found::State(aggregate, provenance) = &read.found else {
                     return Err(self.no_state(&read.found));
                 };
@@ -220,14 +215,7 @@ impl Lookup {
         freshness: Freshness,
     ) -> Asked<Option<Head>> {
         let _turn = self.admit().await?;
-        let newest = self.reader().newest(log, key).await?;
-        let version = newest.version();
-        let is_short = freshness.min_version.is_some_and(|min| version < min);
-        // Rule 12: an entry may be of events that the log has lost; then only reading them would tell.
-        let is_row = newest.row.is_some_and(|row| row == version);
-        let is_sure = is_row || newest.is_entry_sure;
-        let is_told = is_sure && version > Version(0) && newest.is_whole && !newest.marked && !is_short;
-        Ok(is_told.then_some(Head { version, mark: None }))
+        Ok(told_by(&self.reader().newest(log, key).await?, freshness))
     }
 
     /// The owner, unless what it knows is older than the question allows.
@@ -249,15 +237,17 @@ impl Lookup {
         Ok(if is_fresh { owner } else { Owner::Silent })
     }
 
-    /// O1: the low watermark first, then the owner; an answer from below it comes from an owner that is none
-    /// any more.
+    /// O1: an answer from below the low watermark comes from an owner that is none any more. One that is read
+    /// while the owner is asked may be later than the answer: then rest answers, which is as good.
     pub(super) async fn ask_owner(&self, log: &PartitionKey, id: &Arc<str>) -> Asked<Owner> {
-        let rows = self.reader().index.watermarks(log).await;
+        let (rows, answer) = join(
+            self.reader().index.watermarks(log),
+            self.0.parts.owners.head(log.partition, Arc::clone(id)),
+        )
+        .await;
         let rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
         let low_watermark = rows.iter().map(|row| row.low_watermark).max().unwrap_or(Offset(0));
-        let Some(answer) = self.0.parts.owners.head(log.partition, Arc::clone(id)).await else {
-            return Ok(Owner::Silent);
-        };
+        let Some(answer) = answer else { return Ok(Owner::Silent) };
         if answer.position < low_watermark && !mutant(Mutant::StaleOwnerBelieved) {
             return Ok(Owner::Silent);
         }
@@ -298,21 +288,23 @@ impl Lookup {
         Ask { work_max: Some(self.0.parts.settings.events_max), ..Ask::of(as_of) }
     }
 
-    /// Reads a moment; versions together with whoever else reads them now.
+    /// Reads a moment; versions together with whoever else reads them now. Tells whether all of it was read
+    /// for this question.
     async fn read_moment(
         &self,
         log: &PartitionKey,
         key: &AggregateKey,
         selector: Selector,
         base: Option<Arc<Aggregate>>,
-    ) -> Asked<Arc<Read>> {
+        with_newest: bool,
+    ) -> Asked<(Arc<Read>, bool)> {
         let as_of = match selector {
             Selector::Head => AsOf::Head,
             Selector::Version(version) => AsOf::Version(version),
             Selector::Time(time) => AsOf::Time(time),
             Selector::Offset(_, offset) => AsOf::Offset(offset),
         };
-        let ask = Ask { base, ..self.ask(as_of) };
+        let ask = Ask { base, with_newest, ..self.ask(as_of) };
         if let Selector::Version(version) = selector {
             let start = || {
                 let (lookup, log, key, ask) = (self.clone(), log.clone(), key.clone(), ask.clone());
@@ -324,10 +316,10 @@ impl Lookup {
             let is_state = matches!(&landed, Ok(read) if matches!(read.found, Found::State(..)));
             // What others did not find may be there by now.
             if joined == Joined::Own || is_state {
-                return landed;
+                return landed.map(|read| (read, joined == Joined::Own));
             }
         }
-        self.read_rest(log, key, &ask).await.map(Arc::new)
+        Ok((Arc::new(self.read_rest(log, key, &ask).await?), true))
     }
 
     /// Reads when it is its turn; history that is gone is told with the earliest version that is left.
@@ -394,6 +386,17 @@ fn is_head(selector: Selector, head: &Aggregate, position: Offset) -> bool {
         Selector::Time(time) => head.effective_time <= time,
         Selector::Offset(_, offset) => head.offset <= offset && offset < position,
     }
+}
+
+/// The head, where the newest version at rest tells it.
+fn told_by(newest: &Newest, freshness: Freshness) -> Option<Head> {
+    let version = newest.version();
+    let is_short = freshness.min_version.is_some_and(|min| version < min);
+    // Rule 12: an entry may be of events that the log has lost; then only reading them would tell.
+    let is_row = newest.row.is_some_and(|row| row == version);
+    let is_sure = is_row || newest.is_entry_sure;
+    let is_told = is_sure && version > Version(0) && newest.is_whole && !newest.marked && !is_short;
+    is_told.then_some(Head { version, mark: None })
 }
 
 /// What an outcome lacks of the freshness asked for, as the refusal it becomes when time is up.

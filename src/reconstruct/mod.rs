@@ -4,6 +4,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `mod.rs` | `Reconstructor`: the order of reads, the answer |
+//! | `view.rs` | the low watermark and what is listed, read together |
 //! | `live.rs` | the port through which lookups see the owners of partitions |
 //! | `assemble/` | one aggregate out of pieces: base, increments, segments, pending entries, log |
 //! | `merge.rs` | a stretch of history folded again, for compaction |
@@ -30,6 +31,7 @@ mod piece;
 mod read;
 mod rest;
 mod step;
+mod view;
 
 pub use ended::{Ended, LogOfOld};
 pub use history::{History, Stretch};
@@ -38,24 +40,23 @@ pub use merge::Merged;
 pub use read::{Ask, FoldedEvent, Newest, Read, Wanted};
 pub use rest::RestOnly;
 pub use step::{Step, StepKind};
+pub use view::View;
 
 use crate::domain::aggregate::{Aggregate, Rules};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Decode;
-use crate::domain::ids::{AggregateKey, Offset, PackId, Timestamp, Version};
+use crate::domain::ids::{AggregateKey, Offset, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
-use crate::domain::partition::{EntryRef, Epochs, LiveCheckpoint, Loaded, reach};
+use crate::domain::partition::{EntryRef, Epochs, Loaded, reach};
 use crate::domain::record::StoredEvent;
-use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
-use crate::kafka::{Log, LogBounds};
-use crate::store::checkpoints::Held;
+use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow};
+use crate::kafka::Log;
 use crate::store::index::{From, Index, RowWalk};
 use crate::store::packs::Packs;
 use crate::store::unavailable;
 use assemble::Assembly;
-use futures_util::future::{BoxFuture, FutureExt};
 use piece::Piece;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -64,28 +65,6 @@ use std::sync::{Arc, Mutex};
 const ROWS_PAGE: usize = 32;
 /// Rows asked for where only those of one version matter: they are rarely more.
 const FEW_ROWS: usize = 4;
-
-/// Reads what is wanted of one live checkpoint, with the leader epochs of its entries.
-type ReadCheckpoint<'a, C> =
-    dyn Fn(CheckpointRow) -> BoxFuture<'a, Result<Option<(C, Epochs)>>> + Send + Sync + 'a;
-
-/// What a view has of a checkpoint, whole or for one aggregate.
-trait Listed: Sized + Send {
-    /// The same where the log was cut at `end`; none if nothing of it is left.
-    fn cut_at(self, end: Offset) -> Option<Self>;
-}
-
-impl Listed for LiveCheckpoint {
-    fn cut_at(self, end: Offset) -> Option<Self> {
-        Some(Self::cut_at(self, end))
-    }
-}
-
-impl Listed for Held {
-    fn cut_at(self, end: Offset) -> Option<Self> {
-        Self::cut_at(self, end)
-    }
-}
 
 /// Which moment is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,51 +152,6 @@ pub struct Reconstructor {
     pub health: Arc<Health>,
 }
 
-/// The low watermark and what was listed after it was read: one consistent view of a partition at rest.
-#[derive(Clone, Debug)]
-pub struct View<C> {
-    /// Events below it are all in rows and checkpoints.
-    pub low_watermark: Offset,
-    /// The low watermark that was read: the same, but where a checkpoint is unreadable, or the log has ended.
-    pub told: Offset,
-    /// The leader epoch that it was written under; -1 if that is not known, or if there was none.
-    pub told_under: i32,
-    /// What was asked for of the live checkpoints: their tables, or what they hold of one aggregate.
-    pub checkpoints: Vec<C>,
-    /// Those that are listed too and cannot be read. What they held is left to the log as far as it reaches.
-    pub unreadable: Vec<CheckpointRow>,
-    /// Those that hold events which the log has lost, as far as leader epochs tell, and so all that were cut:
-    /// what an entry says of its versions is not the whole truth then.
-    pub doubted: BTreeSet<PackId>,
-    /// One past the last offset of what they held and the log has forgotten in part: an aggregate that ends
-    /// below may have had more events.
-    pub lost_below: Option<Offset>,
-}
-
-impl<C> View<C> {
-    /// Nothing that is listed is unreadable.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.unreadable.is_empty()
-    }
-}
-
-impl View<LiveCheckpoint> {
-    /// The same view of one aggregate.
-    #[must_use]
-    pub fn of(&self, id: &str) -> View<Held> {
-        View {
-            low_watermark: self.low_watermark,
-            told: self.told,
-            told_under: self.told_under,
-            checkpoints: self.checkpoints.iter().filter_map(|live| Held::of(live, id)).collect(),
-            unreadable: self.unreadable.clone(),
-            doubted: self.doubted.clone(),
-            lost_below: self.lost_below,
-        }
-    }
-}
-
 impl Reconstructor {
     /// Fetches what decoding these events takes. Records of the log have been prepared by whoever reads it.
     ///
@@ -261,178 +195,6 @@ impl Reconstructor {
         self.check_epochs(partition, &assembled.entries_reached).await?;
         self.health.damaged_records.fetch_add(assembled.provenance.damaged, Ordering::Relaxed);
         Ok(Loaded { aggregate: assembled.aggregate, rows, trail })
-    }
-
-    /// The low watermark, and after it the tables of the live checkpoints.
-    ///
-    /// # Errors
-    /// `Unavailable` if a port failed.
-    pub async fn view(&self, partition: &PartitionKey) -> Result<View<LiveCheckpoint>> {
-        let read = |row: CheckpointRow| {
-            async move {
-                let table = self.packs.table(&row).await?;
-                let epochs = table.entries.epochs().clone();
-                Ok(Some((table, epochs)))
-            }
-            .boxed()
-        };
-        self.view_with(partition, &read).await
-    }
-
-    /// The low watermark, and after it what the live checkpoints hold of one aggregate.
-    ///
-    /// # Errors
-    /// `Unavailable` if a port failed.
-    pub async fn view_of(&self, partition: &PartitionKey, key: &AggregateKey) -> Result<View<Held>> {
-        self.view_with(partition, &|row| async move { self.packs.held(&row, key).await }.boxed()).await
-    }
-
-    async fn view_with<'a, C: Listed>(
-        &'a self,
-        partition: &PartitionKey,
-        read: &ReadCheckpoint<'a, C>,
-    ) -> Result<View<C>> {
-        // L2: a list that names a pack which is not there is stale, start again. G1: a row's deletion is
-        // acknowledged before its pack is deleted, so a list read *after* the pack was missed that still
-        // names it tells of a loss; then no list will ever be better.
-        let mut missed = BTreeSet::new();
-        loop {
-            if let Some(view) = self.view_unless_stale(partition, &mut missed, read).await? {
-                return Ok(view);
-            }
-            self.health.stale_lists.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// None if the list was stale: `missed` has more packs than before.
-    async fn view_unless_stale<'a, C: Listed>(
-        &'a self,
-        partition: &PartitionKey,
-        missed: &mut BTreeSet<PackId>,
-        read: &ReadCheckpoint<'a, C>,
-    ) -> Result<Option<View<C>>> {
-        let early_list = if mutant(Mutant::WatermarkAfterList) {
-            Some(
-                self.index
-                    .checkpoints(partition)
-                    .await
-                    .map_err(|error| unavailable("list checkpoints", &error))?,
-            )
-        } else {
-            None
-        };
-        let bounds = self.log.bounds(partition.partition).await;
-        let bounds = bounds.map_err(|error| unavailable("read the log's bounds", &error))?;
-        self.check_topic(bounds.topic_id)?;
-        let rows = self.index.watermarks(partition).await;
-        let rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
-        let valid =
-            rows.iter().filter(|row| row.topic_id == bounds.topic_id || mutant(Mutant::TopicIdIgnored));
-        let told = valid.map(|row| (row.low_watermark, row.leader_epoch)).max();
-        let (told, told_under) = told.unwrap_or((bounds.start, -1));
-        let listed = match early_list {
-            Some(listed) => listed,
-            None => {
-                let listed = self.index.checkpoints(partition).await;
-                listed.map_err(|error| unavailable("list checkpoints", &error))?
-            }
-        };
-        let listed = match mutant(Mutant::CachedListFreshWatermark) {
-            true => self.health.cached_list(partition, listed),
-            false => listed,
-        };
-        let (mut checkpoints, mut unreadable) = (Vec::new(), Vec::new());
-        let (mut ends, mut reached, mut doubted) = (Epochs::new(), told, BTreeSet::new());
-        for row in listed {
-            let mut end_offset = row.end_offset;
-            match read(row.clone()).await {
-                Ok(Some((checkpoint, epochs))) => {
-                    let seen = (&bounds, &rows[..]);
-                    let (cut, is_doubted) = self.cut(partition, seen, &mut ends, &epochs).await?;
-                    doubted.extend(is_doubted.then_some(row.pack));
-                    match cut {
-                        Some(end) => {
-                            end_offset = end_offset.min(end);
-                            checkpoints.extend(checkpoint.cut_at(end));
-                        }
-                        None => checkpoints.push(checkpoint),
-                    }
-                }
-                Ok(None) => {}
-                Err(error) if error.kind == ErrorKind::NotFound && missed.insert(row.pack) => {
-                    if !mutant(Mutant::MissingPackIgnored) {
-                        return Ok(None);
-                    }
-                }
-                Err(error) if matches!(error.kind, ErrorKind::Corrupt | ErrorKind::NotFound) => {
-                    self.health.damaged_records.fetch_add(1, Ordering::Relaxed);
-                    unreadable.push(row);
-                }
-                Err(error) => return Err(error),
-            }
-            reached = reached.max(end_offset);
-        }
-        let (low_watermark, lost_below) = self.limits((told, reached), &unreadable, bounds.start);
-        Ok(Some(View { low_watermark, told, told_under, checkpoints, unreadable, doubted, lost_below }))
-    }
-
-    /// Up to where all events are in rows and checkpoints, and one past the last that may be lost. Of
-    /// unreadable checkpoints entries are unknown, offsets are not: where the log has them all, it is as if
-    /// the watermark had not passed them. No log goes on where one has ended.
-    fn limits(
-        &self,
-        (told, reached): (Offset, Offset),
-        unreadable: &[CheckpointRow],
-        log_start: Offset,
-    ) -> (Offset, Option<Offset>) {
-        let has_ended = self.log.has_ended();
-        let (mut low_watermark, mut lost_below) = (if has_ended { reached } else { told }, None);
-        for row in unreadable {
-            if row.first_offset >= log_start && !has_ended {
-                low_watermark = low_watermark.min(row.first_offset);
-            } else if !mutant(Mutant::LostCheckpointForgotten) {
-                lost_below = lost_below.max(Some(row.end_offset));
-            }
-        }
-        (low_watermark, lost_below)
-    }
-
-    /// Where a checkpoint with these leader epochs was cut, if it was; and whether the log has lost any of
-    /// its events.
-    ///
-    /// Rule 12: a checkpoint may hold events that an unclean election took away before the low watermark had
-    /// reached them. They were promised to nobody, and whoever moves the watermark on folds what came in
-    /// their place. Where a watermark under their leader epoch or an older one has passed the cut, what was
-    /// promised is gone: then all is left as it is, and `check_epochs` refuses it.
-    async fn cut(
-        &self,
-        partition: &PartitionKey,
-        (bounds, watermarks): (&LogBounds, &[WatermarkRow]),
-        ends: &mut Epochs,
-        epochs: &Epochs,
-    ) -> Result<(Option<Offset>, bool)> {
-        let (mut first_cut, mut is_doubted) = (None, false);
-        for (epoch, last) in epochs.iter().filter(|(epoch, _)| **epoch < bounds.leader_epoch) {
-            let end = match ends.get(epoch) {
-                Some(end) => *end,
-                None => {
-                    let end = self.log.epoch_end(partition.partition, *epoch).await;
-                    let end = end.map_err(|error| unavailable("read the end of a leader epoch", &error))?;
-                    ends.insert(*epoch, end);
-                    end
-                }
-            };
-            let has_passed = |row: &WatermarkRow| {
-                row.topic_id == bounds.topic_id && row.leader_epoch <= *epoch && row.low_watermark > end
-            };
-            let is_lost = end <= *last;
-            is_doubted |= is_lost && !mutant(Mutant::DoubtsUntold);
-            let is_cut = is_lost && !watermarks.iter().any(has_passed);
-            if is_cut && !mutant(Mutant::CutEntriesKept) {
-                first_cut = Some(first_cut.map_or(end, |first: Offset| first.min(end)));
-            }
-        }
-        Ok((first_cut, is_doubted))
     }
 
     /// Rows of one incarnation of a topic say nothing about another.

@@ -19,6 +19,7 @@ use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
 use crate::store::checkpoints::Held;
 use crate::store::index::From;
 use crate::store::unavailable;
+use futures_util::future::{join, try_join};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -40,6 +41,8 @@ pub struct Ask {
     pub events_from: Option<Version>,
     /// Events and records of the log that may be read for it.
     pub work_max: Option<u64>,
+    /// Tell the newest version at rest as well, out of the same view.
+    pub with_newest: bool,
 }
 
 /// One event, as the fold met it.
@@ -68,6 +71,8 @@ pub struct Read {
     pub log_end: Option<Offset>,
     /// The aggregate stands still at or after the moment: the head tells where and why.
     pub marked_later: bool,
+    /// The newest version at rest, where it was asked for and could be read.
+    pub newest: Option<Newest>,
     /// The state will be the same for ever: all of it lies below the low watermark, nothing was damaged.
     pub is_settled: bool,
     /// What was read, in order.
@@ -97,7 +102,7 @@ impl Ask {
     /// The plain question for a state.
     #[must_use]
     pub fn of(as_of: AsOf) -> Self {
-        Self { as_of, base: None, events_from: None, work_max: None }
+        Self { as_of, base: None, events_from: None, work_max: None, with_newest: false }
     }
 }
 
@@ -128,16 +133,26 @@ impl Reconstructor {
             false => None,
         };
         let mut view = self.view_of(partition, key).await?;
-        let mut rows = match early_rows {
-            Some(rows) => rows,
-            None => self.rows_for(key, partition, ask).await?,
+        let reading = async {
+            match early_rows {
+                Some(rows) => Ok(rows),
+                None => self.rows_for(key, partition, ask).await,
+            }
         };
+        let newest = async {
+            match ask.with_newest {
+                true => self.newest_in(&view, partition, key).await.ok(),
+                false => None,
+            }
+        };
+        let (rows, newest) = join(reading, newest).await;
+        let mut rows = rows?;
         let mut tries = 0;
         loop {
             let mut at = Progress::default();
             let error = match self.read_in(&view, partition, key, ask, &rows, &mut at).await {
                 Err(error) if matches!(error.kind, ErrorKind::Gone | ErrorKind::Corrupt) => error,
-                answer => return answer,
+                answer => return answer.map(|read| Read { newest, ..read }),
             };
             // Rows that were read page by page may have made way for segments meanwhile, or one that no
             // replica had acknowledged is seen now: the next look might miss it again, so this one counts.
@@ -182,16 +197,19 @@ impl Reconstructor {
         at: &mut Progress,
     ) -> Result<Read> {
         let pending = if mutant(Mutant::ReaderIgnoresPending) { Vec::new() } else { pending_of(view) };
-        self.check_epochs(partition, &epochs_of(rows)).await?;
         let pieces = Piece::all(rows, &pending);
         let mut assembly = Assembly::new(self, partition, key, ask.clone(), view.low_watermark);
         assembly.lost_below = view.lost_below;
         assembly.told = (view.told_under, view.told);
-        let run = match assembly.run(rows, pieces).await {
-            Ok(()) => assembly.tail(rows).await,
-            Err(error) => Err(error),
+        let running = async {
+            assembly.run(rows, pieces).await?;
+            assembly.tail(rows).await
         };
+        let epochs = epochs_of(rows);
+        let (checked, run) = join(self.check_epochs(partition, &epochs), running).await;
         *at = assembly.progress();
+        // Of a log that was cut nothing else matters.
+        checked?;
         run?;
         let assembled = assembly.finish();
         self.check_epochs(partition, &assembled.entries_reached).await?;
@@ -213,29 +231,39 @@ impl Reconstructor {
             (AsOf::Time(time), None) => From::TimeAtOrBefore(time),
             (AsOf::Offset(offset), None) => From::OffsetAtOrBelow(offset),
         };
-        let mut rows = self.rows_down(key, partition, from, None).await?;
-        if from != From::Newest {
-            self.rows_up(key, partition, ask, &mut rows).await?;
-        }
+        let down = self.rows_down(key, partition, from, None);
+        let mut rows = match from {
+            From::Newest => down.await?,
+            // What lies above a version can be looked for before it is known what lies below.
+            From::AtOrBelow(version) => {
+                let (down, up) = try_join(down, self.rows_up(key, partition, ask, version)).await?;
+                [down, up].concat()
+            }
+            _ => {
+                let down = down.await?;
+                let known = down.iter().map(|row| row.version).max().unwrap_or_default();
+                let up = self.rows_up(key, partition, ask, known).await?;
+                [down, up].concat()
+            }
+        };
         rows.sort_by_key(|row| std::cmp::Reverse((row.version, row.pack)));
         Ok(rows)
     }
 
-    /// The rows above those that are there, up to a page that holds the piece that leads up to a moment (full
-    /// records that somebody asked for may lie before it); for events all up to the moment.
+    /// The rows above a version, up to a page that holds the piece that leads up to a moment (full records that
+    /// somebody asked for may lie before it); for events all up to the moment.
     async fn rows_up(
         &self,
         key: &AggregateKey,
         partition: &PartitionKey,
         ask: &Ask,
-        rows: &mut Vec<SnapshotRow>,
-    ) -> Result<()> {
-        let known = rows.iter().map(|row| row.version).max().unwrap_or_default();
+        known: Version,
+    ) -> Result<Vec<SnapshotRow>> {
         let wanted = if let AsOf::Version(version) = ask.as_of { Some(version) } else { None };
         let is_beyond = |row: &&SnapshotRow| wanted.is_none_or(|wanted| row.version >= wanted);
         // Events are wanted up to a version, or all of them.
         let may_stop = ask.events_from.is_none() || wanted.is_some();
-        let mut beyond = 0;
+        let (mut rows, mut beyond) = (Vec::new(), 0);
         let mut walk = self.walk(key, partition, From::Above(known), ROWS_PAGE);
         while let Some(mut page) = walk.read().await? {
             beyond += page.iter().filter(is_beyond).count();
@@ -245,7 +273,7 @@ impl Reconstructor {
                 break;
             }
         }
-        Ok(())
+        Ok(rows)
     }
 
     /// The newest version that rows and live checkpoints know of, whatever the low watermark: each is a fact.
@@ -448,7 +476,7 @@ fn told(assembled: Assembled, as_of: AsOf, low_watermark: Offset) -> Result<Read
         (None, ..) => Found::State(Box::new(aggregate), provenance),
     };
     let Assembled { events, before_events, marked_later, steps, .. } = assembled;
-    Ok(Read { found, events, before_events, log_end, marked_later, is_settled, steps })
+    Ok(Read { found, events, before_events, log_end, marked_later, newest: None, is_settled, steps })
 }
 
 /// What live checkpoints hold of an aggregate, for a reader with this view.
