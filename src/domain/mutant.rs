@@ -243,6 +243,8 @@ mutants! {
     RefoldStartForgotten,
     /// What the log forgets while a refold runs is not fetched from the old lineage.
     RefoldOvertaken,
+    /// No record is taken as long as tables of live checkpoints are more than the memory there is.
+    TablesKeepRecordsOut,
     /// A checkpoint is not written before every partition has said what it has.
     CheckpointWaitsForAll,
     /// The last runs of a partition that comes back are read while a run of it from before is not over.

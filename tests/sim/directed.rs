@@ -26,7 +26,8 @@ use crate::halts::{
 };
 use crate::losses::{
     log_that_forgets_an_unread_event, log_that_passes_an_owner, lost_checkpoint_and_no_log,
-    lost_checkpoint_before_it_is_covered, lost_checkpoint_that_is_folded_again, topic_that_is_created_again,
+    lost_checkpoint_before_it_is_covered, lost_checkpoint_before_large_tables,
+    lost_checkpoint_that_is_folded_again, topic_that_is_created_again,
 };
 use crate::marks::{
     entries_of_histories_that_were_cut_off, entry_that_is_folded_again, mark_of_a_gap_that_was_cut_off,
@@ -119,6 +120,7 @@ scenarios! {
     LostCheckpointForgotten by lost_checkpoint_and_no_log,
     UnreadableNeverRetired by lost_checkpoint_that_is_folded_again,
     UnreadableRetiredEarly by lost_checkpoint_before_it_is_covered,
+    TablesKeepRecordsOut by lost_checkpoint_before_large_tables,
     FoldedBeyondHalt by halt_while_another_loads,
     EntriesAheadKept by entry_that_is_folded_again,
     LaterIncrementFirst by death_between_two_increments,

@@ -56,6 +56,25 @@ pub(crate) fn lost_checkpoint_before_it_is_covered() -> Outcome {
     stage.ask_all()
 }
 
+/// What was lost is the first checkpoint alone. What later ones hold does not join before the log was read
+/// again, and their tables are more than all the memory there is.
+pub(crate) fn lost_checkpoint_before_large_tables() -> Outcome {
+    let mut stage = Stage::new();
+    let first = stage.worker("first");
+    stage.events(1..=2);
+    stage.lose("checkpoint");
+    stage.events(3..=4);
+    stage.world.sim.kill(first);
+    stage.remember_at_most(1);
+    let next = stage.worker("next");
+    stage.world.idle(20_000);
+    let status = stage.status(next);
+    if status.low_watermark != Offset(4) {
+        stage.world.sim.violation(format!("events of the log are not covered: {status:?}"));
+    }
+    stage.ask_all()
+}
+
 /// The log is gone. `a` is in a snapshot, and in a lost checkpoint with its last event; `b` in a snapshot and
 /// in a later checkpoint, so it had no event between; `c` in the lost checkpoint alone.
 pub(crate) fn lost_checkpoint_and_no_log() -> Outcome {

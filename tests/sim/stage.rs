@@ -103,6 +103,11 @@ impl Stage {
         Self { world, subject, fleet, judge, rules, once, unheard, made: AtomicU64::new(0) }
     }
 
+    /// Bytes that a partition may take in workers that start from now on.
+    pub(crate) fn remember_at_most(&mut self, bytes: usize) {
+        self.subject = self.subject.clone().remembering(bytes);
+    }
+
     /// Starts a worker; it owns the partition once nobody else does.
     pub(crate) fn worker(&self, name: &str) -> ProcessId {
         let ports = self.world.process(name);

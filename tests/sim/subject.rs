@@ -293,6 +293,12 @@ impl Subject {
         }
     }
 
+    /// The same with this much memory for a partition, in bytes.
+    pub(crate) fn remembering(mut self, bytes: usize) -> Self {
+        self.settings.partition.memory_bytes_max = bytes;
+        self
+    }
+
     /// The same, and what is snapshotted within a moment goes into one pack.
     pub(crate) fn writing_together(mut self) -> Self {
         (self.settings.linger_ms, self.settings.linger_items) = (200, 8);
