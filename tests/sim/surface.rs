@@ -213,7 +213,7 @@ pub(crate) fn judge(judge: &mut Judge, world: &Parts, told: &Told, got: &Got) ->
     let verdict = match got {
         Got::Events(Ok(events)) => events_fit(judge, told, events, excused),
         Got::Blame(Ok(blame)) => origins::blame_fits(judge, world, told, blame),
-        Got::History(Ok(history)) => origins::history_fits(judge, told, history),
+        Got::History(Ok(history)) => origins::history_fits(judge, told, history, excused),
         Got::Changes(Ok(changes)) => origins::changes_fit(judge, told, changes, excused),
         Got::Within(Ok(answer)) => origins::within_fits(judge, world, told, answer),
         Got::Snapshots(Ok(snapshots)) => snapshots_fit(judge, world, told, snapshots),
