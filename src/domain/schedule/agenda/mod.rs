@@ -91,6 +91,8 @@ pub struct Agenda {
     /// Runs that have begun and not ended, also those of entries that are gone.
     running: BTreeSet<Place>,
     heap: BinaryHeap<Reverse<(Timestamp, u64, Place)>>,
+    /// The time at the last look at what is due.
+    looked_at: Timestamp,
     turns: u64,
     unread: VecDeque<Place>,
     unplaced: VecDeque<Arc<str>>,
@@ -107,6 +109,7 @@ impl Agenda {
             entries: BTreeMap::new(),
             running: BTreeSet::new(),
             heap: BinaryHeap::new(),
+            looked_at: Timestamp(i64::MIN),
             turns: 0,
             unread: VecDeque::new(),
             unplaced: VecDeque::new(),
@@ -250,6 +253,14 @@ impl Agenda {
         is_held_back: &dyn Fn(PartitionNo) -> bool,
         limit: usize,
     ) -> Vec<Start> {
+        if now.0.saturating_add(AGAIN_MS) < self.looked_at.0 {
+            // SUBTLE: the clock went back. Whatever was armed by what it said before may be due long since, and
+            // would wait until it says that again (seed 933, given).
+            self.heap.clear();
+            let places: Vec<Place> = self.entries.keys().cloned().collect();
+            places.iter().for_each(|place| self.arm(place, now, now));
+        }
+        self.looked_at = now;
         let (mut starts, mut waiting) = (Vec::new(), Vec::new());
         while starts.len() < limit
             && let Some(Reverse((at, turn, place))) = self.heap.peek().filter(|Reverse((at, ..))| *at <= now)

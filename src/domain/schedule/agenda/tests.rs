@@ -140,6 +140,16 @@ fn a_run_that_is_given_up_is_due_again_and_one_that_is_held_back_waits() {
 }
 
 #[test]
+fn a_clock_that_goes_back_puts_nothing_off() {
+    let mut agenda = agenda(&[row("a", "* * * * *")], &[first(&row("a", "* * * * *"))], at(1));
+    let ahead = at(90);
+    assert_eq!(agenda.due(ahead, &|_| true, 9), [], "it is held back");
+    assert_eq!(agenda.next_at(), Some(Timestamp(ahead.0 + AGAIN_MS)));
+    assert_eq!(due(&mut agenda, at(3)), [("a".to_owned(), at(3))]);
+    assert_eq!(agenda.next_at(), Some(at(4)));
+}
+
+#[test]
 fn a_paused_schedule_runs_only_where_it_is_asked_and_resumes_with_the_next_due_time() {
     let each = row("each", "* * * * *");
     let mut agenda = agenda(std::slice::from_ref(&each), &[first(&each)], at(0));
