@@ -192,8 +192,12 @@ impl All<'_> {
                 _ = look.tick() => bar.set_message(so_far(progress)),
             }
         }
+        bar.set_message("what the topic has forgotten meanwhile");
+        let numbers =
+            (0..plan.wish.partitions).filter_map(|number| Some(PartitionNo(i32::try_from(number).ok()?)));
+        let caught_up = refold.catch_up(&numbers.collect::<Vec<_>>()).await;
         bar.finish_and_clear();
-        Ok(())
+        caught_up.map_err(|error| fault(error).hint("what is written stays: run it again to go on"))
     }
 
     fn refold(&self, stream: &Stream, plan: &Plan, into: Lineage, progress: &Arc<Progress>) -> Done<Refold> {
@@ -270,6 +274,7 @@ impl All<'_> {
                     ("revived", count(&progress.revived)),
                     ("deadLetters", count(&progress.letters)),
                     ("notes", count(&progress.notes)),
+                    ("roundsToCatchUp", count(&progress.rounds)),
                     ("tookMs", took_ms),
                 ];
                 for (name, figure) in figures {
@@ -290,6 +295,7 @@ fn so_far(progress: &Progress) -> String {
         (&progress.revived, "former dead letters folded"),
         (&progress.letters, "dead letters"),
         (&progress.notes, "labels and pins"),
+        (&progress.rounds, "rounds for what the topic forgot meanwhile"),
     ] {
         if count(of) > 0 {
             told.push_str(&format!(", {} {what}", count(of)));

@@ -70,7 +70,7 @@ fn attempt(world: &Parts, plan: Plan, number: u32) {
     let told: Arc<Mutex<Option<Told>>> = Arc::default();
     let slot = Arc::clone(&told);
     world.sim.spawn(process, async move {
-        let done = refold.partitions(&partitions).await;
+        let done = all(&refold, &partitions).await;
         *lock(&slot) = Some(done);
     });
     look(world.clone(), plan, number, process, told);
@@ -120,6 +120,13 @@ fn cut_over(world: &Parts, plan: &Plan) {
         let this = world.clone();
         world.sim.at(world.sim.now() + wait, move || this.sim.kill(process));
     }
+}
+
+/// As the command line does it, in one group.
+async fn all(refold: &Refold, partitions: &[PartitionNo]) -> Told {
+    let starts = refold.partitions(partitions).await?;
+    refold.catch_up(partitions).await?;
+    Ok(starts)
 }
 
 /// A refold over a process's ports.
@@ -177,7 +184,7 @@ impl Running {
         let told: Arc<Mutex<Option<Told>>> = Arc::default();
         let slot = Arc::clone(&told);
         stage.world.sim.spawn(process, async move {
-            let done = refold.partitions(&[crate::stage::HERE]).await;
+            let done = all(&refold, &[crate::stage::HERE]).await;
             *lock(&slot) = Some(done);
         });
         Self { process, told }

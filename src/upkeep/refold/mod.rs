@@ -12,8 +12,8 @@
 //! *Order*: per partition the old lineage's low watermark, then its live checkpoints, then rows, as every
 //!   reader; the end is that watermark, and what lies beyond is the log's. Of each aggregate its dead
 //!   letters, then its increments one after the other, then full rows. When all of a partition is
-//!   acknowledged, the new lineage's low watermark; again, where the log has forgotten meanwhile what lies
-//!   beyond it. When all partitions have one, whoever called may activate the new lineage.
+//!   acknowledged, the new lineage's low watermark. When all partitions have one, and again where the log has
+//!   forgotten meanwhile what lies beyond it, whoever called may activate the new lineage.
 //! *If it fails*: the error goes to the caller, who may call again: what was written is found and left.
 //! *If cancelled*: the same.
 //! *What may leak*: rows and packs of a lineage that is never activated; nobody reads them.
@@ -69,6 +69,8 @@ const BATCH_BYTES: usize = 4 << 20;
 const BATCH_ITEMS: usize = 1_024;
 /// How often an aggregate is read again from a fresh view where something that was listed is gone.
 const VIEWS_MAX: usize = 4;
+/// How often what the log forgets meanwhile is fetched.
+const ROUNDS_MAX: usize = 16;
 /// How long a write that fails is repeated.
 const DEADLINE_MS: u64 = 600_000;
 
@@ -89,6 +91,8 @@ pub struct Progress {
     pub notes: AtomicU64,
     /// Partitions that are done.
     pub partitions: AtomicU64,
+    /// Rounds for what the log forgot meanwhile; what they go through again counts again.
+    pub rounds: AtomicU64,
 }
 
 /// A refold of one stream.
@@ -149,19 +153,6 @@ impl Refold {
     /// `Conflict` where the mapping is not the one of then; `Gone` where events are not stored; `Invalid`
     /// where the new reducer halts; `Unavailable`. Calling again goes on.
     pub async fn partitions(&self, numbers: &[PartitionNo]) -> Result<BTreeMap<PartitionNo, Offset>> {
-        let (mut left, mut starts) = (numbers.to_vec(), BTreeMap::new());
-        let mut round = self.clone();
-        while !left.is_empty() {
-            starts.extend(round.round(&left).await?);
-            left = round.overtaken(numbers).await?;
-            round.resumes = true;
-        }
-        self.progress.partitions.fetch_add(numbers.len() as u64, Ordering::Relaxed);
-        Ok(starts)
-    }
-
-    /// The same, up to what the old lineage covers now.
-    async fn round(&self, numbers: &[PartitionNo]) -> Result<BTreeMap<PartitionNo, Offset>> {
         patiently!(self, self.reader.packs.erasures.refresh());
         let (mut sources, mut starts) = (BTreeMap::new(), BTreeMap::new());
         for number in numbers {
@@ -177,13 +168,32 @@ impl Refold {
         self.unlisted(&sources).await?;
         self.other_letters(&sources).await?;
         self.put_watermarks(&sources).await?;
+        self.progress.partitions.fetch_add(numbers.len() as u64, Ordering::Relaxed);
         Ok(starts)
     }
 
-    /// Partitions whose log has forgotten meanwhile what lies between the ends of both lineages: only the old
-    /// one has these events, and the new one could not start.
+    /// Fetches what the log has forgotten since the new lineage's low watermarks were written, and only the
+    /// old one has: without it nobody could start. The last thing before the new lineage is activated, with
+    /// all of its partitions.
     ///
-    /// *Order*: after the new low watermarks, from which on whoever spares what no lineage covers spares this.
+    /// # Errors
+    /// As `partitions`; `Gone` where the log forgets faster than this can fetch.
+    pub async fn catch_up(&self, numbers: &[PartitionNo]) -> Result<()> {
+        let round = Self { resumes: true, ..self.clone() };
+        for _ in 0..ROUNDS_MAX {
+            let overtaken = self.overtaken(numbers).await?;
+            if overtaken.is_empty() {
+                return Ok(());
+            }
+            self.progress.rounds.fetch_add(1, Ordering::Relaxed);
+            round.partitions(&overtaken).await?;
+        }
+        let detail =
+            "the topic forgets faster than it is refolded: let it keep records for longer, then go on";
+        Err(Error::new(ErrorKind::Gone, "retention-passed", detail))
+    }
+
+    /// Partitions of which the log has forgotten what lies between the ends of both lineages.
     async fn overtaken(&self, numbers: &[PartitionNo]) -> Result<Vec<PartitionNo>> {
         let mut overtaken = Vec::new();
         for number in numbers.iter().filter(|_| !mutant(Mutant::RefoldOvertaken)) {
