@@ -58,12 +58,18 @@ mod system {
             Self { started: Instant::now() }
         }
 
+        /// What the operating system says, which may lie before 1970.
+        #[must_use]
+        pub fn told() -> SystemTime {
+            SystemTime::now()
+        }
+
         fn elapsed(&self) -> Duration {
             Instant::now().duration_since(self.started)
         }
 
         fn wall(&self) -> Timestamp {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let now = Self::told().duration_since(UNIX_EPOCH).unwrap_or_default();
             Timestamp(i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
         }
     }

@@ -6,6 +6,7 @@ use super::failure::{Done, Exit, Failure};
 use super::screen::Screen;
 use super::source::load_config;
 use super::stack::{Options, Stack};
+use crate::clock::SystemClock;
 use crate::compute::FILE_THREADS_MAX;
 use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind};
@@ -14,7 +15,7 @@ use crate::http::date;
 use crate::telemetry::logging;
 use futures_util::FutureExt;
 use std::future::Future;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Before a failed write or read is repeated.
 pub(super) const RETRY_MS: u64 = 200;
@@ -50,7 +51,7 @@ pub(super) fn start_logging() -> Done {
 
 /// The runtime of a process, whose threads can all serve.
 pub(super) fn runtime(config: &Config) -> Done<tokio::runtime::Runtime> {
-    if !date::can_tell(SystemTime::now()) {
+    if !date::can_tell(SystemClock::told()) {
         let why = "the clock of this machine says a time before 1970 or after 9999".to_owned();
         return Err(Failure::new(Exit::Failure, why).hint("set the clock; it may go wrong later"));
     }

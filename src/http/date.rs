@@ -1,9 +1,11 @@
 //! What hyper says in the header `Date`, and the one clock it cannot say it of.
 //!
 //! Each thread that serves keeps the second it last wrote. A clock that goes back leaves that as it is; but a
-//! thread that begins before 1970, or after 9999, panics, because the header's form has no such year: every
-//! connection on that thread would be reset. So threads begin with a clock that is right, or not at all.
+//! thread that begins before 1970 panics, because the header's form has no such year: every connection on
+//! that thread would be reset. So threads begin with a clock that is right, or not at all. (After 9999 all
+//! of them would panic.)
 
+use crate::clock::SystemClock;
 use axum::Router;
 use futures_util::FutureExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -20,10 +22,10 @@ pub fn can_tell(now: SystemTime) -> bool {
     now.duration_since(UNIX_EPOCH).is_ok_and(|since| since < END)
 }
 
-/// Makes this thread ready to serve whatever its clock does from now on. A thread that begins while the clock
-/// tells no time of the header's form stays as it is.
+/// Makes this thread ready to serve however far its clock goes back from now on. A thread that begins while
+/// the clock tells no time of the header's form stays as it is.
 pub fn prepare_thread() {
-    if can_tell(SystemTime::now()) {
+    if can_tell(SystemClock::told()) {
         // There is no other way in: a connection that has ended already.
         let ended = TokioIo::new(tokio::io::empty());
         let nothing = TowerToHyperService::new(Router::new());
