@@ -299,9 +299,14 @@ impl Partition {
         }
     }
 
+    /// Whether live checkpoints hold what is needed only until it was folded again.
+    pub(super) fn is_anything_ahead(&self) -> bool {
+        self.checkpoints.iter().any(|live| !live.ahead.is_empty())
+    }
+
     /// Lets go of checkpoints whose entries are all superseded.
     pub(super) fn retire_superseded(&mut self, effects: &mut Vec<Effect>) {
-        if self.checkpoints.iter().any(|live| !live.ahead.is_empty()) && !mutant(Mutant::EntriesAheadKept) {
+        if self.is_anything_ahead() && !mutant(Mutant::EntriesAheadKept) {
             let low = self.low_watermark();
             self.checkpoints.iter_mut().for_each(|live| live.pass(low));
         }

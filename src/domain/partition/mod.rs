@@ -420,17 +420,19 @@ impl Partition {
     /// drive out aggregates, which then have to be loaded again for the next of their events: ever more
     /// loads.
     ///
-    /// Where tables of live checkpoints alone are more than the budget, waiting would not end: what they hold
-    /// may not be folded before the log was read up to it, as after a checkpoint that is lost (seed 836, given).
+    /// Where the memory is full of tables of live checkpoints, waiting would not end as long as these hold
+    /// what is to be folded again, as after a checkpoint that is lost: they are let go of once the log was
+    /// read up to it (seed 836, given).
     #[must_use]
     pub fn wants_records(&self) -> bool {
-        let nobody_can_go = self.slots.len() == 0 && !mutant(Mutant::TablesKeepRecordsOut);
+        let max = self.settings.memory_bytes_max;
+        let may_be_full = self.is_anything_ahead() && self.slots.bytes() <= max / 4;
         self.halted.is_none()
             && self.draining == Draining::No
             && self.loads_waiting.len() <= LOADS_WAITING_SHARE * self.settings.loads_max
             && !self.slots.have_enough_cuts()
-            && self.slots.tail_bytes() <= self.settings.memory_bytes_max / TAILS_SHARE
-            && (nobody_can_go || self.memory_bytes() <= self.settings.memory_bytes_max)
+            && self.slots.tail_bytes() <= max / TAILS_SHARE
+            && (self.memory_bytes() <= max || may_be_full && !mutant(Mutant::TablesKeepRecordsOut))
     }
 
     /// Where this assignment started.
