@@ -23,7 +23,8 @@
 //! | `kept.rs` | the cache of the full build |
 //! | `gate.rs` | how many reads run at once |
 //!
-//! *Order*: O1, the low watermark is read before the owner is asked, and an answer from below it is refused.
+//! *Order*: O1, an owner's answer from below the low watermark that is read for the same question is refused
+//! (docs/adr/0029).
 //! *If it fails*: an owner that does not answer, or answers from the past, costs time, never truth.
 //! *If cancelled*: nothing is lost; a reconstruction that others wait for goes on.
 

@@ -114,8 +114,8 @@ impl Lookup {
                 ((**kept).clone(), provenance, None, false, Some(Arc::clone(kept)))
             }
             None => {
-                // Where the owner holds nothing, the head is in what is read for the moment. Where it is not told
-                // there it is asked for below.
+                // Where the owner holds nothing, the head is in what is read for the moment. Where it is not
+                // told there it is asked for below.
                 let with_newest = matches!(owner, Owner::Absent(_)) && selector != Selector::Head;
                 let (read, is_own) = self.read_moment(log, key, selector, base.clone(), with_newest).await?;
                 // What others have read may be from before this question.

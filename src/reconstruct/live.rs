@@ -8,8 +8,8 @@ use crate::store::flush::{Flush, Stored};
 use futures_util::future::{BoxFuture, ready};
 use std::sync::Arc;
 
-/// An owner's answer about a head. O1: it is true as of `position`; whoever asks has read the low watermark
-/// before and refuses an answer from below it.
+/// An owner's answer about a head. O1: it is true as of `position`; whoever asks reads the low watermark as
+/// well and refuses an answer from below it.
 #[derive(Debug)]
 pub struct HeadAnswer {
     /// What is in memory.

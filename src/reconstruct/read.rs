@@ -19,7 +19,8 @@ use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
 use crate::store::checkpoints::Held;
 use crate::store::index::From;
 use crate::store::unavailable;
-use futures_util::future::{join, try_join};
+use futures_util::future::{Either, join, select, try_join};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -133,11 +134,14 @@ impl Reconstructor {
             false => None,
         };
         let mut view = self.view_of(partition, key).await?;
+        let mut at = Progress::default();
         let reading = async {
-            match early_rows {
-                Some(rows) => Ok(rows),
-                None => self.rows_for(key, partition, ask).await,
-            }
+            let rows = match early_rows {
+                Some(rows) => rows,
+                None => self.rows_for(key, partition, ask).await?,
+            };
+            let answer = self.read_in(&view, partition, key, ask, &rows, &mut at).await;
+            Ok((rows, answer))
         };
         let newest = async {
             match ask.with_newest {
@@ -145,12 +149,11 @@ impl Reconstructor {
                 false => None,
             }
         };
-        let (rows, newest) = join(reading, newest).await;
-        let mut rows = rows?;
+        let (read, mut newest) = join(reading, newest).await;
+        let (mut rows, mut answer) = read?;
         let mut tries = 0;
         loop {
-            let mut at = Progress::default();
-            let error = match self.read_in(&view, partition, key, ask, &rows, &mut at).await {
+            let error = match answer {
                 Err(error) if matches!(error.kind, ErrorKind::Gone | ErrorKind::Corrupt) => error,
                 answer => return answer.map(|read| Read { newest, ..read }),
             };
@@ -176,7 +179,11 @@ impl Reconstructor {
             } else {
                 view = self.view_of(partition, key).await?;
                 rows = self.rows_for(key, partition, ask).await?;
+                // It is of the view before.
+                newest = None;
             }
+            at = Progress::default();
+            answer = self.read_in(&view, partition, key, ask, &rows, &mut at).await;
         }
     }
 
@@ -206,10 +213,18 @@ impl Reconstructor {
             assembly.tail(rows).await
         };
         let epochs = epochs_of(rows);
-        let (checked, run) = join(self.check_epochs(partition, &epochs), running).await;
-        *at = assembly.progress();
         // Of a log that was cut nothing else matters.
-        checked?;
+        let run = match select(pin!(self.check_epochs(partition, &epochs)), pin!(running)).await {
+            Either::Left((checked, running)) => {
+                checked?;
+                running.await
+            }
+            Either::Right((run, checking)) => {
+                checking.await?;
+                run
+            }
+        };
+        *at = assembly.progress();
         run?;
         let assembled = assembly.finish();
         self.check_epochs(partition, &assembled.entries_reached).await?;
@@ -250,8 +265,8 @@ impl Reconstructor {
         Ok(rows)
     }
 
-    /// The rows above a version, up to a page that holds the piece that leads up to a moment (full records that
-    /// somebody asked for may lie before it); for events all up to the moment.
+    /// The rows above a version, up to a page that holds the piece that leads up to a moment (full records
+    /// that somebody asked for may lie before it); for events all up to the moment.
     async fn rows_up(
         &self,
         key: &AggregateKey,

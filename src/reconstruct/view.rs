@@ -17,8 +17,8 @@ use futures_util::stream::{self, StreamExt};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-/// Listed checkpoints that are read at the same time.
-const CHECKPOINTS_AT_ONCE: usize = 8;
+/// Listed checkpoints that are read at the same time. Each footer that is not kept is decoded for that.
+const CHECKPOINTS_AT_ONCE: usize = 4;
 
 /// Reads what is wanted of one live checkpoint, with the leader epochs of its entries.
 type ReadCheckpoint<'a, C> =
@@ -164,8 +164,9 @@ impl Reconstructor {
             None
         };
         let (bounds, rows) = self.bounds_and_watermarks(partition).await?;
-        let told = newest_mark(&rows, &bounds);
-        let (told, told_under) = told.unwrap_or((bounds.start, -1));
+        let (told, told_under) = newest_mark(&rows, &bounds).unwrap_or((bounds.start, -1));
+        let log_start = bounds.start;
+        let mut seen = Seen { bounds, rows, are_rows_later: false, ends: Epochs::new() };
         let listed = match early_list {
             Some(listed) => listed,
             None => {
@@ -178,15 +179,14 @@ impl Reconstructor {
             false => listed,
         };
         let (mut checkpoints, mut unreadable) = (Vec::new(), Vec::new());
-        let (mut ends, mut reached, mut doubted) = (Epochs::new(), told, BTreeSet::new());
+        let (mut reached, mut doubted, mut is_stale) = (told, BTreeSet::new(), false);
         let reading = listed.into_iter().map(|row| read(row.clone()).map(|held| (row, held)));
-        let mut reading = stream::iter(reading).buffered(CHECKPOINTS_AT_ONCE);
-        while let Some((row, held)) = reading.next().await {
+        let read: Vec<_> = stream::iter(reading).buffered(CHECKPOINTS_AT_ONCE).collect().await;
+        for (row, held) in read {
             let mut end_offset = row.end_offset;
             match held {
                 Ok(Some((checkpoint, epochs))) => {
-                    let seen = (&bounds, &rows[..]);
-                    let (cut, is_doubted) = self.cut(partition, seen, &mut ends, &epochs).await?;
+                    let (cut, is_doubted) = self.cut(partition, &mut seen, &epochs).await?;
                     doubted.extend(is_doubted.then_some(row.pack));
                     match cut {
                         Some(end) => {
@@ -198,9 +198,7 @@ impl Reconstructor {
                 }
                 Ok(None) => {}
                 Err(error) if error.kind == ErrorKind::NotFound && missed.insert(row.pack) => {
-                    if !mutant(Mutant::MissingPackIgnored) {
-                        return Ok(None);
-                    }
+                    is_stale |= !mutant(Mutant::MissingPackIgnored);
                 }
                 Err(error) if matches!(error.kind, ErrorKind::Corrupt | ErrorKind::NotFound) => {
                     self.health.damaged_records.fetch_add(1, Ordering::Relaxed);
@@ -210,7 +208,10 @@ impl Reconstructor {
             }
             reached = reached.max(end_offset);
         }
-        let (low_watermark, lost_below) = self.limits((told, reached), &unreadable, bounds.start);
+        if is_stale {
+            return Ok(None);
+        }
+        let (low_watermark, lost_below) = self.limits((told, reached), &unreadable, log_start);
         Ok(Some(View { low_watermark, told, told_under, checkpoints, unreadable, doubted, lost_below }))
     }
 
@@ -245,32 +246,54 @@ impl Reconstructor {
     async fn cut(
         &self,
         partition: &PartitionKey,
-        (bounds, watermarks): (&LogBounds, &[WatermarkRow]),
-        ends: &mut Epochs,
+        seen: &mut Seen,
         epochs: &Epochs,
     ) -> Result<(Option<Offset>, bool)> {
+        for epoch in epochs.keys().filter(|epoch| **epoch < seen.bounds.leader_epoch) {
+            if !seen.ends.contains_key(epoch) {
+                let end = self.log.epoch_end(partition.partition, *epoch).await;
+                let end = end.map_err(|error| unavailable("read the end of a leader epoch", &error))?;
+                seen.ends.insert(*epoch, end);
+            }
+        }
+        let (cut, is_doubted) = seen.cut(epochs);
+        if cut.is_none() || seen.are_rows_later {
+            return Ok((cut, is_doubted));
+        }
+        // What passed the cut may have been written while the bounds were read.
+        let rows = self.index.watermarks(partition).await;
+        seen.rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
+        seen.are_rows_later = true;
+        Ok(seen.cut(epochs))
+    }
+}
+
+/// What tells of one partition where its log was cut.
+struct Seen {
+    bounds: LogBounds,
+    rows: Vec<WatermarkRow>,
+    /// The rows were read after the bounds.
+    are_rows_later: bool,
+    /// Ends of leader epochs, as far as they were asked for.
+    ends: Epochs,
+}
+
+impl Seen {
+    fn cut(&self, epochs: &Epochs) -> (Option<Offset>, bool) {
         let (mut first_cut, mut is_doubted) = (None, false);
-        for (epoch, last) in epochs.iter().filter(|(epoch, _)| **epoch < bounds.leader_epoch) {
-            let end = match ends.get(epoch) {
-                Some(end) => *end,
-                None => {
-                    let end = self.log.epoch_end(partition.partition, *epoch).await;
-                    let end = end.map_err(|error| unavailable("read the end of a leader epoch", &error))?;
-                    ends.insert(*epoch, end);
-                    end
-                }
-            };
+        for (epoch, last) in epochs.iter() {
+            let Some(end) = self.ends.get(epoch).copied() else { continue };
             let has_passed = |row: &WatermarkRow| {
-                row.topic_id == bounds.topic_id && row.leader_epoch <= *epoch && row.low_watermark > end
+                row.topic_id == self.bounds.topic_id && row.leader_epoch <= *epoch && row.low_watermark > end
             };
             let is_lost = end <= *last;
             is_doubted |= is_lost && !mutant(Mutant::DoubtsUntold);
-            let is_cut = is_lost && !watermarks.iter().any(has_passed);
+            let is_cut = is_lost && !self.rows.iter().any(has_passed);
             if is_cut && !mutant(Mutant::CutEntriesKept) {
                 first_cut = Some(first_cut.map_or(end, |first: Offset| first.min(end)));
             }
         }
-        Ok((first_cut, is_doubted))
+        (first_cut, is_doubted)
     }
 }
 
