@@ -254,8 +254,8 @@ impl Agenda {
         limit: usize,
     ) -> Vec<Start> {
         if now.0.saturating_add(AGAIN_MS) < self.looked_at.0 {
-            // SUBTLE: the clock went back. Whatever was armed by what it said before may be due long since, and
-            // would wait until it says that again (seed 933, given).
+            // SUBTLE: the clock went back. Whatever was armed by what it said before may be due long since,
+            // and would wait until it says that again (seed 933, given).
             self.heap.clear();
             let places: Vec<Place> = self.entries.keys().cloned().collect();
             places.iter().for_each(|place| self.arm(place, now, now));
