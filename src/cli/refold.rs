@@ -167,9 +167,10 @@ impl All<'_> {
         let refold = self.refold(stream, plan, into, progress)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut groups = vec![Vec::new(); cores];
-        for number in 0..plan.wish.partitions {
-            let number = PartitionNo(i32::try_from(number).unwrap_or(i32::MAX));
-            groups[number.0.unsigned_abs() as usize % cores].push(number);
+        let numbers = (0..plan.wish.partitions).map(|number| i32::try_from(number).unwrap_or(i32::MAX));
+        let numbers: Vec<PartitionNo> = numbers.map(PartitionNo).collect();
+        for (at, number) in numbers.iter().enumerate() {
+            groups[at % cores].push(*number);
         }
         let mut tasks = JoinSet::new();
         for group in groups.into_iter().filter(|group| !group.is_empty()) {
@@ -193,9 +194,7 @@ impl All<'_> {
             }
         }
         bar.set_message("what the topic has forgotten meanwhile");
-        let numbers =
-            (0..plan.wish.partitions).filter_map(|number| Some(PartitionNo(i32::try_from(number).ok()?)));
-        let caught_up = refold.catch_up(&numbers.collect::<Vec<_>>()).await;
+        let caught_up = refold.catch_up(&numbers).await;
         bar.finish_and_clear();
         caught_up.map_err(|error| fault(error).hint("what is written stays: run it again to go on"))
     }

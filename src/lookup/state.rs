@@ -240,13 +240,10 @@ impl Lookup {
     /// O1: an answer from below the low watermark comes from an owner that is none any more. One that is read
     /// while the owner is asked may be later than the answer: then rest answers, which is as good.
     pub(super) async fn ask_owner(&self, log: &PartitionKey, id: &Arc<str>) -> Asked<Owner> {
-        let (rows, answer) = join(
-            self.reader().index.watermarks(log),
-            self.0.parts.owners.head(log.partition, Arc::clone(id)),
-        )
-        .await;
-        let rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
-        let low_watermark = rows.iter().map(|row| row.low_watermark).max().unwrap_or(Offset(0));
+        let reader = self.reader();
+        let asking = self.0.parts.owners.head(log.partition, Arc::clone(id));
+        let (rows, answer) = join(reader.watermarks(log), asking).await;
+        let low_watermark = rows?.iter().map(|row| row.low_watermark).max().unwrap_or(Offset(0));
         let Some(answer) = answer else { return Ok(Owner::Silent) };
         if answer.position < low_watermark && !mutant(Mutant::StaleOwnerBelieved) {
             return Ok(Owner::Silent);

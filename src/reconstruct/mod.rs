@@ -205,13 +205,17 @@ impl Reconstructor {
         Err(Error::new(ErrorKind::Conflict, "lineage-changed", "the topic was deleted and created again"))
     }
 
+    async fn epoch_end(&self, partition: &PartitionKey, epoch: i32) -> Result<Offset> {
+        let end = self.log.epoch_end(partition.partition, epoch).await;
+        end.map_err(|error| unavailable("read the end of a leader epoch", &error))
+    }
+
     /// Rule 12: what is stored may tell of events that an unclean election took away before the watermark
     /// reached them; others have their offsets now, and the watermark may have passed those. Then the log is
     /// not the one that was folded.
     pub(super) async fn check_epochs(&self, partition: &PartitionKey, reached: &Epochs) -> Result<()> {
         for (epoch, last) in reached.iter().filter(|_| !mutant(Mutant::TruncationUnchecked)) {
-            let end = self.log.epoch_end(partition.partition, *epoch).await;
-            let end = end.map_err(|error| unavailable("read the end of a leader epoch", &error))?;
+            let end = self.epoch_end(partition, *epoch).await?;
             if end <= *last {
                 let detail =
                     format!("the log was cut at {end}, but the event at {last} was folded and stored");

@@ -188,8 +188,7 @@ impl Reconstructor {
     }
 
     async fn has_moved(&self, low_watermark: Offset, partition: &PartitionKey) -> Result<bool> {
-        let rows = self.index.watermarks(partition).await;
-        let rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
+        let rows = self.watermarks(partition).await?;
         Ok(rows.iter().any(|row| row.topic_id == self.topic_id && row.low_watermark > low_watermark))
     }
 
@@ -251,14 +250,16 @@ impl Reconstructor {
             From::Newest => down.await?,
             // What lies above a version can be looked for before it is known what lies below.
             From::AtOrBelow(version) => {
-                let (down, up) = try_join(down, self.rows_up(key, partition, ask, version)).await?;
-                [down, up].concat()
+                let up = self.rows_up(key, partition, ask, version);
+                let (mut rows, up) = try_join(down, up).await?;
+                rows.extend(up);
+                rows
             }
             _ => {
-                let down = down.await?;
-                let known = down.iter().map(|row| row.version).max().unwrap_or_default();
-                let up = self.rows_up(key, partition, ask, known).await?;
-                [down, up].concat()
+                let mut rows = down.await?;
+                let known = rows.iter().map(|row| row.version).max().unwrap_or_default();
+                rows.extend(self.rows_up(key, partition, ask, known).await?);
+                rows
             }
         };
         rows.sort_by_key(|row| std::cmp::Reverse((row.version, row.pack)));

@@ -134,16 +134,20 @@ impl Reconstructor {
         &self,
         partition: &PartitionKey,
     ) -> Result<(LogBounds, Vec<WatermarkRow>)> {
-        let watermarks = || self.index.watermarks(partition);
-        let (bounds, mut rows) = join(self.log.bounds(partition.partition), watermarks()).await;
+        let (bounds, rows) = join(self.log.bounds(partition.partition), self.watermarks(partition)).await;
         let bounds = bounds.map_err(|error| unavailable("read the log's bounds", &error))?;
         self.check_topic(bounds.topic_id)?;
-        let told = rows.as_ref().map(|rows| newest_mark(rows, &bounds));
+        let rows = rows?;
         // SUBTLE: the log may begin where a low watermark says that was written while both were read.
-        if told.is_ok_and(|told| told.is_none_or(|(low_watermark, _)| low_watermark < bounds.start)) {
-            rows = watermarks().await;
-        }
-        Ok((bounds, rows.map_err(|error| unavailable("read the low watermark", &error))?))
+        let is_older = newest_mark(&rows, &bounds).is_none_or(|(low, _)| low < bounds.start);
+        let rows = if is_older { self.watermarks(partition).await? } else { rows };
+        Ok((bounds, rows))
+    }
+
+    /// The low watermarks of a partition, of all incarnations of the topic.
+    pub(crate) async fn watermarks(&self, partition: &PartitionKey) -> Result<Vec<WatermarkRow>> {
+        let rows = self.index.watermarks(partition).await;
+        rows.map_err(|error| unavailable("read the low watermark", &error))
     }
 
     /// None if the list was stale: `missed` has more packs than before.
@@ -165,7 +169,6 @@ impl Reconstructor {
         };
         let (bounds, rows) = self.bounds_and_watermarks(partition).await?;
         let (told, told_under) = newest_mark(&rows, &bounds).unwrap_or((bounds.start, -1));
-        let log_start = bounds.start;
         let mut seen = Seen { bounds, rows, are_rows_later: false, ends: Epochs::new() };
         let listed = match early_list {
             Some(listed) => listed,
@@ -211,7 +214,7 @@ impl Reconstructor {
         if is_stale {
             return Ok(None);
         }
-        let (low_watermark, lost_below) = self.limits((told, reached), &unreadable, log_start);
+        let (low_watermark, lost_below) = self.limits((told, reached), &unreadable, seen.bounds.start);
         Ok(Some(View { low_watermark, told, told_under, checkpoints, unreadable, doubted, lost_below }))
     }
 
@@ -251,9 +254,7 @@ impl Reconstructor {
     ) -> Result<(Option<Offset>, bool)> {
         for epoch in epochs.keys().filter(|epoch| **epoch < seen.bounds.leader_epoch) {
             if !seen.ends.contains_key(epoch) {
-                let end = self.log.epoch_end(partition.partition, *epoch).await;
-                let end = end.map_err(|error| unavailable("read the end of a leader epoch", &error))?;
-                seen.ends.insert(*epoch, end);
+                seen.ends.insert(*epoch, self.epoch_end(partition, *epoch).await?);
             }
         }
         let (cut, is_doubted) = seen.cut(epochs);
@@ -261,8 +262,7 @@ impl Reconstructor {
             return Ok((cut, is_doubted));
         }
         // What passed the cut may have been written while the bounds were read.
-        let rows = self.index.watermarks(partition).await;
-        seen.rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
+        seen.rows = self.watermarks(partition).await?;
         seen.are_rows_later = true;
         Ok(seen.cut(epochs))
     }

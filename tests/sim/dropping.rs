@@ -152,15 +152,17 @@ pub(crate) fn check(world: &World, subject: &Subject, fleet: &Fleet) {
     }
 }
 
-/// From one pass of the end to the next, beyond what they wait for.
-const PASS_MS: i64 = 200;
+/// From one pass of the end to the next; longer than any flush.
+fn pass_ms(subject: &Subject) -> u64 {
+    subject.limits.deadline_ms.min(10_000) + 200
+}
 
 /// Passes with delays that are longer than any flush; while a worker has the lease there is none.
 pub(crate) fn collect(world: &World, subject: &Subject) {
     let deadline_ms = subject.limits.deadline_ms.min(10_000);
     let mut passes = 0;
     for _ in 0..200 {
-        world.idle(deadline_ms + PASS_MS.unsigned_abs());
+        world.idle(pass_ms(subject));
         let subject = subject.clone();
         let passed = world.ask(600_000, move |ports| async move {
             let delays =
@@ -190,8 +192,7 @@ pub(crate) fn nothing_is_left(world: &World, subject: &Subject, gone: &Dropped) 
         ports.blobs.modified("v1/gc/now/check").await.expect("nothing fails")
     });
     // To go in the last pass it was condemned in the one before, and old enough by then (seed 264, given).
-    let deadline_ms = i64::try_from(subject.limits.deadline_ms.min(10_000)).unwrap_or(0);
-    let due_ms = now.unwrap_or_default().0 - 3 * (deadline_ms + PASS_MS);
+    let due_ms = now.unwrap_or_default().0 - 3 * i64::try_from(pass_ms(subject)).unwrap_or(0);
     let is_due = move |pack: PackId| pack.minted_at().0 < due_ms;
     let union = world.index.union();
     let is_left = |row: &&SnapshotRow| gone.has(row.lineage) && !union.is_deleted(row) && is_due(row.pack);

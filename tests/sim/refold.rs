@@ -67,12 +67,7 @@ fn attempt(world: &Parts, plan: Plan, number: u32) {
         world.sim.kill_after(process, u32::try_from(polls).unwrap_or(0));
     }
     let partitions: Vec<PartitionNo> = (0..world.setup.streams[0].partitions).map(PartitionNo).collect();
-    let told: Arc<Mutex<Option<Told>>> = Arc::default();
-    let slot = Arc::clone(&told);
-    world.sim.spawn(process, async move {
-        let done = all(&refold, &partitions).await;
-        *lock(&slot) = Some(done);
-    });
+    let told = spawn(&world.sim, process, refold, partitions);
     look(world.clone(), plan, number, process, told);
 }
 
@@ -122,11 +117,25 @@ fn cut_over(world: &Parts, plan: &Plan) {
     }
 }
 
-/// As the command line does it, in one group.
-async fn all(refold: &Refold, partitions: &[PartitionNo]) -> Told {
-    let starts = refold.partitions(partitions).await?;
-    refold.catch_up(partitions).await?;
-    Ok(starts)
+/// As the command line does it, in one group; what came of it, once it has ended.
+fn spawn(
+    sim: &crate::executor::Sim,
+    process: crate::executor::ProcessId,
+    refold: Refold,
+    partitions: Vec<PartitionNo>,
+) -> Arc<Mutex<Option<Told>>> {
+    let told: Arc<Mutex<Option<Told>>> = Arc::default();
+    let slot = Arc::clone(&told);
+    sim.spawn(process, async move {
+        let mut done = refold.partitions(&partitions).await;
+        if done.is_ok()
+            && let Err(error) = refold.catch_up(&partitions).await
+        {
+            done = Err(error);
+        }
+        *lock(&slot) = Some(done);
+    });
+    told
 }
 
 /// A refold over a process's ports.
@@ -181,12 +190,7 @@ impl Running {
         }
         let process = ports.process;
         let refold = refold(&subject, &ports, (active, into), resumes);
-        let told: Arc<Mutex<Option<Told>>> = Arc::default();
-        let slot = Arc::clone(&told);
-        stage.world.sim.spawn(process, async move {
-            let done = all(&refold, &[crate::stage::HERE]).await;
-            *lock(&slot) = Some(done);
-        });
+        let told = spawn(&stage.world.sim, process, refold, vec![crate::stage::HERE]);
         Self { process, told }
     }
 

@@ -426,13 +426,16 @@ impl Partition {
     #[must_use]
     pub fn wants_records(&self) -> bool {
         let max = self.settings.memory_bytes_max;
-        let may_be_full = self.is_anything_ahead() && self.slots.bytes() <= max / 4;
+        let may_be_full = || {
+            let is_little_else = self.slots.bytes() <= max / 4;
+            is_little_else && self.is_anything_ahead() && !mutant(Mutant::TablesKeepRecordsOut)
+        };
         self.halted.is_none()
             && self.draining == Draining::No
             && self.loads_waiting.len() <= LOADS_WAITING_SHARE * self.settings.loads_max
             && !self.slots.have_enough_cuts()
             && self.slots.tail_bytes() <= max / TAILS_SHARE
-            && (self.memory_bytes() <= max || may_be_full && !mutant(Mutant::TablesKeepRecordsOut))
+            && (self.memory_bytes() <= max || may_be_full())
     }
 
     /// Where this assignment started.

@@ -274,8 +274,7 @@ impl Refold {
     }
 
     async fn watermark(&self, key: &PartitionKey) -> Result<Option<WatermarkRow>> {
-        let rows = self.reader.index.watermarks(key).await;
-        let rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
+        let rows = self.reader.watermarks(key).await?;
         let ours = rows.into_iter().filter(|row| row.topic_id == self.reader.topic_id);
         Ok(ours.max_by_key(|row| row.low_watermark))
     }
