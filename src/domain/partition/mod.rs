@@ -64,7 +64,6 @@ use super::aggregate::{Rules, State};
 use super::erasure::ErasedIds;
 use super::event::Decoded;
 use super::ids::{Offset, PackId, Timestamp, Version};
-use super::mutant::{Mutant, mutant};
 use super::poison::Poison;
 use super::row::{PartitionKey, SnapshotRow, Trigger};
 use manual::Waiter;
@@ -419,23 +418,15 @@ impl Partition {
     /// same way, without a bound on loads a burst of new ids would fill the memory with events that wait, and
     /// drive out aggregates, which then have to be loaded again for the next of their events: ever more
     /// loads.
-    ///
-    /// Where the memory is full of tables of live checkpoints, waiting would not end as long as these hold
-    /// what is to be folded again, as after a checkpoint that is lost: they are let go of once the log was
-    /// read up to it (seed 836, given).
     #[must_use]
     pub fn wants_records(&self) -> bool {
         let max = self.settings.memory_bytes_max;
-        let may_be_full = || {
-            let is_little_else = self.slots.bytes() <= max / 4;
-            is_little_else && self.is_anything_ahead() && !mutant(Mutant::TablesKeepRecordsOut)
-        };
         self.halted.is_none()
             && self.draining == Draining::No
             && self.loads_waiting.len() <= LOADS_WAITING_SHARE * self.settings.loads_max
             && !self.slots.have_enough_cuts()
             && self.slots.tail_bytes() <= max / TAILS_SHARE
-            && (self.memory_bytes() <= max || may_be_full())
+            && (self.memory_bytes() <= max || self.may_tables_fill_memory())
     }
 
     /// Where this assignment started.
