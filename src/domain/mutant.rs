@@ -243,6 +243,8 @@ mutants! {
     RefoldStartForgotten,
     /// What the log forgets while a refold runs is not fetched from the old lineage.
     RefoldOvertaken,
+    /// The earliest version that is left is told by where rows end, not by where they begin.
+    EarliestInOrderOfEnds,
     /// No record is taken as long as tables of live checkpoints are more than the memory there is.
     TablesKeepRecordsOut,
     /// A checkpoint is not written before every partition has said what it has.

@@ -13,7 +13,8 @@
 //! | `history.rs` | the stored events of one aggregate, from its first on |
 //! | `ended.rs` | a log that ends where a lineage did |
 //! | `rest.rs` | a log that only tells what rest knows: for whoever asks without brokers |
-//! | `read.rs` | what anyone may ask: states, events, the newest version at rest, where history starts |
+//! | `read.rs` | what anyone may ask: states, events, the newest version at rest |
+//! | `earliest.rs` | where history starts, where what was asked for is gone |
 //!
 //! *Order* (write last, read first): low watermark, then the list of checkpoints, then snapshot rows, then
 //!   the log from *that* low watermark. Any other order can end too early without noticing.
@@ -23,6 +24,7 @@
 //! *If cancelled*: nothing is lost, nothing was written.
 
 mod assemble;
+mod earliest;
 mod ended;
 mod history;
 mod live;
@@ -33,11 +35,12 @@ mod rest;
 mod step;
 mod view;
 
+pub use earliest::Wanted;
 pub use ended::{Ended, LogOfOld};
 pub use history::{History, Stretch};
 pub use live::{HeadAnswer, ListAnswer, LiveHeads, LiveSnapshots, NoOwners};
 pub use merge::Merged;
-pub use read::{Ask, FoldedEvent, Newest, Read, Wanted};
+pub use read::{Ask, FoldedEvent, Newest, Read};
 pub use rest::RestOnly;
 pub use step::{Step, StepKind};
 pub use view::View;

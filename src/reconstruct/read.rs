@@ -1,5 +1,5 @@
-//! What anyone may ask of rest and log: a state, the events of a range of versions, the newest version that
-//! is at rest, and from where on history can be had.
+//! What anyone may ask of rest and log: a state, the events of a range of versions, and the newest version
+//! that is at rest.
 //!
 //! *Order*: that of the module. What a reader brings along as a base (a state that was settled when it was
 //! reconstructed) replaces older snapshots and nothing else: rows and entries are read all the same.
@@ -18,7 +18,6 @@ use crate::domain::partition::EntryRef;
 use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
 use crate::store::checkpoints::Held;
 use crate::store::index::From;
-use crate::store::unavailable;
 use futures_util::future::{Either, join, select, try_join};
 use std::pin::pin;
 use std::sync::Arc;
@@ -28,8 +27,6 @@ use std::sync::atomic::Ordering;
 const MOVED_RETRIES: usize = 3;
 /// Rows above a moment among which the piece that leads up to it is looked for.
 const ROWS_UP_MAX: usize = 1_024;
-/// Rows looked at for the start of what can be had.
-const EARLIEST_ROWS_MAX: usize = 1_024;
 
 /// One question to rest and log.
 #[derive(Clone, Debug)]
@@ -368,54 +365,6 @@ impl Reconstructor {
         };
         Ok(self.load(partition, key, &pending, view.low_watermark).await?.aggregate)
     }
-
-    /// The earliest version above `version` that can be had although `version` is gone: of a state, or with
-    /// `events` of an event.
-    ///
-    /// # Errors
-    /// `Unavailable` if a port failed.
-    pub async fn earliest(
-        &self,
-        partition: &PartitionKey,
-        key: &AggregateKey,
-        version: Version,
-        events: Wanted,
-    ) -> Result<Option<Version>> {
-        let bounds = self.log.bounds(partition.partition).await;
-        let start = bounds.map_err(|error| unavailable("read the log's bounds", &error))?.start;
-        let mut looked_at = 0;
-        let mut walk = self.walk(key, partition, From::Above(version), ROWS_PAGE);
-        while looked_at < EARLIEST_ROWS_MAX
-            && let Some(rows) = walk.read().await?
-        {
-            for row in rows.iter().filter(|row| row.kind != RecordKind::Increment) {
-                let is_segment = row.kind == RecordKind::Segment;
-                // A segment answers from its base on.
-                let at = if is_segment { row.from_version.max(version.next()) } else { row.version };
-                let goes_on = |other: &SnapshotRow| {
-                    other.kind != RecordKind::Full && other.from_version <= at && other.version > at
-                };
-                // What follows on the newest row is in a checkpoint or in the log, or is still to come.
-                let is_newest = walk.is_done() && rows.iter().all(|other| other.version <= row.version);
-                let follows = is_newest || row.last_offset.next() >= start || rows.iter().any(goes_on);
-                if events == Wanted::Event && !follows {
-                    continue;
-                }
-                let read = match is_segment {
-                    true => self.packs.segment(row).await.map(drop),
-                    false => self.packs.full(row).await.map(drop),
-                };
-                match read {
-                    Ok(()) if events == Wanted::Event => return Ok(Some(at.next())),
-                    Ok(()) => return Ok(Some(at)),
-                    Err(error) if matches!(error.kind, ErrorKind::Corrupt | ErrorKind::NotFound) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            looked_at += rows.len();
-        }
-        Ok(None)
-    }
 }
 
 /// Whether a second look may find what the first, which could fold up to `reached`, did not. What is gone is
@@ -457,15 +406,6 @@ fn may_help(
 fn leads_up(row: &SnapshotRow) -> bool {
     let has_trail = || Locator::decode(&row.locator).is_ok_and(|locator| locator.trail.is_some());
     row.kind != RecordKind::Full || has_trail()
-}
-
-/// What is to be had at the earliest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// The state at a version.
-    State,
-    /// The event of a version.
-    Event,
 }
 
 /// What the asker hears. An aggregate of which records were seen is not unknown, even if none can be read.

@@ -33,7 +33,7 @@ use crate::marks::{
     entries_of_histories_that_were_cut_off, entry_that_is_folded_again, mark_of_a_gap_that_was_cut_off,
     marked_entry_whose_pack_is_lost, marked_row_whose_record_is_lost, state_beyond_a_mark,
 };
-use crate::merging::{late_segment, refused_segments, short_history};
+use crate::merging::{gone_before_a_segment, late_segment, refused_segments, short_history};
 use crate::owners::{
     checkpoint_over_a_rumour, checkpoint_row_that_is_lost, dead_letter_that_is_refused,
     death_between_two_increments, death_between_two_rows, increment_on_a_rumour, list_behind_a_low_watermark,
@@ -120,6 +120,7 @@ scenarios! {
     LostCheckpointForgotten by lost_checkpoint_and_no_log,
     UnreadableNeverRetired by lost_checkpoint_that_is_folded_again,
     UnreadableRetiredEarly by lost_checkpoint_before_it_is_covered,
+    EarliestInOrderOfEnds by gone_before_a_segment,
     TablesKeepRecordsOut by lost_checkpoint_before_large_tables,
     FoldedBeyondHalt by halt_while_another_loads,
     EntriesAheadKept by entry_that_is_folded_again,

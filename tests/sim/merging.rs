@@ -24,6 +24,7 @@ use {
     snapfold::domain::ledger::DeletedRow,
     snapfold::domain::partition::Strategy,
     snapfold::domain::row::{RecordKind, SnapshotRow},
+    snapfold::lookup::{Refusal, Selector},
 };
 
 /// Who merges for a worker of these parts.
@@ -82,10 +83,14 @@ pub(crate) fn compact_one(world: &World, fleet: &Fleet, judge: &Arc<Mutex<Judge>
 /// Asks a worker on a stage to merge all of `a` into segments of so many events.
 #[cfg(not(feature = "runtime"))]
 pub(crate) fn ask_to_compact(stage: &Stage, worker: ProcessId, events_max: usize) {
+    ask_to_do(stage, worker, Wish { aim: Aim::Merge, depth: Depth::All, events_max, keep_full: 1 });
+}
+
+#[cfg(not(feature = "runtime"))]
+fn ask_to_do(stage: &Stage, worker: ProcessId, wish: Wish) {
     let (handle, _) = stage.asked_of(worker);
     let compactor = stage.compactor_of(worker);
     stage.world.sim.spawn(worker, async move {
-        let wish = Wish { aim: Aim::Merge, depth: Depth::All, events_max, keep_full: 1 };
         // Whatever comes of it: what it wrote, and what it took away, is judged.
         let _ = compactor.compact(&handle, HERE, "a", wish).await;
     });
@@ -128,12 +133,7 @@ pub(crate) fn refused_segments() -> Outcome {
 #[cfg(not(feature = "runtime"))]
 pub(crate) fn short_history() -> Outcome {
     let (stage, worker) = increments();
-    let (handle, _) = stage.asked_of(worker);
-    let compactor = stage.compactor_of(worker);
-    stage.world.sim.spawn(worker, async move {
-        let wish = Wish { aim: Aim::Merge, depth: Depth::Full, events_max: 256, keep_full: 1 };
-        let _ = compactor.compact(&handle, HERE, "a", wish).await;
-    });
+    ask_to_do(&stage, worker, Wish { aim: Aim::Merge, depth: Depth::Full, events_max: 256, keep_full: 1 });
     stage.world.idle(1_500);
     stage.forget();
     stage.ask_all()
@@ -152,6 +152,35 @@ pub(crate) fn late_segment() -> Outcome {
     stage.world.ask(1_000, delete).expect("it is answered").expect("nothing fails");
     // The log still has all of it.
     stage.ask_all()
+}
+
+/// All below a segment is deleted, of which a state is left that ends before it does.
+#[cfg(not(feature = "runtime"))]
+pub(crate) fn gone_before_a_segment() -> Outcome {
+    let (stage, worker) = increments();
+    ask_to_do(&stage, worker, Wish { aim: Aim::Merge, depth: Depth::All, events_max: 12, keep_full: 9 });
+    stage.world.idle(1_500);
+    stage.world.sim.kill(worker);
+    let rows: Vec<SnapshotRow> = stage.world.index.union().all_snapshots().cloned().collect();
+    let begins = |row: &SnapshotRow| row.kind == RecordKind::Segment && row.from_version == Version(12);
+    let inside = |row: &SnapshotRow| row.kind == RecordKind::Full && (13..24).contains(&row.version.0);
+    assert!(rows.iter().any(begins) && rows.iter().any(inside), "{rows:?}");
+    for below in rows.iter().filter(|row| row.version <= Version(12)).map(DeletedRow::of) {
+        let deletion = LedgerId::mint(Timestamp(1), [1; 10]);
+        let delete = move |ports: Ports| async move { ports.index.delete_snapshot(&below, deletion).await };
+        stage.world.ask(1_000, delete).expect("it is answered").expect("nothing fails");
+    }
+    stage.forget();
+    let (state, events) = stage.asked("a", Selector::Version(Version(3)), 24);
+    let expected = Err(Refusal::HistoryGone { earliest: Some(Version(12)) });
+    if state.map(|_| ()) != expected {
+        stage.world.sim.violation("the state of version 12 is left, and not told".to_owned());
+    }
+    let expected = Err(Refusal::HistoryGone { earliest: Some(Version(13)) });
+    if events.map(|_| ()) != expected {
+        stage.world.sim.violation("the event of version 13 is left, and not told".to_owned());
+    }
+    stage.world.finish()
 }
 
 /// Goal: merged history answers as before, whatever its segments' size, also from another worker, when the
