@@ -320,8 +320,17 @@ impl Judge {
         let facts = self.ledger.versions(id);
         let in_force = |time| facts.partition_point(|fact| fact.effective_time_ms <= time) as u64;
         let stored = self.now(world, id).fulls.iter().map(|row| row.version.0).collect();
-        let known = then.fulls.iter().map(|row| row.version.0).collect();
+        let known = self.staying(world, id, then).iter().map(|row| row.version.0).collect();
         self.forgotten.kept(id, in_force, &stored, &known)
+    }
+
+    /// States that were stored when a question was asked and still are, maybe in another pack. What was
+    /// deleted meanwhile may have been stored again: whoever looked between the two met nothing (seed 4074,
+    /// counted).
+    pub(crate) fn staying(&self, world: &Parts, id: &str, then: &Then) -> Vec<Arc<SnapshotRow>> {
+        let now = self.now(world, id).fulls;
+        let same = |a: &SnapshotRow, b: &SnapshotRow| (a.version, a.created_at) == (b.version, b.created_at);
+        then.fulls.iter().filter(|row| now.iter().any(|other| same(row, other))).cloned().collect()
     }
 
     /// Whether what was deleted may have been all that led to the version that was asked for. What a state is
@@ -335,9 +344,8 @@ impl Judge {
             AsOf::Offset(offset) => facts.partition_point(|fact| fact.record.offset <= offset.0) as u64,
         };
         let stays = || {
-            let is_of = |row: &&Arc<SnapshotRow>| row.version.0 == version;
-            let now = self.now(world, &asked.id).fulls;
-            asked.then.fulls.iter().any(|row| is_of(&row)) && now.iter().any(|row| is_of(&row))
+            let staying = self.staying(world, &asked.id, &asked.then);
+            staying.iter().any(|row| row.version.0 == version)
         };
         // When the next version came nobody may know any more.
         let is_told = !matches!(asked.as_of, AsOf::Time(_));

@@ -12,7 +12,6 @@ use crate::stats::Count;
 use crate::world::Parts;
 use snapfold::domain::error::{Error, ErrorKind};
 use snapfold::domain::ids::{Offset, Version};
-use snapfold::domain::row::SnapshotRow;
 use snapfold::domain::value::Pointer;
 use snapfold::lookup::{
     Answer, Asked, Basis, Blame, Changed, EventView, FieldHistory, Freshness, ListItem, Lookup, Over,
@@ -300,9 +299,8 @@ fn snapshots_fit(
     }
     let full = versions.len() == filter.limit;
     // What somebody deletes while it is asked for may be told or not.
-    let now = judge.now(world, &told.asked.id).fulls;
-    let stays = |row: &&Arc<SnapshotRow>| now.iter().any(|other| other.version == row.version);
-    let missing = told.asked.then.fulls.iter().filter(stays).map(|row| row.version).find(|version| {
+    let staying = judge.staying(world, &told.asked.id, &told.asked.then);
+    let missing = staying.iter().map(|row| row.version).find(|version| {
         let past = versions
             .last()
             .is_some_and(|last| if filter.descending { version < last } else { version > last });
