@@ -179,6 +179,8 @@ mutants! {
     RebuiltRowsMix,
     /// A rebuilt low watermark is the end of what the newest checkpoint holds, whatever else was on its way.
     RebuildWatermarkIsReach,
+    /// Where no pack tells a low watermark, a rebuilt index does not say that its rows have an owner.
+    RebuiltOwnerIsFirst,
     /// A segment's base is used although it lies beyond the moment that is asked for.
     SegmentBaseUnchecked,
     /// Increments go although no segment holds their events.

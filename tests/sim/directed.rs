@@ -48,7 +48,7 @@ use crate::purging::scenarios::{
     packs_of_an_erased_aggregate, purge_that_dies_before_its_copies, row_of_events_that_are_cut_off,
     row_that_is_seen_once, state_that_is_thinned_while_it_is_moved,
 };
-use crate::rebuild::full_record_of_a_dead_flush;
+use crate::rebuild::{full_record_of_a_dead_flush, rows_without_a_low_watermark};
 use crate::refold::{
     refold_of_what_is_in_a_checkpoint, refold_of_what_nothing_covers, refold_that_dies_before_its_rows,
     refold_that_finds_a_rumour, refold_that_retention_overtakes,
@@ -132,6 +132,7 @@ scenarios! {
     StatesAheadUnchecked by log_cut_below_a_loaded_state,
     FirstOwnerAssumed by log_cut_behind_a_first_owner,
     FirstWatermarkUnwritten by log_cut_behind_a_first_owner,
+    RebuiltOwnerIsFirst by rows_without_a_low_watermark,
     RefoldWatermarkEarly by refold_that_dies_before_its_rows,
     RefoldStartForgotten by refold_of_what_nothing_covers,
     RefoldOvertaken by refold_that_retention_overtakes,

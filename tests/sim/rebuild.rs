@@ -299,3 +299,24 @@ pub(crate) fn full_record_of_a_dead_flush() -> crate::world::Outcome {
     stage.forget();
     stage.ask_all()
 }
+
+/// All that was folded is in snapshots, and no checkpoint was ever written. Then the index is lost and rebuilt,
+/// and another worker folds the log.
+#[cfg(not(feature = "runtime"))]
+pub(crate) fn rows_without_a_low_watermark() -> crate::world::Outcome {
+    let stage = crate::stage::Stage::new();
+    let first = stage.worker("first");
+    stage.events(1..=6);
+    stage.snapshot(first);
+    stage.world.sim.kill(first);
+    assert_eq!(stage.full_rows(), 1, "a snapshot is there");
+    let is_checkpoint = |name: &String| name.starts_with("v1/checkpoint/");
+    assert!(!stage.world.bucket.objects().keys().any(is_checkpoint), "its events are in no checkpoint");
+    lose_index(&stage.world);
+    let next = stage.worker("next");
+    stage.world.idle(1_500);
+    if stage.status(next).counts.loads == 0 {
+        stage.world.sim.violation("it folded from the start what has a snapshot".to_owned());
+    }
+    stage.ask_all()
+}

@@ -39,7 +39,7 @@ use crate::clock::Clock;
 use crate::codec::pack::Footer;
 use crate::codec::wire::from_hex;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::ids::{AggregateKey, Digest, PackId};
+use crate::domain::ids::{AggregateKey, Digest, Offset, PackId};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::row::{CheckpointRow, PartitionKey, RecordKind, SnapshotRow, WatermarkRow};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -139,6 +139,18 @@ pub struct Rebuild {
 
 type Group = (AggregateKey, Part);
 
+/// Kafka's id of no topic: a low watermark with it says nothing about how far any log was covered.
+const NO_TOPIC: u128 = 0;
+
+/// What was met on the way.
+#[derive(Default)]
+struct Seen {
+    /// Checkpoints that are still needed.
+    live: BTreeSet<(PackId, Part)>,
+    /// Logs that have rows.
+    parts: BTreeSet<Part>,
+}
+
 /// The lineages of each type's topic that were dropped.
 #[derive(Default)]
 struct Drops(BTreeMap<Arc<str>, Dropped>);
@@ -165,17 +177,17 @@ impl Rebuild {
         let is_fresh = self.is_fresh(&survey).await?;
         self.delete(&deleted, is_fresh).await?;
         let slices = survey.entries.div_ceil(self.settings.entries_max as u64).max(1);
-        let mut live = BTreeSet::new();
+        let mut seen = Seen::default();
         for slice in 0..slices {
             let found = self.slice(&survey, slice, slices).await?;
             let known = (&survey, &deleted, &dropped, is_fresh);
-            self.rows(found, known, &mut live, &mut report).await?;
+            self.rows(found, known, &mut seen, &mut report).await?;
         }
         if !mutant(Mutant::RebuildForgetsCheckpoints) {
-            self.checkpoints(&survey, &live, &mut report).await?;
+            self.checkpoints(&survey, &seen.live, &mut report).await?;
         }
         if report.problems.is_empty() || self.settings.accept_losses {
-            self.watermarks(&survey, &mut report).await?;
+            self.watermarks(&survey, &seen.parts, &mut report).await?;
         }
         Ok(report)
     }
@@ -226,7 +238,7 @@ impl Rebuild {
         &self,
         found: BTreeMap<Group, Found>,
         (survey, deleted, dropped, is_fresh): (&Survey, &Deleted, &Drops, bool),
-        live: &mut BTreeSet<(PackId, Part)>,
+        seen: &mut Seen,
         report: &mut Rebuilt,
     ) -> Result<()> {
         let all = found.len();
@@ -258,7 +270,8 @@ impl Rebuild {
                 format!("the events of `{key}` up to version {version} are in no pack: one is missing")
             }));
             report.problems.extend(problems);
-            live.extend(planned.live.iter().map(|pack| (*pack, part.clone())));
+            seen.live.extend(planned.live.iter().map(|pack| (*pack, part.clone())));
+            seen.parts.extend((rows + there > 0).then_some(part));
         }
         Ok(())
     }
@@ -354,9 +367,18 @@ impl Rebuild {
         stream::iter(rows).map(put).buffer_unordered(self.settings.writes).try_collect().await
     }
 
-    async fn watermarks(&self, survey: &Survey, report: &mut Rebuilt) -> Result<()> {
-        let rows: Vec<WatermarkRow> = survey.watermarks().collect();
+    /// All low watermarks that are known. Of a log that has rows and whose low watermark no pack tells, it is
+    /// said that somebody was here: its next owner is not the first one, and looks for these rows.
+    async fn watermarks(&self, survey: &Survey, parts: &BTreeSet<Part>, report: &mut Rebuilt) -> Result<()> {
+        let mut rows: Vec<WatermarkRow> = survey.watermarks().collect();
         report.watermarks = rows.len() as u64;
+        let unknown = parts.iter().filter(|part| survey.low(part).is_none());
+        let unknown = unknown.filter(|_| !mutant(Mutant::RebuiltOwnerIsFirst));
+        rows.extend(unknown.filter_map(|part| {
+            let topic = self.topics.get(&part.0).or_else(|| survey.topic_of(&part.0))?;
+            let key = PartitionKey { topic: Arc::clone(topic), partition: part.1, lineage: part.2 };
+            Some(WatermarkRow { key, topic_id: NO_TOPIC, leader_epoch: -1, low_watermark: Offset(0) })
+        }));
         let put = |row: WatermarkRow| async move {
             self.written("write a low watermark", || self.index.put_watermark(row.clone())).await
         };
