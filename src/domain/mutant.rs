@@ -257,6 +257,8 @@ mutants! {
     LateReadCounts,
     /// Rows of a dropped lineage go before it is noted that it is.
     DroppedBeforeNoted,
+    /// Whoever is erased is read from the log before this process has heard of it.
+    ErasureHeardLate,
     /// The active lineage may be dropped.
     DropsTheActive,
     /// A row of a dropped lineage that comes late keeps its pack.

@@ -9,7 +9,7 @@ use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::Residence;
 use crate::domain::record::QuarantineMark;
 use crate::domain::row::PartitionKey;
-use crate::reconstruct::{AsOf, Ask, Found, Newest, Provenance, Read, Step, Wanted};
+use crate::reconstruct::{AsOf, Ask, Found, Newest, Provenance, Read, Step, StepKind, Wanted};
 use crate::store::unavailable;
 use futures_util::future::join;
 use std::sync::Arc;
@@ -332,8 +332,28 @@ impl Lookup {
                 let earliest = self.reader().earliest(log, key, from, wanted).await?;
                 Err(Refusal::HistoryGone { earliest })
             }
-            other => Ok(other?),
+            other => {
+                let read = other?;
+                self.heed_erasure(key, &read).await?;
+                Ok(read)
+            }
         }
+    }
+
+    /// The rows of whoever is erased go at once, and this process hears of it later. Of an aggregate of which
+    /// there is nothing at rest but events in the middle of the log that may be why, and with versions
+    /// counted nothing else would tell that these do not follow on each other (seed 5866, counted).
+    async fn heed_erasure(&self, key: &AggregateKey, read: &Read) -> Asked<()> {
+        let is_at_rest = |step: &Step| !matches!(step.kind, StepKind::Cache | StepKind::Log);
+        let is_middle =
+            |step: &Step| step.upto > step.from && step.offsets.is_some_and(|(first, _)| first > Offset(0));
+        let is_alone = read.steps.iter().any(is_middle) && !read.steps.iter().any(is_at_rest);
+        if is_alone && !mutant(Mutant::ErasureHeardLate) {
+            let erasures = &self.reader().packs.erasures;
+            erasures.refresh().await?;
+            erasures.check(key)?;
+        }
+        Ok(())
     }
 
     /// Why what was found is no state.

@@ -19,6 +19,7 @@ use crate::dropping::scenarios::{
 };
 use crate::erasing::{
     checkpoint_on_its_way_at_an_erasure, owner_that_hears_of_an_erasure, owner_that_starts_after_an_erasure,
+    reader_that_has_not_heard_of_an_erasure,
 };
 use crate::halts::{
     entry_of_events_that_the_log_lost, halt_while_another_loads, log_cut_behind_a_first_owner,
@@ -165,6 +166,7 @@ scenarios! {
     LateReadCounts by answer_from_before_a_partition_was_lost,
     LateRunCounts by run_that_is_written_late,
     ErasedFoldedAgain by owner_that_starts_after_an_erasure,
+    ErasureHeardLate by reader_that_has_not_heard_of_an_erasure,
     ErasedStaysInMemory by owner_that_hears_of_an_erasure,
     CheckpointOvertaken by checkpoint_on_its_way_at_an_erasure,
     PurgeDeletesFirst by purge_that_dies_before_its_copies,

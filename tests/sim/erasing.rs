@@ -3,12 +3,17 @@
 
 use crate::executor::ProcessId;
 use crate::ports::Fate;
+use crate::ports::producer::VersionMode;
 use crate::stage::Stage;
+use crate::subject::Subject;
 use crate::world::{Outcome, Ports};
 use snapfold::domain::erasure::ErasedIds;
 use snapfold::domain::ids::{AggregateKey, Offset, Version};
 use snapfold::domain::poison::Poison;
+use snapfold::lookup::{Freshness, Selector};
+use snapfold::reconstruct::NoOwners;
 use snapfold::store::index::From;
+use std::sync::Arc;
 
 /// Erases `a`, as a process that owns nothing, and hears who is erased.
 fn erase(stage: &Stage) -> ErasedIds {
@@ -21,8 +26,7 @@ pub(crate) fn erase_of(stage: &Stage, id: &'static str) -> ErasedIds {
     let (subject, active) = stage.subject();
     let erased = stage.world.ask(60_000, move |ports| async move {
         let reader = subject.reader(&ports, active);
-        let lookup =
-            subject.lookup(&ports, active, reader, std::sync::Arc::new(snapfold::reconstruct::NoOwners));
+        let lookup = subject.lookup(&ports, active, reader, Arc::new(NoOwners));
         let erasure = lookup.erase(id, "asked for".into(), None).await.map_err(|why| format!("{why:?}"));
         let again = lookup.erase(id, "again".into(), None).await.map_err(|why| format!("{why:?}"));
         assert_eq!(erasure, again, "it is erased once");
@@ -116,6 +120,33 @@ pub(crate) fn checkpoint_on_its_way_at_an_erasure() -> Outcome {
     stage.asked_of(owner).0.heed(&erased);
     stage.world.idle(1_000);
     goes_on_without_it(stage, owner)
+}
+
+/// A process that knows where an aggregate is, and asks after it was erased; versions are counted. The log has
+/// two more events of it.
+pub(crate) fn reader_that_has_not_heard_of_an_erasure() -> Outcome {
+    let stage = Stage::of(Subject::staged(VersionMode::Counted));
+    let owner = stage.worker("owner");
+    stage.events(1..=4);
+    stage.snapshot(owner);
+    stage.until("all is covered", || stage.acked() == Some(Offset(4)));
+    stage.world.sim.kill(owner);
+    stage.events(5..=6);
+    stage.forget_about("a");
+    let (subject, active) = stage.subject();
+    let asked = stage.world.ask(60_000, move |ports| async move {
+        let [early, late] = [(), ()]
+            .map(|()| subject.lookup(&ports, active, subject.reader(&ports, active), Arc::new(NoOwners)));
+        early.events("a", Version(1), Some(Version(1)), false, 1).await.expect("it is found");
+        late.erase("a", "asked for".into(), None).await.expect("nothing fails");
+        early.state("a", Selector::Head, Freshness::default()).await.map(|answer| answer.aggregate.version)
+    });
+    if let Ok(version) = asked.expect("it is answered")
+        && version != Version(6)
+    {
+        stage.world.sim.violation(format!("events from the middle of the log are told as version {version}"));
+    }
+    stage.world.finish()
 }
 
 /// Goal: a partition that waits for its checkpoint before it starts again can be revoked.
