@@ -120,9 +120,11 @@ pub(super) fn plan(found: Found, low: Option<Offset>, gone: Option<&Gone>) -> Pl
             }
             planned.lost.push(version);
         }
-        // The increment that ends at it says the same of the chain.
-        let twin =
-            planned.increments.iter().find(|draft| draft.row.version == version && !draft.without_chain);
+        // The increment that ends at the same event says the same of the chain. One that merely has the same
+        // version may be of events that the log has lost since (seed 9596, given).
+        let event = |row: &SnapshotRow| (row.version, row.last_offset, row.leader_epoch);
+        let is_twin = |draft: &&Draft| event(&draft.row) == event(&full.row) && !draft.without_chain;
+        let twin = planned.increments.iter().find(is_twin);
         if let Some(twin) = twin.filter(|_| full.without_chain) {
             full.row.chain = twin.row.chain;
             full.without_chain = false;
@@ -198,6 +200,18 @@ mod tests {
         let planned = plan(Found { drafts, pending: Vec::new() }, None, None);
         assert_eq!((versions(&planned.increments), versions(&planned.fulls)), (vec![5, 8], vec![8]));
         assert!(!planned.fulls[0].without_chain, "the increment beside it has the chain");
+        assert_eq!(planned.fulls[0].row.chain, Digest([8; 32]));
+    }
+
+    #[test]
+    fn the_chain_is_that_of_the_same_event_not_of_the_same_version() {
+        let (mut lost, mut full, mut twin) =
+            (increment(5, 8), draft(RecordKind::Full, 5, 8, true), increment(5, 8));
+        (lost.row.chain, full.row.last_offset, twin.row.last_offset) =
+            (Digest([9; 32]), Offset(10), Offset(10));
+        (lost.row.pack, twin.row.pack) = (pack(0), pack(2));
+        let drafts = vec![increment(0, 5), lost, full, twin];
+        let planned = plan(Found { drafts, pending: Vec::new() }, None, None);
         assert_eq!(planned.fulls[0].row.chain, Digest([8; 32]));
     }
 
