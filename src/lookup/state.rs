@@ -347,7 +347,10 @@ impl Lookup {
         let is_at_rest = |step: &Step| !matches!(step.kind, StepKind::Cache | StepKind::Log);
         let is_middle =
             |step: &Step| step.upto > step.from && step.offsets.is_some_and(|(first, _)| first > Offset(0));
-        let is_alone = read.steps.iter().any(is_middle) && !read.steps.iter().any(is_at_rest);
+        // Where versions are given it is a gap that tells of them.
+        let is_marked = matches!(&read.found, Found::State(state, _) if state.quarantine.is_some());
+        let is_doubted = is_marked || read.steps.iter().any(is_middle);
+        let is_alone = is_doubted && !read.steps.iter().any(is_at_rest);
         if is_alone && !mutant(Mutant::ErasureHeardLate) {
             let erasures = &self.reader().packs.erasures;
             erasures.refresh().await?;
