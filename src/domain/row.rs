@@ -121,6 +121,12 @@ pub struct WatermarkRow {
     pub low_watermark: Offset,
 }
 
+impl WatermarkRow {
+    /// Kafka's id of no topic. A low watermark with it says nothing about how far any log was covered, only
+    /// that it has rows: a rebuild of the index writes it where nothing tells more (docs/adr/0027).
+    pub const NO_TOPIC: u128 = 0;
+}
+
 /// Who folds a partition, by its own account (`partitions`): a hint for whom to ask, the last writer wins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnerRow {

@@ -9,6 +9,9 @@
 //!   cannot be read is told, and no low watermark is written unless the caller accepts the loss.
 //! *If cancelled*: as if it failed. *What may leak*: nothing.
 //!
+//! Of a log that has rows and whose low watermark no pack tells it writes one of no topic, at the end:
+//! it moves nobody's start, and keeps the next owner from taking itself for the first (docs/adr/0027).
+//!
 //! Beside live workers only facts are added: rows that are there stay as they are, a checkpoint's deletion
 //! outlives its row (T1), of low watermarks the largest counts.
 //!
@@ -138,9 +141,6 @@ pub struct Rebuild {
 }
 
 type Group = (AggregateKey, Part);
-
-/// Kafka's id of no topic: a low watermark with it says nothing about how far any log was covered.
-const NO_TOPIC: u128 = 0;
 
 /// What was met on the way.
 #[derive(Default)]
@@ -377,7 +377,12 @@ impl Rebuild {
         rows.extend(unknown.filter_map(|part| {
             let topic = self.topics.get(&part.0).or_else(|| survey.topic_of(&part.0))?;
             let key = PartitionKey { topic: Arc::clone(topic), partition: part.1, lineage: part.2 };
-            Some(WatermarkRow { key, topic_id: NO_TOPIC, leader_epoch: -1, low_watermark: Offset(0) })
+            Some(WatermarkRow {
+                key,
+                topic_id: WatermarkRow::NO_TOPIC,
+                leader_epoch: -1,
+                low_watermark: Offset(0),
+            })
         }));
         let put = |row: WatermarkRow| async move {
             self.written("write a low watermark", || self.index.put_watermark(row.clone())).await

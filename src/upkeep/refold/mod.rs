@@ -256,8 +256,18 @@ impl Refold {
     async fn begin(&self, from: &PartitionKey, into: &PartitionKey) -> Result<Option<WatermarkRow>> {
         let bounds = patiently!(self, self.bounds(from.partition));
         // Read again: until now nobody was free to forget what lies at that start.
-        if let Some(end) = patiently!(self, self.watermark(from)) {
+        let rows = patiently!(self, self.reader.watermarks(from));
+        let has_rows = rows.iter().any(|row| row.topic_id == WatermarkRow::NO_TOPIC);
+        if let Some(end) = self.newest_of(rows) {
             return Ok(Some(end));
+        }
+        if has_rows && bounds.start > Offset(0) {
+            let detail = format!(
+                "the index was rebuilt, and how far partition {} was covered is not known yet: let a worker of \
+                 the active lineage fold an event of it, or fold the topic again with `--new-lineage`",
+                from.partition
+            );
+            return Err(Error::new(ErrorKind::Gone, "history-gone", detail));
         }
         let start = WatermarkRow {
             key: into.clone(),
@@ -279,9 +289,12 @@ impl Refold {
     }
 
     async fn watermark(&self, key: &PartitionKey) -> Result<Option<WatermarkRow>> {
-        let rows = self.reader.watermarks(key).await?;
+        Ok(self.newest_of(self.reader.watermarks(key).await?))
+    }
+
+    fn newest_of(&self, rows: Vec<WatermarkRow>) -> Option<WatermarkRow> {
         let ours = rows.into_iter().filter(|row| row.topic_id == self.reader.topic_id);
-        Ok(ours.max_by_key(|row| row.low_watermark))
+        ours.max_by_key(|row| row.low_watermark)
     }
 
     /// All aggregates that rows tell of. *Order*: an aggregate is listed before its first row, so whatever

@@ -142,6 +142,17 @@ impl Site {
     /// Aggregates of `each` events, one after the other in the log, as a worker with the old reducer keeps
     /// them: increments of 100, full records where asked for.
     fn fill(&self, aggregates: u64, each: u64, strategy: Strategy) {
+        let low_watermark = self.fill_alone(aggregates, each, strategy);
+        self.put_mark(TOPIC_ID, low_watermark);
+    }
+
+    fn put_mark(&self, topic_id: u128, low_watermark: Offset) {
+        let row = WatermarkRow { key: self.log(1), topic_id, leader_epoch: -1, low_watermark };
+        self.index.put_watermark(row).now_or_never().expect("at once").expect("memory does not fail");
+    }
+
+    /// The same without the low watermark, which is answered.
+    fn fill_alone(&self, aggregates: u64, each: u64, strategy: Strategy) -> Offset {
         let (reader, store) = (self.reader(OLD, "key"), self.store());
         let mut offset = 0;
         for nth in 0..aggregates {
@@ -165,9 +176,7 @@ impl Site {
             let stored = store.put_snapshots(vec![flush]).now_or_never().expect("memory answers at once");
             assert!(stored[0].is_ok(), "{stored:?}");
         }
-        let (key, low_watermark) = (self.log(1), Offset(offset));
-        let row = WatermarkRow { key, topic_id: TOPIC_ID, leader_epoch: -1, low_watermark };
-        self.index.put_watermark(row).now_or_never().expect("at once").expect("memory does not fail");
+        Offset(offset)
     }
 
     fn log(&self, lineage: u32) -> PartitionKey {
@@ -231,9 +240,7 @@ fn a_refold_is_the_new_fold_of_the_same_events() {
     assert_eq!(before.iter().filter(|row| row.kind == RecordKind::Increment).count(), 10);
     let again = Refold { into: Lineage(2), ..site.refold(NEW, "key", true) };
     assert_eq!(site.run(&again), Ok(BTreeMap::new()), "the partition is done");
-    let (key, low_watermark) = (site.log(1), Offset(200_001));
-    let row = WatermarkRow { key, topic_id: TOPIC_ID, leader_epoch: -1, low_watermark };
-    site.index.put_watermark(row).now_or_never().expect("at once").expect("memory does not fail");
+    site.put_mark(TOPIC_ID, Offset(200_001));
     assert_eq!(site.run(&again), Ok([(PartitionNo(0), Offset(200_001))].into()));
     assert_eq!(count(&again.progress.kept), aggregates);
     assert_eq!(rows(&site), before, "nothing was written twice");
@@ -254,6 +261,14 @@ fn what_cannot_be_refolded_is_refused_and_says_why() {
     let error = site.run(&site.refold(NEW, "/other", false)).expect_err("they belong to another");
     assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "lineage-changed"));
     assert_eq!(site.mark(2), None);
+    // An index that was rebuilt has rows and does not know how far they reach; the log has forgotten them.
+    let rebuilt = self::site();
+    rebuilt.fill_alone(3, 10, Strategy::Incremental { full_every: 8 });
+    rebuilt.put_mark(WatermarkRow::NO_TOPIC, Offset(0));
+    let error = rebuilt.run(&rebuilt.refold(NEW, "key", false)).expect_err("nobody knows where it ends");
+    assert_eq!((error.kind, error.code), (ErrorKind::Gone, "history-gone"));
+    assert!(error.detail.contains("the index was rebuilt"), "{error}");
+    assert_eq!(rebuilt.mark(2), None);
 }
 
 /// Goal: what is noted on a snapshot is noted on the snapshot of the same event in the new lineage, once.
