@@ -122,8 +122,8 @@ pub(crate) fn checkpoint_on_its_way_at_an_erasure() -> Outcome {
     goes_on_without_it(stage, owner)
 }
 
-/// A process that knows where an aggregate is, and asks after it was erased; versions are counted. The log has
-/// two more events of it.
+/// A process that knows where an aggregate is, and asks after it was erased; versions are counted. The log
+/// has two more events of it.
 pub(crate) fn reader_that_has_not_heard_of_an_erasure() -> Outcome {
     let stage = Stage::of(Subject::staged(VersionMode::Counted));
     let owner = stage.worker("owner");

@@ -300,8 +300,8 @@ pub(crate) fn full_record_of_a_dead_flush() -> crate::world::Outcome {
     stage.ask_all()
 }
 
-/// All that was folded is in snapshots, and the packs of retired checkpoints were collected. Then the index is
-/// lost and rebuilt, and another worker folds the log.
+/// All that was folded is in snapshots, and the packs of retired checkpoints were collected. Then the index
+/// is lost and rebuilt, and another worker folds the log.
 #[cfg(not(feature = "runtime"))]
 pub(crate) fn rows_without_a_low_watermark() -> crate::world::Outcome {
     let stage = crate::stage::Stage::new();
