@@ -202,7 +202,7 @@ impl Indexes {
     async fn open(settings: &Scylla) -> Self {
         let waits = |wait| Timeouts { write: wait, read: wait, ..SHORT };
         let [patient, hasty] = [Duration::from_secs(5), Duration::from_millis(300)]
-            .map(|wait| ScyllaIndex::open_with(settings, waits(wait)));
+            .map(|wait| Box::pin(ScyllaIndex::open_with(settings, waits(wait))));
         Self { patient: patient.await.unwrap(), hasty: hasty.await.unwrap() }
     }
 
