@@ -259,7 +259,7 @@ impl Judge {
         answer: Result<&Found, &Error>,
     ) -> Result<(), String> {
         // Also a state: an owner that has not heard of the erasure, or a row of its, may have versions of its
-        // own (seeds 378, given, and 903, counted, fail if states are judged here).
+        // own.
         if self.is_erased(&asked.id) {
             return Ok(());
         }
