@@ -203,11 +203,16 @@ impl Rebuild {
         Ok(true)
     }
 
+    /// The topic of a type: the one that the configuration names, else the one that checkpoints do.
+    fn topic_of<'t>(&'t self, survey: &'t Survey, kind: &Arc<str>) -> Option<&'t Arc<str>> {
+        self.topics.get(kind).or_else(|| survey.topic_of(kind))
+    }
+
     /// The lineages that were dropped.
     async fn dropped(&self, survey: &Survey) -> Result<Drops> {
         let mut drops = Drops::default();
         for kind in survey.kinds.iter().chain(self.topics.keys()) {
-            let Some(topic) = self.topics.get(kind).or_else(|| survey.topic_of(kind)) else { continue };
+            let Some(topic) = self.topic_of(survey, kind) else { continue };
             let history = self.until_sound(|| super::lineages::history(&*self.packs.blobs, topic)).await?;
             drops.0.insert(Arc::clone(kind), Dropped::of(&history));
         }
@@ -375,7 +380,7 @@ impl Rebuild {
         let unknown = parts.iter().filter(|part| survey.low(part).is_none());
         let unknown = unknown.filter(|_| !mutant(Mutant::RebuiltOwnerIsFirst));
         rows.extend(unknown.filter_map(|part| {
-            let topic = self.topics.get(&part.0).or_else(|| survey.topic_of(&part.0))?;
+            let topic = self.topic_of(survey, &part.0)?;
             let key = PartitionKey { topic: Arc::clone(topic), partition: part.1, lineage: part.2 };
             Some(WatermarkRow {
                 key,
