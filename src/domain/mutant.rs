@@ -245,6 +245,8 @@ mutants! {
     RefoldStartForgotten,
     /// What the log forgets while a refold runs is not fetched from the old lineage.
     RefoldOvertaken,
+    /// Rows above a version count as they were before those at or below it were read.
+    AboveReadFirst,
     /// The earliest version that is left is told by where rows end, not by where they begin.
     EarliestInOrderOfEnds,
     /// No record is taken as long as tables of live checkpoints are more than the memory there is.

@@ -55,8 +55,8 @@ use crate::refold::{
     refold_that_finds_a_rumour, refold_that_retention_overtakes,
 };
 use crate::retention::scenarios::{
-    refold_of_what_was_deleted, row_that_is_written_again, state_that_newer_events_need,
-    state_whose_events_are_a_rumour,
+    refold_of_what_was_deleted, row_that_goes_beside_a_read, row_that_is_written_again,
+    state_that_newer_events_need, state_whose_events_are_a_rumour,
 };
 use crate::schedules::{
     answer_from_before_a_partition_was_lost, partition_that_comes_back_during_a_run,
@@ -121,6 +121,7 @@ scenarios! {
     LostCheckpointForgotten by lost_checkpoint_and_no_log,
     UnreadableNeverRetired by lost_checkpoint_that_is_folded_again,
     UnreadableRetiredEarly by lost_checkpoint_before_it_is_covered,
+    AboveReadFirst by row_that_goes_beside_a_read,
     EarliestInOrderOfEnds by gone_before_a_segment,
     TablesKeepRecordsOut by lost_checkpoint_before_large_tables,
     FoldedBeyondHalt by halt_while_another_loads,

@@ -66,17 +66,22 @@ pub(crate) fn delete_some(world: &Parts, subject: &Subject, fleet: &Fleet, judge
 #[cfg(not(feature = "runtime"))]
 pub(crate) mod scenarios {
     use super::retention;
+    use crate::executor::lock;
     use crate::ports::Fate;
+    use crate::ports::producer::VersionMode;
     use crate::refold::on_stage;
     use crate::stage::{SEEING_RUMOURS, Stage};
+    use crate::subject::Subject;
     use crate::world::{Outcome, Ports};
     use snapfold::codec::pack::{Class, Locator, pack_name};
-    use snapfold::domain::ids::{LedgerId, Lineage, PackId, Timestamp, Version};
+    use snapfold::domain::ids::{LedgerId, Lineage, Offset, PackId, Timestamp, Version};
     use snapfold::domain::ledger::DeletedRow;
+    use snapfold::domain::partition::Strategy;
     use snapfold::domain::retention::{Policy, Promise, Wanted};
     use snapfold::domain::row::{RecordKind, SnapshotRow};
     use snapfold::reconstruct::{AsOf, Found};
     use snapfold::store::index::From;
+    use std::sync::{Arc, Mutex};
 
     /// Two states with the events up to each, and a log that has forgotten them.
     fn two_snapshots() -> (Stage, Vec<SnapshotRow>) {
@@ -187,6 +192,38 @@ pub(crate) mod scenarios {
         stage.worker("new");
         stage.events(6..=6);
         must_be_had(&stage, 6);
+        stage.world.finish()
+    }
+
+    /// A reader of a version meets nothing above it. Then a newer state is stored, because of which that of the
+    /// version goes, and only then it looks at what is at or below.
+    pub(crate) fn row_that_goes_beside_a_read() -> Outcome {
+        let stage = Stage::of(Subject::staged(VersionMode::Counted).storing(Strategy::Full));
+        let owner = stage.worker("owner");
+        stage.events(1..=4);
+        stage.snapshot(owner);
+        stage.until("all is covered", || stage.acked() == Some(Offset(4)));
+        let reader = stage.world.process("reader");
+        stage.rule(reader.process, "snapshots", Fate::Tardy, 1);
+        let ((subject, active), partition, key) = (stage.subject(), stage.partition(), stage.key());
+        let (process, answer) = (reader.process, Arc::new(Mutex::new(None)));
+        let slot = Arc::clone(&answer);
+        stage.world.sim.spawn(process, async move {
+            let found =
+                subject.reader(&reader, active).state(&partition, &key, AsOf::Version(Version(4))).await;
+            *lock(&slot) = Some(found);
+        });
+        stage.world.idle(100);
+        stage.events(5..=8);
+        stage.snapshot(owner);
+        let rows = stage.rows();
+        delete(&stage, rows.iter().find(|row| is(row, RecordKind::Full, 4)).expect("it was written"));
+        stage.until("the reader is done", || lock(&answer).is_some());
+        if let Some(Ok(found)) = &*lock(&answer)
+            && !matches!(found, Found::State(at, _) if at.offset == Offset(3))
+        {
+            stage.world.sim.violation(format!("version 4 is that of offset 3 and was {found:?}"));
+        }
         stage.world.finish()
     }
 

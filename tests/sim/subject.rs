@@ -313,15 +313,20 @@ impl Subject {
 
     /// The same with an `eventThreshold` and a strategy, and flushes that are given up after so long.
     pub(crate) fn spaced(events_max: u64, strategy: Strategy, deadline_ms: u64) -> Self {
-        let mut subject = Self::staged(VersionMode::Given);
-        subject.strategy = strategy;
-        subject.settings.partition.strategy = strategy;
+        let mut subject = Self::staged(VersionMode::Given).storing(strategy);
         subject.settings.partition.events_max = events_max;
         subject.settings.partition.write_amplification_permille = 1_000;
         subject.settings.partition.memory_bytes_max = 16 << 20;
         subject.settings.partition.uncovered_bytes_max = 16 << 20;
         subject.limits.deadline_ms = deadline_ms;
         subject
+    }
+
+    /// The same with another strategy.
+    pub(crate) fn storing(mut self, strategy: Strategy) -> Self {
+        self.strategy = strategy;
+        self.settings.partition.strategy = strategy;
+        self
     }
 
     /// The same, and whoever asks keeps states.

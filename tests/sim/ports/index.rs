@@ -230,16 +230,16 @@ impl Cluster {
                         1 => Some(later(rng)),
                         _ => Some(before),
                     },
-                    Fate::Answered | Fate::Unheard if replica < 2 => Some(before),
-                    Fate::Answered | Fate::Unheard if rng.hits(lost) => {
+                    Fate::Answered | Fate::Unheard | Fate::Tardy if replica < 2 => Some(before),
+                    Fate::Answered | Fate::Unheard | Fate::Tardy if rng.hits(lost) => {
                         counts.push(Count::ReplicaLost);
                         None
                     }
-                    Fate::Answered | Fate::Unheard if rng.hits(late) => {
+                    Fate::Answered | Fate::Unheard | Fate::Tardy if rng.hits(late) => {
                         counts.push(Count::ReplicaLate);
                         Some(later(rng))
                     }
-                    Fate::Answered | Fate::Unheard => Some(before),
+                    Fate::Answered | Fate::Unheard | Fate::Tardy => Some(before),
                 };
             }
             times

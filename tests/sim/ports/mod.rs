@@ -83,6 +83,8 @@ pub(crate) enum Fate {
     /// Only scripted. The caller hears "unknown"; of an index write the last replica has it, now, and no
     /// other.
     Rumour,
+    /// Only scripted. Done three seconds later, and the caller hears its result then.
+    Tardy,
     /// Only scripted. Not done, and the caller hears so little after so long a time that it waits for ever.
     Stuck,
 }
@@ -182,7 +184,7 @@ impl Gate {
 
     fn count(&self, op: &Op<'_>, course: &Course) {
         let count = match (course.fate, op.port) {
-            (Fate::Answered | Fate::Rumour | Fate::Stuck, _) => None,
+            (Fate::Answered | Fate::Rumour | Fate::Tardy | Fate::Stuck, _) => None,
             (Fate::Hung, _) => Some(Count::Hung),
             (Fate::Unheard, Port::Index) => Some(Count::IndexUnheard),
             (Fate::Unheard, Port::Blobs) => Some(Count::BlobUnheard),
@@ -237,7 +239,7 @@ impl Course {
     /// What the caller hears, given what the effect gave.
     pub(crate) fn heard<T>(&self, what: &str, done: Option<PortResult<T>>) -> PortResult<T> {
         match (self.fate, done) {
-            (Fate::Answered, Some(result)) => result,
+            (Fate::Answered | Fate::Tardy, Some(result)) => result,
             (Fate::Answered, None) => {
                 Err(PortError::Permanent(format!("{what}: the simulator lost an effect")))
             }
@@ -265,12 +267,14 @@ fn draw_course(rng: &mut Rng, sent: u64, scripted: Option<Fate>, faults: CallFau
     let took = if slow { rng.between(21, 3_000) } else { rng.between(1, 20) };
     let answer = match fate {
         Fate::Hung => sent + hang_ms.max(1),
+        Fate::Tardy => sent + 3_000,
         Fate::Stuck => sent + 1_000_000_000,
         _ => sent + took,
     };
     let effect = match fate {
         // Before the answer, never in the same instant: timers of one instant fire in any order.
         Fate::Answered | Fate::Unheard => Some(rng.between(sent, answer - 1)),
+        Fate::Tardy => Some(answer - 1),
         Fate::Hung => rng.percent(50).then(|| rng.between(sent, answer - 1)),
         Fate::Late => {
             Some(answer + if rng.percent(50) { rng.between(0, 50) } else { rng.between(50, 6_000) })
