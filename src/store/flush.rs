@@ -212,17 +212,18 @@ impl SnapshotStore {
         let dictionaries = &self.packs.dictionaries;
         for (of, candidate) in dictionaries.candidates() {
             let name = dictionary_name(candidate.id());
-            let blob = self.put_object(&name, candidate.bytes(), false);
-            let row = self.index.put_dictionary(candidate.id(), candidate.bytes().into());
-            match future::join(blob, row).await {
-                (Ok(()), Ok(())) => {
+            // As with packs the object comes first: a row that is lost with its index comes back from there.
+            let written = match self.put_object(&name, candidate.bytes(), false).await {
+                Ok(()) => self.index.put_dictionary(candidate.id(), candidate.bytes().into()).await,
+                failed => failed,
+            };
+            match written {
+                Ok(()) => {
                     self.written.rows.fetch_add(1, Ordering::Relaxed);
                     dictionaries.activate(&of, candidate);
                 }
-                (Err(PortError::Permanent(_)), _) | (_, Err(PortError::Permanent(_))) => {
-                    dictionaries.give_up(&of, &candidate);
-                }
-                _ => {}
+                Err(PortError::Permanent(_)) => dictionaries.give_up(&of, &candidate),
+                Err(_) => {}
             }
         }
     }

@@ -26,6 +26,7 @@ use snapfold::store::packs::{CompressionPlan, Packs};
 use snapfold::worker::Components;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -283,6 +284,33 @@ fn a_dictionary_is_used_only_when_it_is_durable_and_is_read_from_either_place() 
     locator.dictionary = Some(Digest([7; 32]));
     lost.locator = locator.encode();
     assert_eq!(read("none", None, vec![lost]), Err(ErrorKind::Corrupt), "missing in both places");
+}
+
+/// Goal: an index that is lost never takes a dictionary with it. Method: as long as its object is refused no row
+/// of it is written.
+#[test]
+fn a_dictionary_has_no_row_before_it_has_an_object() {
+    let world = world();
+    let (tries, rows) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (tried, written) = (Arc::clone(&tries), Arc::clone(&rows));
+    world.script(Some(Box::new(move |op| {
+        if op.what == "put_dictionary" {
+            written.fetch_add(1, Ordering::Relaxed);
+        }
+        let is_object = op.target.starts_with("v1/dict/");
+        // The second try is let through.
+        (is_object && tried.fetch_add(1, Ordering::Relaxed) == 0).then_some(Fate::Refused)
+    })));
+    let store = drive(&world, |ports| async move {
+        let store = snapshot_store(&ports, Some(Privacy::Off));
+        flush_some(&store, 0, 60).await.unwrap();
+        flush_some(&store, 60, 20).await.unwrap();
+        store
+    });
+    let counts = || (tries.load(Ordering::Relaxed), rows.load(Ordering::Relaxed));
+    assert_eq!(counts(), (1, 0));
+    drive(&world, |_| async move { flush_some(&store, 80, 20).await.map(drop) }).unwrap();
+    assert_eq!(counts(), (2, 1));
 }
 
 /// Goal: the trail of a stored row is the offsets of its events. Method: workers that die and move, with the
