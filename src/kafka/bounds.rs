@@ -116,6 +116,23 @@ impl Bounds {
         known.asked
     }
 
+    /// The same of the end and the leader epoch there alone. Where they are not those of a log that went on
+    /// (it was cut, has another leader, or is another topic's), all has to be asked for.
+    fn heard_end(&self, question: Question, end: Offset, leader_epoch: i32) {
+        let mut known = self.known();
+        let Some((before, read_at)) = known.answer else { return };
+        if question < known.answered || known.answered <= known.doubted {
+            return;
+        }
+        if end < before.end || leader_epoch != before.leader_epoch {
+            known.doubted = known.asked;
+            return;
+        }
+        known.answered = question;
+        known.handed_out.retain(|(asked, _)| *asked >= question);
+        known.answer = Some((LogBounds { end, ..before }, read_at));
+    }
+
     /// The brokers answered: only records that were handed out since they were asked may lie beyond it.
     fn answered(&self, question: Question, bounds: LogBounds) {
         let mut known = self.known();
@@ -341,16 +358,47 @@ pub(super) fn one(
     partition: PartitionNo,
     timeout: Duration,
 ) -> PortResult<LogBounds> {
+    patiently(client, (topic, partition), timeout, |key, left| {
+        Ok(board.refresh(client, std::slice::from_ref(key), left)?.get(key).copied())
+    })
+}
+
+/// Asks for the end of one partition and the leader epoch there, which is one question and not four.
+///
+/// SUBTLE: what it tells of an assigned partition is kept: a low watermark that was read before lies below the
+/// end that is known from then on.
+pub(super) fn end(
+    client: &Client,
+    board: &Board,
+    topic: &Arc<str>,
+    partition: PartitionNo,
+    timeout: Duration,
+) -> PortResult<(Offset, i32)> {
+    patiently(client, (topic, partition), timeout, |key, left| {
+        let cell = board.get(key).map(|bounds| (bounds.ask(), bounds));
+        let ends = positions(client, std::slice::from_ref(key), Position::End, left)?;
+        let Some((end, leader_epoch)) = ends.get(key).copied() else { return Ok(None) };
+        if let Some((question, bounds)) = cell {
+            bounds.heard_end(question, Offset(end), leader_epoch);
+        }
+        Ok(Some((Offset(end), leader_epoch)))
+    })
+}
+
+/// Asks until brokers answer, they cannot, or time is up.
+fn patiently<T>(
+    client: &Client,
+    (topic, partition): (&Arc<str>, PartitionNo),
+    timeout: Duration,
+    ask: impl Fn(&Key, Duration) -> KafkaResult<Option<T>>,
+) -> PortResult<T> {
     let key = (Arc::clone(topic), partition.0);
-    let doing = format!("ask for the bounds of `{topic}`/{partition}");
+    let doing = format!("ask where `{topic}`/{partition} begins and ends");
     let deadline = now() + timeout;
     loop {
-        let left = deadline.saturating_duration_since(now());
-        let failed = match board.refresh(client, std::slice::from_ref(&key), left) {
-            Ok(found) => match found.get(&key) {
-                Some(bounds) => return Ok(*bounds),
-                None => PortError::NotDone(format!("{doing}: no broker answered")),
-            },
+        let failed = match ask(&key, deadline.saturating_duration_since(now())) {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => PortError::NotDone(format!("{doing}: no broker answered")),
             Err(error) => outcome(&doing, &error, Effect::None),
         };
         if now() >= deadline || matches!(failed, PortError::Permanent(_)) {
@@ -420,6 +468,30 @@ mod tests {
         bounds.handed_out(Offset(20), 3);
         bounds.answered(bounds.ask(), answer(15, 1));
         assert_eq!(end(&bounds), 15);
+    }
+
+    #[test]
+    fn an_end_alone_moves_what_is_known_and_a_cut_is_asked_about() {
+        let bounds = Bounds::new();
+        bounds.heard_end(bounds.ask(), Offset(10), 3);
+        assert_eq!(bounds.fresh(), None, "where the log begins is not known");
+        bounds.answered(bounds.ask(), answer(10, 1));
+        let (early, late) = (bounds.ask(), bounds.ask());
+        bounds.handed_out(Offset(13), 3);
+        bounds.heard_end(late, Offset(12), 3);
+        assert_eq!(end(&bounds), 13);
+        bounds.heard_end(early, Offset(11), 3);
+        assert_eq!(end(&bounds), 13, "no news");
+        bounds.heard_end(bounds.ask(), Offset(20), 3);
+        assert_eq!(bounds.fresh(), Some(answer(20, 1)));
+        for (cut, epoch) in [(19, 3), (21, 4)] {
+            bounds.heard_end(bounds.ask(), Offset(cut), epoch);
+            assert_eq!(bounds.fresh(), None, "{cut} under {epoch}");
+            bounds.heard_end(bounds.ask(), Offset(22), 3);
+            assert_eq!(bounds.fresh(), None, "all of it has to be asked for");
+            bounds.answered(bounds.ask(), answer(20, 1));
+            assert_eq!(bounds.fresh(), Some(answer(20, 1)));
+        }
     }
 
     #[test]

@@ -338,19 +338,24 @@ impl Reader {
         deadline: Instant,
         wanted: &dyn Fn() -> bool,
     ) -> PortResult<Offset> {
-        let bounds = bounds::one(&self.common, &self.board, topic, partition, REQUEST_TIMEOUT)?;
+        let (end, current) = bounds::end(&self.common, &self.board, topic, partition, REQUEST_TIMEOUT)?;
         // No epoch is known of the position, or nothing was written under a later one. Where the broker does
         // not tell its epoch (the mock cluster), it has to be asked.
-        let current = bounds.leader_epoch;
         if epoch < 0 || (current >= 0 && epoch >= current) {
-            return Ok(bounds.end);
+            return Ok(end);
         }
         let key = (Arc::clone(topic), partition.0);
         self.at = None;
         let said = self.provoke(&key, epoch, deadline, wanted);
         self.leave();
-        // No epoch as old as that is known: all that was written under it has left the log at its start.
-        said.map(|end| end.unwrap_or(bounds.start))
+        match said? {
+            Some(end) => Ok(end),
+            // No epoch as old as that is known: all that was written under it has left the log at its start.
+            None => {
+                let bounds = bounds::one(&self.common, &self.board, topic, partition, REQUEST_TIMEOUT)?;
+                Ok(bounds.start)
+            }
+        }
     }
 
     fn provoke(
