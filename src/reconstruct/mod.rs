@@ -66,6 +66,8 @@ use std::sync::{Arc, Mutex};
 
 /// Rows fetched in one go on the walk down to a base.
 const ROWS_PAGE: usize = 32;
+/// Rows of the first page around one version: a full row comes with every eighth increment by default.
+const FIRST_ROWS: usize = 12;
 /// Rows asked for where only those of one version matter: they are rarely more.
 const FEW_ROWS: usize = 4;
 
@@ -187,10 +189,11 @@ impl Reconstructor {
         limit: Offset,
     ) -> Result<Loaded> {
         let oldest = pending.iter().map(|entry| entry.from).min();
-        let rows = self.rows_down(key, partition, From::Newest, oldest).await?;
+        let (rows, is_to_first) = self.rows_down(key, partition, (From::Newest, ROWS_PAGE), oldest).await?;
         self.check_epochs(partition, &epochs_of(&rows)).await?;
         let pieces = Piece::all(&rows, pending);
         let mut assembly = Assembly::new(self, partition, key, Ask::of(AsOf::Head), limit);
+        assembly.is_to_first = is_to_first;
         assembly.run(&rows, pieces).await?;
         assembly.reach_limit(&rows).await?;
         let trail = assembly.trail_after(rows.iter().map(|row| row.version).max().unwrap_or_default());
@@ -230,16 +233,16 @@ impl Reconstructor {
 
     /// Rows from a start downwards to the newest that brings a state, or the first; further down to `oldest`
     /// if given. The walk goes on below such a row only as far as `oldest`: an unreadable base makes the
-    /// assembly ask for more.
+    /// assembly ask for more. Tells whether there is none below the last.
     async fn rows_down(
         &self,
         key: &AggregateKey,
         partition: &PartitionKey,
-        from: From,
+        (from, first_page): (From, usize),
         oldest: Option<Version>,
-    ) -> Result<Vec<SnapshotRow>> {
+    ) -> Result<(Vec<SnapshotRow>, bool)> {
         let mut rows: Vec<SnapshotRow> = Vec::new();
-        let mut walk = self.walk(key, partition, from, ROWS_PAGE);
+        let mut walk = self.walk(key, partition, from, first_page).growing_to(ROWS_PAGE);
         while let Some(mut page) = walk.read().await? {
             rows.append(&mut page);
             let is_based = rows.iter().any(|row| row.kind != RecordKind::Increment);
@@ -248,7 +251,7 @@ impl Reconstructor {
                 break;
             }
         }
-        Ok(rows)
+        Ok((rows, walk.is_done()))
     }
 
     /// The aggregate's rows from a start on.
@@ -272,7 +275,8 @@ impl Reconstructor {
         if below == Version(0) {
             return Ok(Vec::new());
         }
-        self.rows_down(key, partition, From::AtOrBelow(Version(below.0 - 1)), None).await
+        let from = From::AtOrBelow(Version(below.0 - 1));
+        Ok(self.rows_down(key, partition, (from, ROWS_PAGE), None).await?.0)
     }
 }
 

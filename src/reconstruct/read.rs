@@ -7,7 +7,7 @@
 use super::assemble::{Assembled, Assembly, Progress};
 use super::piece::Piece;
 use super::step::Step;
-use super::{AsOf, FEW_ROWS, Found, ROWS_PAGE, Reconstructor, View, epochs_of};
+use super::{AsOf, FEW_ROWS, FIRST_ROWS, Found, ROWS_PAGE, Reconstructor, View, epochs_of};
 use crate::codec::pack::Locator;
 use crate::domain::aggregate::Aggregate;
 use crate::domain::error::{Error, ErrorKind, Result};
@@ -42,6 +42,13 @@ pub struct Ask {
     pub work_max: Option<u64>,
     /// Tell the newest version at rest as well, out of the same view.
     pub with_newest: bool,
+}
+
+/// Rows that a question is answered from.
+struct Rows {
+    rows: Vec<SnapshotRow>,
+    /// None is below them.
+    is_to_first: bool,
 }
 
 /// One event, as the fold met it.
@@ -103,6 +110,14 @@ impl Ask {
     pub fn of(as_of: AsOf) -> Self {
         Self { as_of, base: None, events_from: None, work_max: None, with_newest: false }
     }
+
+    /// Rows that are asked for first.
+    pub(super) fn first_page(&self) -> usize {
+        match (self.as_of, self.events_from) {
+            (AsOf::Version(_), None) => FIRST_ROWS,
+            _ => ROWS_PAGE,
+        }
+    }
 }
 
 impl Newest {
@@ -162,7 +177,7 @@ impl Reconstructor {
             // what is missing below the view's is not brought back by that.
             let may_be_covered = error.kind == ErrorKind::Corrupt
                 || at.lacks.is_none_or(|lacks| lacks >= view.low_watermark.min(view.told));
-            let is_more = may_help(&error, ask.as_of, at.reached, &rows, &now);
+            let is_more = may_help(&error, ask.as_of, at.reached, &rows.rows, &now.rows);
             let may_end_otherwise =
                 is_more || (may_be_covered && self.has_moved(view.told, partition).await?);
             if !may_end_otherwise {
@@ -197,13 +212,13 @@ impl Reconstructor {
         partition: &PartitionKey,
         key: &AggregateKey,
         ask: &Ask,
-        rows: &[SnapshotRow],
+        Rows { rows, is_to_first }: &Rows,
         at: &mut Progress,
     ) -> Result<Read> {
         let pending = if mutant(Mutant::ReaderIgnoresPending) { Vec::new() } else { pending_of(view) };
         let pieces = Piece::all(rows, &pending);
         let mut assembly = Assembly::new(self, partition, key, ask.clone(), view.low_watermark);
-        assembly.lost_below = view.lost_below;
+        (assembly.lost_below, assembly.is_to_first) = (view.lost_below, *is_to_first);
         assembly.told = (view.told_under, view.told);
         let running = async {
             assembly.run(rows, pieces).await?;
@@ -230,12 +245,7 @@ impl Reconstructor {
     }
 
     /// The rows that can matter: down to a base, and upwards as far as pieces are needed.
-    async fn rows_for(
-        &self,
-        key: &AggregateKey,
-        partition: &PartitionKey,
-        ask: &Ask,
-    ) -> Result<Vec<SnapshotRow>> {
+    async fn rows_for(&self, key: &AggregateKey, partition: &PartitionKey, ask: &Ask) -> Result<Rows> {
         let from = match (ask.as_of, ask.events_from) {
             (_, Some(from)) => From::AtOrBelow(Version(from.0.saturating_sub(1))),
             (AsOf::Head, None) => From::Newest,
@@ -243,31 +253,32 @@ impl Reconstructor {
             (AsOf::Time(time), None) => From::TimeAtOrBefore(time),
             (AsOf::Offset(offset), None) => From::OffsetAtOrBelow(offset),
         };
-        let down = self.rows_down(key, partition, from, None);
-        let mut rows = match from {
+        let down = self.rows_down(key, partition, (from, ask.first_page()), None);
+        let (mut rows, is_to_first) = match from {
             From::Newest => down.await?,
             // What lies above a version can be looked for before it is known what lies below.
             From::AtOrBelow(version) => {
                 let up = self.rows_up(key, partition, ask, version);
-                let (mut rows, mut up) = try_join(down, up).await?;
+                let ((mut rows, is_to_first), mut up) = try_join(down, up).await?;
                 // SUBTLE: a row goes because of a newer one. Where nothing was above yet, and nothing was
                 // below any more, the first was read before the second (seed 903, counted).
                 let is_it = |row: &SnapshotRow| row.version == version && row.kind != RecordKind::Increment;
-                if up.is_empty() && !rows.iter().any(is_it) && !mutant(Mutant::AboveReadFirst) {
+                let may_have_gone = version > Version(0) && !rows.iter().any(is_it);
+                if up.is_empty() && may_have_gone && !mutant(Mutant::AboveReadFirst) {
                     up = self.rows_up(key, partition, ask, version).await?;
                 }
                 rows.extend(up);
-                rows
+                (rows, is_to_first)
             }
             _ => {
-                let mut rows = down.await?;
+                let (mut rows, is_to_first) = down.await?;
                 let known = rows.iter().map(|row| row.version).max().unwrap_or_default();
                 rows.extend(self.rows_up(key, partition, ask, known).await?);
-                rows
+                (rows, is_to_first)
             }
         };
         rows.sort_by_key(|row| std::cmp::Reverse((row.version, row.pack)));
-        Ok(rows)
+        Ok(Rows { rows, is_to_first })
     }
 
     /// The rows above a version, up to a page that holds the piece that leads up to a moment (full records

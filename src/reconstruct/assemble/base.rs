@@ -35,10 +35,7 @@ impl Assembly<'_> {
             let candidates = older.as_deref().unwrap_or(rows);
             let mut failed = false;
             for row in self.bases(candidates) {
-                // Of several at one version, one that tells of a quarantine knows more.
-                let state = if row.kind == RecordKind::Segment { row.from_version } else { row.version };
-                let replaces = |kept: &&Aggregate| (kept.version, false) >= (state, row.quarantined);
-                if let Some(kept) = kept.as_deref().filter(replaces) {
+                if let Some(kept) = kept.as_deref().filter(|kept| replaces(kept, row)) {
                     self.start_from(kept);
                     return Ok(Piece::all(&fetched, &[]));
                 }
@@ -66,6 +63,16 @@ impl Assembly<'_> {
             }
             older = Some(below);
         }
+    }
+
+    /// What the base will be if it can be read: the row that it comes from, unless it is a kept state, and its
+    /// version.
+    pub(super) fn likely_base<'r>(&self, rows: &'r [SnapshotRow]) -> (Option<&'r SnapshotRow>, Version) {
+        let kept = self.ask.base.as_deref();
+        let is_better = |row: &&SnapshotRow| !kept.is_some_and(|kept| replaces(kept, row));
+        let row = self.bases(rows).into_iter().next().filter(is_better);
+        let version = row.map(state_version).or(kept.map(|kept| kept.version));
+        (row, version.unwrap_or_default())
     }
 
     /// The rows whose records bring a state that may be at or before the moment, the best first.
@@ -168,4 +175,15 @@ impl Assembly<'_> {
         self.provenance.cached = kept.version;
         self.steps.push(Step::cached(kept));
     }
+}
+
+/// Whether a kept state leads as near to the moment. Of several at one version, one that tells of a quarantine
+/// knows more.
+fn replaces(kept: &Aggregate, row: &SnapshotRow) -> bool {
+    (kept.version, false) >= (state_version(row), row.quarantined)
+}
+
+/// The version of the state that a row's record starts with.
+fn state_version(row: &SnapshotRow) -> Version {
+    if row.kind == RecordKind::Segment { row.from_version } else { row.version }
 }

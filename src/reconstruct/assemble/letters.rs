@@ -11,7 +11,7 @@ use crate::domain::ids::{Offset, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::Epochs;
 use crate::domain::row::{DeadLetter, SnapshotRow};
-use crate::reconstruct::{FEW_ROWS, ROWS_PAGE};
+use crate::reconstruct::FEW_ROWS;
 use crate::store::index::From;
 use crate::store::unavailable;
 
@@ -97,9 +97,8 @@ impl Assembly<'_> {
         if self.marks.iter().copied().any(is_below) || rows.iter().any(of_row) {
             return Ok(true);
         }
-        // Whoever could read nothing marked version 0, to which a walk down a long history does not get: a
-        // full page is handed out without its last version.
-        if rows.len() + FEW_ROWS < ROWS_PAGE {
+        // Whoever could read nothing marked version 0, to which a walk down a long history does not get.
+        if self.is_to_first {
             return Ok(false);
         }
         let lowest = From::AtOrBelow(Version(0));

@@ -10,7 +10,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `mod.rs` | `Assembly`: base, pieces, what became of it |
-//! | `ahead.rs` | pieces that are fetched while those before them are folded |
+//! | `ahead.rs` | pieces that are fetched while the base is, and while those before them are folded |
 //! | `base.rs` | the state that everything starts from |
 //! | `letters.rs` | events that were refused while what led up to them could not be read |
 //! | `log.rs` | what the log adds |
@@ -47,6 +47,8 @@ pub(in crate::reconstruct) struct Assembly<'a> {
     limit: Offset,
     /// Of the view: below it events may be missing that a checkpoint held.
     pub(in crate::reconstruct) lost_below: Option<Offset>,
+    /// No row is below those that it is put together of.
+    pub(in crate::reconstruct) is_to_first: bool,
     /// Of the view: the low watermark, after the leader epoch that it was written under.
     pub(in crate::reconstruct) told: (i32, Offset),
     aggregate: Aggregate,
@@ -141,6 +143,7 @@ impl<'a> Assembly<'a> {
             ask,
             limit,
             lost_below: None,
+            is_to_first: true,
             told: (-1, Offset(0)),
             aggregate,
             provenance,
@@ -210,11 +213,17 @@ impl<'a> Assembly<'a> {
         rows: &[SnapshotRow],
         mut pieces: Vec<Piece>,
     ) -> Result<()> {
-        let mut more = self.choose_base(rows).await?;
+        let likely = self.likely_base(rows);
+        let mut ahead = Ahead::new(self, &pieces, likely);
+        let mut more = ahead.beside(self.choose_base(rows)).await?;
+        let is_likely = self.aggregate.version == likely.1 && self.provenance.damaged == 0;
+        let is_as_thought = is_likely && more.is_empty();
         pieces.append(&mut more);
         self.hold_events(&mut pieces);
-        pieces.sort_by_key(|piece| (piece.from, std::cmp::Reverse(piece.upto)));
-        let mut ahead = Ahead::new(self, &pieces);
+        if !is_as_thought {
+            pieces.sort_by_key(|piece| (piece.from, std::cmp::Reverse(piece.upto)));
+            ahead = Ahead::new(self, &pieces, (None, self.aggregate.version));
+        }
         for (nth, piece) in pieces.iter().enumerate() {
             if self.is_done() {
                 return Ok(());
@@ -310,14 +319,15 @@ impl<'a> Assembly<'a> {
         piece.read(self.reader, self.partition, self.key).await
     }
 
-    /// Whether a piece will be folded, as far as that can be told before those in front of it are.
-    fn will_need(&self, piece: &Piece) -> bool {
+    /// Whether a piece will be folded onto a version, as far as that can be told before those in front of it
+    /// are.
+    fn will_need(&self, piece: &Piece, at: Version) -> bool {
         let is_after = match self.ask.as_of {
             AsOf::Version(wanted) => piece.from >= wanted,
             AsOf::Offset(wanted) => piece.first_offset > wanted,
             AsOf::Head | AsOf::Time(_) => false,
         };
-        piece.upto > self.aggregate.version && !is_after && !self.is_beyond_limit(piece)
+        piece.upto > at && !is_after && !self.is_beyond_limit(piece)
     }
 
     /// A piece whose events are folded already may still tell of a quarantine after them.

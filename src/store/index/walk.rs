@@ -11,7 +11,8 @@ use crate::domain::outcome::PortResult;
 use crate::domain::row::{PartitionKey, SnapshotRow};
 use crate::store::unavailable;
 
-/// How many times longer a page is that must hold more copies of one version than the one before could.
+/// How many times longer a page is that must hold more copies of one version than the one before could, or that
+/// may grow.
 const LONGER: usize = 4;
 
 /// See the module. Rows that come or go meanwhile may be met or not.
@@ -22,6 +23,8 @@ pub struct RowWalk<'a> {
     /// Of this partition only.
     partition: Option<PartitionNo>,
     page: usize,
+    /// Pages grow to this.
+    page_max: usize,
     /// Where the next page starts; none after the last.
     next: Option<From>,
 }
@@ -36,7 +39,8 @@ impl<'a> RowWalk<'a> {
         from: From,
         page: usize,
     ) -> Self {
-        Self { index, key, lineage, partition: None, page: page.max(1), next: Some(from) }
+        let page = page.max(1);
+        Self { index, key, lineage, partition: None, page, page_max: page, next: Some(from) }
     }
 
     /// A walk over the rows of one aggregate: those of the id in this partition.
@@ -49,6 +53,12 @@ impl<'a> RowWalk<'a> {
     ) -> Self {
         let all = Self::new(index, key, partition.lineage, from, page);
         Self { partition: Some(partition.partition), ..all }
+    }
+
+    /// The same, where the first rows are mostly enough: after them pages grow.
+    #[must_use]
+    pub fn growing_to(self, page_max: usize) -> Self {
+        Self { page_max, ..self }
     }
 
     /// The next rows in the order of the walk: those of one version are together and all there. None after
@@ -80,6 +90,7 @@ impl<'a> RowWalk<'a> {
                 }
             };
             rows.retain(|row| self.partition.is_none_or(|partition| row.partition == partition));
+            self.page = self.page.saturating_mul(LONGER).min(self.page_max);
             return Ok(Some(rows));
         }
     }
