@@ -83,16 +83,26 @@ impl Lookup {
             return Err(Refusal::WrongPartition { partition });
         }
         let log = self.log_of(partition);
-        let owner = self.fresh_owner(&log, key, freshness).await?;
-        match owner {
-            Owner::Here(head, position) if is_head(selector, &head, position) => {
+        // Where the owner holds nothing, rest is read while O1 is looked at.
+        let asking = async {
+            let owner = if_fresh(self.ask_any_owner(&log, &key.id).await, freshness);
+            let early = match &owner {
+                Owner::Absent(_) => Some(self.state_from_rest(&log, key, selector, &owner, freshness).await),
+                Owner::Here(..) | Owner::Silent => None,
+            };
+            (owner, early)
+        };
+        let (low_watermark, (owner, early)) = join(self.low_watermark(&log), asking).await;
+        match (if_current(owner, low_watermark?), early) {
+            (Owner::Here(head, position), _) if is_head(selector, &head, position) => {
                 let (head_version, source) = (Some(head.version), Source::Memory);
                 let lineage = log.lineage;
                 let provenance = Provenance::default();
                 let (aggregate, steps) = (*head, Vec::new());
                 Ok(Answer { aggregate, head_version, partition, lineage, source, provenance, steps })
             }
-            owner => self.state_from_rest(&log, key, selector, &owner, freshness).await,
+            (Owner::Absent(_), Some(early)) => early,
+            (owner, _) => self.state_from_rest(&log, key, selector, &owner, freshness).await,
         }
     }
 
@@ -218,41 +228,27 @@ impl Lookup {
         Ok(told_by(&self.reader().newest(log, key).await?, freshness))
     }
 
-    /// The owner, unless what it knows is older than the question allows.
-    async fn fresh_owner(
-        &self,
-        log: &PartitionKey,
-        key: &AggregateKey,
-        freshness: Freshness,
-    ) -> Asked<Owner> {
-        let owner = self.ask_owner(log, &key.id).await?;
-        let min_offset = freshness.min_offset.map_or(Offset(-1), |(_, offset)| offset);
-        let is_fresh = match &owner {
-            Owner::Here(head, position) => {
-                *position > min_offset && freshness.min_version.is_none_or(|min| head.version >= min)
-            }
-            Owner::Absent(position) => *position > min_offset,
-            Owner::Silent => true,
-        };
-        Ok(if is_fresh { owner } else { Owner::Silent })
+    /// The owner, unless it is one no more.
+    pub(super) async fn ask_owner(&self, log: &PartitionKey, id: &Arc<str>) -> Asked<Owner> {
+        let (low_watermark, owner) = join(self.low_watermark(log), self.ask_any_owner(log, id)).await;
+        Ok(if_current(owner, low_watermark?))
     }
 
-    /// O1: an answer from below the low watermark comes from an owner that is none any more. One that is read
-    /// while the owner is asked may be later than the answer: then rest answers, which is as good.
-    pub(super) async fn ask_owner(&self, log: &PartitionKey, id: &Arc<str>) -> Asked<Owner> {
-        let reader = self.reader();
-        let asking = self.0.parts.owners.head(log.partition, Arc::clone(id));
-        let (rows, answer) = join(reader.watermarks(log), asking).await;
-        let low_watermark = rows?.iter().map(|row| row.low_watermark).max().unwrap_or(Offset(0));
-        let Some(answer) = answer else { return Ok(Owner::Silent) };
-        if answer.position < low_watermark && !mutant(Mutant::StaleOwnerBelieved) {
-            return Ok(Owner::Silent);
-        }
-        Ok(match answer.residence {
+    /// Whoever takes itself for the owner.
+    async fn ask_any_owner(&self, log: &PartitionKey, id: &Arc<str>) -> Owner {
+        let Some(answer) = self.0.parts.owners.head(log.partition, Arc::clone(id)).await else {
+            return Owner::Silent;
+        };
+        match answer.residence {
             Residence::Here(head) => Owner::Here(head, answer.position),
             Residence::Absent => Owner::Absent(answer.position),
             Residence::Unsure => Owner::Silent,
-        })
+        }
+    }
+
+    async fn low_watermark(&self, log: &PartitionKey) -> Asked<Offset> {
+        let rows = self.reader().watermarks(log).await?;
+        Ok(rows.iter().map(|row| row.low_watermark).max().unwrap_or(Offset(0)))
     }
 
     fn cache_key(&self, key: &AggregateKey) -> CacheKey {
@@ -321,7 +317,7 @@ impl Lookup {
 
     /// Reads when it is its turn; history that is gone is told with the earliest version that is left.
     pub(super) async fn read_rest(&self, log: &PartitionKey, key: &AggregateKey, ask: &Ask) -> Asked<Read> {
-        let turn = self.admit().await?;
+        let _turn = self.admit().await?;
         match self.reader().read(log, key, ask).await {
             Err(error) if error.kind == ErrorKind::Gone => {
                 let (from, wanted) = match (ask.as_of, ask.events_from) {
@@ -334,7 +330,7 @@ impl Lookup {
             }
             other => {
                 let read = other?;
-                drop(turn);
+                // With the turn: else nothing would bound how many list erasures at once.
                 self.heed_erasure(key, &read).await?;
                 Ok(read)
             }
@@ -397,6 +393,32 @@ impl Lookup {
         };
         Ok(HeadView { answer, snapshots, latest_snapshot, durable })
     }
+}
+
+/// O1: an answer from below the low watermark comes from an owner that is none any more. One that is read
+/// while the owner is asked may be later than the answer: then rest answers, which is as good.
+fn if_current(owner: Owner, low_watermark: Offset) -> Owner {
+    match owner {
+        Owner::Here(_, position) | Owner::Absent(position)
+            if position < low_watermark && !mutant(Mutant::StaleOwnerBelieved) =>
+        {
+            Owner::Silent
+        }
+        owner => owner,
+    }
+}
+
+/// The owner, unless what it knows is older than the question allows.
+fn if_fresh(owner: Owner, freshness: Freshness) -> Owner {
+    let min_offset = freshness.min_offset.map_or(Offset(-1), |(_, offset)| offset);
+    let is_fresh = match &owner {
+        Owner::Here(head, position) => {
+            *position > min_offset && freshness.min_version.is_none_or(|min| head.version >= min)
+        }
+        Owner::Absent(position) => *position > min_offset,
+        Owner::Silent => true,
+    };
+    if is_fresh { owner } else { Owner::Silent }
 }
 
 /// Whether the owner's head is what was asked for: nothing newer can be, below its position.
