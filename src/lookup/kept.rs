@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// States kept of one aggregate.
-const VERSIONS_MAX: usize = 8;
+const VERSIONS_MAX: usize = 64;
+/// One aggregate takes so small a part of the budget at the most, unless one state of it is larger.
+const EACH: u64 = 8;
 /// Bytes that one kept state takes beside its contents.
 const STATE_BYTES: usize = 256;
 
@@ -21,13 +23,18 @@ type States = Arc<BTreeMap<Version, Arc<Aggregate>>>;
 /// Settled states, bounded in bytes and time.
 pub struct KeptStates {
     states: Moka<CacheKey, States>,
+    /// Bytes that the states of one aggregate may take, unless it is one alone.
+    each_max: usize,
     hits: AtomicU64,
     misses: AtomicU64,
 }
 
+fn bytes_of(states: &BTreeMap<Version, Arc<Aggregate>>) -> usize {
+    states.values().map(|state| state.heap_bytes() + STATE_BYTES).sum()
+}
+
 fn weigh(key: &CacheKey, states: &States) -> u32 {
-    let bytes: usize = states.values().map(|state| state.heap_bytes() + STATE_BYTES).sum();
-    u32::try_from(bytes + key.key.id.len()).unwrap_or(u32::MAX)
+    u32::try_from(bytes_of(states) + key.key.id.len()).unwrap_or(u32::MAX)
 }
 
 impl KeptStates {
@@ -37,7 +44,8 @@ impl KeptStates {
     pub fn new(bytes_max: u64, ttl_ms: u64) -> Self {
         let states = Moka::builder().max_capacity(bytes_max).weigher(weigh);
         let states = states.time_to_live(Duration::from_millis(ttl_ms)).build();
-        Self { states, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+        let each_max = usize::try_from(bytes_max / EACH).unwrap_or(usize::MAX);
+        Self { states, each_max, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
     }
 }
 
@@ -59,11 +67,10 @@ impl Cache for KeptStates {
             let with = |before: Option<moka::Entry<CacheKey, States>>| {
                 let mut states = before.map_or_else(BTreeMap::new, |entry| (**entry.value()).clone());
                 states.insert(aggregate.version, aggregate);
-                if states.len() > VERSIONS_MAX {
+                while states.len() > VERSIONS_MAX || (states.len() > 1 && bytes_of(&states) > self.each_max) {
                     // Neither end: the newest serves most questions, the oldest is the hardest to come by.
-                    if let Some(middle) = states.keys().nth(VERSIONS_MAX / 2).copied() {
-                        states.remove(&middle);
-                    }
+                    let Some(middle) = states.keys().nth((states.len() - 1) / 2).copied() else { break };
+                    states.remove(&middle);
                 }
                 std::future::ready(Arc::new(states))
             };
@@ -83,6 +90,7 @@ impl Cache for KeptStates {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::aggregate::State;
     use crate::domain::ids::{AggregateKey, Lineage};
 
     fn key() -> CacheKey {
@@ -96,19 +104,36 @@ mod tests {
     #[tokio::test]
     async fn the_newest_state_at_or_below_a_version_is_found() {
         let cache = KeptStates::new(1 << 20, 60_000);
-        for version in 1..=20 {
+        let kept = VERSIONS_MAX as u64 + 20;
+        for version in 1..=kept {
             cache.keep(key(), at(version * 10)).await;
         }
         let newest = async |version| cache.newest(&key(), Version(version)).await.map(|at| at.version.0);
         assert_eq!(newest(9).await, None);
         assert_eq!(newest(15).await, Some(10));
-        assert_eq!(newest(1_000).await, Some(200));
+        assert_eq!(newest(10_000).await, Some(kept * 10));
         let other = CacheKey { lineage: Lineage(2), ..key() };
-        assert!(cache.newest(&other, Version(1_000)).await.is_none());
+        assert!(cache.newest(&other, Version(10_000)).await.is_none());
         cache.states.run_pending_tasks().await;
         let stats = cache.stats();
         assert_eq!((stats.hits, stats.misses), (2, 2));
-        assert!(stats.bytes > 0 && stats.bytes < 8 * 1_024, "{stats:?}");
+        assert!(stats.bytes > 0 && stats.bytes < VERSIONS_MAX as u64 * 1_024, "{stats:?}");
+    }
+
+    #[tokio::test]
+    async fn large_states_of_one_aggregate_leave_room_for_others() {
+        let cache = KeptStates::new(64 << 10, 60_000);
+        let large = |version| {
+            let state = State::Idle(vec![b' '; 3_000].into());
+            Arc::new(Aggregate { state, ..Aggregate::clone(&at(version)) })
+        };
+        for version in 1..=20 {
+            cache.keep(key(), large(version)).await;
+        }
+        cache.states.run_pending_tasks().await;
+        assert!((3_000..=8 << 10).contains(&cache.stats().bytes), "{:?}", cache.stats());
+        assert_eq!(cache.newest(&key(), Version(15)).await.map(|at| at.version.0), Some(1), "the oldest");
+        assert_eq!(cache.newest(&key(), Version(20)).await.map(|at| at.version.0), Some(20), "the last");
     }
 
     #[tokio::test]
