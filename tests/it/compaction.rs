@@ -4,7 +4,8 @@ use crate::process::{Api, command, job};
 use crate::site::{ORDERS, Sending, Site, settled};
 use serde_json::{Value, json};
 
-const QUICK: &str = "checkpoint: { interval: 300ms }";
+/// What was asked before is read again.
+const QUICK: &str = "checkpoint: { interval: 300ms }\ncache: { enabled: false }";
 const EVENTS: u64 = 57;
 
 /// The `n`-th event of an order.
