@@ -365,8 +365,8 @@ pub(super) fn one(
 
 /// Asks for the end of one partition and the leader epoch there, which is one question and not four.
 ///
-/// SUBTLE: what it tells of an assigned partition is kept: a low watermark that was read before lies below the
-/// end that is known from then on.
+/// SUBTLE: what it tells of an assigned partition is kept: a low watermark that was read before lies below
+/// the end that is known from then on.
 pub(super) fn end(
     client: &Client,
     board: &Board,

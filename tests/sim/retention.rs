@@ -195,8 +195,8 @@ pub(crate) mod scenarios {
         stage.world.finish()
     }
 
-    /// A reader of a version meets nothing above it. Then a newer state is stored, because of which that of the
-    /// version goes, and only then it looks at what is at or below.
+    /// A reader of a version meets nothing above it. Then a newer state is stored, because of which that of
+    /// the version goes, and only then it looks at what is at or below.
     pub(crate) fn row_that_goes_beside_a_read() -> Outcome {
         let stage = Stage::of(Subject::staged(VersionMode::Counted).storing(Strategy::Full));
         let owner = stage.worker("owner");

@@ -286,8 +286,8 @@ fn a_dictionary_is_used_only_when_it_is_durable_and_is_read_from_either_place() 
     assert_eq!(read("none", None, vec![lost]), Err(ErrorKind::Corrupt), "missing in both places");
 }
 
-/// Goal: an index that is lost never takes a dictionary with it. Method: as long as its object is refused no row
-/// of it is written.
+/// Goal: an index that is lost never takes a dictionary with it. Method: as long as its object is refused no
+/// row of it is written.
 #[test]
 fn a_dictionary_has_no_row_before_it_has_an_object() {
     let world = world();

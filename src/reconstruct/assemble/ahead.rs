@@ -1,5 +1,5 @@
-//! Pieces that are fetched while the base is, and while those before them are folded: a store that is far away
-//! answers several questions at once.
+//! Pieces that are fetched while the base is, and while those before them are folded: a store that is far
+//! away answers several questions at once.
 //!
 //! *Order*: bodies are handed out in the order of the pieces, whenever they came.
 //! *If cancelled*: what is on its way is dropped.

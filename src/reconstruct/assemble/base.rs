@@ -65,8 +65,8 @@ impl Assembly<'_> {
         }
     }
 
-    /// What the base will be if it can be read: the row that it comes from, unless it is a kept state, and its
-    /// version.
+    /// What the base will be if it can be read: the row that it comes from, unless it is a kept state, and
+    /// its version.
     pub(super) fn likely_base<'r>(&self, rows: &'r [SnapshotRow]) -> (Option<&'r SnapshotRow>, Version) {
         let kept = self.ask.base.as_deref();
         let is_better = |row: &&SnapshotRow| !kept.is_some_and(|kept| replaces(kept, row));
@@ -177,8 +177,8 @@ impl Assembly<'_> {
     }
 }
 
-/// Whether a kept state leads as near to the moment. Of several at one version, one that tells of a quarantine
-/// knows more.
+/// Whether a kept state leads as near to the moment. Of several at one version, one that tells of a
+/// quarantine knows more.
 fn replaces(kept: &Aggregate, row: &SnapshotRow) -> bool {
     (kept.version, false) >= (state_version(row), row.quarantined)
 }

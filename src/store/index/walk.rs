@@ -11,8 +11,8 @@ use crate::domain::outcome::PortResult;
 use crate::domain::row::{PartitionKey, SnapshotRow};
 use crate::store::unavailable;
 
-/// How many times longer a page is that must hold more copies of one version than the one before could, or that
-/// may grow.
+/// How many times longer a page is that must hold more copies of one version than the one before could, or
+/// that may grow.
 const LONGER: usize = 4;
 
 /// See the module. Rows that come or go meanwhile may be met or not.
