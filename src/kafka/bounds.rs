@@ -116,23 +116,6 @@ impl Bounds {
         known.asked
     }
 
-    /// The same of the end and the leader epoch there alone. Where they are not those of a log that went on
-    /// (it was cut, has another leader, or is another topic's), all has to be asked for.
-    fn heard_end(&self, question: Question, end: Offset, leader_epoch: i32) {
-        let mut known = self.known();
-        let Some((before, read_at)) = known.answer else { return };
-        if question < known.answered || known.answered <= known.doubted {
-            return;
-        }
-        if end < before.end || leader_epoch != before.leader_epoch {
-            known.doubted = known.asked;
-            return;
-        }
-        known.answered = question;
-        known.handed_out.retain(|(asked, _)| *asked >= question);
-        known.answer = Some((LogBounds { end, ..before }, read_at));
-    }
-
     /// The brokers answered: only records that were handed out since they were asked may lie beyond it.
     fn answered(&self, question: Question, bounds: LogBounds) {
         let mut known = self.known();
@@ -146,6 +129,23 @@ impl Bounds {
             known.epoch = -1;
         }
         known.answer = Some((bounds, now()));
+    }
+
+    /// The same where only the end and the leader epoch there were asked for. Where they are not those of a
+    /// log that went on (it was cut, has another leader, or is another topic's), all has to be asked for.
+    fn heard_end(&self, question: Question, end: Offset, leader_epoch: i32) {
+        let mut known = self.known();
+        let Some((before, read_at)) = known.answer else { return };
+        if question < known.answered || known.answered <= known.doubted {
+            return;
+        }
+        if end < before.end || leader_epoch != before.leader_epoch {
+            known.doubted = known.asked;
+            return;
+        }
+        known.answered = question;
+        known.handed_out.retain(|(asked, _)| *asked >= question);
+        known.answer = Some((LogBounds { end, ..before }, read_at));
     }
 }
 

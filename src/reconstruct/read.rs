@@ -218,7 +218,8 @@ impl Reconstructor {
         let pending = if mutant(Mutant::ReaderIgnoresPending) { Vec::new() } else { pending_of(view) };
         let pieces = Piece::all(rows, &pending);
         let mut assembly = Assembly::new(self, partition, key, ask.clone(), view.low_watermark);
-        (assembly.lost_below, assembly.is_to_first) = (view.lost_below, *is_to_first);
+        assembly.is_to_first = *is_to_first;
+        assembly.lost_below = view.lost_below;
         assembly.told = (view.told_under, view.told);
         let running = async {
             assembly.run(rows, pieces).await?;
