@@ -207,6 +207,8 @@ mutants! {
     GcIgnoresCheckpointRows,
     /// The deletion of a checkpoint's row is not written before its pack is deleted (G1).
     GcLeavesCheckpointRows,
+    /// The rows of a pack that nobody reads are not deleted before it is (G1).
+    GcLeavesSnapshotRows,
     /// A pack is collected whose rows an owner may be writing again (rule 4).
     GcTakesProvisional,
     /// A pack is deleted from the live store before its copy in the archive is acknowledged.

@@ -317,7 +317,7 @@ impl Lookup {
 
     /// Reads when it is its turn; history that is gone is told with the earliest version that is left.
     pub(super) async fn read_rest(&self, log: &PartitionKey, key: &AggregateKey, ask: &Ask) -> Asked<Read> {
-        let turn = self.admit().await?;
+        let _turn = self.admit().await?;
         match self.reader().read(log, key, ask).await {
             Err(error) if error.kind == ErrorKind::Gone => {
                 let (from, wanted) = match (ask.as_of, ask.events_from) {
@@ -330,8 +330,6 @@ impl Lookup {
             }
             other => {
                 let read = other?;
-                // A list of objects may take long, and is no reason for others to wait.
-                drop(turn);
                 self.heed_erasure(key, &read).await?;
                 Ok(read)
             }

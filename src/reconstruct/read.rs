@@ -264,7 +264,8 @@ impl Reconstructor {
                 // SUBTLE: a row goes because of a newer one. Where nothing was above yet, and nothing was
                 // below any more, the first was read before the second (seed 903, counted).
                 let is_it = |row: &SnapshotRow| row.version == version && row.kind != RecordKind::Increment;
-                if up.is_empty() && !rows.iter().any(is_it) && !mutant(Mutant::AboveReadFirst) {
+                let is_enough = version == Version(0) || rows.iter().any(is_it);
+                if up.is_empty() && !is_enough && !mutant(Mutant::AboveReadFirst) {
                     up = self.rows_up(key, partition, ask, version).await?;
                 }
                 rows.extend(up);
@@ -295,8 +296,9 @@ impl Reconstructor {
         // Events are wanted up to a version, or all of them.
         let may_stop = ask.events_from.is_none() || wanted.is_some();
         let (mut rows, mut beyond) = (Vec::new(), 0);
-        let walk = self.walk(key, partition, From::Above(known), ask.first_page());
-        let mut walk = walk.growing_to(ROWS_PAGE);
+        // SUBTLE: whole pages. A compaction that died half way leaves its segment behind the increments it
+        // is of, and a page that ends before it would hide it.
+        let mut walk = self.walk(key, partition, From::Above(known), ROWS_PAGE);
         while let Some(mut page) = walk.read().await? {
             beyond += page.iter().filter(is_beyond).count();
             let is_led = page.iter().filter(is_beyond).any(leads_up);

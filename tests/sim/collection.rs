@@ -57,6 +57,7 @@ pub(crate) mod scenarios {
     use crate::stage::{HERE, SEEING_RUMOURS, Stage, TOPIC};
     use crate::world::Outcome;
     use snapfold::domain::ids::{Offset, Version};
+    use snapfold::lookup::VerifyMode;
     use snapfold::reconstruct::Found;
     use snapfold::upkeep::gc::{GcSettings, Mode};
 
@@ -195,6 +196,35 @@ pub(crate) mod scenarios {
             stage.world.sim.violation(format!("nobody can fold any more: {refused:?}"));
         }
         head_is(&stage, 4);
+        stage.ask_all()
+    }
+
+    /// A dying owner's snapshot is on one replica, which the collector does not hear. Its pack goes, and who
+    /// hears that replica later is not led to it.
+    pub(crate) fn snapshot_whose_row_is_a_rumour() -> Outcome {
+        let stage = Stage::new();
+        let dying = stage.worker("dying");
+        stage.always(dying, "put_checkpoint", Fate::Lost);
+        stage.always(dying, "put_snapshot", Fate::Rumour);
+        stage.events(1..=3);
+        stage.snapshot(dying);
+        stage.world.sim.kill(dying);
+        stage.deaf_to_rumours();
+        let next = stage.worker("next");
+        stage.events(4..=6);
+        stage.snapshot(next);
+        let is_passed = || stage.world.protected(TOPIC, HERE) == Offset(6);
+        stage.until("the low watermark passes what the dead one wrote", is_passed);
+        pass(&stage, NO_DELAYS);
+        pass(&stage, NO_DELAYS);
+        stage.world.index.spare(SEEING_RUMOURS);
+        let (_, lookup) = stage.asked_of(next);
+        let verified = stage.world.ask(600_000, move |_| async move {
+            lookup.verify("a", None, VerifyMode::Checksum).await.map(|verified| verified.problems)
+        });
+        if !matches!(&verified, Some(Ok(problems)) if problems.is_empty()) {
+            stage.world.sim.violation(format!("rows lead to a pack that is gone: {verified:?}"));
+        }
         stage.ask_all()
     }
 

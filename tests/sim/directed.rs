@@ -8,7 +8,8 @@ use crate::archiving::scenarios::{
 use crate::collection::scenarios::{
     checkpoint_whose_retirement_is_a_rumour, index_that_is_lost_after_a_long_time,
     index_that_is_lost_before_it_is_rebuilt, live_checkpoint, row_that_an_owner_writes_again,
-    rows_that_come_between_two_passes, rows_that_come_within_a_pass, young_packs,
+    rows_that_come_between_two_passes, rows_that_come_within_a_pass, snapshot_whose_row_is_a_rumour,
+    young_packs,
 };
 use crate::creation::old_version_that_no_row_covers;
 use crate::drains::{drain_while_many_aggregates_load, partition_that_cannot_start};
@@ -151,6 +152,7 @@ scenarios! {
     GcYoungPacks by young_packs,
     GcIgnoresCheckpointRows by live_checkpoint,
     GcLeavesCheckpointRows by checkpoint_whose_retirement_is_a_rumour,
+    GcLeavesSnapshotRows by snapshot_whose_row_is_a_rumour,
     GcTakesProvisional by row_that_an_owner_writes_again,
     GcOrphansByAge by index_that_is_lost_after_a_long_time,
     GcTrustsLostIndex by index_that_is_lost_before_it_is_rebuilt,

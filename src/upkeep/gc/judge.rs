@@ -83,7 +83,10 @@ impl Pass<'_> {
                 }
             }
         }
-        doomed.by_facts = !is_live && self.are_deleted(&unnamed).await?;
+        if !is_live {
+            doomed.unnamed = self.with_deletions(unnamed).await?;
+            doomed.by_facts = doomed.unnamed.iter().all(|(_, deletion)| deletion.is_some());
+        }
         Ok(match (is_live, is_orphaned) {
             (true, _) => Verdict::Live,
             (false, true) => Verdict::Orphaned(doomed),
@@ -108,7 +111,7 @@ impl Pass<'_> {
             }
         }
         let by_facts = listing.iter().all(|key| self.drop_of(key).is_some());
-        let doomed = Doomed { listing: listing.into_iter().collect(), rows: Vec::new(), by_facts };
+        let doomed = Doomed { listing: listing.into_iter().collect(), by_facts, ..Doomed::default() };
         // COST: an index that has lost its rows has lost most of them, so a few entries tell.
         let step = footer.len().div_ceil(ENTRIES_LOOKED_AT).max(1);
         if self.of.settings.orphan_ms > 0 && !by_facts {
@@ -143,17 +146,17 @@ impl Pass<'_> {
         Ok(rows.iter().any(tells))
     }
 
-    /// Whether the ledger deleted each of these rows, as the index remembers it. That a row is missing may be
-    /// a loss; that its deletion is there cannot be one, and what was deleted stays so: a rebuilt index would
-    /// not have the row either.
-    async fn are_deleted(&self, rows: &[DeletedRow]) -> Result<bool> {
+    /// These rows, each with the deletion that the index remembers it by. That a row is missing may be a loss;
+    /// that its deletion is there cannot be one, and what was deleted stays so: a rebuilt index would not have
+    /// the row either.
+    async fn with_deletions(&self, rows: Vec<DeletedRow>) -> Result<Vec<(DeletedRow, Option<LedgerId>)>> {
+        let mut deleted = Vec::with_capacity(rows.len());
         for row in rows {
-            let deletion = self.of.repeat(|| self.of.index.deletion(row)).await;
-            if deletion.map_err(|error| unavailable("ask for a row's deletion", &error))?.is_none() {
-                return Ok(false);
-            }
+            let deletion = self.of.repeat(|| self.of.index.deletion(&row)).await;
+            let deletion = deletion.map_err(|error| unavailable("ask for a row's deletion", &error))?;
+            deleted.push((row, deletion));
         }
-        Ok(true)
+        Ok(deleted)
     }
 
     /// The drop of a lineage, if it was dropped.

@@ -12,7 +12,8 @@
 //!   watermark only grows, and new checkpoints begin at it. So a record below it, without such a checkpoint,
 //!   that no row names will never be relied on, and until then its pack stays;
 //! - a checkpoint's row is deleted, and that is acknowledged, for every partition of its footer, seen or not,
-//!   before its pack goes (G1), and a late write of the row is older than that (T1);
+//!   before its pack goes (G1), and a late write of the row is older than that (T1); so are the rows of the
+//!   records of any other pack, by the deletion they went with, or by one of garbage;
 //! - readers that planned before fall back (rule 6), or begin anew (L2).
 //!
 //! *Order*: lease, list of the condemned, then pack by pack: footer, rows; last the new list. *If it fails*:
@@ -50,6 +51,7 @@ use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::row::PartitionKey;
 use crate::store::index::Index;
+use crate::store::ledger::Ledger;
 use crate::store::lineages::{self, Dropped};
 use crate::store::packs::Packs;
 use crate::store::unavailable;
@@ -157,6 +159,8 @@ struct Doomed {
     listing: Vec<PartitionKey>,
     /// Rows of dropped lineages that may name its records, each with the drop it goes by.
     rows: Vec<(DeletedRow, LedgerId)>,
+    /// Rows that were not there, each with the deletion it went by if that is known.
+    unnamed: Vec<(DeletedRow, Option<LedgerId>)>,
     /// A fact says of each of its records that it goes: somebody meant it.
     by_facts: bool,
 }
@@ -240,6 +244,11 @@ impl Collector {
         lease.end(blobs).await;
         ended.and(written)?;
         Ok(Some(pass.report))
+    }
+
+    fn ledger(&self) -> Ledger {
+        let (index, blobs) = (Arc::clone(&self.index), Arc::clone(&self.packs.blobs));
+        Ledger { index, blobs, clock: Arc::clone(&self.clock) }
     }
 
     /// Repeats a call until it is answered, or cannot be.
@@ -414,21 +423,43 @@ impl Pass<'_> {
             Err(error) => return Err(unavailable("ask for a pack's length", &error)),
         };
         if self.mode != Mode::DryRun {
-            // G1: what one replica still has of the row, or gets later, must not lead anyone to the pack.
-            for key in doomed.listing.iter().filter(|_| !mutant(Mutant::GcLeavesCheckpointRows)) {
-                let deleted = of.repeat(|| of.index.delete_checkpoint(key, pack)).await;
-                deleted.map_err(|error| unavailable("delete a checkpoint row", &error))?;
-            }
-            // The same for rows of dropped lineages: a late one is found by its pack, and by nothing else.
-            for (row, drop) in &doomed.rows {
-                let deleted = of.repeat(|| of.index.delete_snapshot(row, *drop)).await;
-                deleted.map_err(|error| unavailable("delete a row of a dropped lineage", &error))?;
-            }
+            self.delete_rows(pack, doomed).await?;
             let deleted = of.repeat(|| blobs.delete(name)).await;
             deleted.map_err(|error| unavailable("delete a pack", &error))?;
         }
         self.report.deleted += 1;
         self.report.freed_bytes += bytes;
+        Ok(())
+    }
+
+    /// G1: what one replica still has of a row, or gets later, must not lead anyone to the pack.
+    async fn delete_rows(&self, pack: PackId, doomed: &Doomed) -> Result<()> {
+        let of = self.of;
+        for key in doomed.listing.iter().filter(|_| !mutant(Mutant::GcLeavesCheckpointRows)) {
+            let deleted = of.repeat(|| of.index.delete_checkpoint(key, pack)).await;
+            deleted.map_err(|error| unavailable("delete a checkpoint row", &error))?;
+        }
+        // A late row of a dropped lineage is found by its pack, and by nothing else.
+        for (row, drop) in &doomed.rows {
+            let deleted = of.repeat(|| of.index.delete_snapshot(row, *drop)).await;
+            deleted.map_err(|error| unavailable("delete a row of a dropped lineage", &error))?;
+        }
+        if mutant(Mutant::GcLeavesSnapshotRows) {
+            return Ok(());
+        }
+        // Of a write or a deletion that was never acknowledged a quorum need not tell (seed 766, counted).
+        let ledger = of.ledger();
+        let is_known = |(row, deletion): &(DeletedRow, Option<LedgerId>)| Some((row.clone(), (*deletion)?));
+        for (row, deletion) in doomed.unnamed.iter().filter_map(is_known) {
+            ledger.delete_row(&row, deletion).await?;
+        }
+        let others = doomed.unnamed.iter().filter(|(_, deletion)| deletion.is_none());
+        let others = others.map(|(row, _)| row.clone()).collect();
+        for named in ledger.delete(others, "garbage").await? {
+            for row in &named.rows {
+                ledger.delete_row(row, named.at).await?;
+            }
+        }
         Ok(())
     }
 }
