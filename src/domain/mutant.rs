@@ -137,6 +137,10 @@ mutants! {
     EntriesAheadKept,
     /// Entries of events that were cut off before the low watermark came so far are read like all others.
     CutEntriesKept,
+    /// A low watermark that was written behind an unclean election counts as promised before it.
+    LatePromiseCounts,
+    /// An owner does not look after an election what others have promised.
+    PromisesUnheard,
     /// A reader reads on from a low watermark that the log was cut below (rule 12).
     CutTailRead,
     /// Poison that takes a version does not enter the window of event ids.

@@ -245,7 +245,8 @@ impl Reconstructor {
     /// Rule 12: a checkpoint may hold events that an unclean election took away before the low watermark had
     /// reached them. They were promised to nobody, and whoever moves the watermark on folds what came in
     /// their place. Where a watermark under their leader epoch or an older one has passed the cut, what was
-    /// promised is gone: then all is left as it is, and `check_epochs` refuses it.
+    /// promised is gone: then all is left as it is, and `check_epochs` refuses it. Unless an owner went on
+    /// behind the cut: it looked for such promises first, so what tells of one came later, to nobody.
     async fn cut(
         &self,
         partition: &PartitionKey,
@@ -258,6 +259,11 @@ impl Reconstructor {
             }
         }
         let (cut, is_doubted) = seen.cut(epochs);
+        let is_refused = is_doubted && cut.is_none();
+        if let Some(newest) = seen.newest_epoch().filter(|epoch| is_refused && seen.is_over(*epoch)) {
+            seen.ends.insert(newest, self.epoch_end(partition, newest).await?);
+            return Ok(seen.cut(epochs));
+        }
         if cut.is_none() || seen.are_rows_later {
             return Ok((cut, is_doubted));
         }
@@ -288,12 +294,32 @@ impl Seen {
             };
             let is_lost = end <= *last;
             is_doubted |= is_lost && !mutant(Mutant::DoubtsUntold);
-            let is_cut = is_lost && !self.rows.iter().any(has_passed);
+            let is_promised = self.rows.iter().any(has_passed) && !self.is_gone_on_behind(end);
+            let is_cut = is_lost && !is_promised;
             if is_cut && !mutant(Mutant::CutEntriesKept) {
                 first_cut = Some(first_cut.map_or(end, |first: Offset| first.min(end)));
             }
         }
         (first_cut, is_doubted)
+    }
+
+    /// The newest leader epoch that an owner of this log wrote a low watermark under.
+    fn newest_epoch(&self) -> Option<i32> {
+        let rows = self.rows.iter().filter(|row| row.topic_id == self.bounds.topic_id);
+        rows.map(|row| row.leader_epoch).max()
+    }
+
+    fn is_over(&self, epoch: i32) -> bool {
+        epoch < self.bounds.leader_epoch && !self.ends.contains_key(&epoch)
+    }
+
+    /// Whether an owner wrote a low watermark under a leader epoch that lies behind this cut.
+    fn is_gone_on_behind(&self, cut: Offset) -> bool {
+        let lies_behind = |epoch: i32| match self.ends.get(&epoch) {
+            Some(end) => *end > cut,
+            None => epoch >= self.bounds.leader_epoch,
+        };
+        self.newest_epoch().is_some_and(lies_behind) && !mutant(Mutant::LatePromiseCounts)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::domain::poison::Poison;
 use crate::domain::row::{PartitionKey, WatermarkRow};
 use crate::kafka::LogBounds;
 use crate::store::unavailable;
+use std::ops::Range;
 
 /// Why a partition is not folded although it is assigned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,6 +210,31 @@ pub(super) async fn verify(
         }
     }
     Ok(Ok(bounds.leader_epoch))
+}
+
+/// Whether the log was cut below what another owner had promised under one of these leader epochs: its low
+/// watermark may have been written since this one started. Asked after the election and before anything is
+/// folded behind it, so that what tells of a promise later was promised to nobody.
+pub(super) async fn promises_broken(
+    components: &Components,
+    key: &PartitionKey,
+    epochs: Range<i32>,
+) -> Result<Option<Refusal>> {
+    if mutant(Mutant::PromisesUnheard) || mutant(Mutant::TruncationUnchecked) {
+        return Ok(None);
+    }
+    let rows = components.store.index.watermarks(key).await;
+    let rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
+    let is_of_these =
+        |row: &&WatermarkRow| row.topic_id == components.topic_id && epochs.contains(&row.leader_epoch);
+    for row in rows.iter().filter(is_of_these) {
+        let end = components.log.epoch_end(key.partition, row.leader_epoch).await;
+        let end = end.map_err(|error| unavailable("read the end of a leader epoch", &error))?;
+        if end < row.low_watermark {
+            return Ok(Some(Refusal::Truncated { position: row.low_watermark, end }));
+        }
+    }
+    Ok(None)
 }
 
 /// How often a checkpoint must be found unreadable before its partition stands still for that: damage on the

@@ -24,7 +24,8 @@ use crate::erasing::{
 };
 use crate::halts::{
     entry_of_events_that_the_log_lost, halt_while_another_loads, log_cut_behind_a_first_owner,
-    log_cut_below_a_loaded_state, log_cut_below_a_low_watermark,
+    log_cut_below_a_loaded_state, log_cut_below_a_low_watermark, log_cut_below_a_promise_of_another,
+    low_watermark_that_comes_after_a_cut,
 };
 use crate::losses::{
     log_that_forgets_an_unread_event, log_that_passes_an_owner, lost_checkpoint_and_no_log,
@@ -133,6 +134,8 @@ scenarios! {
     CutTailRead by log_cut_below_a_low_watermark,
     DoubtsUntold by entry_of_events_that_the_log_lost,
     StatesAheadUnchecked by log_cut_below_a_loaded_state,
+    LatePromiseCounts by low_watermark_that_comes_after_a_cut,
+    PromisesUnheard by log_cut_below_a_promise_of_another,
     FirstOwnerAssumed by log_cut_behind_a_first_owner,
     FirstWatermarkUnwritten by log_cut_behind_a_first_owner,
     RebuiltOwnerIsFirst by rows_without_a_low_watermark,

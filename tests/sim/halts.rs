@@ -156,3 +156,50 @@ pub(crate) fn entry_of_events_that_the_log_lost() -> Outcome {
     }
     stage.world.finish()
 }
+
+/// A checkpoint is written, the low watermark is not, and the log is cut below the checkpoint's end. The next
+/// owner folds what came instead, beyond that end; then the first one's low watermark arrives. It promised
+/// nothing to anybody: what was cut off is not read, and nobody is refused (seed 1035).
+pub(crate) fn low_watermark_that_comes_after_a_cut() -> Outcome {
+    let stage = Stage::new();
+    let first = stage.worker("first");
+    stage.always(first, "put_watermark", Fate::Stuck);
+    stage.events(1..=1);
+    stage.snapshot(first);
+    stage.events(2..=3);
+    stage.world.sim.kill(first);
+    stage.world.broker.truncate(TOPIC, HERE, Offset(2));
+    let second = stage.worker("second");
+    stage.always(second, "delete_checkpoint", Fate::Lost);
+    stage.world.idle(2_000);
+    stage.snapshot(second);
+    (3..=6).for_each(|version| stage.append_at("a", version, "s2", 20 + version));
+    stage.world.idle(2_000);
+    stage.snapshot(second);
+    stage.until("all is covered", || stage.acked() == Some(Offset(6)));
+    stage.watermark(3);
+    stage.ask_all()
+}
+
+/// A low watermark is acknowledged after the next owner has started, and the log is cut below it before that
+/// owner has come so far. What was promised is gone, and nobody folds on as if it were not.
+pub(crate) fn log_cut_below_a_promise_of_another() -> Outcome {
+    let stage = Stage::new();
+    let first = stage.worker("first");
+    stage.always(first, "put_watermark", Fate::Stuck);
+    stage.events(1..=3);
+    stage.world.sim.kill(first);
+    let next = stage.worker("next");
+    stage.always(next, "next", Fate::Refused);
+    stage.world.idle(1_000);
+    assert_eq!(stage.status(next).position, Offset(0), "it has read nothing yet");
+    stage.watermark(3);
+    stage.world.broker.truncate(TOPIC, HERE, Offset(1));
+    stage.lift();
+    (2..=6).for_each(|version| stage.append(version, "s2"));
+    stage.world.idle(10_000);
+    if stage.status(next).halted.is_none() {
+        stage.world.sim.violation("what was promised is not in the log, and it is folded on".to_owned());
+    }
+    stage.world.finish()
+}

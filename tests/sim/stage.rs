@@ -177,10 +177,15 @@ impl Stage {
 
     /// The next event of any aggregate.
     pub(crate) fn append_to(&self, id: &str, version: u64, sku: &str) {
+        self.append_at(id, version, sku, 20);
+    }
+
+    /// The same, effective at this second of the staged minute.
+    pub(crate) fn append_at(&self, id: &str, version: u64, sku: &str, second: u64) {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
         let value = format!(
             r#"{{"id":"e-{number}","type":"ItemAdded","aggregateId":"{id}","version":{version},
-                "timestamp":"2023-11-14T22:13:20Z","data":{{"sku":"{sku}","qty":1,"price":1}}}}"#
+                "timestamp":"2023-11-14T22:13:{second}Z","data":{{"sku":"{sku}","qty":1,"price":1}}}}"#
         );
         let draft = self.world.broker.draft(id, &value);
         let draft = Draft { note: Note::Event, version: Some(version), ..draft };

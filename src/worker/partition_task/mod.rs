@@ -8,6 +8,7 @@
 mod ages;
 mod ahead;
 mod effects;
+mod elections;
 mod landing;
 
 use self::ages::Ages;
@@ -417,29 +418,6 @@ impl Task {
         let decoded: Vec<Decoded> = batch.into_iter().map(|record| decoder.decode(record)).collect();
         self.step(Input::Records(decoded));
         true
-    }
-
-    /// Halts the partition if the log is no longer the one that was folded; false if the log did not say, or
-    /// if what is read next may lie beyond the position.
-    ///
-    /// SUBTLE: reading comes further than the position where offsets hold no record. A log that was cut in
-    /// between is the one that was folded, and goes on with events at offsets that were read past. So after
-    /// an election records are read from the position again.
-    async fn verify(&mut self) -> bool {
-        let (number, position) = (self.partition.key().partition, self.partition.position());
-        let ahead = self.ahead.beyond(position);
-        match verify(&self.components, number, position, self.leader_epoch, ahead).await {
-            Ok(Ok(epoch)) => {
-                let before = std::mem::replace(&mut self.leader_epoch, epoch);
-                epoch <= before || mutant(Mutant::ReadOnAfterElection)
-            }
-            Ok(Err(refusal)) => {
-                self.partition.halt_from_outside(refusal.poison());
-                self.publish();
-                false
-            }
-            Err(_) => false,
-        }
     }
 
     fn obey(&mut self, command: Command) {
