@@ -99,6 +99,10 @@ mutants! {
     MissingPackIgnored,
     /// An owner's answer from below the low watermark is taken (O1).
     StaleOwnerBelieved,
+    /// An owner that holds nothing of an aggregate does not tell what live checkpoints hold of it.
+    EntriesUntold,
+    /// What an owner tells of live checkpoints counts although the log may have lost it since.
+    EntriesTakenForSure,
     /// Records are not checked against their checksums.
     ChecksumIgnored,
     /// A snapshot row whose write timed out counts as written (rule 1).

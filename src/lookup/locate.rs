@@ -182,7 +182,7 @@ impl Lookup {
         }
         // What the owner has folded and does not hold is covered: the checkpoints and rows would tell of it.
         let from = match owner {
-            Owner::Absent(position) if view.is_whole() => position,
+            Owner::Absent(position, _) if view.is_whole() => position,
             _ => view.low_watermark,
         };
         let is_in_log = self.is_in_log(&log, key, from).await?;

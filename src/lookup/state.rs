@@ -6,7 +6,7 @@ use crate::domain::aggregate::Aggregate;
 use crate::domain::error::{Error, ErrorKind};
 use crate::domain::ids::{AggregateKey, Offset, PartitionNo, Version};
 use crate::domain::mutant::{Mutant, mutant};
-use crate::domain::partition::Residence;
+use crate::domain::partition::{Pending, Residence};
 use crate::domain::record::QuarantineMark;
 use crate::domain::row::PartitionKey;
 use crate::reconstruct::{AsOf, Ask, Found, Newest, Provenance, Read, Step, StepKind, Wanted};
@@ -21,8 +21,8 @@ const WAIT_MS_MAX: u64 = 30_000;
 pub(super) enum Owner {
     /// Its head.
     Here(Box<Aggregate>, Offset),
-    /// All of it below the position is at rest.
-    Absent(Offset),
+    /// All of it below the position is at rest; what it knows of that.
+    Absent(Offset, Option<Pending>),
     /// Nothing that could be used.
     Silent,
 }
@@ -87,7 +87,7 @@ impl Lookup {
         let asking = async {
             let owner = if_fresh(self.ask_any_owner(&log, &key.id).await, freshness);
             let early = match &owner {
-                Owner::Absent(_) => Some(self.state_from_rest(&log, key, selector, &owner, freshness).await),
+                Owner::Absent(..) => Some(self.state_from_rest(&log, key, selector, &owner, freshness).await),
                 Owner::Here(..) | Owner::Silent => None,
             };
             (owner, early)
@@ -101,7 +101,7 @@ impl Lookup {
                 let (aggregate, steps) = (*head, Vec::new());
                 Ok(Answer { aggregate, head_version, partition, lineage, source, provenance, steps })
             }
-            (Owner::Absent(_), Some(early)) => early,
+            (Owner::Absent(..), Some(early)) => early,
             (owner, _) => self.state_from_rest(&log, key, selector, &owner, freshness).await,
         }
     }
@@ -126,7 +126,7 @@ impl Lookup {
             None => {
                 // Where the owner holds nothing, the head is in what is read for the moment. Where it is not
                 // told there it is asked for below.
-                let with_newest = matches!(owner, Owner::Absent(_)) && selector != Selector::Head;
+                let with_newest = matches!(owner, Owner::Absent(..)) && selector != Selector::Head;
                 let (read, is_own) = self.read_moment(log, key, selector, base.clone(), with_newest).await?;
                 // What others have read may be from before this question.
                 early_head = read.newest.filter(|_| is_own).and_then(|newest| told_by(&newest, freshness));
@@ -202,8 +202,8 @@ impl Lookup {
             Owner::Here(head, _) => {
                 return Ok(Head { version: head.version, mark: head.quarantine.clone() });
             }
-            Owner::Absent(_) => {
-                if let Some(head) = self.head_at_rest(log, key, freshness).await? {
+            Owner::Absent(_, pending) => {
+                if let Some(head) = self.head_at_rest(log, key, pending.as_ref(), freshness).await? {
                     return Ok(head);
                 }
             }
@@ -217,15 +217,25 @@ impl Lookup {
         }
     }
 
-    /// The newest version of an aggregate that its owner does not hold; none where rows do not tell.
+    /// The newest version of an aggregate that its owner does not hold; none where neither rows nor
+    /// checkpoints tell. What the owner knows of these was true before rows are read now, so what it has let
+    /// go of since is in them.
     async fn head_at_rest(
         &self,
         log: &PartitionKey,
         key: &AggregateKey,
+        pending: Option<&Pending>,
         freshness: Freshness,
     ) -> Asked<Option<Head>> {
         let _turn = self.admit().await?;
-        Ok(told_by(&self.reader().newest(log, key).await?, freshness))
+        let Some(pending) = pending else {
+            return Ok(told_by(&self.reader().newest(log, key).await?, freshness));
+        };
+        let newest = self.reader().newest_beside(log, key, pending).await?;
+        let is_told = |version: &Version| {
+            *version > Version(0) && freshness.min_version.is_none_or(|min| *version >= min)
+        };
+        Ok(newest.filter(is_told).map(|version| Head { version, mark: None }))
     }
 
     /// The owner, unless it is one no more.
@@ -241,7 +251,7 @@ impl Lookup {
         };
         match answer.residence {
             Residence::Here(head) => Owner::Here(head, answer.position),
-            Residence::Absent => Owner::Absent(answer.position),
+            Residence::Absent(pending) => Owner::Absent(answer.position, pending),
             Residence::Unsure => Owner::Silent,
         }
     }
@@ -398,7 +408,7 @@ impl Lookup {
 /// while the owner is asked may be later than the answer: then rest answers, which is as good.
 fn if_current(owner: Owner, low_watermark: Offset) -> Owner {
     match owner {
-        Owner::Here(_, position) | Owner::Absent(position)
+        Owner::Here(_, position) | Owner::Absent(position, _)
             if position < low_watermark && !mutant(Mutant::StaleOwnerBelieved) =>
         {
             Owner::Silent
@@ -414,7 +424,7 @@ fn if_fresh(owner: Owner, freshness: Freshness) -> Owner {
         Owner::Here(head, position) => {
             *position > min_offset && freshness.min_version.is_none_or(|min| head.version >= min)
         }
-        Owner::Absent(position) => *position > min_offset,
+        Owner::Absent(position, _) => *position > min_offset,
         Owner::Silent => true,
     };
     if is_fresh { owner } else { Owner::Silent }

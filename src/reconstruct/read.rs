@@ -14,7 +14,7 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Decoded;
 use crate::domain::ids::{AggregateKey, Offset, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
-use crate::domain::partition::EntryRef;
+use crate::domain::partition::{EntryRef, Pending};
 use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
 use crate::store::checkpoints::Held;
 use crate::store::index::From;
@@ -354,6 +354,32 @@ impl Reconstructor {
             newest.entry = newest.entry.max(Some(upto));
         }
         Ok(newest)
+    }
+
+    /// The newest version that rows know of, or the owner by live checkpoints; 0 where nothing is known. None
+    /// where only reading tells.
+    ///
+    /// # Errors
+    /// `Unavailable` if a port failed; `lineage-changed` if the log has lost what rows are of.
+    pub async fn newest_beside(
+        &self,
+        partition: &PartitionKey,
+        key: &AggregateKey,
+        pending: &Pending,
+    ) -> Result<Option<Version>> {
+        let rows = self.newest_rows(key, partition).await?;
+        self.check_epochs(partition, &epochs_of(&rows)).await?;
+        if rows.iter().any(|row| row.quarantined) {
+            return Ok(None);
+        }
+        let row = rows.first().map(|row| row.version).unwrap_or_default();
+        if pending.upto > row && !mutant(Mutant::EntriesTakenForSure) {
+            match self.check_epochs(partition, &pending.epochs).await {
+                Err(error) if error.kind == ErrorKind::Conflict => return Ok(None),
+                checked => checked?,
+            }
+        }
+        Ok(Some(row.max(pending.upto)))
     }
 
     /// The rows of the newest version; of several one may tell of a quarantine.

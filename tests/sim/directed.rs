@@ -5,6 +5,7 @@ use crate::archiving::scenarios::{
     archive_that_refuses, archive_with_other_objects, index_that_is_lost_after_packs_have_moved,
     pack_that_moves_while_it_is_read, packs_that_are_spoilt_on_the_way, packs_that_have_moved,
 };
+use crate::cache::scenarios::{kept_state_and_an_entry, kept_state_and_an_entry_of_a_lost_event};
 use crate::collection::scenarios::{
     checkpoint_whose_retirement_is_a_rumour, index_that_is_lost_after_a_long_time,
     index_that_is_lost_before_it_is_rebuilt, live_checkpoint, row_that_an_owner_writes_again,
@@ -134,6 +135,8 @@ scenarios! {
     CutTailRead by log_cut_below_a_low_watermark,
     DoubtsUntold by entry_of_events_that_the_log_lost,
     StatesAheadUnchecked by log_cut_below_a_loaded_state,
+    EntriesUntold by kept_state_and_an_entry,
+    EntriesTakenForSure by kept_state_and_an_entry_of_a_lost_event,
     LatePromiseCounts by low_watermark_that_comes_after_a_cut,
     PromisesUnheard by log_cut_below_a_promise_of_another,
     FirstOwnerAssumed by log_cut_behind_a_first_owner,

@@ -9,7 +9,7 @@
 //! promised to nobody. They are not used, and what a checkpoint says of them keeps nothing alive.
 
 use super::slot::hash;
-use super::{BodyAt, Effect, Entries, Entry, Partition};
+use super::{BodyAt, Effect, Entries, Entry, Partition, Pending, reach};
 use crate::domain::ids::{Offset, PackId, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::text::Text;
@@ -281,6 +281,29 @@ impl Partition {
     pub(super) fn pending_from(&self, id: &str) -> Option<Version> {
         let hash = hash(id);
         self.checkpoints.iter().filter_map(|live| live.find(hash, id)).map(|entry| entry.from).min()
+    }
+
+    /// What live checkpoints hold of this aggregate; none where one of them must be read for that, because
+    /// of a mark or of a cut.
+    pub(super) fn told_pending(&self, id: &str) -> Option<Pending> {
+        let (hash, mut pending) = (hash(id), Pending::default());
+        if mutant(Mutant::EntriesUntold) {
+            return Some(pending);
+        }
+        if !self.unreadable.is_empty() {
+            return None;
+        }
+        for live in &self.checkpoints {
+            let Some(entry) = live.find(hash, id) else { continue };
+            if entry.marked || live.checkpoint.cuts(&entry) {
+                return None;
+            }
+            pending.upto = pending.upto.max(entry.upto);
+            for (epoch, last) in live.checkpoint.entries.epochs() {
+                reach(&mut pending.epochs, *epoch, *last);
+            }
+        }
+        Some(pending)
     }
 
     /// Entries of this aggregate in live checkpoints beyond `row`, and their bytes.

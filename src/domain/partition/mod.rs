@@ -56,7 +56,7 @@ pub use intake::Counts;
 pub use items::{CheckpointItem, SnapshotItem};
 pub use manual::Taken;
 pub use pressure::BackOff;
-pub use residency::{Listing, Load, Loaded, Residence, Resident};
+pub use residency::{Listing, Load, Loaded, Pending, Residence, Resident};
 pub use tail::Tail;
 pub use trail::TRAIL_MAX;
 

@@ -3,7 +3,7 @@
 use super::live::{Adoption, Live, Noted};
 use super::slot::{Body, Loading, Slot, SlotId};
 use super::trail::Trail;
-use super::{Effect, EntryRef, FlightId, Now, Partition, Reply, TAILS_SHARE, manual};
+use super::{Effect, EntryRef, Epochs, FlightId, Now, Partition, Reply, TAILS_SHARE, manual};
 use crate::domain::aggregate::{Aggregate, State};
 use crate::domain::event::Decoded;
 use crate::domain::ids::{Offset, Timestamp, Version};
@@ -45,8 +45,18 @@ pub enum Residence {
     Here(Box<Aggregate>),
     /// It is being loaded, cannot be read, or was loaded from beyond the position.
     Unsure,
-    /// Nothing: all of its events below the position are in snapshots and live checkpoints, acknowledged.
-    Absent,
+    /// Nothing: all of its events below the position are in snapshots and live checkpoints, acknowledged. With
+    /// what live checkpoints hold of it, where that can be told without reading them.
+    Absent(Option<Pending>),
+}
+
+/// What live checkpoints hold of an aggregate that no snapshot does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// The newest version; 0 if they hold nothing.
+    pub upto: Version,
+    /// How far these checkpoints come, by leader epoch: as long as the log has all that, it has this.
+    pub epochs: Epochs,
 }
 
 /// Which aggregates of a partition's memory are wanted.
@@ -286,7 +296,7 @@ impl Partition {
         // Beyond the event that halts the partition, not all that was taken is folded.
         let position = self.halted.as_ref().map_or(self.position, |(first, _)| self.position.min(*first));
         let residence = match self.slots.find(id).map(|slot| self.slots.get(slot).live()) {
-            None => Residence::Absent,
+            None => Residence::Absent(self.told_pending(id)),
             // A state ahead of the position is a true fact too, but not what "head as of this position"
             // means. Before its first event it is not there: to say "version 0" would be to say that it is.
             Some(Some(live))

@@ -10,7 +10,7 @@ use crate::codec::wire::{Cursor, put_bytes, put_varint, put_zigzag};
 use crate::domain::aggregate::Aggregate;
 use crate::domain::error::{Error, Result};
 use crate::domain::ids::{Digest, Offset, Timestamp, Version};
-use crate::domain::partition::{Listing, Residence, Resident};
+use crate::domain::partition::{Epochs, Listing, Pending, Residence, Resident};
 use crate::domain::row::PartitionKey;
 use crate::reconstruct::{HeadAnswer, ListAnswer};
 use sha2::{Digest as _, Sha256};
@@ -19,6 +19,7 @@ const FORMAT: u8 = 1;
 const UNSURE: u8 = 0;
 const ABSENT: u8 = 1;
 const HERE: u8 = 2;
+const PENDING: u8 = 3;
 
 /// What an answer is about, so that it cannot be taken for another's.
 fn subject(log: &PartitionKey, question: &[&[u8]]) -> Digest {
@@ -88,7 +89,16 @@ pub(super) fn encode_head(log: &PartitionKey, id: &str, answer: &HeadAnswer) -> 
     let mut out = start(about_head(log, id), answer.position);
     match &answer.residence {
         Residence::Unsure => out.push(UNSURE),
-        Residence::Absent => out.push(ABSENT),
+        Residence::Absent(None) => out.push(ABSENT),
+        Residence::Absent(Some(pending)) => {
+            out.push(PENDING);
+            put_varint(&mut out, pending.upto.0);
+            put_varint(&mut out, pending.epochs.len() as u64);
+            for (epoch, last) in &pending.epochs {
+                put_zigzag(&mut out, i64::from(*epoch));
+                put_zigzag(&mut out, last.0);
+            }
+        }
         Residence::Here(aggregate) => {
             out.push(HERE);
             put_full(&mut out, &aggregate.to_body());
@@ -105,12 +115,23 @@ pub(super) fn decode_head(log: &PartitionKey, id: &str, bytes: &[u8]) -> Result<
     let (position, mut cursor) = open(bytes, about_head(log, id))?;
     let residence = match cursor.u8()? {
         UNSURE => Residence::Unsure,
-        ABSENT => Residence::Absent,
+        ABSENT => Residence::Absent(None),
+        PENDING => Residence::Absent(Some(pending(&mut cursor)?)),
         HERE => Residence::Here(Box::new(Aggregate::from_body(decode_full(cursor.rest())?))),
         other => return Err(Error::corrupt(format!("an owner's answer has the unknown kind {other}"))),
     };
     cursor.finish()?;
     Ok(HeadAnswer { residence, position })
+}
+
+fn pending(cursor: &mut Cursor<'_>) -> Result<Pending> {
+    let mut pending = Pending { upto: Version(cursor.varint()?), epochs: Epochs::new() };
+    for _ in 0..cursor.count(2)? {
+        let epoch = i32::try_from(cursor.zigzag()?);
+        let epoch = epoch.map_err(|_| Error::corrupt("an owner's answer has an impossible leader epoch"))?;
+        pending.epochs.insert(epoch, Offset(cursor.zigzag()?));
+    }
+    Ok(pending)
 }
 
 /// The bytes of an answer about what is in memory.
@@ -182,11 +203,12 @@ mod tests {
             panic!("not here: {answer:?}");
         };
         assert_eq!(is.to_body(), was.to_body());
-        for residence in [Residence::Unsure, Residence::Absent] {
-            let kind = std::mem::discriminant(&residence);
+        let pending = Pending { upto: Version(9), epochs: [(-1, Offset(3)), (2, Offset(40))].into() };
+        for residence in [Residence::Unsure, Residence::Absent(None), Residence::Absent(Some(pending))] {
+            let was = format!("{residence:?}");
             let bytes = encode_head(&log(4), "o/1", &HeadAnswer { residence, position: Offset(-1) });
             let answer = decode_head(&log(4), "o/1", &bytes).unwrap();
-            assert_eq!((std::mem::discriminant(&answer.residence), answer.position), (kind, Offset(-1)));
+            assert_eq!((format!("{:?}", answer.residence), answer.position), (was, Offset(-1)));
         }
     }
 
