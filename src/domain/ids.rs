@@ -90,6 +90,21 @@ impl LedgerId {
         Self(PackId::mint(now, random).0)
     }
 
+    /// What rows of a pack are deleted by that nobody deleted: they are garbage with it. The ledger knows no
+    /// such name, a UUIDv8: who has lost the index meets neither the pack nor its rows.
+    #[must_use]
+    pub fn of_garbage(pack: PackId) -> Self {
+        let mut id = pack.0;
+        id[6] = 0x80 | (id[6] & 0x0f);
+        Self(id)
+    }
+
+    /// Whether this is such a name.
+    #[must_use]
+    pub fn is_of_garbage(self) -> bool {
+        self.0[6] >> 4 == 8
+    }
+
     /// As [`PackId::minted_at`].
     #[must_use]
     pub fn minted_at(self) -> Timestamp {

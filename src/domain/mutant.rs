@@ -145,6 +145,8 @@ mutants! {
     LatePromiseCounts,
     /// An owner does not look after an election what others have promised.
     PromisesUnheard,
+    /// An owner looks only for promises under leader epochs that it has known itself.
+    OldPromisesUnheard,
     /// A reader reads on from a low watermark that the log was cut below (rule 12).
     CutTailRead,
     /// Poison that takes a version does not enter the window of event ids.
@@ -257,6 +259,8 @@ mutants! {
     RefoldOvertaken,
     /// Rows above a version count as they were before those at or below it were read.
     AboveReadFirst,
+    /// The second look at rows above a moment ends where the first did.
+    SecondLookShort,
     /// The earliest version that is left is told by where rows end, not by where they begin.
     EarliestInOrderOfEnds,
     /// No record is taken as long as tables of live checkpoints are more than the memory there is.

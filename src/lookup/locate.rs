@@ -8,7 +8,7 @@
 use super::state::Owner;
 use super::{Asked, Lookup, Refusal};
 use crate::domain::error::{Error, ErrorKind};
-use crate::domain::ids::{AggregateKey, Offset, PartitionNo};
+use crate::domain::ids::{AggregateKey, Offset, PartitionNo, Version};
 use crate::domain::outcome::PortError;
 use crate::domain::row::PartitionKey;
 use crate::store::index::From;
@@ -176,6 +176,12 @@ impl Lookup {
             return Ok(true);
         }
         let _turn = self.admit().await?;
+        // An owner that holds nothing of it may know that checkpoints do not either.
+        if let Owner::Absent(position, Some(pending)) = &owner
+            && pending.upto == Version(0)
+        {
+            return self.is_in_log(&log, key, *position).await;
+        }
         let view = self.reader().view_of(&log, key).await?;
         if !view.checkpoints.is_empty() {
             return Ok(true);

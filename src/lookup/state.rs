@@ -340,6 +340,7 @@ impl Lookup {
             }
             other => {
                 let read = other?;
+                // Within its turn: nothing else bounds how many lists of objects are read at a time.
                 self.heed_erasure(key, &read).await?;
                 Ok(read)
             }

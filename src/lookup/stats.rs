@@ -149,7 +149,8 @@ impl Lookup {
         }
         let deletions = self.reader().index.deletions(&key, self.0.parts.lineage).await;
         let deletions = deletions.map_err(|error| unavailable("read deletions", &error))?;
-        for at in deletions.into_iter().map(|deletion| deletion.minted_at()).filter(|at| is_wanted(*at)) {
+        let deletions = deletions.into_iter().filter(|deletion| !deletion.is_of_garbage());
+        for at in deletions.map(|deletion| deletion.minted_at()).filter(|at| is_wanted(*at)) {
             stats.days.entry(at.0.div_euclid(DAY_MS)).or_default().deleted += 1;
         }
         Ok(stats)

@@ -15,9 +15,11 @@ use crate::domain::event::Decoded;
 use crate::domain::ids::{AggregateKey, Offset, Timestamp, Version};
 use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::partition::{EntryRef, Pending};
+use crate::domain::record::SegmentBody;
 use crate::domain::row::{PartitionKey, RecordKind, SnapshotRow};
 use crate::store::checkpoints::Held;
 use crate::store::index::From;
+use crate::store::unavailable;
 use futures_util::future::{Either, join, select, try_join};
 use std::pin::pin;
 use std::sync::Arc;
@@ -28,6 +30,15 @@ use std::sync::atomic::Ordering;
 const MOVED_RETRIES: usize = 8;
 /// Rows above a moment among which the piece that leads up to it is looked for.
 const ROWS_UP_MAX: usize = 1_024;
+
+/// How far rows above a moment are looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Until one leads up to it.
+    First,
+    /// Among all that may lead up to it, whatever others say.
+    Again,
+}
 
 /// One question to rest and log.
 #[derive(Clone, Debug)]
@@ -143,7 +154,7 @@ impl Reconstructor {
     /// As for `load`; `Unavailable` also where rows and log disagree at this moment.
     pub async fn read(&self, partition: &PartitionKey, key: &AggregateKey, ask: &Ask) -> Result<Read> {
         let early_rows = match mutant(Mutant::SnapshotsBeforeList) {
-            true => Some(self.rows_for(key, partition, ask).await?),
+            true => Some(self.rows_for(key, partition, ask, Look::First).await?),
             false => None,
         };
         let mut view = self.view_of(partition, key).await?;
@@ -151,7 +162,7 @@ impl Reconstructor {
         let reading = async {
             let rows = match early_rows {
                 Some(rows) => rows,
-                None => self.rows_for(key, partition, ask).await?,
+                None => self.rows_for(key, partition, ask, Look::First).await?,
             };
             let answer = self.read_in(&view, partition, key, ask, &rows, &mut at).await;
             Ok((rows, answer))
@@ -172,7 +183,7 @@ impl Reconstructor {
             };
             // Rows that were read page by page may have made way for segments meanwhile, or one that no
             // replica had acknowledged is seen now: the next look might miss it again, so this one counts.
-            let now = self.rows_for(key, partition, ask).await?;
+            let now = self.rows_for(key, partition, ask, Look::Again).await?;
             // The log's start may have followed a low watermark that has moved on since the view was read;
             // what is missing below the view's is not brought back by that.
             let may_be_covered = error.kind == ErrorKind::Corrupt
@@ -191,7 +202,7 @@ impl Reconstructor {
                 rows = now;
             } else {
                 view = self.view_of(partition, key).await?;
-                rows = self.rows_for(key, partition, ask).await?;
+                rows = self.rows_for(key, partition, ask, Look::Again).await?;
                 // It is of the view before.
                 newest = None;
             }
@@ -246,7 +257,13 @@ impl Reconstructor {
     }
 
     /// The rows that can matter: down to a base, and upwards as far as pieces are needed.
-    async fn rows_for(&self, key: &AggregateKey, partition: &PartitionKey, ask: &Ask) -> Result<Rows> {
+    async fn rows_for(
+        &self,
+        key: &AggregateKey,
+        partition: &PartitionKey,
+        ask: &Ask,
+        look: Look,
+    ) -> Result<Rows> {
         let from = match (ask.as_of, ask.events_from) {
             (_, Some(from)) => From::AtOrBelow(Version(from.0.saturating_sub(1))),
             (AsOf::Head, None) => From::Newest,
@@ -259,14 +276,14 @@ impl Reconstructor {
             From::Newest => down.await?,
             // What lies above a version can be looked for before it is known what lies below.
             From::AtOrBelow(version) => {
-                let up = self.rows_up(key, partition, ask, version);
+                let up = self.rows_up(key, partition, (ask, look), version);
                 let ((mut rows, is_to_first), mut up) = try_join(down, up).await?;
                 // SUBTLE: a row goes because of a newer one. Where nothing was above yet, and nothing was
                 // below any more, the first was read before the second (seed 903, counted).
                 let is_it = |row: &SnapshotRow| row.version == version && row.kind != RecordKind::Increment;
                 let is_enough = version == Version(0) || rows.iter().any(is_it);
                 if up.is_empty() && !is_enough && !mutant(Mutant::AboveReadFirst) {
-                    up = self.rows_up(key, partition, ask, version).await?;
+                    up = self.rows_up(key, partition, (ask, look), version).await?;
                 }
                 rows.extend(up);
                 (rows, is_to_first)
@@ -274,7 +291,7 @@ impl Reconstructor {
             _ => {
                 let (mut rows, is_to_first) = down.await?;
                 let known = rows.iter().map(|row| row.version).max().unwrap_or_default();
-                rows.extend(self.rows_up(key, partition, ask, known).await?);
+                rows.extend(self.rows_up(key, partition, (ask, look), known).await?);
                 (rows, is_to_first)
             }
         };
@@ -288,7 +305,7 @@ impl Reconstructor {
         &self,
         key: &AggregateKey,
         partition: &PartitionKey,
-        ask: &Ask,
+        (ask, look): (&Ask, Look),
         known: Version,
     ) -> Result<Vec<SnapshotRow>> {
         let wanted = if let AsOf::Version(version) = ask.as_of { Some(version) } else { None };
@@ -296,14 +313,18 @@ impl Reconstructor {
         // Events are wanted up to a version, or all of them.
         let may_stop = ask.events_from.is_none() || wanted.is_some();
         let (mut rows, mut beyond) = (Vec::new(), 0);
-        // SUBTLE: whole pages. A compaction that died half way leaves its segment behind the increments it
-        // is of, and a page that ends before it would hide it.
-        let mut walk = self.walk(key, partition, From::Above(known), ROWS_PAGE);
+        // SUBTLE: a compaction that died half way leaves its segment behind the increments it is of that are
+        // left, and a page that ends before it hides it. Where they do not lead up to the moment, the second
+        // look goes as far as a segment reaches.
+        let far = Version(known.0.saturating_add(SegmentBody::EVENTS_MAX as u64));
+        let mut walk = self.walk(key, partition, From::Above(known), ask.first_page()).growing_to(ROWS_PAGE);
         while let Some(mut page) = walk.read().await? {
             beyond += page.iter().filter(is_beyond).count();
             let is_led = page.iter().filter(is_beyond).any(leads_up);
             rows.append(&mut page);
-            if may_stop && (is_led || beyond >= ROWS_UP_MAX) {
+            let is_short = look == Look::First || mutant(Mutant::SecondLookShort);
+            let is_far = is_short || rows.last().is_some_and(|row| row.version >= far);
+            if may_stop && (is_led && is_far || beyond >= ROWS_UP_MAX) {
                 break;
             }
         }
@@ -367,7 +388,10 @@ impl Reconstructor {
         key: &AggregateKey,
         pending: &Pending,
     ) -> Result<Option<Version>> {
-        let rows = self.newest_rows(key, partition).await?;
+        let (rows, bounds) =
+            join(self.newest_rows(key, partition), self.log.bounds(partition.partition)).await;
+        let (rows, bounds) = (rows?, bounds.map_err(|error| unavailable("read the log's bounds", &error))?);
+        self.check_topic(bounds.topic_id)?;
         self.check_epochs(partition, &epochs_of(&rows)).await?;
         if rows.iter().any(|row| row.quarantined) {
             return Ok(None);

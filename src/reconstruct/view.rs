@@ -260,7 +260,8 @@ impl Reconstructor {
         }
         let (cut, is_doubted) = seen.cut(epochs);
         let is_refused = is_doubted && cut.is_none();
-        if let Some(newest) = seen.newest_epoch().filter(|epoch| is_refused && seen.is_over(*epoch)) {
+        if let Some(newest) = seen.newest_epoch().filter(|epoch| is_refused && !seen.ends.contains_key(epoch))
+        {
             seen.ends.insert(newest, self.epoch_end(partition, newest).await?);
             return Ok(seen.cut(epochs));
         }
@@ -309,17 +310,10 @@ impl Seen {
         rows.map(|row| row.leader_epoch).max()
     }
 
-    fn is_over(&self, epoch: i32) -> bool {
-        epoch < self.bounds.leader_epoch && !self.ends.contains_key(&epoch)
-    }
-
-    /// Whether an owner wrote a low watermark under a leader epoch that lies behind this cut.
+    /// Whether an owner wrote a low watermark under a leader epoch that has records behind this cut.
     fn is_gone_on_behind(&self, cut: Offset) -> bool {
-        let lies_behind = |epoch: i32| match self.ends.get(&epoch) {
-            Some(end) => *end > cut,
-            None => epoch >= self.bounds.leader_epoch,
-        };
-        self.newest_epoch().is_some_and(lies_behind) && !mutant(Mutant::LatePromiseCounts)
+        let end = self.newest_epoch().and_then(|epoch| self.ends.get(&epoch));
+        end.is_some_and(|end| *end > cut) && !mutant(Mutant::LatePromiseCounts)
     }
 }
 

@@ -14,7 +14,6 @@ use crate::domain::poison::Poison;
 use crate::domain::row::{PartitionKey, WatermarkRow};
 use crate::kafka::LogBounds;
 use crate::store::unavailable;
-use std::ops::Range;
 
 /// Why a partition is not folded although it is assigned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +117,11 @@ pub(super) async fn start(components: &Components, partition: PartitionNo) -> Re
     }
     // The low watermark was read after the bounds, and another owner may have moved both on since.
     let bounds = match low_watermark > bounds.end {
-        true => components.log.bounds(partition).await,
+        // Ends of epochs were looked at under the first: an election since is still to be heard of.
+        true => {
+            let leader_epoch = bounds.leader_epoch;
+            components.log.bounds(partition).await.map(|later| LogBounds { leader_epoch, ..later })
+        }
         false => Ok(bounds),
     };
     let bounds = bounds.map_err(|error| unavailable("read the log's bounds", &error))?;
@@ -212,26 +215,32 @@ pub(super) async fn verify(
     Ok(Ok(bounds.leader_epoch))
 }
 
-/// Whether the log was cut below what another owner had promised under one of these leader epochs: its low
+/// Whether the log was cut since leader epoch `before` below what another owner had promised: its low
 /// watermark may have been written since this one started. Asked after the election and before anything is
 /// folded behind it, so that what tells of a promise later was promised to nobody.
 pub(super) async fn promises_broken(
     components: &Components,
     key: &PartitionKey,
-    epochs: Range<i32>,
+    (before, epoch): (i32, i32),
 ) -> Result<Option<Refusal>> {
     if mutant(Mutant::PromisesUnheard) || mutant(Mutant::TruncationUnchecked) {
         return Ok(None);
     }
     let rows = components.store.index.watermarks(key).await;
     let rows = rows.map_err(|error| unavailable("read the low watermark", &error))?;
+    let end_of = async |epoch: i32| {
+        let end = components.log.epoch_end(key.partition, epoch).await;
+        end.map_err(|error| unavailable("read the end of a leader epoch", &error))
+    };
     let is_of_these =
-        |row: &&WatermarkRow| row.topic_id == components.topic_id && epochs.contains(&row.leader_epoch);
+        |row: &&WatermarkRow| row.topic_id == components.topic_id && (0..epoch).contains(&row.leader_epoch);
     for row in rows.iter().filter(is_of_these) {
-        let end = components.log.epoch_end(key.partition, row.leader_epoch).await;
-        let end = end.map_err(|error| unavailable("read the end of a leader epoch", &error))?;
-        if end < row.low_watermark {
-            return Ok(Some(Refusal::Truncated { position: row.low_watermark, end }));
+        let (end, position) = (end_of(row.leader_epoch).await?, row.low_watermark);
+        // A cut that was there under `before` has been heard of: epochs end where it is, or behind it.
+        let is_news =
+            row.leader_epoch >= before || end >= end_of(before).await? && !mutant(Mutant::OldPromisesUnheard);
+        if end < position && is_news {
+            return Ok(Some(Refusal::Truncated { position, end }));
         }
     }
     Ok(None)

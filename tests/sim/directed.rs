@@ -25,8 +25,8 @@ use crate::erasing::{
 };
 use crate::halts::{
     entry_of_events_that_the_log_lost, halt_while_another_loads, log_cut_behind_a_first_owner,
-    log_cut_below_a_loaded_state, log_cut_below_a_low_watermark, log_cut_below_a_promise_of_another,
-    low_watermark_that_comes_after_a_cut,
+    log_cut_below_a_loaded_state, log_cut_below_a_low_watermark, log_cut_below_a_promise_of_an_older_epoch,
+    log_cut_below_a_promise_of_another, low_watermark_that_comes_after_a_cut,
 };
 use crate::losses::{
     log_that_forgets_an_unread_event, log_that_passes_an_owner, lost_checkpoint_and_no_log,
@@ -37,7 +37,9 @@ use crate::marks::{
     entries_of_histories_that_were_cut_off, entry_that_is_folded_again, mark_of_a_gap_that_was_cut_off,
     marked_entry_whose_pack_is_lost, marked_row_whose_record_is_lost, state_beyond_a_mark,
 };
-use crate::merging::{gone_before_a_segment, late_segment, refused_segments, short_history};
+use crate::merging::{
+    gone_before_a_segment, late_segment, refused_segments, segment_behind_its_increments, short_history,
+};
 use crate::owners::{
     checkpoint_over_a_rumour, checkpoint_row_that_is_lost, dead_letter_that_is_refused,
     death_between_two_increments, death_between_two_rows, increment_on_a_rumour, list_behind_a_low_watermark,
@@ -139,6 +141,8 @@ scenarios! {
     EntriesTakenForSure by kept_state_and_an_entry_of_a_lost_event,
     LatePromiseCounts by low_watermark_that_comes_after_a_cut,
     PromisesUnheard by log_cut_below_a_promise_of_another,
+    OldPromisesUnheard by log_cut_below_a_promise_of_an_older_epoch,
+    SecondLookShort by segment_behind_its_increments,
     FirstOwnerAssumed by log_cut_behind_a_first_owner,
     FirstWatermarkUnwritten by log_cut_behind_a_first_owner,
     RebuiltOwnerIsFirst by rows_without_a_low_watermark,

@@ -203,3 +203,28 @@ pub(crate) fn log_cut_below_a_promise_of_another() -> Outcome {
     }
     stage.world.finish()
 }
+
+/// The same, but a clean election lies between the promise and the one that breaks it: the next owner has
+/// never folded under the leader epoch of the promise.
+pub(crate) fn log_cut_below_a_promise_of_an_older_epoch() -> Outcome {
+    let stage = Stage::new();
+    let first = stage.worker("first");
+    stage.always(first, "put_watermark", Fate::Stuck);
+    stage.events(1..=6);
+    stage.world.sim.kill(first);
+    stage.world.broker.truncate(TOPIC, HERE, Offset(6));
+    stage.append(7, "s1");
+    let next = stage.worker("next");
+    stage.always(next, "next", Fate::Refused);
+    stage.world.idle(1_000);
+    assert_eq!(stage.status(next).position, Offset(0), "it has read nothing yet");
+    stage.watermark(6);
+    stage.world.broker.truncate(TOPIC, HERE, Offset(4));
+    stage.lift();
+    (5..=8).for_each(|version| stage.append(version, "s2"));
+    stage.world.idle(10_000);
+    if stage.status(next).halted.is_none() {
+        stage.world.sim.violation("what was promised is not in the log, and it is folded on".to_owned());
+    }
+    stage.world.finish()
+}

@@ -129,6 +129,24 @@ pub(crate) fn refused_segments() -> Outcome {
     stage.ask_all()
 }
 
+/// A compaction dies when it has deleted the first three of many increments, and the log has forgotten them.
+/// The segment has them, behind all increments that are left.
+#[cfg(not(feature = "runtime"))]
+pub(crate) fn segment_behind_its_increments() -> Outcome {
+    let stage = Stage::of(Subject::spaced(1, Strategy::Incremental { full_every: 100 }, 1 << 40));
+    let worker = stage.worker("owner");
+    stage.world.idle(1_000);
+    (1..=40).for_each(|version| stage.events(version..=version));
+    stage.rule(worker, "delete_snapshot", Fate::Answered, 3);
+    stage.always(worker, "delete_snapshot", Fate::Lost);
+    compact(&stage, worker, 256);
+    stage.world.sim.kill(worker);
+    stage.worker("next");
+    stage.world.idle(1_500);
+    stage.forget();
+    stage.ask_all()
+}
+
 /// A compaction that finds nothing that is worth merging yet.
 #[cfg(not(feature = "runtime"))]
 pub(crate) fn short_history() -> Outcome {

@@ -45,8 +45,8 @@ pub enum Residence {
     Here(Box<Aggregate>),
     /// It is being loaded, cannot be read, or was loaded from beyond the position.
     Unsure,
-    /// Nothing: all of its events below the position are in snapshots and live checkpoints, acknowledged. With
-    /// what live checkpoints hold of it, where that can be told without reading them.
+    /// Nothing: all of its events below the position are in snapshots and live checkpoints, acknowledged.
+    /// With what live checkpoints hold of it, where that can be told without reading them.
     Absent(Option<Pending>),
 }
 

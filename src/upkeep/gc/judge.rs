@@ -83,10 +83,8 @@ impl Pass<'_> {
                 }
             }
         }
-        if !is_live {
-            doomed.unnamed = self.with_deletions(unnamed).await?;
-            doomed.by_facts = doomed.unnamed.iter().all(|(_, deletion)| deletion.is_some());
-        }
+        doomed.by_facts = !is_live && self.are_deleted(&unnamed).await?;
+        doomed.unnamed = unnamed;
         Ok(match (is_live, is_orphaned) {
             (true, _) => Verdict::Live,
             (false, true) => Verdict::Orphaned(doomed),
@@ -146,17 +144,18 @@ impl Pass<'_> {
         Ok(rows.iter().any(tells))
     }
 
-    /// These rows, each with the deletion that the index remembers it by. That a row is missing may be a loss;
-    /// that its deletion is there cannot be one, and what was deleted stays so: a rebuilt index would not have
-    /// the row either.
-    async fn with_deletions(&self, rows: Vec<DeletedRow>) -> Result<Vec<(DeletedRow, Option<LedgerId>)>> {
-        let mut deleted = Vec::with_capacity(rows.len());
+    /// Whether the ledger deleted each of these rows, as the index remembers it. That a row is missing may be
+    /// a loss; that its deletion is there cannot be one, and what was deleted stays so: a rebuilt index would
+    /// not have the row either.
+    async fn are_deleted(&self, rows: &[DeletedRow]) -> Result<bool> {
         for row in rows {
-            let deletion = self.of.repeat(|| self.of.index.deletion(&row)).await;
+            let deletion = self.of.repeat(|| self.of.index.deletion(row)).await;
             let deletion = deletion.map_err(|error| unavailable("ask for a row's deletion", &error))?;
-            deleted.push((row, deletion));
+            if deletion.is_none_or(LedgerId::is_of_garbage) {
+                return Ok(false);
+            }
         }
-        Ok(deleted)
+        Ok(true)
     }
 
     /// The drop of a lineage, if it was dropped.

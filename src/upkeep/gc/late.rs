@@ -7,6 +7,7 @@ use super::{Collector, Mode};
 use crate::domain::error::Result;
 use crate::domain::ids::AggregateKey;
 use crate::store::erased;
+use crate::store::ledger::Ledger;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::sync::Arc;
@@ -17,7 +18,8 @@ impl Collector {
     /// How many rows and dead letters went; in a dry run, would go.
     pub(super) async fn take_late(&self, mode: Mode) -> Result<u64> {
         let (index, blobs) = (&*self.index, &self.packs.blobs);
-        let ledger = self.ledger();
+        let (ledger_index, clock) = (Arc::clone(&self.index), Arc::clone(&self.clock));
+        let ledger = Ledger { index: ledger_index, blobs: Arc::clone(blobs), clock };
         let mut late = 0;
         for (kind, topic) in &self.topics {
             let ids = self.packs.erasures.ids(kind);

@@ -13,7 +13,8 @@
 //!   that no row names will never be relied on, and until then its pack stays;
 //! - a checkpoint's row is deleted, and that is acknowledged, for every partition of its footer, seen or not,
 //!   before its pack goes (G1), and a late write of the row is older than that (T1); so are the rows of the
-//!   records of any other pack, by the deletion they went with, or by one of garbage;
+//!   records of any other pack, by the deletion they went with, or as garbage. Those of the erased went
+//!   before, and later ones are looked for by every pass;
 //! - readers that planned before fall back (rule 6), or begin anew (L2).
 //!
 //! *Order*: lease, list of the condemned, then pack by pack: footer, rows; last the new list. *If it fails*:
@@ -51,7 +52,6 @@ use crate::domain::mutant::{Mutant, mutant};
 use crate::domain::outcome::{PortError, PortResult};
 use crate::domain::row::PartitionKey;
 use crate::store::index::Index;
-use crate::store::ledger::Ledger;
 use crate::store::lineages::{self, Dropped};
 use crate::store::packs::Packs;
 use crate::store::unavailable;
@@ -59,6 +59,7 @@ use crate::upkeep::lease::{self, Duty, Lease};
 use crate::upkeep::settled::{Settled, repeated};
 use condemned::{Condemned, Why};
 use futures_util::future::BoxFuture;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -66,6 +67,8 @@ use std::sync::Arc;
 const DUTY: Duty = Duty { folder: "gc", name: "garbage collection" };
 /// Names that are listed in one go.
 const PAGE: usize = 1_000;
+/// Rows of a pack that are deleted at a time.
+const DELETIONS_AT_ONCE: usize = 16;
 /// The share of all packs that goes without being asked for, as one of so many, and how many always do.
 const SHARE: u64 = 5;
 const DOOMED_MAX: u64 = 100;
@@ -159,8 +162,8 @@ struct Doomed {
     listing: Vec<PartitionKey>,
     /// Rows of dropped lineages that may name its records, each with the drop it goes by.
     rows: Vec<(DeletedRow, LedgerId)>,
-    /// Rows that were not there, each with the deletion it went by if that is known.
-    unnamed: Vec<(DeletedRow, Option<LedgerId>)>,
+    /// Rows that would name its records, and were not there.
+    unnamed: Vec<DeletedRow>,
     /// A fact says of each of its records that it goes: somebody meant it.
     by_facts: bool,
 }
@@ -246,9 +249,13 @@ impl Collector {
         Ok(Some(pass.report))
     }
 
-    fn ledger(&self) -> Ledger {
-        let (index, blobs) = (Arc::clone(&self.index), Arc::clone(&self.packs.blobs));
-        Ledger { index, blobs, clock: Arc::clone(&self.clock) }
+    /// Deletes a row of a pack that is about to go: by the deletion it went with, or as garbage.
+    async fn delete_row(&self, row: &DeletedRow) -> Result<()> {
+        let known = self.repeat(|| self.index.deletion(row)).await;
+        let known = known.map_err(|error| unavailable("ask for a row's deletion", &error))?;
+        let deletion = known.unwrap_or_else(|| LedgerId::of_garbage(row.pack));
+        let deleted = self.repeat(|| self.index.delete_snapshot(row, deletion)).await;
+        deleted.map_err(|error| unavailable("delete a row of a pack", &error))
     }
 
     /// Repeats a call until it is answered, or cannot be.
@@ -395,7 +402,12 @@ impl Pass<'_> {
             return Ok(());
         }
         if is_due || mutant(Mutant::GcOnePass) {
-            return self.delete(pack, &name, &doomed).await;
+            let deleted = self.delete(pack, &name, &doomed).await;
+            if let (Err(_), Some(since)) = (&deleted, condemned) {
+                // Nothing was found that speaks for it.
+                self.after.add(name, since, if doomed.by_facts { Why::Facts } else { Why::NoRows });
+            }
+            return deleted;
         }
         let why = if doomed.by_facts { Why::Facts } else { Why::NoRows };
         self.condemn(name, condemned, why).await
@@ -448,19 +460,9 @@ impl Pass<'_> {
             return Ok(());
         }
         // Of a write or a deletion that was never acknowledged a quorum need not tell (seed 766, counted).
-        let ledger = of.ledger();
-        let is_known = |(row, deletion): &(DeletedRow, Option<LedgerId>)| Some((row.clone(), (*deletion)?));
-        for (row, deletion) in doomed.unnamed.iter().filter_map(is_known) {
-            ledger.delete_row(&row, deletion).await?;
-        }
-        let others = doomed.unnamed.iter().filter(|(_, deletion)| deletion.is_none());
-        let others = others.map(|(row, _)| row.clone()).collect();
-        for named in ledger.delete(others, "garbage").await? {
-            for row in &named.rows {
-                ledger.delete_row(row, named.at).await?;
-            }
-        }
-        Ok(())
+        let deletions = doomed.unnamed.iter().map(|row| -> BoxFuture<'_, _> { Box::pin(of.delete_row(row)) });
+        let deletions: Vec<_> = deletions.collect();
+        stream::iter(deletions).buffer_unordered(DELETIONS_AT_ONCE).try_collect().await
     }
 }
 

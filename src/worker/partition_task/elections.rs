@@ -25,13 +25,16 @@ impl Task {
         if epoch <= before {
             return true;
         }
-        match promises_broken(&self.components, key, before..epoch).await {
+        match promises_broken(&self.components, key, (before, epoch)).await {
             Ok(None) => {
                 self.leader_epoch = epoch;
                 mutant(Mutant::ReadOnAfterElection)
             }
             Ok(Some(refusal)) => self.refuse(&refusal),
-            Err(_) => false,
+            Err(_) => {
+                self.components.clock.sleep(self.components.settings.retry_ms).await;
+                false
+            }
         }
     }
 
