@@ -23,6 +23,15 @@ impl<'a> Server<'a> {
         Self { agent: config.new_agent(), url }
     }
 
+    /// The status of an answer; 0 where none came.
+    pub(super) fn status(&self, id: &str, selector: &str) -> u16 {
+        let url = format!("{}/v1/aggregates/order/{id}/state{selector}", self.url);
+        let Ok(mut answer) = self.agent.get(&url).call() else { return 0 };
+        // A body that ends early is no answer.
+        let is_whole = answer.body_mut().read_to_vec().is_ok();
+        if is_whole { answer.status().as_u16() } else { 0 }
+    }
+
     /// The body of an answer; none where there is no such aggregate or version.
     pub(super) fn state(&self, id: &str, selector: &str) -> Option<String> {
         let url = format!("{}/v1/aggregates/order/{id}/state{selector}", self.url);

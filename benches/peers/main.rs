@@ -1,4 +1,4 @@
-//! What `benches/peers/run` and `benches/peers/travel` need of Rust: topics of events, the raw consumer that
+//! What `benches/peers/run`, `travel` and `takeover` need of Rust: topics of events, the raw consumer that
 //! is the limit of every contestant, what the others ended with, and answers. See docs/benchmarks.md.
 //!
 //! | verb | does |
@@ -13,6 +13,8 @@
 //! | `histories BROKERS TOPIC AGGREGATES EACH LENGTH...` | makes a topic of long and short ones |
 //! | `ask URL ID VERSION...` | asks for versions of an aggregate |
 //! | `replay BROKERS TOPIC PARTITION VERSION...` | reads and folds the partition up to each version |
+//! | `first BROKERS TOPIC AGGREGATES PARTITIONS` | makes a topic with the first event of each aggregate |
+//! | `takeover BROKERS TOPIC URL AGGREGATES PARTITIONS RATE BEFORE AFTER PID PARTITION...` | goes on with events, kills, and asks |
 //! | `forget BROKERS TOPIC` | has the broker delete all records of the topic |
 //!
 //! Lines are `ID<tab>JSON`, sorted by id.
@@ -23,6 +25,7 @@ mod events;
 
 mod answers;
 mod histories;
+mod takeover;
 mod topic;
 
 use std::process::exit;
@@ -46,6 +49,16 @@ fn main() {
         ["ask", url, id, ref versions @ ..] => histories::ask(url, id, &numbers(versions)),
         ["replay", brokers, name, partition, ref versions @ ..] => {
             histories::replay(brokers, name, number(partition), &numbers(versions));
+        }
+        ["first", brokers, name, aggregates, partitions] => {
+            takeover::first(brokers, name, number(aggregates), number(partitions));
+        }
+        ["takeover", brokers, name, url, aggregates, partitions, rate, before, after, pid, ref of @ ..] => {
+            let of: Vec<usize> = of.iter().map(|word| number(word)).collect();
+            let (aggregates, partitions) = (number(aggregates), number(partitions));
+            let (rate, seconds) = (number(rate), (number(before), number(after)));
+            let plan = takeover::Plan { aggregates, partitions, rate, seconds, pid, of: &of };
+            takeover::run(brokers, name, url, &plan);
         }
         ["forget", brokers, name] => topic::forget(brokers, name),
         // `cargo bench` without arguments: the script is what measures.

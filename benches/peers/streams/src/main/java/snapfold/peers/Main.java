@@ -33,7 +33,7 @@ final class Main {
     long events = Long.parseLong(args[2]);
     var folded = new LongAdder();
     var failure = new AtomicReference<Throwable>();
-    var streams = new KafkaStreams(topology(args[1], folded), settings(args));
+    var streams = new KafkaStreams(topology(args[1], folded), settings(args[0], args[3], args[4], args[5]));
     streams.setUncaughtExceptionHandler(
         thrown -> {
           failure.set(thrown);
@@ -55,7 +55,7 @@ final class Main {
     }
   }
 
-  private static Topology topology(String topic, LongAdder folded) {
+  static Topology topology(String topic, LongAdder folded) {
     var builder = new StreamsBuilder();
     var fold = new Fold();
     builder.stream(topic, Consumed.with(Serdes.String(), Serdes.ByteArray()))
@@ -73,14 +73,14 @@ final class Main {
   }
 
   /** Defaults, but for the guarantee, two threads and 64 MB of cache. */
-  private static Properties settings(String[] args) {
+  static Properties settings(String brokers, String guarantee, String application, String folder) {
     var settings = new Properties();
     settings.putAll(
         Map.of(
-            StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, args[0],
-            StreamsConfig.APPLICATION_ID_CONFIG, args[4],
-            StreamsConfig.PROCESSING_GUARANTEE_CONFIG, args[3],
-            StreamsConfig.STATE_DIR_CONFIG, args[5],
+            StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, brokers,
+            StreamsConfig.APPLICATION_ID_CONFIG, application,
+            StreamsConfig.PROCESSING_GUARANTEE_CONFIG, guarantee,
+            StreamsConfig.STATE_DIR_CONFIG, folder,
             StreamsConfig.NUM_STREAM_THREADS_CONFIG, 2,
             StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, 64L << 20,
             StreamsConfig.consumerPrefix(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG), "earliest"));
