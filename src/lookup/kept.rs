@@ -18,23 +18,48 @@ const EACH: u64 = 8;
 /// Bytes that one kept state takes beside its contents.
 const STATE_BYTES: usize = 256;
 
-type States = Arc<BTreeMap<Version, Arc<Aggregate>>>;
+/// States of one aggregate, each with its place in the order in which they came.
+#[derive(Clone, Default)]
+struct States {
+    of: BTreeMap<Version, (u64, Arc<Aggregate>)>,
+    came: u64,
+}
+
+impl States {
+    fn bytes(&self) -> usize {
+        self.of.values().map(|(_, state)| state.heap_bytes() + STATE_BYTES).sum()
+    }
+
+    fn keep(&mut self, aggregate: Arc<Aggregate>, bytes_max: usize) {
+        self.came += 1;
+        self.of.insert(aggregate.version, (self.came, aggregate));
+        while self.of.len() > VERSIONS_MAX || (self.of.len() > 1 && self.bytes() > bytes_max) {
+            let Some(longest) = self.longest_kept() else { break };
+            self.of.remove(&longest);
+        }
+    }
+
+    /// Who goes: never who came last, which is asked for again before others are; neither end as long as
+    /// there are others: the newest serves most questions, the oldest is the hardest to come by.
+    fn longest_kept(&self) -> Option<Version> {
+        let ends = [self.of.first_key_value(), self.of.last_key_value()].map(|end| end.map(|(at, _)| *at));
+        let others = self.of.iter().filter(|(_, (came, _))| *came != self.came);
+        let (at, _) = others.min_by_key(|(at, (came, _))| (ends.contains(&Some(**at)), *came))?;
+        Some(*at)
+    }
+}
 
 /// Settled states, bounded in bytes and time.
 pub struct KeptStates {
-    states: Moka<CacheKey, States>,
+    states: Moka<CacheKey, Arc<States>>,
     /// Bytes that the states of one aggregate may take, unless it is one alone.
     each_max: usize,
     hits: AtomicU64,
     misses: AtomicU64,
 }
 
-fn bytes_of(states: &BTreeMap<Version, Arc<Aggregate>>) -> usize {
-    states.values().map(|state| state.heap_bytes() + STATE_BYTES).sum()
-}
-
-fn weigh(key: &CacheKey, states: &States) -> u32 {
-    u32::try_from(bytes_of(states) + key.key.id.len()).unwrap_or(u32::MAX)
+fn weigh(key: &CacheKey, states: &Arc<States>) -> u32 {
+    u32::try_from(states.bytes() + key.key.id.len()).unwrap_or(u32::MAX)
 }
 
 impl KeptStates {
@@ -53,7 +78,9 @@ impl Cache for KeptStates {
     fn newest<'a>(&'a self, key: &'a CacheKey, version: Version) -> BoxFuture<'a, Option<Arc<Aggregate>>> {
         Box::pin(async move {
             let states = self.states.get(key).await;
-            let newest = |states: States| states.range(..=version).next_back().map(|(_, at)| Arc::clone(at));
+            let newest = |states: Arc<States>| {
+                states.of.range(..=version).next_back().map(|(_, (_, at))| Arc::clone(at))
+            };
             let found = states.and_then(newest);
             let counter = if found.is_some() { &self.hits } else { &self.misses };
             counter.fetch_add(1, Ordering::Relaxed);
@@ -64,14 +91,9 @@ impl Cache for KeptStates {
     fn keep(&self, key: CacheKey, aggregate: Arc<Aggregate>) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let entry = self.states.entry(key);
-            let with = |before: Option<moka::Entry<CacheKey, States>>| {
-                let mut states = before.map_or_else(BTreeMap::new, |entry| (**entry.value()).clone());
-                states.insert(aggregate.version, aggregate);
-                while states.len() > VERSIONS_MAX || (states.len() > 1 && bytes_of(&states) > self.each_max) {
-                    // Neither end: the newest serves most questions, the oldest is the hardest to come by.
-                    let Some(middle) = states.keys().nth((states.len() - 1) / 2).copied() else { break };
-                    states.remove(&middle);
-                }
+            let with = |before: Option<moka::Entry<CacheKey, Arc<States>>>| {
+                let mut states = before.map_or_else(States::default, |entry| (**entry.value()).clone());
+                states.keep(aggregate, self.each_max);
                 std::future::ready(Arc::new(states))
             };
             entry.and_upsert_with(with).await;
@@ -118,6 +140,19 @@ mod tests {
         let stats = cache.stats();
         assert_eq!((stats.hits, stats.misses), (2, 2));
         assert!(stats.bytes > 0 && stats.bytes < VERSIONS_MAX as u64 * 1_024, "{stats:?}");
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_for_last_is_found_again_among_many() {
+        let cache = KeptStates::new(1 << 20, 60_000);
+        let asked: Vec<u64> = (0..300).map(|nth| 1 + nth * 7_919 % 10_000).collect();
+        for (nth, version) in asked.iter().enumerate() {
+            cache.keep(key(), at(*version)).await;
+            for last in &asked[nth.saturating_sub(20)..=nth] {
+                let found = cache.newest(&key(), Version(*last)).await.map(|at| at.version.0);
+                assert_eq!(found, Some(*last), "after {nth}");
+            }
+        }
     }
 
     #[tokio::test]
