@@ -14,9 +14,10 @@
 //! | `ask URL ID VERSION...` | asks for versions of an aggregate |
 //! | `replay BROKERS TOPIC PARTITION VERSION...` | reads and folds the partition up to each version |
 //! | `first BROKERS TOPIC AGGREGATES PARTITIONS` | makes a topic with the first event of each aggregate |
-//! | `takeover BROKERS TOPIC URL AGGREGATES PARTITIONS RATE BEFORE AFTER PID PARTITION...` | goes on with events, kills, and asks |
+//! | `takeover BROKERS TOPIC URL AGGREGATES PARTITIONS ...` | goes on with events, kills, and asks |
 //! | `forget BROKERS TOPIC` | has the broker delete all records of the topic |
 //!
+//! `takeover` also takes RATE, BEFORE and AFTER (seconds), PID and the PARTITIONs of whom it kills.
 //! Lines are `ID<tab>JSON`, sorted by id.
 
 #[path = "../fold/events.rs"]
@@ -54,7 +55,7 @@ fn main() {
             takeover::first(brokers, name, number(aggregates), number(partitions));
         }
         ["takeover", brokers, name, url, aggregates, partitions, rate, before, after, pid, ref of @ ..] => {
-            let of: Vec<usize> = of.iter().map(|word| number(word)).collect();
+            let of: Vec<i32> = of.iter().map(|word| number(word)).collect();
             let (aggregates, partitions) = (number(aggregates), number(partitions));
             let (rate, seconds) = (number(rate), (number(before), number(after)));
             let plan = takeover::Plan { aggregates, partitions, rate, seconds, pid, of: &of };

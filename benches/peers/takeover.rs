@@ -1,15 +1,17 @@
-//! How soon everything answers again after a worker was killed: events that go on coming at a steady rate, and
-//! questions to a worker that is left.
+//! How soon everything answers again after a worker was killed: events that go on coming at a steady rate,
+//! and questions to a worker that is left.
 //!
-//! Aggregate n of A is in partition n * P / A, and its first event is in the topic before anybody starts. Then
-//! every aggregate gets one more in turn, in an order that spreads over all partitions. What the broker has
-//! acknowledged is what a head must have.
+//! Aggregates are where Java's producers put them, and the first event of each is in the topic before anybody
+//! starts. Then every aggregate gets one more in turn. What the broker has acknowledged is what a head must
+//! have.
 
 use super::answers::Server;
 use super::{fail, topic};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext};
+use snapfold::clock::{Clock, SystemClock};
+use snapfold::lookup::Partitioner;
 use snapfold::telemetry::stopwatch::Stopwatch;
 use std::process::Command;
 use std::sync::Arc;
@@ -66,9 +68,8 @@ impl Source {
     }
 
     fn send(&self, aggregate: usize, version: u32) {
-        let aggregates = self.acked.0.len();
-        let partition = i32::try_from(aggregate * self.partitions / aggregates).expect("few partitions");
         let (key, time) = (id(aggregate), format!("2026-11-24T10:{:02}:00Z", version % 60));
+        let partition = partition_of(&key, self.partitions);
         let value = format!(
             r#"{{"id":"e-{aggregate}-{version}","type":"LineChanged","version":{version},"timestamp":"{time}","#
         ) + &format!(
@@ -90,6 +91,11 @@ impl Source {
     fn flush(&self) {
         self.producer.flush(Duration::from_secs(600)).expect("the broker takes all records");
     }
+}
+
+fn partition_of(id: &str, partitions: usize) -> i32 {
+    let partitions = u32::try_from(partitions).expect("few partitions");
+    Partitioner::Murmur2.partition(id.as_bytes(), partitions).expect("there are partitions").0
 }
 
 fn id(aggregate: usize) -> String {
@@ -122,13 +128,13 @@ pub(super) struct Plan<'a> {
     /// Who is killed.
     pub(super) pid: &'a str,
     /// The partitions it owned: their aggregates are asked for.
-    pub(super) of: &'a [usize],
+    pub(super) of: &'a [i32],
 }
 
 /// Goes on with the events of `first`, kills a process in between, and asks the worker at `url` all the time,
-/// unless that is `-`: for heads, which must have what was acknowledged a second after it was, and for
-/// versions that were folded before. Prints `KIND BEGUN_MS TOOK_MS STATUS` for each question, counted from the
-/// kill, and first `killed UNIX_MS`.
+/// unless that is `-`: for heads, which must have what was acknowledged before, and for versions that were
+/// folded a while ago. Prints `KIND BEGUN_MS TOOK_MS STATUS` for each question, from the kill on, and once
+/// `killed UNIX_MS`.
 pub(super) fn run(brokers: &str, name: &str, url: &str, plan: &Plan<'_>) {
     let source = Source::new(brokers, name, plan.aggregates, plan.partitions, 1);
     let (acked, is_over) = (source.acked.clone(), AtomicBool::new(false));
@@ -170,8 +176,7 @@ pub(super) fn run(brokers: &str, name: &str, url: &str, plan: &Plan<'_>) {
 }
 
 fn kill(pid: &str) {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    println!("killed {}", now.expect("it is after 1970").as_millis());
+    println!("killed {}", SystemClock::start().now().0);
     let done = Command::new("kill").args(["-9", pid]).status();
     assert!(done.is_ok_and(|done| done.success()), "kill -9 {pid}");
 }
@@ -191,10 +196,11 @@ impl Asker<'_> {
 
     fn ask(mut self, is_for_versions: bool, is_over: &AtomicBool, clock: &Stopwatch, kill_at: f64) {
         let (plan, acked) = (self.plan, self.acked);
-        let share = plan.aggregates / plan.partitions;
         while !is_over.load(Ordering::Acquire) {
-            let partition = plan.of[self.roll(plan.of.len())];
-            let aggregate = partition * share + self.roll(share);
+            let aggregate = self.roll(plan.aggregates);
+            if !plan.of.contains(&partition_of(&id(aggregate), plan.partitions)) {
+                continue;
+            }
             let version = acked.0[aggregate].load(Ordering::Acquire);
             // Of versions one that was not the newest: it was folded a while ago.
             let selector = match is_for_versions {
