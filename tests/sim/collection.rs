@@ -53,6 +53,7 @@ pub(crate) mod scenarios {
     use super::{NO_DELAYS, collector};
     use crate::executor::ProcessId;
     use crate::merging::{ask_to_compact, increments};
+    use crate::owners::stage_rumour_ahead;
     use crate::ports::Fate;
     use crate::stage::{HERE, SEEING_RUMOURS, Stage, TOPIC};
     use crate::world::Outcome;
@@ -203,12 +204,7 @@ pub(crate) mod scenarios {
     /// hears that replica later is not led to it.
     pub(crate) fn snapshot_whose_row_is_a_rumour() -> Outcome {
         let stage = Stage::new();
-        let dying = stage.worker("dying");
-        stage.always(dying, "put_checkpoint", Fate::Lost);
-        stage.always(dying, "put_snapshot", Fate::Rumour);
-        stage.events(1..=3);
-        stage.snapshot(dying);
-        stage.world.sim.kill(dying);
+        stage_rumour_ahead(&stage);
         stage.deaf_to_rumours();
         let next = stage.worker("next");
         stage.events(4..=6);
@@ -232,13 +228,7 @@ pub(crate) mod scenarios {
     /// and writes it again, slowly; the collector does not see it meanwhile.
     pub(crate) fn row_that_an_owner_writes_again() -> Outcome {
         let stage = Stage::new();
-        let dying = stage.worker("dying");
-        stage.always(dying, "put_checkpoint", Fate::Lost);
-        stage.always(dying, "put_snapshot", Fate::Rumour);
-        stage.events(1..=3);
-        stage.snapshot(dying);
-        stage.world.sim.kill(dying);
-        stage.world.index.spare(SEEING_RUMOURS);
+        stage_rumour_ahead(&stage);
         let next = stage.worker("next");
         stage.always(next, "put_snapshot", Fate::Lost);
         stage.until("the next owner relies on the rumour", || stage.status(next).counts.replayed == 3);

@@ -189,19 +189,7 @@ pub(crate) fn log_cut_below_a_promise_of_another() -> Outcome {
     stage.always(first, "put_watermark", Fate::Stuck);
     stage.events(1..=3);
     stage.world.sim.kill(first);
-    let next = stage.worker("next");
-    stage.always(next, "next", Fate::Refused);
-    stage.world.idle(1_000);
-    assert_eq!(stage.status(next).position, Offset(0), "it has read nothing yet");
-    stage.watermark(3);
-    stage.world.broker.truncate(TOPIC, HERE, Offset(1));
-    stage.lift();
-    (2..=6).for_each(|version| stage.append(version, "s2"));
-    stage.world.idle(10_000);
-    if stage.status(next).halted.is_none() {
-        stage.world.sim.violation("what was promised is not in the log, and it is folded on".to_owned());
-    }
-    stage.world.finish()
+    promise_that_is_broken(stage, 3, 1)
 }
 
 /// The same, but a clean election lies between the promise and the one that breaks it: the next owner has
@@ -214,14 +202,20 @@ pub(crate) fn log_cut_below_a_promise_of_an_older_epoch() -> Outcome {
     stage.world.sim.kill(first);
     stage.world.broker.truncate(TOPIC, HERE, Offset(6));
     stage.append(7, "s1");
+    promise_that_is_broken(stage, 6, 4)
+}
+
+/// The next owner starts and reads nothing; a low watermark of the one before arrives, and the log is cut
+/// below it. The version of `a` at each offset is the next.
+fn promise_that_is_broken(stage: Stage, promised: i64, cut: u64) -> Outcome {
     let next = stage.worker("next");
     stage.always(next, "next", Fate::Refused);
     stage.world.idle(1_000);
     assert_eq!(stage.status(next).position, Offset(0), "it has read nothing yet");
-    stage.watermark(6);
-    stage.world.broker.truncate(TOPIC, HERE, Offset(4));
+    stage.watermark(promised);
+    stage.world.broker.truncate(TOPIC, HERE, Offset(cut.cast_signed()));
     stage.lift();
-    (5..=8).for_each(|version| stage.append(version, "s2"));
+    (cut + 1..=cut + 5).for_each(|version| stage.append(version, "s2"));
     stage.world.idle(10_000);
     if stage.status(next).halted.is_none() {
         stage.world.sim.violation("what was promised is not in the log, and it is folded on".to_owned());

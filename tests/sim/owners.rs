@@ -47,7 +47,8 @@ pub(crate) fn rumour_that_is_never_adopted() -> Outcome {
     stage.ask_all()
 }
 
-fn stage_rumour_ahead(stage: &Stage) {
+/// A dying owner's snapshot beyond the low watermark is on one replica, which reads see from now on.
+pub(crate) fn stage_rumour_ahead(stage: &Stage) {
     let dying = stage.worker("dying");
     stage.always(dying, "put_checkpoint", Fate::Lost);
     stage.always(dying, "put_snapshot", Fate::Rumour);

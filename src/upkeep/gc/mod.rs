@@ -401,15 +401,15 @@ impl Pass<'_> {
             self.after.add(name, condemned.unwrap_or(self.now), Why::NoRows);
             return Ok(());
         }
+        let why = if doomed.by_facts { Why::Facts } else { Why::NoRows };
         if is_due || mutant(Mutant::GcOnePass) {
             let deleted = self.delete(pack, &name, &doomed).await;
             if let (Err(_), Some(since)) = (&deleted, condemned) {
                 // Nothing was found that speaks for it.
-                self.after.add(name, since, if doomed.by_facts { Why::Facts } else { Why::NoRows });
+                self.after.add(name, since, why);
             }
             return deleted;
         }
-        let why = if doomed.by_facts { Why::Facts } else { Why::NoRows };
         self.condemn(name, condemned, why).await
     }
 
